@@ -1,0 +1,32 @@
+#ifndef STRATA_BASE_CHANNEL_H
+#define STRATA_BASE_CHANNEL_H
+
+/*
+ * A bounded queue of small messages of one size: how a thread that owns something is reached by
+ * the others. One mutex, two conditions; the jobs behind the messages are megabytes.
+ *
+ * Thread: any number may send; one receives.
+ */
+
+#include "strata/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct channel;
+
+/* capacity: messages; sized by the plan so that senders that must not block never do. */
+strata_status strata_channel_create(struct channel **out, uint32_t capacity, size_t message_bytes,
+                                    strata_error *error);
+void strata_channel_destroy(struct channel *channel);
+
+/* Bytes that create takes, for whoever counts them. */
+size_t strata_channel_bytes(uint32_t capacity, size_t message_bytes);
+
+/* Copies the message; blocks while the channel is full. */
+void strata_channel_send(struct channel *channel, const void *message);
+
+/* Copies the oldest message out; waits at most timeout_ns (UINT64_MAX: for ever). false: none came. */
+bool strata_channel_receive(struct channel *channel, void *out_message, uint64_t timeout_ns);
+
+#endif

@@ -1,0 +1,84 @@
+#ifndef STRATA_DEVICE_H
+#define STRATA_DEVICE_H
+
+/*
+ * A device computes; its memory is what is too small. Strata takes one arena of it, once.
+ *
+ * The host device is a GPU made of RAM: a capped arena, streams that are threads, and the same
+ * ordering rules. Work queued on one stream runs in order. Across streams nothing is ordered but
+ * by an event: a stream that waits for one goes on when the work queued before its record is done.
+ *
+ *     strata_device *device;
+ *     strata_device_open_host(&device, &error);
+ *     strata_stream *stream;
+ *     strata_stream_create(&stream, device, "compute", &error);
+ *     strata_stream_call(stream, my_kernel, &args, sizeof args);     // returns at once
+ *     strata_stream_sync(stream);                                    // all of it is done
+ *
+ * Queueing never fails and never allocates; a full queue blocks the caller.
+ *
+ * Thread: device: any. One thread at a time queues on a stream; destroy when nothing is queued.
+ */
+
+#include <stddef.h>
+
+#include "strata/types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct strata_device strata_device;
+typedef struct strata_stream strata_stream;
+typedef struct strata_event strata_event;
+
+/* Bytes of arguments a queued call can carry. */
+#define STRATA_CALL_BYTES 256
+
+/* Open the host device. *out is owned until strata_device_close(). */
+STRATA_API STRATA_NODISCARD strata_status strata_device_open_host(strata_device **out, strata_error *error);
+
+/* Streams, events and engines on it must be gone. NULL is fine. */
+STRATA_API void strata_device_close(strata_device *device);
+
+STRATA_API const char *strata_device_name(const strata_device *device);
+
+/* name: for traces and thread names; copied, cut at 15 bytes. *out is owned. */
+STRATA_API STRATA_NODISCARD strata_status strata_stream_create(strata_stream **out, strata_device *device,
+                                                               const char *name, strata_error *error);
+
+/* Waits for what is queued. NULL is fine. */
+STRATA_API void strata_stream_destroy(strata_stream *stream);
+
+/*
+ * Queue a function (host device) with a copy of its arguments, at most STRATA_CALL_BYTES; they are
+ * aligned for any type when the function sees them. It runs on the stream's thread and may run
+ * jobs on a worker pool.
+ */
+typedef void (*strata_call_fn)(void *args);
+STRATA_API void strata_stream_call(strata_stream *stream, strata_call_fn fn, const void *args, size_t args_bytes);
+
+/* Queue a copy between any two of: device memory, host memory. src and dst are lent until it ran. */
+STRATA_API void strata_stream_copy(strata_stream *stream, void *dst, const void *src, size_t bytes);
+
+/* Queue filling with zero bytes. */
+STRATA_API void strata_stream_zero(strata_stream *stream, void *dst, size_t bytes);
+
+/* Wait until everything queued so far is done. */
+STRATA_API void strata_stream_sync(strata_stream *stream);
+
+STRATA_API STRATA_NODISCARD strata_status strata_event_create(strata_event **out, strata_device *device,
+                                                              strata_error *error);
+STRATA_API void strata_event_destroy(strata_event *event);
+
+/* Mark the work queued on the stream so far; a later record replaces an earlier one. */
+STRATA_API void strata_event_record(strata_event *event, strata_stream *stream);
+
+/* Queue a wait for the event's latest record at the time of this call; none: no wait. */
+STRATA_API void strata_stream_wait_event(strata_stream *stream, strata_event *event);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

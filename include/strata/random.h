@@ -1,0 +1,33 @@
+#ifndef STRATA_RANDOM_H
+#define STRATA_RANDOM_H
+
+/*
+ * Random numbers that depend on what they are for and on nothing else: Philox 4x32-10 (Salmon,
+ * Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC'11), keyed by seed and
+ * stream (a tensor), counted by element. So any element's number can be made anywhere, in any
+ * order, by any thread, and placement never changes a bit.
+ *
+ * Thread: any.
+ */
+
+#include "strata/types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One block of Philox 4x32-10: four words from a counter of four words and a key of two. */
+STRATA_API void strata_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/*
+ * Normally distributed values of mean 0 for elements first .. first + count - 1 of a stream.
+ * Arithmetic of IEEE operations only (no libm), so every machine makes the same bits.
+ */
+STRATA_API void strata_random_normal(uint64_t seed, uint32_t stream, uint64_t first, uint64_t count, float stddev,
+                                     float *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,17 @@
+#ifndef STRATA_STRATA_H
+#define STRATA_STRATA_H
+
+/* Everything. Reading order: engine.h, then whatever it names. */
+
+#include "strata/adam.h"
+#include "strata/device.h"
+#include "strata/engine.h"
+#include "strata/json.h"
+#include "strata/plan.h"
+#include "strata/random.h"
+#include "strata/status.h"
+#include "strata/text.h"
+#include "strata/types.h"
+#include "strata/workers.h"
+
+#endif

@@ -1,0 +1,27 @@
+#ifndef STRATA_OFFLOAD_ARENA_H
+#define STRATA_OFFLOAD_ARENA_H
+
+/*
+ * Memory taken once, at create: an anonymous mapping on huge pages where the kernel gives them,
+ * kept out of core dumps and forks, every page touched so that it is really there.
+ *
+ * Thread: plain data; one owner.
+ */
+
+#include "strata/status.h"
+
+#include <stdbool.h>
+
+#define STRATA_PAGE_BYTES 4096u
+#define STRATA_HUGE_PAGE_BYTES (2u << 20)
+
+struct arena {
+    uint8_t *base; /* 2 MiB aligned */
+    uint64_t bytes;
+    bool huge;     /* madvise for huge pages was accepted */
+};
+
+strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char *what, strata_error *error);
+void strata_arena_destroy(struct arena *arena);
+
+#endif
