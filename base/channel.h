@@ -26,7 +26,8 @@ size_t strata_channel_bytes(uint32_t capacity, size_t message_bytes);
 /* Copies the message; blocks while the channel is full. */
 void strata_channel_send(struct channel *channel, const void *message);
 
-/* Copies the oldest message out; waits at most timeout_ns (UINT64_MAX: for ever). false: none came. */
+/* Copies the oldest message out; waits at most timeout_ns (UINT64_MAX: for ever). false:
+ * none came. */
 bool strata_channel_receive(struct channel *channel, void *out_message, uint64_t timeout_ns);
 
 #endif

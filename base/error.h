@@ -14,7 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Fill error (may be NULL; a story already there is kept: first failure wins) and return status. */
+/* Fill error (may be NULL; a story already there is kept: first failure wins) and return
+ * status. */
 strata_status strata_fail(strata_error *error, strata_status status, int64_t native, const char *format, ...)
     STRATA_PRINTF(4, 5);
 

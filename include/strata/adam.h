@@ -23,10 +23,10 @@ extern "C" {
 
 /* Always given in full: 0 is a legitimate value of every one of them. */
 typedef struct strata_adam_params {
-    float beta1;
-    float beta2;
-    float eps;
-    float weight_decay;
+    double beta1; /* double, so that 1 - beta is what was meant: 1 - 0.999f is 1.3e-5 off */
+    double beta2;
+    double eps;
+    double weight_decay;
 } strata_adam_params;
 
 /* beta1 0.9, beta2 0.95, eps 1e-8, weight decay 0.1. */

@@ -120,7 +120,11 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_plan(strata_plan *out, c
 STRATA_API STRATA_NODISCARD strata_status strata_engine_create(strata_engine **out, const strata_engine_desc *desc,
                                                                strata_error *error);
 
-/* Waits for what is under way, gives everything back. NULL is fine. */
+/*
+ * Waits for what is under way, the caller's streams included, and gives everything back. In a step
+ * that was left unfinished, what is queued still runs, on whatever bytes are there. Streams used with
+ * an engine (16 at most) outlive it. NULL is fine.
+ */
 STRATA_API void strata_engine_destroy(strata_engine *engine);
 
 /* The plan as carried out. Lent until destroy. */
@@ -174,7 +178,7 @@ typedef struct strata_step_result {
 
 /*
  * Wait until the norm of a step is known. With step 0: until every update of every step is done.
- * STRATA_E_NUMERIC: the norm is not finite; the message names step, group and tensor.
+ * out may be NULL. STRATA_E_NUMERIC: the norm is not finite; the message names step, group, tensor.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_wait(strata_engine *engine, uint64_t step,
                                                       strata_step_result *out);
@@ -215,8 +219,9 @@ typedef struct strata_stats {
 STRATA_API void strata_engine_stats(strata_engine *engine, strata_stats *out);
 
 /*
- * XXH3-128 over master, then m, then v, of all tensors in declaration order, as fp32, real elements
- * only, after all pending updates; big-endian ("canonical") bytes. Between steps only.
+ * XXH3-128 over fp32 values, tensor by tensor in declaration order, of each the master weights, then
+ * m, then v, real elements only, after all pending updates; big-endian ("canonical") bytes. The same
+ * for every tile size, tier, budget and thread count. Between steps only.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_hash(strata_engine *engine, uint8_t out[16]);
 

@@ -1,0 +1,20 @@
+#define _GNU_SOURCE
+
+/*
+ * CLOCK_MONOTONIC as one number. It cannot fail on Linux, it does not jump when the date is
+ * set, and it is the clock that the timed waits in base/ use, so a deadline is this plus a
+ * duration.
+ *
+ * Thread: any.
+ */
+
+#include "base/clock.h"
+
+#include <time.h>
+
+uint64_t strata_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}

@@ -1,0 +1,67 @@
+/*
+ * The story of a failure, and the names that go with it.
+ *
+ * The first failure wins: what goes wrong while another failure is being cleaned up is its
+ * consequence, and would hide the cause. A message is one line whatever was printed into it,
+ * since it may quote a file's name or a user's text; so control bytes become spaces here, once,
+ * and no reader of a message has to think of them.
+ *
+ * Thread: any; an error belongs to whoever declared it.
+ */
+
+#include "base/error.h"
+
+#include <stdarg.h>
+
+strata_status strata_fail(strata_error *error, strata_status status, int64_t native,
+                          const char *format, ...)
+{
+    if (!error || error->status != STRATA_OK)
+        return status;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->message, sizeof error->message, format, args);
+    va_end(args);
+    for (char *at = error->message; *at; at++) {
+        unsigned char byte = (unsigned char)*at;
+        if (byte < ' ' || byte == 0x7f)
+            *at = ' ';
+    }
+    error->status = status;
+    error->native = native;
+    return status;
+}
+
+const char *strata_status_name(strata_status status)
+{
+    switch (status) {
+    case STRATA_OK:
+        return "ok";
+    case STRATA_E_INVALID:
+        return "invalid";
+    case STRATA_E_STATE:
+        return "state";
+    case STRATA_E_NOMEM:
+        return "nomem";
+    case STRATA_E_IO:
+        return "io";
+    case STRATA_E_CORRUPT:
+        return "corrupt";
+    case STRATA_E_DEVICE:
+        return "device";
+    case STRATA_E_COMM:
+        return "comm";
+    case STRATA_E_TIMEOUT:
+        return "timeout";
+    case STRATA_E_UNSUPPORTED:
+        return "unsupported";
+    case STRATA_E_NUMERIC:
+        return "numeric";
+    }
+    return "unknown";
+}
+
+const char *strata_version(void)
+{
+    return STRATA_VERSION_STRING;
+}

@@ -1,0 +1,155 @@
+#define _GNU_SOURCE
+
+/*
+ * The machine as this process may use it. The only file that knows hwloc.
+ *
+ * Three facts shape this file.
+ *
+ * What counts is the mask that a thread made here would inherit, so the calling thread's own
+ * mask is read, not the machine's list of cores. A core of which the mask holds one PU or both
+ * counts once: two threads on the PUs of one core share its vector units, and the kernels fill
+ * them.
+ *
+ * Locked memory is not limited for a process with CAP_IPC_LOCK, and being root does not say
+ * that one has it: in a container root usually does not. So the capability is looked up, not
+ * the user.
+ *
+ * MemAvailable is the kernel's own estimate of what can be had without swapping; MemFree would
+ * leave out the page cache, which on a machine that has read anything is most of it.
+ *
+ * Thread: any.
+ */
+
+#include "base/topology.h"
+
+#include "base/cgroup.h"
+#include "base/error.h"
+
+#include <errno.h>
+#include <hwloc.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* The number behind a name at a line's start in a file of /proc, such as "MemAvailable:". */
+static bool read_field(const char *path, const char *name, const char *format,
+                       unsigned long long *out)
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    char line[256];
+    bool found = false;
+    size_t length = strlen(name);
+    while (!found && fgets(line, sizeof line, file))
+        found = strncmp(line, name, length) == 0 && sscanf(line + length, format, out) == 1;
+    fclose(file);
+    return found;
+}
+
+static uint64_t memlock_bytes(void)
+{
+    unsigned long long capabilities = 0;
+    if (read_field("/proc/self/status", "CapEff:", "%llx", &capabilities) &&
+        (capabilities >> CAP_IPC_LOCK & 1) != 0)
+        return UINT64_MAX;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+        return 0;
+    return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+}
+
+/* One PU for every object of the type that has a PU in the mask. */
+static void list_cores(struct topology *out, hwloc_topology_t machine, hwloc_obj_type_t type,
+                       hwloc_const_cpuset_t mask, hwloc_cpuset_t scratch)
+{
+    hwloc_obj_t core = NULL;
+    while ((core = hwloc_get_next_obj_by_type(machine, type, core)) &&
+           out->core_count < STRATA_MAX_CORES) {
+        hwloc_bitmap_and(scratch, core->cpuset, mask);
+        int pu = hwloc_bitmap_first(scratch);
+        if (pu >= 0)
+            out->pu[out->core_count++] = (uint32_t)pu;
+    }
+}
+
+static uint32_t count_nodes(hwloc_topology_t machine, hwloc_const_cpuset_t mask)
+{
+    uint32_t count = 0;
+    hwloc_obj_t node = NULL;
+    while ((node = hwloc_get_next_obj_by_type(machine, HWLOC_OBJ_NUMANODE, node)))
+        count += hwloc_bitmap_intersects(node->cpuset, mask) ? 1 : 0;
+    return count > 0 ? count : 1;
+}
+
+static strata_status read_cores(struct topology *out, strata_error *error)
+{
+    strata_status status = STRATA_E_NOMEM;
+    hwloc_topology_t machine = NULL;
+    hwloc_cpuset_t mask = hwloc_bitmap_alloc();
+    hwloc_cpuset_t scratch = hwloc_bitmap_alloc();
+    if (!mask || !scratch || hwloc_topology_init(&machine) != 0) {
+        strata_fail(error, status, errno, "topology: out of memory");
+        goto done;
+    }
+    status = STRATA_E_UNSUPPORTED;
+    if (hwloc_topology_load(machine) != 0) {
+        strata_fail(error, status, errno, "topology: hwloc cannot read this machine: %s",
+                    strerror(errno));
+        goto done;
+    }
+    if (hwloc_get_cpubind(machine, mask, HWLOC_CPUBIND_THREAD) != 0) {
+        strata_fail(error, status, errno, "topology: the affinity mask cannot be read: %s",
+                    strerror(errno));
+        goto done;
+    }
+    list_cores(out, machine, HWLOC_OBJ_CORE, mask, scratch);
+    if (out->core_count == 0) /* some virtual machines describe PUs without cores */
+        list_cores(out, machine, HWLOC_OBJ_PU, mask, scratch);
+    if (out->core_count == 0) {
+        strata_fail(error, status, 0, "topology: no usable core in the affinity mask");
+        goto done;
+    }
+    out->numa_count = count_nodes(machine, mask);
+    status = STRATA_OK;
+
+done:
+    if (machine)
+        hwloc_topology_destroy(machine);
+    hwloc_bitmap_free(scratch);
+    hwloc_bitmap_free(mask);
+    return status;
+}
+
+strata_status strata_topology_read(struct topology *out, strata_error *error)
+{
+    memset(out, 0, sizeof *out);
+    STRATA_TRY(read_cores(out, error));
+    struct cgroup_limits limits;
+    strata_cgroup_read("/proc/self", &limits);
+    out->cpu_quota = limits.cpu_quota;
+    out->memory_limit_bytes = limits.memory_bytes;
+    out->memory_current_bytes = limits.memory_used_bytes;
+    out->memlock_bytes = memlock_bytes();
+    unsigned long long available_kib = 0;
+    if (!read_field("/proc/meminfo", "MemAvailable:", "%llu", &available_kib))
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "topology: no MemAvailable in /proc/meminfo: is /proc mounted?");
+    out->memory_available_bytes = (uint64_t)available_kib * 1024;
+    return STRATA_OK;
+}
+
+bool strata_topology_bind(uint32_t pu)
+{
+    /* Straight to the kernel: hwloc would want its whole picture of the machine for one bit. */
+    cpu_set_t *set = CPU_ALLOC(pu + 1);
+    if (!set)
+        return false;
+    size_t bytes = CPU_ALLOC_SIZE(pu + 1);
+    CPU_ZERO_S(bytes, set);
+    CPU_SET_S(pu, bytes, set);
+    bool bound = sched_setaffinity(0, bytes, set) == 0;
+    CPU_FREE(set);
+    return bound;
+}

@@ -1,0 +1,44 @@
+/*
+ * Names and sizes of the public enums. A value outside the enum is a bug of the caller's that
+ * may well be in the middle of printing an error, so it gets a name too; only a size has no
+ * safe answer.
+ *
+ * Thread: any.
+ */
+
+#include "base/error.h"
+#include "strata/types.h"
+
+const char *strata_dtype_name(strata_dtype dtype)
+{
+    switch (dtype) {
+    case STRATA_FP32:
+        return "fp32";
+    case STRATA_BF16:
+        return "bf16";
+    }
+    return "unknown";
+}
+
+const char *strata_tier_name(strata_tier tier)
+{
+    switch (tier) {
+    case STRATA_AUTO:
+        return "auto";
+    case STRATA_DEVICE:
+        return "device";
+    case STRATA_HOST:
+        return "host";
+    case STRATA_NVME:
+        return "nvme";
+    case STRATA_TIER_COUNT:
+        break;
+    }
+    return "unknown";
+}
+
+uint32_t strata_dtype_bytes(strata_dtype dtype)
+{
+    STRATA_CHECK(dtype == STRATA_FP32 || dtype == STRATA_BF16);
+    return dtype == STRATA_FP32 ? 4 : 2;
+}

@@ -1,0 +1,314 @@
+#define _GNU_SOURCE
+
+/*
+ * The pool of CPU workers: threads made once, jobs that live on their callers' stacks.
+ *
+ * Four facts shape this file.
+ *
+ * A job is megabytes and its items are tens of microseconds at least, so one mutex around "take
+ * the next item" is not what is slow, and that the hand-over is right can be read. Nothing is
+ * allocated per job: it is linked in from the stack of strata_workers_run(), which cannot
+ * return before the last item is done, because the count of done items changes under the same
+ * mutex.
+ *
+ * Workers look for work anew after every item, panels before updates. That is all the priority
+ * there is: a panel waits for at most one item of an update on each worker, and updates use
+ * every moment in which no panel is queued.
+ *
+ * Between two matrix products lie microseconds, and waking a sleeper costs about as much as a
+ * small panel. So an idle worker first spins, for at most SPIN_NS, on one word; then it sleeps.
+ * Longer spinning was measured with OpenMP's teams: it burns the core that I/O needs.
+ *
+ * Denormals are kept and rounding is to nearest in every worker, whatever the thread that made
+ * the pool had set (a library loaded with -ffast-math flushes them): the bits of a result must
+ * not depend on who computes it.
+ *
+ * Thread: the workers' row of docs/threads.md. Any thread runs jobs; it sleeps meanwhile.
+ */
+
+#include "strata/workers.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/topology.h"
+
+#include <fenv.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* Below the 50 us that waking a team of sleeping threads was measured to cost, so that a spin
+ * in vain loses less than a sleep would have. */
+#define SPIN_NS 20000u
+
+/* More threads than this per core is a typing error, not a wish. */
+#define THREADS_PER_CORE_MAX 4u
+
+struct job {
+    strata_job_fn fn;
+    void *user;
+    uint32_t count;
+    uint32_t started;
+    uint32_t done;
+    struct job *next;         /* in its class's queue, until its last item has been started */
+    pthread_cond_t *finished; /* of the caller, who sleeps on it */
+};
+
+struct job_queue {
+    struct job *head;
+    struct job *tail;
+};
+
+struct worker {
+    pthread_t thread;
+    strata_workers *pool;
+    uint32_t index;
+    uint32_t pu;
+    bool bound;
+};
+
+struct strata_workers {
+    pthread_mutex_t mutex;
+    pthread_cond_t work; /* sleeping workers wait for it */
+    struct job_queue queues[STRATA_JOB_CLASS_COUNT];
+    uint32_t sleeping;
+    bool stop;
+    /* Counts jobs queued and the stop. Written under the mutex by whoever brings work, read
+     * without it by spinning workers. Relaxed on both sides: it only says that looking is worth
+     * it, and what a worker then looks at, it looks at under the mutex. */
+    _Atomic uint32_t arrivals;
+    uint32_t thread_count;
+    struct worker workers[];
+};
+
+/* The mutex is held, here and in the functions below that take a queue or a job. */
+static struct job *next_job(strata_workers *pool, struct job_queue **out_queue)
+{
+    for (uint32_t i = 0; i < STRATA_JOB_CLASS_COUNT; i++) {
+        if (pool->queues[i].head) {
+            *out_queue = &pool->queues[i];
+            return pool->queues[i].head;
+        }
+    }
+    return NULL;
+}
+
+static void drop_head(struct job_queue *queue)
+{
+    queue->head = queue->head->next;
+    if (!queue->head)
+        queue->tail = NULL;
+}
+
+static void append(struct job_queue *queue, struct job *job)
+{
+    if (queue->tail)
+        queue->tail->next = job;
+    else
+        queue->head = job;
+    queue->tail = job;
+}
+
+/* Let the mutex go and spin until something arrives or the time is up; then take it again. */
+static void spin(strata_workers *pool)
+{
+    uint32_t seen = atomic_load_explicit(&pool->arrivals, memory_order_relaxed);
+    pthread_mutex_unlock(&pool->mutex);
+    uint64_t end_ns = strata_now_ns() + SPIN_NS;
+    while (atomic_load_explicit(&pool->arrivals, memory_order_relaxed) == seen &&
+           strata_now_ns() < end_ns)
+        ;
+    pthread_mutex_lock(&pool->mutex);
+}
+
+static void idle(strata_workers *pool)
+{
+    struct job_queue *queue;
+    spin(pool);
+    pool->sleeping++;
+    while (!next_job(pool, &queue) && !pool->stop)
+        pthread_cond_wait(&pool->work, &pool->mutex);
+    pool->sleeping--;
+}
+
+/* Start one item of a job, run it without the mutex, and account for it. */
+static void run_item(strata_workers *pool, struct job_queue *queue, struct job *job,
+                     uint32_t worker)
+{
+    uint32_t index = job->started++;
+    if (job->started == job->count)
+        drop_head(queue);
+    pthread_mutex_unlock(&pool->mutex);
+    job->fn(job->user, index, worker);
+    pthread_mutex_lock(&pool->mutex);
+    if (++job->done == job->count)
+        pthread_cond_signal(job->finished);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *worker = arg;
+    strata_workers *pool = worker->pool;
+    fesetenv(FE_DFL_ENV);
+    char name[16];
+    snprintf(name, sizeof name, "strata-w%u", worker->index % 10000);
+    pthread_setname_np(pthread_self(), name);
+    /* A refusal costs speed, never bits; the PU comes from our own mask a moment ago. */
+    if (worker->bound)
+        strata_topology_bind(worker->pu);
+
+    pthread_mutex_lock(&pool->mutex);
+    for (;;) {
+        struct job_queue *queue;
+        struct job *job = next_job(pool, &queue);
+        if (job)
+            run_item(pool, queue, job, worker->index);
+        else if (pool->stop)
+            break;
+        else
+            idle(pool);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
+}
+
+static void stop_and_join(strata_workers *pool, uint32_t count)
+{
+    pthread_mutex_lock(&pool->mutex);
+    pool->stop = true;
+    atomic_fetch_add_explicit(&pool->arrivals, 1, memory_order_relaxed);
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    for (uint32_t i = 0; i < count; i++)
+        pthread_join(pool->workers[i].thread, NULL);
+}
+
+/* Start the threads with every signal blocked: signals are for the program's own threads. */
+static strata_status start_threads(strata_workers *pool, const struct topology *topology,
+                                   bool bound, strata_error *error)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int result = 0;
+    uint32_t started = 0;
+    while (started < pool->thread_count && result == 0) {
+        struct worker *worker = &pool->workers[started];
+        *worker = (struct worker){.pool = pool,
+                                  .index = started,
+                                  .pu = topology->pu[started % topology->core_count],
+                                  .bound = bound};
+        result = pthread_create(&worker->thread, NULL, worker_main, worker);
+        started += result == 0 ? 1 : 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (result == 0)
+        return STRATA_OK;
+    stop_and_join(pool, started);
+    return strata_fail(error, STRATA_E_NOMEM, result,
+                       "worker %u of %u could not be started: %s", started + 1,
+                       pool->thread_count, strerror(result));
+}
+
+/* One worker per core, at most the quota; a part of a core still has to do the work. */
+static uint32_t default_count(const struct topology *topology)
+{
+    uint32_t count = topology->core_count;
+    if (topology->cpu_quota > 0 && topology->cpu_quota < count)
+        count = topology->cpu_quota < 1 ? 1 : (uint32_t)topology->cpu_quota;
+    return count;
+}
+
+static strata_status create_for(strata_workers **out, const strata_workers_desc *desc,
+                                const struct topology *topology, strata_error *error)
+{
+    uint32_t count = desc->thread_count ? desc->thread_count : default_count(topology);
+    if (count > topology->core_count * THREADS_PER_CORE_MAX)
+        return strata_fail(
+            error, STRATA_E_INVALID, 0,
+            "%u worker threads: at most %u, four for each of the %u cores in the "
+            "affinity mask",
+            count, topology->core_count * THREADS_PER_CORE_MAX, topology->core_count);
+    strata_workers *pool = calloc(1, sizeof *pool + count * sizeof pool->workers[0]);
+    if (!pool)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "pool of %u workers: out of memory",
+                           count);
+    pool->thread_count = count;
+    strata_status status = STRATA_E_NOMEM;
+    int result = pthread_mutex_init(&pool->mutex, NULL);
+    if (result != 0) {
+        strata_fail(error, status, result, "mutex of the workers: %s", strerror(result));
+        goto free_pool;
+    }
+    result = pthread_cond_init(&pool->work, NULL);
+    if (result != 0) {
+        strata_fail(error, status, result, "condition of the workers: %s", strerror(result));
+        goto destroy_mutex;
+    }
+    status = start_threads(pool, topology, !desc->unbound, error);
+    if (status != STRATA_OK)
+        goto destroy_work;
+    *out = pool;
+    return STRATA_OK;
+
+destroy_work:
+    pthread_cond_destroy(&pool->work);
+destroy_mutex:
+    pthread_mutex_destroy(&pool->mutex);
+free_pool:
+    free(pool);
+    return status;
+}
+
+strata_status strata_workers_create(strata_workers **out, const strata_workers_desc *desc,
+                                    strata_error *error)
+{
+    *out = NULL;
+    /* On the heap: 4 KiB of PU numbers are no matter, but a caller's stack may be small. */
+    struct topology *topology = malloc(sizeof *topology);
+    if (!topology)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "topology: out of memory");
+    strata_status status = strata_topology_read(topology, error);
+    if (status == STRATA_OK)
+        status = create_for(out, desc, topology, error);
+    free(topology);
+    return status;
+}
+
+void strata_workers_destroy(strata_workers *workers)
+{
+    if (!workers)
+        return;
+    stop_and_join(workers, workers->thread_count);
+    pthread_cond_destroy(&workers->work);
+    pthread_mutex_destroy(&workers->mutex);
+    free(workers);
+}
+
+void strata_workers_run(strata_workers *workers, strata_job_class job_class, strata_job_fn fn,
+                        void *user, uint32_t count)
+{
+    STRATA_CHECK((uint32_t)job_class < STRATA_JOB_CLASS_COUNT);
+    if (count == 0)
+        return;
+    pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
+    struct job job = {.fn = fn, .user = user, .count = count, .finished = &finished};
+    pthread_mutex_lock(&workers->mutex);
+    append(&workers->queues[job_class], &job);
+    atomic_fetch_add_explicit(&workers->arrivals, 1, memory_order_relaxed);
+    if (workers->sleeping > 0 && count == 1)
+        pthread_cond_signal(&workers->work);
+    else if (workers->sleeping > 0)
+        pthread_cond_broadcast(&workers->work);
+    while (job.done < count)
+        pthread_cond_wait(&finished, &workers->mutex);
+    pthread_mutex_unlock(&workers->mutex);
+    pthread_cond_destroy(&finished);
+}
+
+uint32_t strata_workers_count(const strata_workers *workers)
+{
+    return workers->thread_count;
+}

@@ -1,0 +1,79 @@
+/*
+ * The words of the kernel templates for AVX-512 F and BW: sixteen fp32 at a time. What each
+ * word means stands in simd_avx2.h.
+ */
+
+#include <immintrin.h>
+
+#define SUFFIX(name) name##_avx512
+#define TARGET       __attribute__((target("avx512f,avx512bw,avx2,fma")))
+#define VL           16
+
+#define vec                        __m512
+#define vec_load(p)                _mm512_loadu_ps(p)
+#define vec_store(p, x)            _mm512_storeu_ps(p, x)
+#define vec_set1(s)                _mm512_set1_ps(s)
+#define vec_add(a, b)              _mm512_add_ps(a, b)
+#define vec_sub(a, b)              _mm512_sub_ps(a, b)
+#define vec_mul(a, b)              _mm512_mul_ps(a, b)
+#define vec_div(a, b)              _mm512_div_ps(a, b)
+#define vec_sqrt(a)                _mm512_sqrt_ps(a)
+#define vec_fma(a, b, c)           _mm512_fmadd_ps(a, b, c)
+#define vec_load_bf16(p)           load_bf16_avx512(p)
+#define vec_store_bf16(p, x)       store_bf16_avx512(p, x)
+#define vec_sums                   struct sums_avx512
+#define vec_sums_add_fp32(sums, p) sums_add_fp32_avx512(sums, p)
+#define vec_sums_add_bf16(sums, p) sums_add_bf16_avx512(sums, p)
+#define vec_sums_store(out, sums)  sums_store_avx512(out, sums)
+
+#ifndef STRATA_OPTIM_SIMD_AVX512_H
+#    define STRATA_OPTIM_SIMD_AVX512_H
+
+TARGET static inline __m512 load_bf16_avx512(const void *src)
+{
+    __m256i halves = _mm256_loadu_si256(src);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+TARGET static inline void store_bf16_avx512(void *dst, __m512 x)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, half), 16);
+    __mmask16 is_nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    rounded = _mm512_mask_mov_epi32(rounded, is_nan, _mm512_set1_epi32(0x7fc0));
+    _mm256_storeu_si256(dst, _mm512_cvtepi32_epi16(rounded));
+}
+
+struct sums_avx512 {
+    __m512d low;
+    __m512d high;
+};
+
+TARGET static inline void sums_add_avx512(struct sums_avx512 *sums, __m512 x)
+{
+    __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1));
+    __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x));
+    __m512d high = _mm512_cvtps_pd(upper);
+    sums->low = _mm512_add_pd(sums->low, _mm512_mul_pd(low, low));
+    sums->high = _mm512_add_pd(sums->high, _mm512_mul_pd(high, high));
+}
+
+TARGET static inline void sums_add_fp32_avx512(struct sums_avx512 *sums, const float *src)
+{
+    sums_add_avx512(sums, _mm512_loadu_ps(src));
+}
+
+TARGET static inline void sums_add_bf16_avx512(struct sums_avx512 *sums, const uint16_t *src)
+{
+    sums_add_avx512(sums, load_bf16_avx512(src));
+}
+
+TARGET static inline void sums_store_avx512(double out[16], const struct sums_avx512 *sums)
+{
+    _mm512_storeu_pd(out, sums->low);
+    _mm512_storeu_pd(out + 8, sums->high);
+}
+
+#endif

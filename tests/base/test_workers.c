@@ -1,0 +1,294 @@
+#define _GNU_SOURCE
+
+/* The pool: every item once, panels first, several callers, and no denormal flushed. */
+
+#include "strata/workers.h"
+
+#include "base/topology.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#if defined(__x86_64__)
+#    include <xmmintrin.h>
+#endif
+
+/* A lost wake-up hangs: then the test fails instead. */
+TestSuite(workers, .timeout = 120);
+
+static strata_workers *make(uint32_t threads)
+{
+    strata_workers *workers;
+    strata_error error = {0};
+    strata_workers_desc desc = {.thread_count = threads};
+    cr_assert_eq(strata_workers_create(&workers, &desc, &error), STRATA_OK, "%s",
+                 error.message);
+    return workers;
+}
+
+struct count_job {
+    _Atomic uint32_t *counts;
+    uint32_t thread_count;
+};
+
+static void count_item(void *user, uint32_t index, uint32_t worker)
+{
+    struct count_job *job = user;
+    cr_assert_lt(worker, job->thread_count);
+    job->counts[index]++;
+}
+
+Test(workers, every_item_runs_once)
+{
+    enum { N = 5000 };
+    static _Atomic uint32_t counts[N];
+    for (uint32_t threads = 1; threads <= 4; threads++) {
+        strata_workers *workers = make(threads);
+        cr_assert_eq(strata_workers_count(workers), threads);
+        struct count_job job = {counts, threads};
+        memset(counts, 0, sizeof counts);
+        strata_workers_run(workers, STRATA_JOB_UPDATE, count_item, &job, N);
+        for (uint32_t i = 0; i < N; i++)
+            cr_assert_eq(counts[i], 1, "item %u ran %u times", i, counts[i]);
+        strata_workers_destroy(workers);
+    }
+}
+
+Test(workers, one_item_and_no_item)
+{
+    _Atomic uint32_t count = 0;
+    strata_workers *workers = make(2);
+    struct count_job job = {&count, 2};
+    strata_workers_run(workers, STRATA_JOB_PANEL, count_item, &job, 0);
+    cr_assert_eq(count, 0);
+    strata_workers_run(workers, STRATA_JOB_PANEL, count_item, &job, 1);
+    cr_assert_eq(count, 1);
+    strata_workers_destroy(workers);
+}
+
+/* A job finished means its writes are seen, over thousands of hand-overs, awake and asleep. */
+static void add_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    ((uint64_t *)user)[index] += index + 1;
+}
+
+Test(workers, results_are_there_when_run_returns)
+{
+    strata_workers *workers = make(3);
+    uint64_t values[8] = {0};
+    for (uint32_t round = 0; round < 5000; round++) {
+        strata_workers_run(workers, round % 2 ? STRATA_JOB_PANEL : STRATA_JOB_UPDATE, add_item,
+                           values, 1 + round % 8);
+        if (round % 500 == 0)
+            usleep(2000); /* long enough that all workers sleep */
+    }
+    /* Item i runs where count > i: in (8 - i) of every 8 rounds. */
+    for (uint32_t i = 0; i < 8; i++)
+        cr_assert_eq(values[i], (i + 1) * 625 * (8 - i));
+    strata_workers_destroy(workers);
+}
+
+struct caller {
+    strata_workers *workers;
+    uint32_t index;
+    uint64_t sum; /* of the caller alone: its jobs do not overlap */
+    _Atomic uint64_t items;
+};
+
+static void caller_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)index;
+    (void)worker;
+    ((struct caller *)user)->items++;
+}
+
+static void *call_many(void *arg)
+{
+    struct caller *caller = arg;
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint32_t count = 1 + (i * 7 + caller->index) % 13;
+        strata_workers_run(caller->workers,
+                           (i + caller->index) % 2 ? STRATA_JOB_PANEL : STRATA_JOB_UPDATE,
+                           caller_item, caller, count);
+        caller->sum += count;
+        cr_assert_eq(caller->items, caller->sum);
+    }
+    return NULL;
+}
+
+Test(workers, several_threads_run_jobs_at_once)
+{
+    enum { CALLERS = 5 };
+    strata_workers *workers = make(2);
+    struct caller callers[CALLERS];
+    pthread_t threads[CALLERS];
+    for (uint32_t i = 0; i < CALLERS; i++) {
+        callers[i] = (struct caller){.workers = workers, .index = i};
+        cr_assert_eq(pthread_create(&threads[i], NULL, call_many, &callers[i]), 0);
+    }
+    for (uint32_t i = 0; i < CALLERS; i++)
+        pthread_join(threads[i], NULL);
+    strata_workers_destroy(workers);
+}
+
+/* One worker, so its order of items is the order of the log. */
+struct order {
+    strata_workers *workers;
+    char log[16];
+    uint32_t length;
+    _Atomic bool update_started;
+    _Atomic bool panels_come;
+};
+
+static void log_panel(void *user, uint32_t index, uint32_t worker)
+{
+    (void)index;
+    (void)worker;
+    struct order *order = user;
+    order->log[order->length++] = 'p';
+}
+
+/* The first item holds the only worker until the panels have been queued behind the update. */
+static void log_update(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    struct order *order = user;
+    order->log[order->length++] = 'u';
+    if (index > 0)
+        return;
+    order->update_started = true;
+    while (!order->panels_come)
+        usleep(100);
+    usleep(200000); /* ample, from the word to the queue */
+}
+
+static void *run_updates(void *arg)
+{
+    struct order *order = arg;
+    strata_workers_run(order->workers, STRATA_JOB_UPDATE, log_update, order, 3);
+    return NULL;
+}
+
+Test(workers, panels_overtake_updates_between_two_items)
+{
+    struct order order = {.workers = make(1)};
+    pthread_t updates;
+    cr_assert_eq(pthread_create(&updates, NULL, run_updates, &order), 0);
+    while (!order.update_started)
+        usleep(100);
+    order.panels_come = true;
+    strata_workers_run(order.workers, STRATA_JOB_PANEL, log_panel, &order, 3);
+    pthread_join(updates, NULL);
+    cr_assert_str_eq(order.log, "upppuu");
+    strata_workers_destroy(order.workers);
+}
+
+#if defined(__x86_64__)
+
+/* Denormals and rounding: whatever the creator has set, a worker computes as IEEE says. */
+static void denormal_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)index;
+    (void)worker;
+    volatile float *values = user;
+    values[1] = values[0] * 0.5f;
+}
+
+Test(workers, denormals_survive_a_creator_that_flushes_them)
+{
+    _mm_setcsr(_mm_getcsr() | 0x8040u | 0x2000u); /* FTZ, DAZ, round down */
+    strata_workers *workers = make(1);
+    _mm_setcsr(0x1f80);
+    volatile float values[2] = {0x1p-126f, 0};
+    strata_workers_run(workers, STRATA_JOB_PANEL, denormal_item, (void *)values, 1);
+    cr_assert_eq(values[1], 0x1p-127f);
+    values[0] = 0x1p-148f;
+    strata_workers_run(workers, STRATA_JOB_PANEL, denormal_item, (void *)values, 1);
+    cr_assert_eq(values[1], 0x1p-149f);
+    strata_workers_destroy(workers);
+}
+
+#endif
+
+struct where {
+    cpu_set_t set[8];
+    _Atomic uint32_t arrived;
+};
+
+/* Each of the two items waits for the other, so each runs on a worker of its own. */
+static void where_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)index;
+    struct where *where = user;
+    sched_getaffinity(0, sizeof where->set[worker], &where->set[worker]);
+    where->arrived++;
+    while (where->arrived < 2)
+        usleep(100);
+}
+
+Test(workers, each_is_bound_to_a_core_of_its_own)
+{
+    struct topology topology;
+    cr_assert_eq(strata_topology_read(&topology, NULL), STRATA_OK);
+    if (topology.core_count < 2)
+        cr_skip_test("one core only");
+    strata_workers *workers = make(2);
+    struct where where = {0};
+    strata_workers_run(workers, STRATA_JOB_PANEL, where_item, &where, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_assert_eq(CPU_COUNT(&where.set[i]), 1);
+        cr_assert(CPU_ISSET(topology.pu[i], &where.set[i]));
+    }
+    strata_workers_destroy(workers);
+}
+
+Test(workers, default_is_at_most_one_per_core)
+{
+    struct topology topology;
+    cr_assert_eq(strata_topology_read(&topology, NULL), STRATA_OK);
+    strata_workers *workers = make(0);
+    cr_assert_geq(strata_workers_count(workers), 1);
+    cr_assert_leq(strata_workers_count(workers), topology.core_count);
+    strata_workers_destroy(workers);
+}
+
+Test(workers, an_absurd_thread_count_is_refused)
+{
+    strata_workers *workers = (void *)1;
+    strata_error error = {0};
+    strata_workers_desc desc = {.thread_count = 4 * STRATA_MAX_CORES + 1};
+    cr_assert_eq(strata_workers_create(&workers, &desc, &error), STRATA_E_INVALID);
+    cr_assert_null(workers);
+    cr_assert(strstr(error.message, "4097 worker threads"), "%s", error.message);
+}
+
+/* CPU time of the whole process: idle workers may spin for 20 us, then they must sleep. */
+static uint64_t cpu_ns(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+Test(workers, idle_workers_sleep)
+{
+    strata_workers *workers = make(2);
+    uint64_t value[8] = {0};
+    strata_workers_run(workers, STRATA_JOB_PANEL, add_item, value, 8);
+    usleep(50000);
+    uint64_t begin_ns = cpu_ns();
+    usleep(200000);
+    cr_assert_lt(cpu_ns() - begin_ns, 20000000, "idle workers used CPU time");
+    strata_workers_destroy(workers);
+}
+
+Test(workers, destroy_accepts_null)
+{
+    strata_workers_destroy(NULL);
+}
