@@ -24,18 +24,19 @@
 struct store;
 
 struct store_desc {
-    const char *const *dirs;    /* required; borrowed during open; they exist                   */
-    uint32_t dir_count;         /* required                                                     */
-    const uint64_t *place_bytes; /* required; borrowed during open; multiples of 4096, not 0    */
-    uint32_t place_count;       /* required                                                     */
-    uint64_t limit_bytes;       /* required; all files together, headers included               */
-    uint32_t tile_elems;        /* for the header                                               */
+    const char *const *dirs; /* required; borrowed during open; they exist                   */
+    uint32_t dir_count;      /* required                                                     */
+    /* required; borrowed during open; multiples of 4096, not 0 */
+    const uint64_t *place_bytes;
+    uint32_t place_count; /* required                                                     */
+    uint64_t limit_bytes; /* required; all files together, headers included               */
+    uint32_t tile_elems;  /* for the header                                               */
     strata_io_backend backend;
-    uint32_t allow;             /* STRATA_ALLOW_THREADS_IO, STRATA_ALLOW_BUFFERED_IO            */
-    uint32_t depth;             /* 0: 32 requests in flight per drive                           */
-    uint64_t request_bytes;     /* 0: 4 MiB; a place's transfer is cut into requests of this    */
-    uint64_t deadline_ns;       /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT      */
-    void (*log)(void *user, const char *line); /* NULL: silent                                  */
+    uint32_t allow;         /* STRATA_ALLOW_THREADS_IO, STRATA_ALLOW_BUFFERED_IO            */
+    uint32_t depth;         /* 0: 32 requests in flight per drive                           */
+    uint64_t request_bytes; /* 0: 4 MiB; a place's transfer is cut into requests of this    */
+    uint64_t deadline_ns;   /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT      */
+    strata_log_fn log;      /* NULL: silent; called during open only                        */
     void *log_user;
 };
 
@@ -44,16 +45,17 @@ struct store_io {
     /* set by the owner before start */
     bool write;
     uint32_t place;
-    void *buffer;          /* 4096-aligned, place_bytes long                                    */
-    void (*done)(void *user, struct store_io *io); /* on the I/O thread; must not block         */
+    void *buffer; /* 4096-aligned, place_bytes long                                    */
+    /* On the I/O thread; must not block. It may start transfers, and it may drop io. */
+    void (*done)(void *user, struct store_io *io);
     void *user;
-    /* set before done is called */
-    strata_status status;  /* OK, IO, CORRUPT, TIMEOUT; the story: strata_store_error()         */
-    uint64_t start_ns;     /* when the first request of it went to the backend                  */
+    /* set before done is called; the story of a failure: strata_store_error() */
+    strata_status status; /* OK, IO, CORRUPT, TIMEOUT, or the status that ended the store  */
+    uint64_t start_ns; /* when the first request of it went to the backend                  */
     uint64_t end_ns;
     /* the store's own, until done */
     struct store_io *next;
-    uint64_t submitted;    /* bytes handed to the queue                                         */
+    uint64_t submitted; /* bytes handed to the queue                                         */
     uint64_t completed;
     uint64_t queued_ns;
 };
@@ -69,21 +71,32 @@ uint64_t strata_store_file_bytes(const struct store_desc *desc);
  * Make the files (0600, O_NOFOLLOW), lock them, fill them, start one I/O thread per drive.
  * On failure nothing is held and files that this call made are gone.
  *
- * STRATA_E_IO: native ENOENT: no such directory; ENOSPC: not enough space; EROFS; ...
+ * STRATA_E_NOMEM: limit_bytes or the free space is too little; nothing was written.
+ * STRATA_E_IO: native ENOENT: no such directory; ENOSPC: the space went away meanwhile; EROFS; ...
+ * STRATA_E_INVALID: a directory is named twice.
  * STRATA_E_STATE: another process holds the lock.
  * STRATA_E_UNSUPPORTED: no io_uring, no O_DIRECT, and not allowed to lack; or a header of another
  *                 version, which is left alone.
  */
-strata_status strata_store_open(struct store **out, const struct store_desc *desc, strata_error *error);
+strata_status strata_store_open(struct store **out, const struct store_desc *desc,
+                                strata_error *error);
 
-/* Waits for what is in flight, removes the files, unlocks. NULL is fine. */
+/*
+ * Waits for what is in flight, removes the files, unlocks. NULL is fine. No other call may be under
+ * way, a start whose transfer is done already included.
+ */
 void strata_store_close(struct store *store);
 
-/* Queue a transfer; never fails and never blocks. */
+/*
+ * Queue a transfer; never fails and never blocks. A place has one transfer at a time, and its
+ * first is a write. After STRATA_E_TIMEOUT the drive may still write to the buffer, or read it,
+ * until the store is closed. A store that failed refuses what comes later with the same status.
+ */
 void strata_store_start(struct store *store, struct store_io *io);
 
 /* The same, waiting: for creation, the state hash and reads between steps. Not from a done function. */
-strata_status strata_store_transfer(struct store *store, bool write, uint32_t place, void *buffer);
+strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
+                                    void *buffer);
 
 /*
  * The first failure, which sticks. Written by an I/O thread before the failing done call, so whoever
@@ -91,10 +104,12 @@ strata_status strata_store_transfer(struct store *store, bool write, uint32_t pl
  */
 const strata_error *strata_store_error(const struct store *store);
 
-const char *strata_store_backend_name(const struct store *store); /* "uring", "threads"         */
+/* "uring", "threads". Static storage. */
+const char *strata_store_backend_name(const struct store *store);
 bool strata_store_is_direct(const struct store *store);
 
 /* Bytes moved since open, creation left out. */
-void strata_store_counters(const struct store *store, uint64_t *out_read_bytes, uint64_t *out_written_bytes);
+void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
+                           uint64_t *out_written_bytes);
 
 #endif

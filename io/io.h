@@ -1,0 +1,180 @@
+#ifndef STRATA_IO_IO_H
+#define STRATA_IO_IO_H
+
+/*
+ * Requests in flight against a few open files, and the seam below it that real and failing
+ * backends share.
+ *
+ * The owner of a queue starts requests and reaps them:
+ *
+ *     strata_io_queue_start(queue, &req);               // req and its buffer are lent
+ *     while ((done = strata_io_queue_reap(queue, timeout_ns)))
+ *         ...                                           // done->status says how it went
+ *
+ * A request is embedded in its owner's struct and lent to the queue until it has been reaped. It
+ * is good only when every byte has moved: short transfers, EAGAIN and EINTR never reach the owner.
+ * A sync that failed is not repeated by anyone, because the kernel may have dropped the very pages
+ * it could not write.
+ *
+ * Backends report, the queue decides. A backend starts attempts and says later what came back for
+ * which id; it neither retries nor judges, and it never sees a request. So what happens after a
+ * failure is written once, in queue.c, and tested with a backend that fails on purpose.
+ *
+ * Thread: one per queue, its owner, for everything but strata_io_queue_wake().
+ */
+
+#include "strata/status.h"
+
+#include <stdbool.h>
+
+/* Direct transfers: offsets, lengths and buffers are multiples of this, whatever the drive asks. */
+#define STRATA_IO_ALIGN_BYTES 4096u
+
+/* The slot of a request is this many values wide in its id; far above what any drive can use. */
+#define STRATA_IO_MAX_DEPTH 4096u
+
+enum io_op {
+    IO_READ = 1,
+    IO_WRITE,
+    IO_SYNC, /* fdatasync; buffer, offset and length are not used */
+};
+
+/* An open file a queue works on. The path is for messages. */
+struct io_file {
+    int fd;
+    const char *path;
+};
+
+/* One transfer, or one sync. Zero it, fill the first part, start it. */
+struct io_req {
+    enum io_op op;
+    uint32_t file_index; /* into the queue's files                                      */
+    uint32_t length;     /* bytes; a multiple of STRATA_IO_ALIGN_BYTES, not 0           */
+    void *buffer;        /* aligned likewise                                            */
+    uint64_t offset;     /* likewise                                                    */
+    /* valid once reaped */
+    strata_status status; /* OK, IO, TIMEOUT; the first failure's story: queue's error  */
+    int32_t native;       /* errno; 0 where the system gave none                        */
+    /* the queue's own */
+    uint32_t moved;    /* bytes of it that are done                                      */
+    uint32_t stalls;   /* attempts in a row that were told to try again                  */
+    uint64_t start_ns; /* when strata_io_queue_start() took it                          */
+    struct io_req *next;
+};
+
+/* What a backend is asked to do: a request, or what is left of one. */
+struct io_attempt {
+    uint64_t id; /* comes back with the result; never 0, never used twice */
+    enum io_op op;
+    uint32_t file_index;
+    uint32_t length;
+    void *buffer;
+    uint64_t offset;
+};
+
+/* What came back: bytes moved, or -errno. */
+struct io_result {
+    uint64_t id;
+    int64_t result;
+};
+
+struct io_backend_desc {
+    const struct io_file *files; /* required; borrowed until close                        */
+    uint32_t file_count;         /* required                                              */
+    uint32_t depth;              /* required; attempts in flight at most                  */
+    const void *config;          /* NULL for the kernel's own; what a wrapper wraps       */
+};
+
+/* The base of every backend's struct, embedded first. */
+struct io_backend {
+    const struct io_ops *ops;
+};
+
+/*
+ * What a backend must do; all of it is required. Calls come from the queue's owning thread only,
+ * except wake, so a backend without threads of its own needs no locks.
+ */
+struct io_ops {
+    const char *name;
+
+    /* Bytes of memory that open takes at this depth, stacks of threads left out. */
+    uint64_t (*bytes)(uint32_t depth);
+
+    /*
+     * STRATA_E_UNSUPPORTED: this kernel or this container has no such thing; the message names
+     * the cause and the remedy.
+     */
+    strata_status (*open)(struct io_backend **out, const struct io_backend_desc *desc,
+                          strata_error *error);
+
+    /* Must not wait for attempts that are still in flight: the queue has waited already. */
+    void (*close)(struct io_backend *backend);
+
+    /* Start the first of count attempts, as many as fit; say how many. Copies what it needs. */
+    uint32_t (*start)(struct io_backend *backend, const struct io_attempt *attempts,
+                      uint32_t count);
+
+    /*
+     * Wait for a result, a wake or the timeout (UINT64_MAX: none), whichever is first; write at
+     * most capacity results and say how many, 0 included. -errno: the backend itself is broken,
+     * nothing in flight will be heard of again.
+     */
+    int32_t (*reap)(struct io_backend *backend, struct io_result *out, uint32_t capacity,
+                    uint64_t timeout_ns);
+
+    /* End a reap that waits, or the next one. Thread: any. */
+    void (*wake)(struct io_backend *backend);
+};
+
+extern const struct io_ops strata_io_uring;
+extern const struct io_ops strata_io_threads;
+
+struct io_queue_desc {
+    const struct io_ops *ops;    /* required                                              */
+    const void *ops_config;      /* NULL: none; handed to the backend's open              */
+    const struct io_file *files; /* required; borrowed until close                        */
+    uint32_t file_count;         /* required                                              */
+    uint32_t depth;              /* required; 1 to STRATA_IO_MAX_DEPTH                    */
+    uint64_t deadline_ns;        /* required; an older request is STRATA_E_TIMEOUT        */
+};
+
+struct io_queue;
+
+/* Bytes of memory that open takes, the backend's included. */
+uint64_t strata_io_queue_bytes(const struct io_ops *ops, uint32_t depth);
+
+/* On failure nothing is held. STRATA_E_UNSUPPORTED: see io_ops.open. */
+strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_desc *desc,
+                                   strata_error *error);
+
+/*
+ * Waits for what is in flight, at most the deadline once more; then a drive that never answers is
+ * left to the kernel, which keeps the pages it may still write to. NULL is fine.
+ */
+void strata_io_queue_close(struct io_queue *queue);
+
+/* Take a request; never fails and never waits. More than depth of them wait in order of arrival. */
+void strata_io_queue_start(struct io_queue *queue, struct io_req *req);
+
+/*
+ * A request that is done, good or not; NULL after a wake or the timeout (UINT64_MAX: none), or at
+ * the backend's leisure. After STRATA_E_TIMEOUT the request is the owner's again, but the kernel may still
+ * write to its buffer until the queue is closed.
+ */
+struct io_req *strata_io_queue_reap(struct io_queue *queue, uint64_t timeout_ns);
+
+/* End a reap that waits, or the next one. Thread: any. */
+void strata_io_queue_wake(struct io_queue *queue);
+
+/* The first failure: file, offset, length, what came back. Lent until close. */
+const strata_error *strata_io_queue_error(const struct io_queue *queue);
+
+/* What was healed without anybody noticing, and what was dropped. For statistics and tests. */
+struct io_queue_counts {
+    uint64_t resumed; /* short transfers continued                        */
+    uint64_t retried; /* EAGAIN, EINTR                                    */
+    uint64_t stale;   /* results that belong to no request in flight      */
+};
+void strata_io_queue_counts(const struct io_queue *queue, struct io_queue_counts *out);
+
+#endif

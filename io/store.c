@@ -1,0 +1,319 @@
+#define _GNU_SOURCE
+/*
+ * The tile store: places on drives, and the threads that move them.
+ *
+ * Every drive has one I/O thread, which owns its queue, its file and the order of its transfers.
+ * Others reach it through a bounded channel that has room for a transfer of every place at once;
+ * since a place has at most one transfer under way, sending never waits.
+ *
+ * A transfer is a whole place and may be tens of megabytes. It is cut into requests of a few, in
+ * order of arrival, so that a drive has several in flight and none waits behind a giant.
+ *
+ * A hash is checked before anybody sees the bytes, and it is seeded with the place and the count
+ * of writes to it: the right bytes of another place, or of this place's last write, do not pass.
+ * It is computed before the first request of a write is given away, because what the kernel reads
+ * from the buffer later must be what was hashed.
+ *
+ * The first failure ends the store. What is in flight is awaited, what comes later is refused with
+ * the same status: nobody should go on training on a drive that has begun to lie.
+ *
+ * Thread: "I/O" in the table of threads, one per drive; the functions of store.h as they say.
+ */
+
+#include "io/store_internal.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <semaphore.h>
+#include <string.h>
+
+strata_status strata_store_failed(const struct store *store)
+{
+    return (strata_status)atomic_load_explicit(&store->failed, memory_order_acquire);
+}
+
+/* Two drives may fail at once. */
+void strata_store_note(struct store *store, const strata_error *error)
+{
+    pthread_mutex_lock(&store->error_lock);
+    if (store->error.status == STRATA_OK) {
+        store->error = *error;
+        atomic_store_explicit(&store->failed, (int)error->status, memory_order_release);
+    }
+    pthread_mutex_unlock(&store->error_lock);
+}
+
+struct piece *strata_drive_take(struct drive *drive)
+{
+    struct piece *piece = drive->free_pieces;
+    drive->free_pieces = piece->next;
+    drive->piece_count++;
+    return piece;
+}
+
+void strata_drive_free(struct drive *drive, struct piece *piece)
+{
+    piece->next = drive->free_pieces;
+    drive->free_pieces = piece;
+    drive->piece_count--;
+}
+
+struct piece *strata_drive_reap(struct drive *drive, uint64_t timeout_ns)
+{
+    struct io_req *req = strata_io_queue_reap(drive->queue, timeout_ns);
+    if (req != NULL && req->status != STRATA_OK)
+        strata_store_note(drive->store, strata_io_queue_error(drive->queue));
+    return (struct piece *)req;
+}
+
+static uint64_t hash_seed(const struct store_io *io, const struct place *place)
+{
+    return (uint64_t)io->place << 32 | place->write_count;
+}
+
+static struct hash128 hash_place(const struct store_io *io, const struct place *place)
+{
+    return strata_hash(io->buffer, place->bytes, hash_seed(io, place));
+}
+
+/* Before the first request of a transfer goes out. */
+static void begin(struct store_io *io, struct place *place)
+{
+    if (io->write) {
+        place->write_count++;
+        place->hash = hash_place(io, place);
+    }
+    io->start_ns = strata_now_ns();
+}
+
+static void verify(struct drive *drive, struct store_io *io, const struct place *place)
+{
+    struct hash128 hash = hash_place(io, place);
+    if (hash.low == place->hash.low && hash.high == place->hash.high)
+        return;
+    strata_error error = {.status = STRATA_OK};
+    io->status = strata_fail(
+        &error, STRATA_E_CORRUPT, 0,
+        "read of place %" PRIu32 ", %" PRIu64 " bytes at %" PRIu64
+        " in %s: the hash differs, these are not the bytes of write %" PRIu32,
+        io->place, place->bytes, place->offset, drive->file.path, place->write_count);
+    strata_store_note(drive->store, &error);
+}
+
+/* The transfer is over: the last thing that is done with it. */
+static void finish(struct drive *drive, struct store_io *io)
+{
+    struct place *place = &drive->store->places[io->place];
+    if (io->status == STRATA_OK && !io->write)
+        verify(drive, io, place);
+    io->end_ns = strata_now_ns();
+    atomic_store_explicit(&place->busy, false, memory_order_release);
+    io->done(io->user, io);
+}
+
+static void drop_first(struct drive *drive)
+{
+    drive->first = drive->first->next;
+    if (drive->first == NULL)
+        drive->end = &drive->first;
+}
+
+static void cut_piece(struct drive *drive, struct store_io *io, const struct place *place)
+{
+    struct piece *piece = strata_drive_take(drive);
+    uint64_t left = place->bytes - io->submitted;
+    uint64_t most = drive->store->request_bytes;
+    uint32_t length = (uint32_t)(left < most ? left : most);
+    piece->io = io;
+    piece->req = (struct io_req){
+        .op = io->write ? IO_WRITE : IO_READ,
+        .length = length,
+        .buffer = (uint8_t *)io->buffer + io->submitted,
+        .offset = place->offset + io->submitted,
+    };
+    io->submitted += length;
+    strata_io_queue_start(drive->queue, &piece->req);
+}
+
+/* Refuse the first in line; what of it is in flight is awaited by finish_piece(). */
+static void refuse_first(struct drive *drive, strata_status status)
+{
+    struct store_io *io = drive->first;
+    drop_first(drive);
+    if (io->status == STRATA_OK)
+        io->status = status;
+    if (io->start_ns == 0)
+        io->start_ns = strata_now_ns();
+    if (io->completed == io->submitted)
+        finish(drive, io);
+}
+
+/* Cut the transfers in line into requests while there is room in flight. */
+static void submit(struct drive *drive)
+{
+    while (drive->first != NULL) {
+        struct store_io *io = drive->first;
+        struct place *place = &drive->store->places[io->place];
+        strata_status failed = strata_store_failed(drive->store);
+        if (failed != STRATA_OK) {
+            refuse_first(drive, failed);
+            continue;
+        }
+        if (drive->free_pieces == NULL)
+            return;
+        if (io->submitted == 0)
+            begin(io, place);
+        cut_piece(drive, io, place);
+        if (io->submitted == place->bytes)
+            drop_first(drive);
+    }
+}
+
+static void finish_piece(struct drive *drive, struct piece *piece)
+{
+    struct store_io *io = piece->io;
+    uint32_t length = piece->req.length;
+    io->completed += length;
+    if (piece->req.status != STRATA_OK) {
+        if (io->status == STRATA_OK)
+            io->status = piece->req.status;
+    } else {
+        _Atomic uint64_t *count = io->write ? &drive->written_bytes : &drive->read_bytes;
+        atomic_fetch_add_explicit(count, length, memory_order_relaxed);
+    }
+    strata_drive_free(drive, piece);
+    /* Only the first in line can be submitted in part, and then more of it is to come. */
+    if (io->completed == io->submitted && io != drive->first)
+        finish(drive, io);
+}
+
+static void receive(struct drive *drive)
+{
+    struct store_io *io;
+    while (strata_channel_receive(drive->channel, &io, 0)) {
+        if (io == NULL) {
+            drive->stopping = true;
+            continue;
+        }
+        *drive->end = io;
+        drive->end = &io->next;
+    }
+}
+
+void *strata_drive_serve(void *user)
+{
+    struct drive *drive = user;
+    for (;;) {
+        receive(drive);
+        submit(drive);
+        if (drive->stopping && drive->first == NULL && drive->piece_count == 0)
+            return NULL;
+        struct piece *piece = strata_drive_reap(drive, UINT64_MAX);
+        if (piece != NULL)
+            finish_piece(drive, piece);
+    }
+}
+
+void strata_drive_join(struct drive *drive)
+{
+    if (drive->running)
+        pthread_join(drive->thread, NULL);
+    drive->running = false;
+}
+
+/* Also for a store that open could not finish. */
+void strata_store_close(struct store *store)
+{
+    if (store == NULL)
+        return;
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct drive *drive = &store->drives[i];
+        if (!drive->running)
+            continue;
+        struct store_io *stop = NULL;
+        strata_channel_send(drive->channel, &stop);
+        strata_io_queue_wake(drive->queue);
+    }
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct drive *drive = &store->drives[i];
+        strata_drive_join(drive);
+        strata_io_queue_close(drive->queue);
+        strata_channel_destroy(drive->channel);
+        strata_store_file_close(&drive->file);
+    }
+    pthread_mutex_destroy(&store->error_lock);
+    free(store);
+}
+
+void strata_store_start(struct store *store, struct store_io *io)
+{
+    STRATA_CHECK(io->place < store->place_count && io->done != NULL);
+    STRATA_CHECK((uintptr_t)io->buffer % STRATA_IO_ALIGN_BYTES == 0 && io->buffer != NULL);
+    struct place *place = &store->places[io->place];
+    struct drive *drive = &store->drives[place->drive_index];
+    /* Two at once would race for the bytes, and the channel has no room for a second. */
+    STRATA_CHECK(!atomic_exchange_explicit(&place->busy, true, memory_order_acquire));
+    STRATA_CHECK(io->write || place->write_count > 0);
+    io->status = STRATA_OK;
+    io->start_ns = 0;
+    io->end_ns = 0;
+    io->next = NULL;
+    io->submitted = 0;
+    io->completed = 0;
+    io->queued_ns = strata_now_ns();
+    strata_channel_send(drive->channel, &io);
+    strata_io_queue_wake(drive->queue);
+}
+
+static void post(void *user, struct store_io *io)
+{
+    (void)io;
+    sem_post(user);
+}
+
+strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
+                                    void *buffer)
+{
+    sem_t done;
+    sem_init(&done, 0, 0);
+    struct store_io io = {
+        .write = write, .place = place, .buffer = buffer, .done = post, .user = &done};
+    strata_store_start(store, &io);
+    while (sem_wait(&done) != 0)
+        STRATA_CHECK(errno == EINTR);
+    sem_destroy(&done);
+    return io.status;
+}
+
+const strata_error *strata_store_error(const struct store *store)
+{
+    return &store->error;
+}
+
+const char *strata_store_backend_name(const struct store *store)
+{
+    return store->ops->name;
+}
+
+bool strata_store_is_direct(const struct store *store)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        if (!store->drives[i].file.direct)
+            return false;
+    return true;
+}
+
+void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
+                           uint64_t *out_written_bytes)
+{
+    *out_read_bytes = 0;
+    *out_written_bytes = 0;
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        const struct drive *drive = &store->drives[i];
+        *out_read_bytes += atomic_load_explicit(&drive->read_bytes, memory_order_relaxed);
+        *out_written_bytes += atomic_load_explicit(&drive->written_bytes, memory_order_relaxed);
+    }
+}

@@ -1,0 +1,449 @@
+#define _GNU_SOURCE
+/*
+ * How a store comes into being.
+ *
+ * Everything that can be refused is refused before anything is written: the limit, directories
+ * that are missing or the same, a file that is not ours, a lock that is held, too little space.
+ * After that whatever this call made is removed again when it fails.
+ *
+ * Creation writes every block once. It proves that the space is there, and it spares the drive the
+ * conversion of reserved extents in the middle of a step. All drives are written at once, each by
+ * a thread that ends before the drive's I/O thread begins.
+ *
+ * All memory is taken here. The tables are one block, so that what the budget was told and what is
+ * taken cannot differ.
+ *
+ * Thread: the opener, and "I/O" for the creation of its drive.
+ */
+
+#include "io/store_internal.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#define DEFAULT_DEPTH         32u
+#define DEFAULT_REQUEST_BYTES (4u << 20)
+#define DEFAULT_DEADLINE_NS   120000000000u
+
+/* Creation's requests; from 1 MiB on a drive is as fast as it gets. */
+#define FILL_BYTES (1u << 20)
+
+/* The loop, the hash and the caller's done functions; sanitizers want the better part of it. */
+#define STACK_BYTES (512u << 10)
+
+static uint32_t depth_of(const struct store_desc *desc)
+{
+    return desc->depth > 0 ? desc->depth : DEFAULT_DEPTH;
+}
+
+static uint64_t block_bytes(const struct store_desc *desc)
+{
+    return sizeof(struct store) + desc->dir_count * sizeof(struct drive) +
+           desc->place_count * sizeof(struct place) +
+           (uint64_t)desc->dir_count * depth_of(desc) * sizeof(struct piece);
+}
+
+static uint64_t fill_bytes(const struct store_desc *desc)
+{
+    return FILL_BYTES + (uint64_t)desc->dir_count * STRATA_STORE_HEADER_BYTES;
+}
+
+/* A transfer of every place, and the message that stops the thread. */
+static uint32_t channel_capacity(uint32_t place_count)
+{
+    return place_count + 1;
+}
+
+/* The larger of the two, so that a fallback from one backend to the other changes no plan. */
+static uint64_t queue_bytes(uint32_t depth)
+{
+    uint64_t uring = strata_io_queue_bytes(&strata_io_uring, depth);
+    uint64_t threads = strata_io_queue_bytes(&strata_io_threads, depth);
+    return uring > threads ? uring : threads;
+}
+
+uint64_t strata_store_table_bytes(const struct store_desc *desc)
+{
+    uint64_t bytes = block_bytes(desc) + fill_bytes(desc);
+    uint64_t channel =
+        strata_channel_bytes(channel_capacity(desc->place_count), sizeof(struct store_io *));
+    for (uint32_t i = 0; i < desc->dir_count; i++)
+        bytes += channel + queue_bytes(depth_of(desc)) +
+                 strata_store_file_memory_bytes(desc->dirs[i]);
+    return bytes;
+}
+
+uint64_t strata_store_file_bytes(const struct store_desc *desc)
+{
+    uint64_t bytes = (uint64_t)desc->dir_count * STRATA_STORE_HEADER_BYTES;
+    for (uint32_t i = 0; i < desc->place_count; i++)
+        bytes += desc->place_bytes[i];
+    return bytes;
+}
+
+/* One request, alone. */
+static strata_status transfer_alone(struct drive *drive, const struct io_req *req)
+{
+    struct piece *piece = strata_drive_take(drive);
+    piece->req = *req;
+    strata_io_queue_start(drive->queue, &piece->req);
+    while (strata_drive_reap(drive, UINT64_MAX) == NULL)
+        continue;
+    strata_status status = piece->req.status;
+    strata_drive_free(drive, piece);
+    return status;
+}
+
+/* Write every block behind the header; a failure anywhere ends it. */
+static void fill(struct drive *drive)
+{
+    struct store *store = drive->store;
+    uint64_t at = STRATA_STORE_HEADER_BYTES;
+    for (;;) {
+        bool more = at < drive->file_bytes && strata_store_failed(store) == STRATA_OK;
+        while (more && drive->free_pieces != NULL) {
+            uint64_t left = drive->file_bytes - at;
+            struct piece *piece = strata_drive_take(drive);
+            piece->req = (struct io_req){
+                .op = IO_WRITE,
+                .length = left < FILL_BYTES ? (uint32_t)left : FILL_BYTES,
+                .buffer = store->fill,
+                .offset = at,
+            };
+            at += piece->req.length;
+            strata_io_queue_start(drive->queue, &piece->req);
+            more = at < drive->file_bytes;
+        }
+        if (drive->piece_count == 0)
+            return;
+        struct piece *piece = strata_drive_reap(drive, UINT64_MAX);
+        if (piece != NULL)
+            strata_drive_free(drive, piece);
+    }
+}
+
+static void create_contents(struct drive *drive, strata_error *error)
+{
+    if (strata_store_file_reserve(&drive->file, drive->file_bytes, error) != STRATA_OK)
+        return;
+    fill(drive);
+    if (strata_store_failed(drive->store) != STRATA_OK)
+        return;
+    if (transfer_alone(drive, &(struct io_req){.op = IO_SYNC}) != STRATA_OK)
+        return;
+    memset(drive->header, 0, sizeof *drive->header);
+    struct io_req read_back = {
+        .op = IO_READ, .length = sizeof *drive->header, .buffer = drive->header};
+    if (transfer_alone(drive, &read_back) == STRATA_OK)
+        (void)strata_store_header_check(drive->header, drive->file.path, error);
+}
+
+static void *create(void *user)
+{
+    struct drive *drive = user;
+    strata_error error = {.status = STRATA_OK};
+    create_contents(drive, &error);
+    if (error.status != STRATA_OK)
+        strata_store_note(drive->store, &error);
+    return NULL;
+}
+
+/* Signals are the program's: none is handled on a thread of the library. */
+static strata_status start_thread(struct drive *drive, void *(*run)(void *),
+                                  strata_error *error)
+{
+    sigset_t all, before;
+    pthread_attr_t attr;
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&drive->thread, &attr, run, drive);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+    if (rc != 0)
+        return strata_fail(error, STRATA_E_NOMEM, rc, "host: starting the I/O thread of %s: %s",
+                           drive->file.path, strerror(rc));
+    pthread_setname_np(drive->thread, "strata-io");
+    drive->running = true;
+    return STRATA_OK;
+}
+
+/* All drives at once: each is as slow as its size. */
+static strata_status create_drives(struct store *store, strata_error *error)
+{
+    strata_status status = STRATA_OK;
+    for (uint32_t i = 0; i < store->drive_count && status == STRATA_OK; i++)
+        status = start_thread(&store->drives[i], create, error);
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        strata_drive_join(&store->drives[i]);
+    STRATA_TRY(status);
+    if (store->error.status != STRATA_OK && error != NULL)
+        *error = store->error;
+    return store->error.status;
+}
+
+static void check_desc(const struct store_desc *desc)
+{
+    STRATA_CHECK(desc->dir_count > 0 && desc->place_count < UINT32_MAX);
+    STRATA_CHECK(desc->request_bytes % STRATA_IO_ALIGN_BYTES == 0);
+    STRATA_CHECK(desc->request_bytes <= UINT32_MAX && depth_of(desc) <= STRATA_IO_MAX_DEPTH);
+    for (uint32_t i = 0; i < desc->place_count; i++)
+        STRATA_CHECK(desc->place_bytes[i] > 0 &&
+                     desc->place_bytes[i] % STRATA_IO_ALIGN_BYTES == 0);
+}
+
+/* Each place goes to the drive that has least so far. */
+static void lay_out(struct store *store, const uint64_t *place_bytes)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        store->drives[i].file_bytes = STRATA_STORE_HEADER_BYTES;
+    for (uint32_t i = 0; i < store->place_count; i++) {
+        struct drive *least = &store->drives[0];
+        for (uint32_t j = 1; j < store->drive_count; j++)
+            if (store->drives[j].file_bytes < least->file_bytes)
+                least = &store->drives[j];
+        store->places[i].drive_index = (uint32_t)(least - store->drives);
+        store->places[i].offset = least->file_bytes;
+        store->places[i].bytes = place_bytes[i];
+        least->file_bytes += place_bytes[i];
+    }
+}
+
+/* A drive that takes no work yet: no file, no queue. */
+static void init_drive(struct store *store, uint32_t index)
+{
+    struct drive *drive = &store->drives[index];
+    drive->store = store;
+    drive->file = (struct store_file){.dir_fd = -1, .fd = -1};
+    drive->end = &drive->first;
+    drive->header = (struct store_header *)(store->fill + FILL_BYTES) + index;
+    struct piece *pieces = store->pieces + (size_t)index * store->depth;
+    for (uint32_t i = store->depth; i > 0; i--) {
+        pieces[i - 1].next = drive->free_pieces;
+        drive->free_pieces = &pieces[i - 1];
+    }
+}
+
+/* Anything but zeros, which some drives keep without taking space for them. */
+static void make_fill(uint8_t *fill)
+{
+    uint64_t state = 0;
+    for (size_t i = 0; i < FILL_BYTES; i += sizeof state) {
+        state = state * 6364136223846793005u + 1442695040888963407u; // Knuth's MMIX generator
+        memcpy(fill + i, &state, sizeof state);
+    }
+}
+
+static strata_status allocate(struct store **out, const struct store_desc *desc,
+                              strata_error *error)
+{
+    uint64_t bytes = block_bytes(desc);
+    struct store *store = calloc(1, bytes);
+    uint8_t *block = aligned_alloc(STRATA_IO_ALIGN_BYTES, fill_bytes(desc));
+    if (store == NULL || block == NULL) {
+        free(block);
+        free(store);
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "host: need %" PRIu64 " bytes for the store's tables, have none",
+                           bytes + fill_bytes(desc));
+    }
+    store->drive_count = desc->dir_count;
+    store->place_count = desc->place_count;
+    store->depth = depth_of(desc);
+    store->request_bytes =
+        desc->request_bytes > 0 ? desc->request_bytes : DEFAULT_REQUEST_BYTES;
+    store->deadline_ns = desc->deadline_ns > 0 ? desc->deadline_ns : DEFAULT_DEADLINE_NS;
+    store->drives = (struct drive *)(store + 1);
+    store->places = (struct place *)(store->drives + desc->dir_count);
+    store->pieces = (struct piece *)(store->places + desc->place_count);
+    store->fill = block;
+    memset(block + FILL_BYTES, 0, fill_bytes(desc) - FILL_BYTES);
+    make_fill(block);
+    pthread_mutex_init(&store->error_lock, NULL);
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        init_drive(store, i);
+    lay_out(store, desc->place_bytes);
+    *out = store;
+    return STRATA_OK;
+}
+
+static bool same_directory(const char *a, const char *b)
+{
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
+static strata_status find_files(struct store *store, const struct store_desc *desc,
+                                strata_error *error)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        for (uint32_t j = 0; j < i; j++)
+            if (same_directory(desc->dirs[i], desc->dirs[j]))
+                return strata_fail(error, STRATA_E_INVALID, 0,
+                                   "store directories %s and %s are the same", desc->dirs[j],
+                                   desc->dirs[i]);
+        STRATA_TRY(strata_store_file_find(&store->drives[i].file, desc->dirs[i], error));
+    }
+    return STRATA_OK;
+}
+
+/* Directories may share a file system: the needs and what is given back add up. */
+static strata_status check_space(const struct store *store, const struct store_desc *desc,
+                                 strata_error *error)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct statvfs free_space;
+        if (fstatvfs(store->drives[i].file.dir_fd, &free_space) != 0)
+            return strata_fail(error, STRATA_E_IO, errno, "free space in %s: %s", desc->dirs[i],
+                               strerror(errno));
+        uint64_t need = 0;
+        uint64_t have = (uint64_t)free_space.f_bavail * free_space.f_frsize;
+        for (uint32_t j = 0; j < store->drive_count; j++) {
+            if (store->drives[j].file.device != store->drives[i].file.device)
+                continue;
+            need += store->drives[j].file_bytes;
+            have += store->drives[j].file.reclaim_bytes;
+        }
+        /* Some file systems, made of RAM, know no size: reserving will tell. */
+        if (free_space.f_blocks > 0 && need > have)
+            return strata_fail(error, STRATA_E_NOMEM, ENOSPC,
+                               "nvme: need %" PRIu64 " bytes, have %" PRIu64
+                               " free on the file system of %s",
+                               need, have, desc->dirs[i]);
+    }
+    return STRATA_OK;
+}
+
+static strata_status make_files(struct store *store, const struct store_desc *desc,
+                                strata_error *error)
+{
+    struct store_header header = {
+        .drive_count = store->drive_count,
+        .place_count = store->place_count,
+        .tile_elems = desc->tile_elems,
+    };
+    if (getrandom(header.store_id, sizeof header.store_id, 0) != sizeof header.store_id)
+        return strata_fail(error, STRATA_E_IO, errno, "getrandom: %s", strerror(errno));
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct drive *drive = &store->drives[i];
+        *drive->header = header;
+        drive->header->drive_index = i;
+        drive->header->file_bytes = drive->file_bytes;
+        STRATA_TRY(strata_store_file_make(&drive->file, drive->header,
+                                          desc->allow & STRATA_ALLOW_BUFFERED_IO, error));
+    }
+    return STRATA_OK;
+}
+
+static strata_status open_queue(struct drive *drive, strata_error *error)
+{
+    const struct store *store = drive->store;
+    drive->io_file = (struct io_file){.fd = drive->file.fd, .path = drive->file.path};
+    struct io_queue_desc desc = {
+        .ops = store->ops,
+        .ops_config = store->ops_config,
+        .files = &drive->io_file,
+        .file_count = 1,
+        .depth = store->depth,
+        .deadline_ns = store->deadline_ns,
+    };
+    return strata_io_queue_open(&drive->queue, &desc, error);
+}
+
+static void log_line(const struct store_desc *desc, const char *text, const char *what)
+{
+    char line[320];
+    if (desc->log == NULL)
+        return;
+    snprintf(line, sizeof line, "%s%s", text, what);
+    desc->log(desc->log_user, line);
+}
+
+/* The first drive shows whether the backend is to be had; the others get the same. */
+static strata_status open_queues(struct store *store, const struct store_desc *desc,
+                                 strata_error *error)
+{
+    strata_error lack = {.status = STRATA_OK};
+    bool may_fall_back =
+        store->ops == &strata_io_uring && (desc->allow & STRATA_ALLOW_THREADS_IO);
+    strata_status status = open_queue(&store->drives[0], may_fall_back ? &lack : error);
+    if (status == STRATA_E_UNSUPPORTED && may_fall_back) {
+        log_line(desc, "store: I/O by threads: ", lack.message);
+        store->ops = &strata_io_threads;
+        status = open_queue(&store->drives[0], error);
+    } else if (status != STRATA_OK && may_fall_back && error != NULL) {
+        *error = lack;
+    }
+    STRATA_TRY(status);
+    for (uint32_t i = 1; i < store->drive_count; i++)
+        STRATA_TRY(open_queue(&store->drives[i], error));
+    return STRATA_OK;
+}
+
+static strata_status open_channels(struct store *store, strata_error *error)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        STRATA_TRY(strata_channel_create(&store->drives[i].channel,
+                                         channel_capacity(store->place_count),
+                                         sizeof(struct store_io *), error));
+    return STRATA_OK;
+}
+
+static strata_status open_parts(struct store *store, const struct store_desc *desc,
+                                strata_error *error)
+{
+    STRATA_TRY(find_files(store, desc, error));
+    STRATA_TRY(check_space(store, desc, error));
+    STRATA_TRY(make_files(store, desc, error));
+    STRATA_TRY(open_queues(store, desc, error));
+    STRATA_TRY(open_channels(store, error));
+    STRATA_TRY(create_drives(store, error));
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        STRATA_TRY(start_thread(&store->drives[i], strata_drive_serve, error));
+    return STRATA_OK;
+}
+
+strata_status strata_store_open_on(struct store **out, const struct store_desc *desc,
+                                   const struct io_ops *ops, const void *ops_config,
+                                   strata_error *error)
+{
+    struct store *store = NULL;
+    uint64_t need = strata_store_file_bytes(desc);
+    *out = NULL;
+    check_desc(desc);
+    if (need > desc->limit_bytes)
+        return strata_fail(error, STRATA_E_NOMEM, 0,
+                           "nvme: need %" PRIu64 " bytes for the store's files, have %" PRIu64,
+                           need, desc->limit_bytes);
+    STRATA_TRY(allocate(&store, desc, error));
+    store->ops = ops;
+    store->ops_config = ops_config;
+    strata_status status = open_parts(store, desc, error);
+    free(store->fill);
+    store->fill = NULL;
+    if (status != STRATA_OK) {
+        strata_store_close(store);
+        return status;
+    }
+    if (!strata_store_is_direct(store))
+        log_line(desc, "store: no O_DIRECT, through the page cache: ", desc->dirs[0]);
+    *out = store;
+    return STRATA_OK;
+}
+
+strata_status strata_store_open(struct store **out, const struct store_desc *desc,
+                                strata_error *error)
+{
+    const struct io_ops *ops =
+        desc->backend == STRATA_IO_THREADS ? &strata_io_threads : &strata_io_uring;
+    return strata_store_open_on(out, desc, ops, NULL, error);
+}

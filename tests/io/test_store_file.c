@@ -1,0 +1,557 @@
+#define _GNU_SOURCE
+/*
+ * How a store comes into being and goes: what is refused, what is left alone, what is removed.
+ *
+ * Every refusal is followed by a look at the directories: they are as they were.
+ *
+ * File systems that are full, read-only or without O_DIRECT are mounted in a mount namespace of
+ * the test's own, which needs root; they vanish with the test's process.
+ */
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "tests/support/store_rig.h"
+
+#include <criterion/criterion.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static strata_status open_store(struct store_rig *rig, strata_error *error)
+{
+    *error = (strata_error){.status = STRATA_OK};
+    return strata_store_open(&rig->store, &rig->desc, error);
+}
+
+static void expect_open(struct store_rig *rig)
+{
+    strata_error error;
+    bool same;
+    cr_assert(open_store(rig, &error) == STRATA_OK, "%s", error.message);
+    cr_expect(strata_store_rig_write(rig, 0, 0) == STRATA_OK);
+    cr_expect(strata_store_rig_read(rig, 0, 0, &same) == STRATA_OK && same);
+}
+
+/* Refused, with this status and a message that has this text; nothing is held. */
+static strata_error expect_refusal(struct store_rig *rig, strata_status status,
+                                   const char *text)
+{
+    strata_error error;
+    int descriptors = strata_open_descriptors();
+    cr_expect(open_store(rig, &error) == status, "%d: %s", (int)error.status, error.message);
+    cr_expect(error.status == status && rig->store == NULL);
+    cr_expect(strstr(error.message, text) != NULL, "%s", error.message);
+    cr_expect(strata_open_descriptors() == descriptors);
+    return error;
+}
+
+static void expect_empty(const struct store_rig *rig)
+{
+    for (uint32_t i = 0; i < rig->desc.dir_count; i++)
+        cr_expect(strata_temp_dir_count(rig->drives[i]) == 0);
+}
+
+static void put_file(const struct store_rig *rig, uint32_t drive, const void *bytes,
+                     size_t length)
+{
+    char path[PATH_MAX + 32];
+    int fd = open(strata_store_rig_file(rig, drive, path),
+                  O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    cr_assert(fd >= 0 && write(fd, bytes, length) == (ssize_t)length);
+    close(fd);
+}
+
+static size_t get_file(const struct store_rig *rig, uint32_t drive, void *out, size_t length)
+{
+    char path[PATH_MAX + 32];
+    int fd = open(strata_store_rig_file(rig, drive, path), O_RDONLY | O_CLOEXEC);
+    cr_assert(fd >= 0);
+    ssize_t got = read(fd, out, length);
+    cr_assert(got >= 0);
+    close(fd);
+    return (size_t)got;
+}
+
+static off_t file_size(const struct store_rig *rig, uint32_t drive)
+{
+    char path[PATH_MAX + 32];
+    struct stat stat;
+    cr_assert(lstat(strata_store_rig_file(rig, drive, path), &stat) == 0);
+    return stat.st_size;
+}
+
+Test(store_file, files_are_private_full_size_and_allocated)
+{
+    struct store_rig rig;
+    uint64_t sum = 0;
+    strata_store_rig_make(&rig, 3, STRATA_IO_URING);
+    umask(0);
+    expect_open(&rig);
+    for (uint32_t i = 0; i < 3; i++) {
+        char path[PATH_MAX + 32];
+        struct stat stat;
+        cr_assert(lstat(strata_store_rig_file(&rig, i, path), &stat) == 0);
+        cr_expect((stat.st_mode & 07777) == 0600 && S_ISREG(stat.st_mode));
+        cr_expect(stat.st_blocks * 512 >= stat.st_size, "it has holes");
+        sum += (uint64_t)stat.st_size;
+    }
+    cr_expect(sum == strata_store_file_bytes(&rig.desc));
+    cr_expect(strata_store_is_direct(rig.store));
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, drives_get_equal_shares_of_the_bytes)
+{
+    struct store_rig rig;
+    strata_store_rig_make(&rig, 3, STRATA_IO_URING);
+    expect_open(&rig);
+    off_t least = file_size(&rig, 0), most = least;
+    for (uint32_t i = 1; i < 3; i++) {
+        off_t bytes = file_size(&rig, i);
+        least = bytes < least ? bytes : least;
+        most = bytes > most ? bytes : most;
+    }
+    cr_expect(most - least <= (off_t)RIG_LARGEST_BYTES);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, the_headers_of_one_store_agree)
+{
+    struct store_rig rig;
+    struct store_header headers[2];
+    strata_error error = {.status = STRATA_OK};
+    strata_store_rig_make(&rig, 2, STRATA_IO_THREADS);
+    expect_open(&rig);
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_expect(get_file(&rig, i, &headers[i], sizeof headers[i]) == sizeof headers[i]);
+        cr_expect(strata_store_header_check(&headers[i], "f", &error) == STRATA_OK);
+        cr_expect(memcmp(headers[i].magic, "STRATA\r\n", 8) == 0);
+        cr_expect(headers[i].drive_index == i && headers[i].drive_count == 2);
+        cr_expect(headers[i].place_count == RIG_PLACES && headers[i].tile_elems == 16384);
+        cr_expect((off_t)headers[i].file_bytes == file_size(&rig, i));
+        cr_expect(headers[i].generation == 0);
+    }
+    cr_expect(memcmp(headers[0].store_id, headers[1].store_id, 16) == 0);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, every_bit_of_a_header_is_checked)
+{
+    struct store_rig rig;
+    struct store_header header;
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    expect_open(&rig);
+    cr_assert(get_file(&rig, 0, &header, sizeof header) == sizeof header);
+    for (size_t i = 0; i < 8 * sizeof header; i += i < 8 * 128 ? 1 : 97) {
+        ((uint8_t *)&header)[i / 8] ^= (uint8_t)(1u << i % 8);
+        cr_expect(strata_store_header_check(&header, "f", NULL) != STRATA_OK, "bit %d", (int)i);
+        ((uint8_t *)&header)[i / 8] ^= (uint8_t)(1u << i % 8);
+    }
+    cr_expect(strata_store_header_check(&header, "f", NULL) == STRATA_OK);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, close_removes_the_files_and_gives_everything_back)
+{
+    struct store_rig rig;
+    strata_store_rig_make(&rig, 2, STRATA_IO_URING);
+    int descriptors = strata_open_descriptors();
+    for (int i = 0; i < 3; i++) {
+        expect_open(&rig);
+        strata_store_close(rig.store);
+        rig.store = NULL;
+        expect_empty(&rig);
+        cr_expect(strata_open_descriptors() == descriptors);
+    }
+    strata_store_close(NULL);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, close_removes_only_its_own_file)
+{
+    struct store_rig rig;
+    char path[PATH_MAX + 32];
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    expect_open(&rig);
+    cr_assert(unlink(strata_store_rig_file(&rig, 0, path)) == 0);
+    put_file(&rig, 0, "mine", 4);
+    strata_store_close(rig.store);
+    rig.store = NULL;
+    cr_expect(file_size(&rig, 0) == 4);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, a_store_in_use_is_refused_and_goes_on)
+{
+    struct store_rig rig, second;
+    strata_store_rig_make(&rig, 2, STRATA_IO_URING);
+    expect_open(&rig);
+    second = rig;
+    second.store = NULL;
+    uint64_t begin_ns = strata_now_ns();
+    strata_error error =
+        expect_refusal(&second, STRATA_E_STATE, "is in use by another process");
+    cr_expect(strata_now_ns() - begin_ns < 6000000000u);
+    cr_expect(strstr(error.message, rig.dirs[0]) != NULL);
+    bool same;
+    cr_expect(strata_store_rig_read(&rig, 0, 0, &same) == STRATA_OK && same);
+    strata_store_close(rig.store);
+    rig.store = NULL;
+    expect_open(&rig);
+    strata_store_rig_remove(&rig);
+}
+
+/* Its second drive is the first one's only drive: what it did to its own is taken back. */
+Test(store_file, a_refusal_at_the_second_drive_leaves_the_first_clean)
+{
+    struct store_rig rig, second;
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    strata_store_rig_make(&second, 2, STRATA_IO_URING);
+    expect_open(&rig);
+    second.dirs[1] = rig.drives[0];
+    (void)expect_refusal(&second, STRATA_E_STATE, rig.drives[0]);
+    expect_empty(&second);
+    strata_store_rig_remove(&second);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, what_a_killed_owner_left_is_made_anew)
+{
+    for (int backend = STRATA_IO_URING; backend <= STRATA_IO_THREADS; backend++) {
+        struct store_rig rig;
+        int channel[2];
+        char ready;
+        strata_store_rig_make(&rig, 2, (strata_io_backend)backend);
+        cr_assert(pipe(channel) == 0);
+        pid_t child = fork();
+        cr_assert(child >= 0);
+        if (child == 0) {
+            strata_error error;
+            if (open_store(&rig, &error) == STRATA_OK && write(channel[1], "r", 1) == 1)
+                for (uint32_t round = 0;; round++)
+                    (void)strata_store_rig_write(&rig, 5, round);
+            _exit(1);
+        }
+        cr_assert(read(channel[0], &ready, 1) == 1);
+        cr_assert(kill(child, SIGKILL) == 0);
+        cr_expect(file_size(&rig, 0) > 0);
+        expect_open(&rig); /* at once: the child may not even be dead yet */
+        cr_assert(waitpid(child, NULL, 0) == child);
+        close(channel[0]);
+        close(channel[1]);
+        strata_store_rig_remove(&rig);
+    }
+}
+
+Test(store_file, an_empty_file_is_a_creation_that_was_killed)
+{
+    struct store_rig rig;
+    char path[PATH_MAX + 32];
+    struct stat stat;
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    put_file(&rig, 0, "", 0);
+    expect_open(&rig);
+    cr_assert(lstat(strata_store_rig_file(&rig, 0, path), &stat) == 0);
+    cr_expect((stat.st_mode & 07777) == 0600);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, a_file_that_is_not_ours_is_left_alone)
+{
+    struct store_rig rig;
+    char bytes[64];
+    strata_store_rig_make(&rig, 2, STRATA_IO_URING);
+    put_file(&rig, 1, "somebody's thesis", 17);
+    (void)expect_refusal(&rig, STRATA_E_UNSUPPORTED, "is not a store's file; it is left alone");
+    cr_expect(get_file(&rig, 1, bytes, sizeof bytes) == 17);
+    cr_expect(memcmp(bytes, "somebody's thesis", 17) == 0);
+    cr_expect(strata_temp_dir_count(rig.drives[0]) == 0);
+    strata_store_rig_remove(&rig);
+}
+
+/* A header as another version, a commit or a damaged disk would leave it. */
+static void expect_header_refused(uint32_t version, uint64_t generation, bool rehash,
+                                  strata_status status, const char *text)
+{
+    struct store_rig rig;
+    struct store_header header, after;
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    expect_open(&rig);
+    cr_assert(get_file(&rig, 0, &header, sizeof header) == sizeof header);
+    strata_store_close(rig.store);
+    rig.store = NULL;
+    header.version = version;
+    header.generation = generation;
+    if (rehash) {
+        struct hash128 hash = strata_hash(&header, offsetof(struct store_header, hash), 0);
+        memcpy(header.hash, &hash.low, 8);
+        memcpy(header.hash + 8, &hash.high, 8);
+    }
+    put_file(&rig, 0, &header, sizeof header);
+    (void)expect_refusal(&rig, status, text);
+    cr_expect(get_file(&rig, 0, &after, sizeof after) == sizeof after);
+    cr_expect(memcmp(&header, &after, sizeof header) == 0);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, another_version_a_commit_and_damage_are_left_alone)
+{
+    expect_header_refused(2, 0, true, STRATA_E_UNSUPPORTED, "is of store version 2");
+    expect_header_refused(1, 7, true, STRATA_E_UNSUPPORTED, "holds a commit (generation 7)");
+    expect_header_refused(1, 7, false, STRATA_E_CORRUPT, "is not what was written");
+}
+
+Test(store_file, a_symbolic_link_is_not_followed)
+{
+    struct store_rig rig;
+    char path[PATH_MAX + 32], target[PATH_MAX + 32];
+    char bytes[16];
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    snprintf(target, sizeof target, "%s/target", rig.dir.path);
+    int fd = open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(fd >= 0 && write(fd, "precious", 8) == 8);
+    close(fd);
+    cr_assert(symlink(target, strata_store_rig_file(&rig, 0, path)) == 0);
+    strata_error error = expect_refusal(&rig, STRATA_E_IO, "symbolic link");
+    cr_expect(error.native == ELOOP);
+    cr_expect(get_file(&rig, 0, bytes, sizeof bytes) == 8 && memcmp(bytes, "precious", 8) == 0);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, a_pipe_is_refused_without_waiting, .timeout = 10)
+{
+    struct store_rig rig;
+    char path[PATH_MAX + 32];
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    cr_assert(mkfifo(strata_store_rig_file(&rig, 0, path), 0600) == 0);
+    (void)expect_refusal(&rig, STRATA_E_UNSUPPORTED, "is not a regular file");
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, a_directory_that_is_not_there_is_refused)
+{
+    struct store_rig rig;
+    strata_store_rig_make(&rig, 2, STRATA_IO_URING);
+    cr_assert(rmdir(rig.drives[1]) == 0);
+    strata_error error = expect_refusal(&rig, STRATA_E_IO, "No such file or directory");
+    cr_expect(error.native == ENOENT && strstr(error.message, rig.drives[1]) != NULL);
+    cr_expect(strata_temp_dir_count(rig.drives[0]) == 0);
+    rig.dirs[1] = "/dev/null";
+    cr_expect(expect_refusal(&rig, STRATA_E_IO, "/dev/null").native == ENOTDIR);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, a_directory_named_twice_is_refused)
+{
+    struct store_rig rig;
+    char again[PATH_MAX + 16];
+    strata_store_rig_make(&rig, 2, STRATA_IO_URING);
+    snprintf(again, sizeof again, "%s/.", rig.drives[0]);
+    rig.dirs[1] = again;
+    (void)expect_refusal(&rig, STRATA_E_INVALID, "are the same");
+    cr_expect(strata_temp_dir_count(rig.drives[0]) == 0);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store_file, one_byte_under_the_need_is_refused_before_anything_is_written)
+{
+    struct store_rig rig;
+    char text[128];
+    strata_store_rig_make(&rig, 2, STRATA_IO_URING);
+    uint64_t need = strata_store_file_bytes(&rig.desc);
+    rig.desc.limit_bytes = need - 1;
+    snprintf(text, sizeof text, "nvme: need %llu bytes for the store's files, have %llu",
+             (unsigned long long)need, (unsigned long long)need - 1);
+    (void)expect_refusal(&rig, STRATA_E_NOMEM, text);
+    expect_empty(&rig);
+    rig.desc.limit_bytes = need;
+    expect_open(&rig);
+    strata_store_rig_remove(&rig);
+}
+
+/* Mount a file system of this type on a drive's directory, for this process only. */
+static void mount_drive(const struct store_rig *rig, const char *type, unsigned long flags,
+                        const char *options)
+{
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        cr_skip_test("mounting needs root: %s", strerror(errno));
+    cr_assert(mount("none", rig->drives[0], type, flags, options) == 0, "%s", strerror(errno));
+}
+
+static void unmount_drive(struct store_rig *rig)
+{
+    strata_store_close(rig->store);
+    rig->store = NULL;
+    cr_expect(umount(rig->drives[0]) == 0);
+    strata_store_rig_remove(rig);
+}
+
+Test(store_file, a_full_disk_is_refused_before_anything_is_written)
+{
+    struct store_rig rig;
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    mount_drive(&rig, "tmpfs", 0, "size=256k");
+    rig.desc.allow = STRATA_ALLOW_BUFFERED_IO;
+    strata_error error = expect_refusal(&rig, STRATA_E_NOMEM, "nvme: need ");
+    cr_expect(strstr(error.message, "have 262144 free") != NULL, "%s", error.message);
+    expect_empty(&rig);
+    unmount_drive(&rig);
+}
+
+/* Somebody else's scratch is on the full disk; it counts as free, being nobody's. */
+Test(store_file, abandoned_scratch_counts_as_free_space)
+{
+    struct store_rig rig;
+    struct store_header header;
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    mount_drive(&rig, "tmpfs", 0, "size=2300k");
+    rig.desc.allow = STRATA_ALLOW_BUFFERED_IO;
+    expect_open(&rig);
+    cr_assert(get_file(&rig, 0, &header, sizeof header) == sizeof header);
+    off_t bytes = file_size(&rig, 0);
+    cr_assert(bytes > 1200 << 10, "two would fit");
+    strata_store_close(rig.store);
+    rig.store = NULL;
+    uint8_t *scratch = calloc(1, (size_t)bytes);
+    cr_assert(scratch != NULL);
+    memcpy(scratch, &header, sizeof header);
+    put_file(&rig, 0, scratch, (size_t)bytes);
+    free(scratch);
+    expect_open(&rig);
+    unmount_drive(&rig);
+}
+
+Test(store_file, a_disk_without_room_for_a_name_is_refused)
+{
+    struct store_rig rig;
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    mount_drive(&rig, "tmpfs", 0, "size=8m,nr_inodes=1");
+    rig.desc.allow = STRATA_ALLOW_BUFFERED_IO;
+    strata_error error = expect_refusal(&rig, STRATA_E_IO, "creation of ");
+    cr_expect(error.native == ENOSPC);
+    unmount_drive(&rig);
+}
+
+Test(store_file, a_read_only_disk_is_refused)
+{
+    struct store_rig rig;
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    mount_drive(&rig, "tmpfs", MS_RDONLY, NULL);
+    strata_error error = expect_refusal(&rig, STRATA_E_IO, rig.drives[0]);
+    cr_expect(error.native == EROFS);
+    unmount_drive(&rig);
+}
+
+static void keep_line(void *user, const char *line)
+{
+    snprintf(user, 512, "%s", line);
+}
+
+Test(store_file, a_file_system_without_o_direct_needs_to_be_allowed)
+{
+    struct store_rig rig;
+    char line[512] = "";
+    strata_store_rig_make(&rig, 1, STRATA_IO_URING);
+    mount_drive(&rig, "ramfs", 0, NULL);
+    (void)expect_refusal(&rig, STRATA_E_UNSUPPORTED, "--allow buffered-io");
+    expect_empty(&rig);
+    rig.desc.allow = STRATA_ALLOW_BUFFERED_IO;
+    rig.desc.log = keep_line;
+    rig.desc.log_user = line;
+    expect_open(&rig);
+    cr_expect(!strata_store_is_direct(rig.store));
+    cr_expect(strstr(line, "page cache") != NULL);
+    unmount_drive(&rig);
+}
+
+/* From now on this process has no io_uring, as in a container. */
+static void forbid_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
+    cr_assert(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    cr_assert(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+Test(store_file, a_forbidden_io_uring_is_refused_with_its_remedy)
+{
+    struct store_rig rig;
+    char line[512] = "";
+    strata_store_rig_make(&rig, 2, STRATA_IO_URING);
+    forbid_io_uring();
+    strata_error error = expect_refusal(&rig, STRATA_E_UNSUPPORTED, "--allow threads-io");
+    cr_expect(strstr(error.message, "--io threads") != NULL);
+    cr_expect(error.native == EPERM);
+    expect_empty(&rig);
+    rig.desc.allow = STRATA_ALLOW_THREADS_IO;
+    rig.desc.log = keep_line;
+    rig.desc.log_user = line;
+    expect_open(&rig);
+    cr_expect(strcmp(strata_store_backend_name(rig.store), "threads") == 0);
+    cr_expect(strstr(line, "store: I/O by threads: io_uring_setup") != NULL, "%s", line);
+    strata_store_rig_remove(&rig);
+}
+
+/* What the address sanitizer offers; without it the addresses are null. */
+extern int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *,
+                                                                       size_t),
+                                                     void (*on_free)(const volatile void *))
+    __attribute__((weak));
+
+static _Atomic uint64_t taken_bytes;
+
+static void on_malloc(const volatile void *block, size_t bytes)
+{
+    (void)block;
+    taken_bytes += bytes;
+}
+
+static void on_free(const volatile void *block)
+{
+    (void)block;
+}
+
+/*
+ * Everything open takes, temporary blocks included, against what the budget was told. The larger
+ * backend is what is told, rings are kernel pages, and threads cost the C library a little each.
+ */
+Test(store_file, open_takes_the_memory_it_said)
+{
+    if (__sanitizer_install_malloc_and_free_hooks == NULL)
+        cr_skip_test("counting allocations needs the address sanitizer");
+    for (int backend = STRATA_IO_URING; backend <= STRATA_IO_THREADS; backend++) {
+        struct store_rig rig;
+        strata_store_rig_make(&rig, 3, (strata_io_backend)backend);
+        uint64_t told = strata_store_table_bytes(&rig.desc);
+        if (backend == STRATA_IO_URING)
+            cr_assert(__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) > 0);
+        taken_bytes = 0;
+        cr_assert(strata_store_open(&rig.store, &rig.desc, NULL) == STRATA_OK);
+        uint64_t taken = taken_bytes;
+        cr_expect(taken <= told + 8192, "%d of %d", (int)taken, (int)told);
+        cr_expect(taken + 3 * 20000 >= told, "%d of %d", (int)taken, (int)told);
+        /* And from then on nothing. */
+        taken_bytes = 0;
+        for (uint32_t i = 0; i < 100; i++)
+            cr_assert(strata_store_rig_write(&rig, i % RIG_PLACES, i) == STRATA_OK);
+        cr_expect(taken_bytes == 0, "%d", (int)taken_bytes);
+        strata_store_rig_remove(&rig);
+    }
+}
