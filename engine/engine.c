@@ -1,0 +1,287 @@
+#define _GNU_SOURCE
+/*
+ * Making and unmaking an engine.
+ *
+ * A descriptor's defaults are resolved here, once, into a private copy. Then the plan is made, with
+ * every table the run will use, and compared with the budgets, and those with what this machine has;
+ * only then are arenas taken and files made. Whatever fails undoes what was done before it.
+ *
+ * Thread: the engine's caller.
+ */
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/topology.h"
+#include "engine/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#define MIN_TILE_ELEMS (256u << 10)
+#define MAX_TILE_ELEMS (4u << 20)
+#define MAX_TILES 16384u
+
+uint32_t strata_default_tile_elems(const strata_model_desc *model)
+{
+    for (uint32_t tile = MIN_TILE_ELEMS; tile < MAX_TILE_ELEMS; tile *= 2) {
+        uint64_t count = 0;
+        for (uint32_t g = 0; g < model->group_count; g++) {
+            uint64_t elems = 0;
+            for (uint32_t t = 0; t < model->groups[g].tensor_count; t++) {
+                const strata_tensor_desc *tensor = &model->groups[g].tensors[t];
+                uint64_t product = 1;
+                for (uint32_t i = 0; i < tensor->rank && i < STRATA_MAX_RANK; i++)
+                    product *= tensor->shape[i];
+                elems += product;
+            }
+            count += (elems + tile - 1) / tile;
+        }
+        if (count <= MAX_TILES)
+            return tile;
+    }
+    return MAX_TILE_ELEMS;
+}
+
+/* Resolving. */
+
+static strata_status free_on_store(const strata_engine_desc *desc, uint64_t *out, strata_error *error)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < desc->store_dir_count; i++) {
+        struct statvfs fs;
+        if (statvfs(desc->store_dirs[i], &fs) != 0)
+            return strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s", desc->store_dirs[i], strerror(errno));
+        bytes += (uint64_t)fs.f_bavail * fs.f_frsize;
+    }
+    *out = bytes;
+    return STRATA_OK;
+}
+
+static strata_status check_desc(const strata_engine_desc *desc, strata_error *error)
+{
+    if (desc->device == NULL || desc->workers == NULL || desc->model == NULL || desc->adam == NULL || desc->init == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "an engine needs a device, workers, a model, adam and init");
+    if (desc->compute_dtype != STRATA_FP32 && desc->compute_dtype != STRATA_BF16)
+        return strata_fail(error, STRATA_E_INVALID, 0, "compute dtype %d: fp32 or bf16", (int)desc->compute_dtype);
+    if (!(desc->clip >= 0))
+        return strata_fail(error, STRATA_E_INVALID, 0, "clip %g: not a norm", (double)desc->clip);
+    if (desc->stash == STRATA_NVME)
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0, "stash on nvme is not supported yet: device or host");
+    if (desc->store_dir_count > 0 && desc->store_dirs == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "store_dirs is NULL, store_dir_count is %u", desc->store_dir_count);
+    return STRATA_OK;
+}
+
+/* Defaults, into a private copy. */
+static strata_status resolve(strata_engine_desc *out, const strata_engine_desc *desc, strata_error *error)
+{
+    STRATA_TRY(check_desc(desc, error));
+    *out = *desc;
+    if (out->device_bytes == 0)
+        out->device_bytes = desc->device->ops->free_bytes(desc->device) / 10 * 9;
+    if (out->host_bytes == 0) {
+        struct topology topology;
+        STRATA_TRY(strata_topology_read(&topology, error));
+        uint64_t available = topology.memory_available_bytes;
+        if (topology.memory_limit_bytes - topology.memory_current_bytes < available)
+            available = topology.memory_limit_bytes - topology.memory_current_bytes;
+        out->host_bytes = available / 2;
+    }
+    uint64_t on_store = 0;
+    STRATA_TRY(free_on_store(desc, &on_store, error));
+    if (out->nvme_bytes == 0)
+        out->nvme_bytes = on_store / 10 * 9;
+    if (out->tile_elems == 0)
+        out->tile_elems = strata_default_tile_elems(desc->model);
+    return STRATA_OK;
+}
+
+/* Planning. */
+
+static struct store_desc store_desc(const strata_engine_desc *desc)
+{
+    return (struct store_desc){
+        .dirs = desc->store_dirs,
+        .dir_count = desc->store_dir_count,
+        .backend = desc->io,
+        .allow = desc->allow,
+        .depth = desc->io_depth,
+        .log = desc->log,
+        .log_user = desc->log_user,
+    };
+}
+
+/* Everything that needs memory but no arena: the plan and its tables. */
+static strata_status plan_all(strata_engine *engine, strata_error *error)
+{
+    const strata_engine_desc *desc = &engine->desc;
+    struct store_desc store = store_desc(desc);
+    struct plan_desc plan = {
+        .model = desc->model,
+        .compute_dtype = desc->compute_dtype,
+        .tile_elems = desc->tile_elems,
+        .device_bytes = desc->device_bytes,
+        .host_bytes = desc->host_bytes,
+        .nvme_bytes = desc->nvme_bytes,
+        .reserved_host_bytes = desc->reserved_host_bytes,
+        .want = {desc->params, desc->grads, desc->states},
+        .want_stash = desc->stash,
+        .store = desc->store_dir_count > 0 ? &store : NULL,
+    };
+    STRATA_TRY(strata_plan_begin(&engine->plan, &plan, error));
+    struct tables *tables = &engine->plan.tables;
+    engine->block_sums = strata_tables_take(tables, engine->plan.model.block_count, sizeof *engine->block_sums);
+    engine->bounce = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof *engine->bounce);
+    /* For either compute dtype. */
+    engine->bounce_param = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
+    strata_tables_count(tables, sizeof *engine + strata_pager_table_bytes());
+    struct schedule_desc schedule = {
+        .plan = &engine->plan,
+        .deferred = desc->clip > 0,
+        .no_overlap = desc->no_overlap,
+    };
+    STRATA_TRY(strata_schedule_create(&engine->schedule, tables, &schedule, error));
+    return strata_plan_finish(&engine->plan, &plan, error);
+}
+
+/* Does this machine have what the plan takes? The host device's memory is RAM too. */
+static strata_status check_machine(const strata_engine *engine, strata_error *error)
+{
+    struct topology topology;
+    STRATA_TRY(strata_topology_read(&topology, error));
+    uint64_t need = engine->plan.host_arena_bytes;
+    if (engine->desc.device->ops == &strata_device_host)
+        need += engine->plan.device_arena_bytes;
+    if (need > topology.memory_available_bytes)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "host memory: this run takes %llu bytes, the machine has %llu free",
+                           (unsigned long long)need, (unsigned long long)topology.memory_available_bytes);
+    if (topology.memory_limit_bytes != UINT64_MAX && need > topology.memory_limit_bytes)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "host memory: this run takes %llu bytes, the cgroup grants %llu",
+                           (unsigned long long)need, (unsigned long long)topology.memory_limit_bytes);
+    return STRATA_OK;
+}
+
+strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc, strata_error *error)
+{
+    *out = (strata_plan){0};
+    strata_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for an engine");
+    strata_status status = resolve(&engine->desc, desc, error);
+    if (status == STRATA_OK)
+        status = plan_all(engine, error);
+    if (status == STRATA_OK)
+        status = check_machine(engine, error);
+    if (status == STRATA_OK)
+        *out = engine->plan.summary;
+    strata_plan_free(&engine->plan);
+    free(engine);
+    return status;
+}
+
+/* Taking. */
+
+static strata_status take_arenas(strata_engine *engine, strata_error *error)
+{
+    strata_device *device = engine->desc.device;
+    void *memory;
+    if (engine->plan.host_arena_bytes > 0)
+        STRATA_TRY(strata_arena_create(&engine->host, engine->plan.host_arena_bytes, "host arena", error));
+    STRATA_TRY(device->ops->arena_create(device, engine->plan.device_arena_bytes, &memory, &engine->device_huge, error));
+    engine->device_memory = memory;
+    bool huge = engine->device_huge && (engine->host.huge || engine->plan.host_arena_bytes == 0);
+    if (!huge && engine->desc.log != NULL)
+        engine->desc.log(engine->desc.log_user, "huge pages were not to be had: I/O and copies cost more cpu time");
+    return STRATA_OK;
+}
+
+static strata_status open_store(strata_engine *engine, strata_error *error)
+{
+    if (engine->plan.place_count == 0)
+        return STRATA_OK;
+    struct store_desc store = store_desc(&engine->desc);
+    store.place_bytes = engine->plan.place_bytes;
+    store.place_count = engine->plan.place_count;
+    store.limit_bytes = engine->desc.nvme_bytes;
+    store.tile_elems = engine->desc.tile_elems;
+    return strata_store_open(&engine->store, &store, error);
+}
+
+static strata_status start_pager(strata_engine *engine, strata_error *error)
+{
+    struct pager_desc pager = {
+        .plan = &engine->plan,
+        .schedule = engine->schedule,
+        .device = engine->desc.device,
+        .store = engine->store,
+        .host = engine->host.base,
+        .device_memory = engine->device_memory,
+        .functions = &strata_engine_lanes,
+        .functions_user = engine,
+    };
+    return strata_pager_create(&engine->pager, &pager, error);
+}
+
+/* Forget what the caller may take back once create has returned. */
+static void forget_borrowed(strata_engine_desc *desc)
+{
+    desc->model = NULL;
+    desc->adam = NULL;
+    desc->init = NULL;
+    desc->store_dirs = NULL;
+}
+
+static strata_status build(strata_engine *engine, const strata_engine_desc *desc, strata_error *error)
+{
+    STRATA_TRY(resolve(&engine->desc, desc, error));
+    engine->adam = *desc->adam;
+    STRATA_TRY(plan_all(engine, error));
+    STRATA_TRY(check_machine(engine, error));
+    STRATA_TRY(strata_hash_create(&engine->hash, error));
+    STRATA_TRY(take_arenas(engine, error));
+    STRATA_TRY(strata_stream_create(&engine->stream, desc->device, "strata-engine", error));
+    STRATA_TRY(open_store(engine, error));
+    STRATA_TRY(strata_records_init(engine, error));
+    STRATA_TRY(start_pager(engine, error));
+    forget_borrowed(&engine->desc);
+    return STRATA_OK;
+}
+
+strata_status strata_engine_create(strata_engine **out, const strata_engine_desc *desc, strata_error *error)
+{
+    *out = NULL;
+    strata_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for an engine");
+    engine->cached_tile = STRATA_NONE;
+    strata_status status = build(engine, desc, error);
+    if (status != STRATA_OK) {
+        strata_engine_destroy(engine);
+        return status;
+    }
+    *out = engine;
+    return STRATA_OK;
+}
+
+void strata_engine_destroy(strata_engine *engine)
+{
+    if (engine == NULL)
+        return;
+    strata_pager_destroy(engine->pager);
+    strata_store_close(engine->store);
+    strata_stream_destroy(engine->stream);
+    if (engine->device_memory != NULL)
+        engine->desc.device->ops->arena_destroy(engine->desc.device, engine->device_memory,
+                                                engine->plan.device_arena_bytes);
+    strata_arena_destroy(&engine->host);
+    strata_hash_destroy(engine->hash);
+    strata_plan_free(&engine->plan);
+    free(engine);
+}
+
+const strata_plan *strata_engine_plan_of(const strata_engine *engine)
+{
+    return &engine->plan.summary;
+}

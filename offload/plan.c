@@ -1,0 +1,507 @@
+/*
+ * Deciding homes, frames and arenas.
+ *
+ * Two rules shape this file. What was asked for by name is done or refused, never replaced. What was
+ * left to us (AUTO) goes to the fastest tier with room, parameters first, because a byte of RAM
+ * saves most traffic there, then gradients, then states; a part that fits only partly is spread
+ * evenly over the tiles, so that no stretch of the step is slower than another.
+ *
+ * The need of a tier is what the run cannot do without, given the homes; it is computed before any
+ * comparison, so that a refusal can name it. Extra frames are given only from what is left.
+ *
+ * Thread: the engine's caller, at create.
+ */
+
+#include "offload/plan.h"
+
+#include "base/error.h"
+#include "offload/arena.h"
+
+#include <string.h>
+
+/* How many frames of each kind make the lanes overlap: one filling, one in use, one draining, and
+ * for fetches a queue that keeps a drive busy. */
+static const uint32_t wanted_frames[FRAME_KIND_COUNT] = {8, 4, 4, 2};
+
+static const char *const tier_words[STRATA_TIER_COUNT] = {"", "device", "host", "nvme"};
+
+static uint64_t round_up(uint64_t value, uint64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part, uint32_t tile)
+{
+    return (uint64_t)plan->model.tiles[tile].elems * (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+}
+
+bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile)
+{
+    return !plan->states_on_device &&
+           (plan->homes[STRATA_STATE].tier[tile] == STRATA_NVME || plan->homes[STRATA_PARAM].tier[tile] != STRATA_HOST ||
+            plan->homes[STRATA_GRAD].tier[tile] != STRATA_HOST);
+}
+
+static strata_status refuse(strata_error *error, strata_tier tier, uint64_t need, uint64_t have)
+{
+    return strata_fail(error, STRATA_E_NOMEM, 0, "%s memory: this run needs at least %llu bytes, the limit is %llu; "
+                       "raise --%s-mem by %llu bytes or move something to another tier", tier_words[tier],
+                       (unsigned long long)need, (unsigned long long)have, tier_words[tier],
+                       (unsigned long long)(need - have));
+}
+
+static strata_status take_homes(struct offload_plan *plan, strata_error *error)
+{
+    struct tables *tables = &plan->tables;
+    uint32_t tiles = plan->model.tile_count;
+    for (int part = 0; part < STRATA_PART_COUNT; part++) {
+        plan->homes[part].tier = strata_tables_take(tables, tiles, sizeof *plan->homes[part].tier);
+        plan->homes[part].at = strata_tables_take(tables, tiles, sizeof *plan->homes[part].at);
+    }
+    plan->park.tier = strata_tables_take(tables, tiles, sizeof *plan->park.tier);
+    plan->park.at = strata_tables_take(tables, tiles, sizeof *plan->park.at);
+    plan->param_home = strata_tables_take(tables, plan->model.group_count, sizeof *plan->param_home);
+    plan->grad_home = strata_tables_take(tables, plan->model.group_count, sizeof *plan->grad_home);
+    plan->place_bytes = strata_tables_take(tables, (uint64_t)tiles * 4, sizeof *plan->place_bytes);
+    return strata_tables_check(tables, error);
+}
+
+/* What the device would have to hold with these parts at home there. */
+struct device_choice {
+    bool at_home[STRATA_PART_COUNT];
+    bool stash_at_home;
+};
+
+static struct residency_desc residency_desc(struct offload_plan *plan, const struct device_choice *choice)
+{
+    for (uint32_t g = 0; g < plan->model.group_count; g++) {
+        plan->param_home[g] = choice->at_home[STRATA_PARAM];
+        plan->grad_home[g] = choice->at_home[STRATA_GRAD];
+    }
+    return (struct residency_desc){
+        .param_elem_bytes = plan->w,
+        .wire_elem_bytes = plan->compute_dtype == STRATA_FP32 ? 0 : plan->w,
+        .param_home = plan->param_home,
+        .grad_home = plan->grad_home,
+    };
+}
+
+/* All but the pool. */
+static uint64_t device_fixed(const struct offload_plan *plan, const struct device_choice *choice)
+{
+    const struct model *model = &plan->model;
+    uint64_t bytes = model->scratch_bytes;
+    if (choice->at_home[STRATA_PARAM])
+        bytes += model->padded * plan->w;
+    if (choice->at_home[STRATA_GRAD])
+        bytes += model->padded * plan->w;
+    if (choice->at_home[STRATA_STATE])
+        bytes += model->padded * STRATA_STATE_BYTES;
+    if (model->stash_block_count > 0)
+        bytes += model->stash_bytes * (choice->stash_at_home ? model->stash_block_count : 1);
+    return bytes;
+}
+
+static uint64_t largest_group_bytes(const struct offload_plan *plan)
+{
+    uint64_t most = 0;
+    for (uint32_t g = 0; g < plan->model.group_count; g++)
+        if (plan->model.groups[g].padded * plan->w > most)
+            most = plan->model.groups[g].padded * plan->w;
+    return most;
+}
+
+static uint64_t device_need(struct offload_plan *plan, const struct device_choice *choice)
+{
+    struct residency_desc desc = residency_desc(plan, choice);
+    return device_fixed(plan, choice) + strata_residency_minimum(&plan->model, &desc);
+}
+
+/* Everything AUTO may put in the device, most first. Gradients only go along with their states:
+ * alone they would save no traffic. States asked for there take the other parts with them. */
+static struct device_choice choose_device(struct offload_plan *plan, const struct plan_desc *desc)
+{
+    struct device_choice choice = {0};
+    for (int level = 2; level >= 0; level--) {
+        for (int stash = 1; stash >= 0; stash--) {
+            for (int part = 0; part < STRATA_PART_COUNT; part++) {
+                bool wanted = (part == STRATA_PARAM ? level >= 1 : level == 2) || desc->want[STRATA_STATE] == STRATA_DEVICE;
+                choice.at_home[part] = desc->want[part] == STRATA_AUTO ? wanted : desc->want[part] == STRATA_DEVICE;
+            }
+            choice.stash_at_home = desc->want_stash == STRATA_AUTO ? stash : desc->want_stash == STRATA_DEVICE;
+            bool legal = !choice.at_home[STRATA_STATE] || (choice.at_home[STRATA_PARAM] && choice.at_home[STRATA_GRAD]);
+            /* Room for one more group, so that a home costs no prefetch. */
+            uint64_t slack = choice.at_home[STRATA_PARAM] ? 0 : largest_group_bytes(plan);
+            bool least = level == 0 && stash == 0;
+            if (least || (legal && device_need(plan, &choice) + slack <= desc->device_bytes))
+                return choice;
+        }
+    }
+    return choice;
+}
+
+/* Lay the pool out in what is left, or find out how much would do. */
+static strata_status lay_out_pool(struct offload_plan *plan, const struct device_choice *choice, uint64_t fixed,
+                                  uint64_t limit, strata_error *error)
+{
+    struct residency_desc desc = residency_desc(plan, choice);
+    uint64_t minimum = strata_residency_minimum(&plan->model, &desc);
+    strata_plan_tier *tier = &plan->summary.tiers[STRATA_DEVICE];
+    tier->need_bytes = fixed + minimum;
+    if (fixed + minimum > limit)
+        return refuse(error, STRATA_DEVICE, fixed + minimum, limit);
+    if (strata_residency_build(&plan->residency, &plan->model, &desc, limit - fixed))
+        return STRATA_OK;
+    uint64_t capacity = limit - fixed;
+    do
+        capacity += STRATA_HUGE_PAGE_BYTES;
+    while (capacity < 4 * (limit - fixed + STRATA_HUGE_PAGE_BYTES) &&
+           !strata_residency_build(&plan->residency, &plan->model, &desc, capacity));
+    return refuse(error, STRATA_DEVICE, fixed + capacity, limit);
+}
+
+static void place_device_homes(struct offload_plan *plan, const struct device_choice *choice)
+{
+    uint64_t at = 0;
+    for (int part = 0; part < STRATA_PART_COUNT; part++) {
+        if (!choice->at_home[part])
+            continue;
+        for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+            plan->homes[part].tier[i] = STRATA_DEVICE;
+            plan->homes[part].at[i] = at;
+            at += strata_plan_part_bytes(plan, (strata_part)part, i);
+        }
+        plan->summary.tiers[STRATA_DEVICE].home_bytes[part] = plan->model.padded * (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+    }
+    plan->scratch_at = at;
+    at += plan->model.scratch_bytes;
+    plan->stash = choice->stash_at_home ? STRATA_DEVICE : STRATA_HOST;
+    uint64_t block = plan->model.stash_bytes;
+    if (choice->stash_at_home) {
+        plan->stash_at = at;
+        plan->summary.tiers[STRATA_DEVICE].stash_bytes = block * plan->model.stash_block_count;
+    } else {
+        plan->stash_frames_at = at;
+        plan->summary.tiers[STRATA_DEVICE].stash_bytes = block * plan->stash_frames;
+    }
+    at += plan->summary.tiers[STRATA_DEVICE].stash_bytes;
+    plan->pool_at = at;
+    plan->device_arena_bytes = at + plan->residency.pool_bytes;
+}
+
+static strata_status plan_device(struct offload_plan *plan, const struct plan_desc *desc, strata_error *error)
+{
+    struct device_choice choice = choose_device(plan, desc);
+    if (choice.at_home[STRATA_STATE] && !(choice.at_home[STRATA_PARAM] && choice.at_home[STRATA_GRAD]))
+        return strata_fail(error, STRATA_E_INVALID, 0, "states in the device need parameters and gradients there too");
+    plan->states_on_device = choice.at_home[STRATA_STATE];
+    uint64_t fixed = device_fixed(plan, &choice);
+    plan->stash_frames = plan->model.stash_block_count > 0 && !choice.stash_at_home ? 1 : 0;
+    /* A second block lets the copy of one overlap the use of the next; at most a sixteenth of the
+     * device is worth that. */
+    uint64_t spare = plan->model.stash_bytes + largest_group_bytes(plan);
+    if (plan->stash_frames == 1 && plan->model.stash_bytes <= desc->device_bytes / 16 &&
+        device_need(plan, &choice) + spare <= desc->device_bytes) {
+        plan->stash_frames = 2;
+        fixed += plan->model.stash_bytes;
+    }
+    STRATA_TRY(lay_out_pool(plan, &choice, fixed, desc->device_bytes, error));
+    if (plan->stash_frames == 2)
+        plan->summary.tiers[STRATA_DEVICE].need_bytes -= plan->model.stash_bytes;
+    place_device_homes(plan, &choice);
+    strata_plan_tier *tier = &plan->summary.tiers[STRATA_DEVICE];
+    tier->limit_bytes = desc->device_bytes;
+    tier->used_bytes = plan->device_arena_bytes;
+    tier->frame_bytes = plan->residency.pool_bytes;
+    tier->scratch_bytes = plan->model.scratch_bytes;
+    return STRATA_OK;
+}
+
+strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc, strata_error *error)
+{
+    *out = (struct offload_plan){.compute_dtype = desc->compute_dtype, .w = strata_dtype_bytes(desc->compute_dtype)};
+    strata_status status = strata_model_build(&out->model, &out->tables, desc->model, desc->tile_elems, error);
+    if (status == STRATA_OK)
+        status = take_homes(out, error);
+    if (status == STRATA_OK)
+        status = strata_residency_create(&out->residency, &out->tables, &out->model, error);
+    if (status == STRATA_OK)
+        status = plan_device(out, desc, error);
+    if (status != STRATA_OK)
+        strata_plan_free(out);
+    return status;
+}
+
+void strata_plan_free(struct offload_plan *plan)
+{
+    strata_tables_free(&plan->tables);
+}
+
+/* Which kinds of chains the homes call for. */
+static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_COUNT])
+{
+    memset(out, 0, FRAME_KIND_COUNT * sizeof *out);
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        out[FRAME_FETCH] |= plan->homes[STRATA_PARAM].tier[i] == STRATA_NVME;
+        out[FRAME_GRAD] |= plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME;
+        out[FRAME_UPDATE] |= strata_plan_update_needs_frame(plan, i);
+        out[FRAME_PARK] |= plan->park.tier[i] == STRATA_NVME;
+    }
+}
+
+static void set_strides(struct offload_plan *plan)
+{
+    uint64_t tile = 0;
+    for (uint32_t i = 0; i < plan->model.tile_count; i++)
+        tile = plan->model.tiles[i].elems > tile ? plan->model.tiles[i].elems : tile;
+    plan->frame_elems = tile;
+    const uint64_t bytes[FRAME_KIND_COUNT] = {plan->w * tile, plan->w * tile,
+                                              (STRATA_STATE_BYTES + 2 * (uint64_t)plan->w) * tile, 4 * tile};
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        plan->frame_stride[kind] = round_up(bytes[kind], STRATA_HUGE_PAGE_BYTES);
+}
+
+static uint64_t stash_host_bytes(const struct offload_plan *plan)
+{
+    return plan->stash == STRATA_HOST ? plan->model.stash_bytes * plan->model.stash_block_count : 0;
+}
+
+/* Host bytes of what rests there: parts, parked gradients, stash. */
+static uint64_t host_home_bytes(const struct offload_plan *plan)
+{
+    uint64_t bytes = stash_host_bytes(plan);
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        for (int part = 0; part < STRATA_PART_COUNT; part++)
+            if (plan->homes[part].tier[i] == STRATA_HOST)
+                bytes += strata_plan_part_bytes(plan, (strata_part)part, i);
+        if (plan->park.tier[i] == STRATA_HOST)
+            bytes += 4 * (uint64_t)plan->model.tiles[i].elems;
+    }
+    return bytes;
+}
+
+static void park_with_grads(struct offload_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        bool parks = plan->residency.parks[plan->model.tiles[i].group];
+        bool nvme = plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME;
+        plan->park.tier[i] = parks ? (nvme ? STRATA_NVME : STRATA_HOST) : STRATA_AUTO;
+    }
+}
+
+/* Spread `on_host` tiles of a part evenly; the others go to nvme. */
+static void spread(struct offload_plan *plan, int part, uint64_t on_host)
+{
+    uint64_t tiles = plan->model.tile_count;
+    for (uint64_t i = 0; i < tiles; i++) {
+        bool host = (i + 1) * on_host / tiles > i * on_host / tiles;
+        plan->homes[part].tier[i] = host ? STRATA_HOST : STRATA_NVME;
+    }
+}
+
+/* Give AUTO parts homes in `room` host bytes. Everything when room is UINT64_MAX. */
+static void settle_auto(struct offload_plan *plan, const struct plan_desc *desc, uint64_t room)
+{
+    for (int part = 0; part < STRATA_PART_COUNT; part++) {
+        if (desc->want[part] != STRATA_AUTO || plan->homes[part].tier[0] == STRATA_DEVICE)
+            continue;
+        uint64_t each = (uint64_t)plan->model.tile_elems * (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+        uint64_t fit = room / each < plan->model.tile_count ? room / each : plan->model.tile_count;
+        spread(plan, part, fit);
+        if (room != UINT64_MAX)
+            room -= fit * each;
+    }
+    park_with_grads(plan);
+}
+
+static void settle_named(struct offload_plan *plan, const struct plan_desc *desc)
+{
+    for (int part = 0; part < STRATA_PART_COUNT; part++)
+        if (desc->want[part] == STRATA_HOST || desc->want[part] == STRATA_NVME)
+            spread(plan, part, desc->want[part] == STRATA_HOST ? plan->model.tile_count : 0);
+}
+
+static uint64_t least_frames(const struct offload_plan *plan)
+{
+    bool used[FRAME_KIND_COUNT];
+    uint64_t bytes = 0;
+    kinds_in_use(plan, used);
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        bytes += used[kind] ? plan->frame_stride[kind] : 0;
+    return bytes;
+}
+
+/* Two of each kind that reading from and writing to NVMe takes: the least that overlaps. */
+static uint64_t overlap_frames(const struct offload_plan *plan)
+{
+    uint64_t bytes = 0;
+    for (int kind = 0; kind < FRAME_PARK; kind++)
+        bytes += 2 * plan->frame_stride[kind];
+    return bytes;
+}
+
+static void number_places(struct offload_plan *plan)
+{
+    plan->place_count = 0;
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        for (int part = 0; part < STRATA_PART_COUNT; part++) {
+            if (plan->homes[part].tier[i] != STRATA_NVME)
+                continue;
+            plan->homes[part].at[i] = plan->place_count;
+            plan->place_bytes[plan->place_count++] = strata_plan_part_bytes(plan, (strata_part)part, i);
+        }
+        if (plan->park.tier[i] == STRATA_NVME) {
+            plan->park.at[i] = plan->place_count;
+            plan->place_bytes[plan->place_count++] = 4 * (uint64_t)plan->model.tiles[i].elems;
+        }
+    }
+}
+
+static struct store_desc store_with_places(const struct offload_plan *plan, const struct plan_desc *desc)
+{
+    struct store_desc store = *desc->store;
+    store.place_bytes = plan->place_bytes;
+    store.place_count = plan->place_count;
+    store.limit_bytes = desc->nvme_bytes;
+    store.tile_elems = plan->model.tile_elems;
+    return store;
+}
+
+/* Host bytes besides homes and frames: tables, the store's, the caller's. */
+static uint64_t host_fixed(struct offload_plan *plan, const struct plan_desc *desc)
+{
+    uint64_t bytes = plan->tables.bytes + desc->reserved_host_bytes;
+    number_places(plan);
+    if (plan->place_count > 0 && desc->store != NULL) {
+        struct store_desc store = store_with_places(plan, desc);
+        bytes += strata_store_table_bytes(&store);
+    }
+    return bytes;
+}
+
+static uint64_t host_need(struct offload_plan *plan, const struct plan_desc *desc)
+{
+    return host_fixed(plan, desc) + host_home_bytes(plan) + least_frames(plan);
+}
+
+/* Homes outside the device. */
+static void choose_homes(struct offload_plan *plan, const struct plan_desc *desc)
+{
+    settle_named(plan, desc);
+    settle_auto(plan, desc, UINT64_MAX);
+    if (desc->store == NULL || host_need(plan, desc) <= desc->host_bytes)
+        return;
+    /* All in host RAM does not fit: see what is left beside everything AUTO on NVMe. */
+    settle_auto(plan, desc, 0);
+    uint64_t taken = host_fixed(plan, desc) + host_home_bytes(plan) + overlap_frames(plan);
+    settle_auto(plan, desc, taken < desc->host_bytes ? desc->host_bytes - taken : 0);
+    if (host_need(plan, desc) > desc->host_bytes)
+        settle_auto(plan, desc, 0);
+}
+
+static void give_frames(struct offload_plan *plan, uint64_t room)
+{
+    bool used[FRAME_KIND_COUNT];
+    kinds_in_use(plan, used);
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        plan->frame_count[kind] = used[kind] ? 1 : 0;
+    bool gave = true;
+    while (gave) {
+        gave = false;
+        for (int kind = 0; kind < FRAME_KIND_COUNT; kind++) {
+            bool more = used[kind] && plan->frame_count[kind] < wanted_frames[kind];
+            if (!more || plan->frame_stride[kind] > room)
+                continue;
+            room -= plan->frame_stride[kind];
+            plan->frame_count[kind]++;
+            gave = true;
+        }
+    }
+}
+
+static void place_host(struct offload_plan *plan)
+{
+    uint64_t at = 0;
+    strata_plan_tier *tier = &plan->summary.tiers[STRATA_HOST];
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++) {
+        plan->frames_at[kind] = at;
+        at += plan->frame_stride[kind] * plan->frame_count[kind];
+    }
+    tier->frame_bytes = at;
+    for (int part = 0; part < STRATA_PART_COUNT; part++) {
+        for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+            if (plan->homes[part].tier[i] != STRATA_HOST)
+                continue;
+            plan->homes[part].at[i] = at;
+            at += strata_plan_part_bytes(plan, (strata_part)part, i);
+            tier->home_bytes[part] += strata_plan_part_bytes(plan, (strata_part)part, i);
+        }
+    }
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        if (plan->park.tier[i] != STRATA_HOST)
+            continue;
+        plan->park.at[i] = at;
+        at += 4 * (uint64_t)plan->model.tiles[i].elems;
+        tier->home_bytes[STRATA_GRAD] += 4 * (uint64_t)plan->model.tiles[i].elems;
+    }
+    if (plan->stash == STRATA_HOST)
+        plan->stash_at = at;
+    tier->stash_bytes = stash_host_bytes(plan);
+    plan->host_arena_bytes = at + tier->stash_bytes;
+}
+
+static strata_status plan_nvme(struct offload_plan *plan, const struct plan_desc *desc, strata_error *error)
+{
+    strata_plan_tier *tier = &plan->summary.tiers[STRATA_NVME];
+    if (plan->place_count == 0)
+        return STRATA_OK;
+    if (desc->store == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "something is to rest on nvme but no store directory is given "
+                           "(--store DIR)");
+    struct store_desc store = store_with_places(plan, desc);
+    tier->limit_bytes = desc->nvme_bytes;
+    tier->need_bytes = tier->used_bytes = strata_store_file_bytes(&store);
+    for (int part = 0; part < STRATA_PART_COUNT; part++)
+        for (uint32_t i = 0; i < plan->model.tile_count; i++)
+            if (plan->homes[part].tier[i] == STRATA_NVME)
+                tier->home_bytes[part] += strata_plan_part_bytes(plan, (strata_part)part, i);
+    if (tier->need_bytes > tier->limit_bytes)
+        return refuse(error, STRATA_NVME, tier->need_bytes, tier->limit_bytes);
+    return STRATA_OK;
+}
+
+static void summarise(struct offload_plan *plan)
+{
+    strata_plan *summary = &plan->summary;
+    summary->param_count = plan->model.elems;
+    summary->padded_elems = plan->model.padded;
+    summary->state_bytes = plan->model.elems * (2 * (uint64_t)plan->w + STRATA_STATE_BYTES);
+    summary->group_count = plan->model.group_count;
+    summary->tile_count = plan->model.tile_count;
+    summary->tile_elems = plan->model.tile_elems;
+    summary->fetch_frames = plan->frame_count[FRAME_FETCH];
+    summary->grad_frames = plan->frame_count[FRAME_GRAD];
+    summary->update_frames = plan->frame_count[FRAME_UPDATE];
+    summary->park_frames = plan->frame_count[FRAME_PARK];
+    summary->param_loads = plan->residency.load_count;
+    for (uint32_t u = 0; u < plan->model.use_count; u++)
+        summary->param_uses += plan->model.uses[u].kind == STRATA_USE_ACQUIRE;
+}
+
+strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_desc *desc, strata_error *error)
+{
+    set_strides(plan);
+    choose_homes(plan, desc);
+    strata_plan_tier *host = &plan->summary.tiers[STRATA_HOST];
+    host->limit_bytes = desc->host_bytes;
+    host->need_bytes = host_need(plan, desc);
+    STRATA_TRY(plan_nvme(plan, desc, error));
+    if (host->need_bytes > host->limit_bytes)
+        return refuse(error, STRATA_HOST, host->need_bytes, host->limit_bytes);
+    give_frames(plan, host->limit_bytes - host->need_bytes);
+    place_host(plan);
+    host->table_bytes = host_fixed(plan, desc);
+    host->used_bytes = host->table_bytes + plan->host_arena_bytes;
+    summarise(plan);
+    return STRATA_OK;
+}

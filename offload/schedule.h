@@ -1,0 +1,103 @@
+#ifndef STRATA_OFFLOAD_SCHEDULE_H
+#define STRATA_OFFLOAD_SCHEDULE_H
+
+/*
+ * What moves when: the schedule of steps as a pure state machine.
+ *
+ * Events go in (the caller stands at a use; a stream got to a release; an op is done; the norm is
+ * known), ops come out (which lane, what, from which frame). No clock, no thread, no I/O and, once
+ * created, no allocation: whoever drives it supplies time. The pager drives it with real lanes.
+ *
+ * Work is in chains, each of which brings one thing from here to there, one op after the other:
+ *
+ *     fetch     [nvme_read param] -> h2d                    a tile's parameters into their placement
+ *     grad      d2h -> norm -> [nvme_write]                 a finished tile gradient to its home
+ *     update    [nvme_read state, grad] [d2h grad] -> update -> [nvme_write state, param] [h2d param]
+ *     park      d2h -> [nvme_write], and back               an unfinished gradient
+ *     stash     d2h, and back                               an activation block
+ *
+ * The rules of progress:
+ *
+ *   - Device room is the residency's: placements open in order, each once those that overlap it have
+ *     closed.
+ *   - A chain takes the one frame it needs before its first op, or none; each kind of chain has
+ *     frames of its own, so a chain that has started ends.
+ *   - A tile's parameters for step n are fetched once its update n has been written, and a gradient
+ *     placement of step n opens once the norm of step n - 1 is known.
+ *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline first);
+ *     on the cpu lane whoever holds a frame goes before all others.
+ *
+ * Steps count from 0 here: "step n" uses weights that have seen n updates.
+ *
+ * Thread: one owner, the pager.
+ */
+
+#include "offload/plan.h"
+#include "strata/engine.h"
+
+enum op_kind {
+    OP_NVME_READ,
+    OP_NVME_WRITE,
+    OP_H2D,
+    OP_D2H,
+    OP_ZERO,   /* h2d lane: a fresh gradient buffer                                     */
+    OP_ROUND,  /* d2h lane: a group's finished gradient to the wire dtype               */
+    OP_NORM,   /* cpu lane, or d2h lane on the device: sums of a tile's blocks          */
+    OP_UPDATE, /* cpu lane, or d2h lane on the device                                   */
+    OP_TOTAL,  /* cpu lane: the norm of the step                                        */
+    OP_OPEN    /* no lane, no completion: what a stream waits for is there: open a gate */
+};
+
+enum op_what { WHAT_PARAM, WHAT_GRAD, WHAT_STATE, WHAT_PARK, WHAT_STASH, WHAT_NOTHING };
+
+struct op {
+    enum op_kind kind;
+    enum op_what what;
+    strata_lane lane;
+    bool on_device;      /* NORM, UPDATE: where the bytes are                         */
+    uint32_t chain;      /* to give back with done                                    */
+    uint32_t tile;       /* or STRATA_NONE                                            */
+    uint32_t placement;  /* or STRATA_NONE; OP_OPEN of a stash: STRATA_NONE           */
+    uint32_t stash_event; /* or STRATA_NONE                                           */
+    uint32_t frame;      /* of the chain's kind, or STRATA_NONE                       */
+    uint64_t step;
+};
+
+struct schedule;
+
+struct schedule_desc {
+    const struct offload_plan *plan; /* borrowed; frames and homes are read only after create */
+    bool deferred;                   /* updates wait for the norm                             */
+    bool no_overlap;                 /* the naive order                                       */
+};
+
+/* Takes its arrays from tables, whose owner frees them. */
+strata_status strata_schedule_create(struct schedule **out, struct tables *tables, const struct schedule_desc *desc,
+                                     strata_error *error);
+
+/* The plan is finished: frames exist. Once, before the first event. */
+void strata_schedule_start(struct schedule *schedule);
+
+/* The caller stands at a use of step n and would go on. */
+void strata_schedule_ask(struct schedule *schedule, uint64_t step, uint32_t use);
+/* May it? An acquire: the placements are open. A stash or unstash: the device block is assigned. */
+bool strata_schedule_granted(const struct schedule *schedule, uint64_t step, uint32_t use);
+
+/* A stream got to the release; to the end of the copy into or out of a stash block. */
+void strata_schedule_released(struct schedule *schedule, uint64_t step, uint32_t use);
+void strata_schedule_copied(struct schedule *schedule, uint64_t step, uint32_t stash_event);
+
+/* An op that next gave out is done. */
+void strata_schedule_done(struct schedule *schedule, const struct op *op);
+
+/* The next op to start, if there is one. Call until there is none, after every event. */
+bool strata_schedule_next(struct schedule *schedule, struct op *out);
+
+/* Steps whose norm is known; steps whose updates are all at home. */
+uint64_t strata_schedule_normed(const struct schedule *schedule);
+uint64_t strata_schedule_updated(const struct schedule *schedule);
+
+/* Gates: one per placement, then one per stash event; opened to step + 1. */
+uint32_t strata_schedule_gate_count(const struct offload_plan *plan);
+
+#endif

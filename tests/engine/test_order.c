@@ -1,0 +1,173 @@
+/*
+ * The caller's contract: calls out of order, use lists that make no sense, gradients that are not
+ * finite. What fails, fails with a story, sticks, and leaves nothing hanging.
+ */
+
+#include "tests/support/toy.h"
+
+#include <criterion/criterion.h>
+
+#include <math.h>
+#include <string.h>
+
+static strata_device *device;
+static strata_workers *workers;
+static strata_stream *stream;
+static strata_engine *engine;
+static strata_error error;
+static struct toy toy;
+
+static void no_init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count, float *out)
+{
+    (void)user;
+    (void)group;
+    (void)tensor;
+    (void)first;
+    memset(out, 0, count * sizeof *out);
+}
+
+static void setup(void)
+{
+    strata_toy_make(&toy);
+    cr_assert_eq(strata_device_open_host(&device, &error), STRATA_OK);
+    cr_assert_eq(strata_workers_create(&workers, &(strata_workers_desc){.thread_count = 1}, &error), STRATA_OK);
+    cr_assert_eq(strata_stream_create(&stream, device, "compute", &error), STRATA_OK);
+}
+
+static void teardown(void)
+{
+    strata_engine_destroy(engine);
+    strata_stream_destroy(stream);
+    strata_workers_destroy(workers);
+    strata_device_close(device);
+}
+
+TestSuite(order, .init = setup, .fini = teardown);
+
+static strata_engine_desc describe(void)
+{
+    return (strata_engine_desc){.device = device, .workers = workers, .model = &toy.model, .adam = &toy.adam,
+                                .init = no_init, .compute_dtype = STRATA_BF16, .clip = 1, .device_bytes = 64u << 20,
+                                .host_bytes = 64u << 20, .tile_elems = STRATA_BLOCK_ELEMS,
+                                .params = STRATA_HOST, .grads = STRATA_HOST, .states = STRATA_HOST, .stash = STRATA_HOST};
+}
+
+static void create(void)
+{
+    strata_engine_desc desc = describe();
+    cr_assert_eq(strata_engine_create(&engine, &desc, &error), STRATA_OK, "%s", error.message);
+}
+
+static void refused(const char *word)
+{
+    strata_engine_desc desc = describe();
+    cr_expect_eq(strata_engine_create(&engine, &desc, &error), STRATA_E_INVALID, "%s", error.message);
+    cr_expect_null(engine);
+    cr_expect_not_null(strstr(error.message, word), "%s: no %s", error.message, word);
+}
+
+Test(order, acquire_that_is_not_next_is_an_error_that_sticks)
+{
+    strata_view view;
+    create();
+    cr_assert_eq(strata_step_begin(engine, 0.1), STRATA_OK);
+    cr_expect_eq(strata_acquire(engine, 5, stream, &view), STRATA_E_STATE);
+    cr_expect_not_null(strstr(strata_engine_error(engine)->message, "acquire"));
+    cr_expect_eq(strata_stash(engine, 0, strata_scratch(engine), stream), STRATA_E_STATE);
+    cr_expect_eq(strata_wait(engine, 0, NULL), STRATA_E_STATE);
+}
+
+Test(order, step_must_begin_first)
+{
+    strata_view view;
+    create();
+    cr_expect_eq(strata_acquire(engine, 0, stream, &view), STRATA_E_STATE);
+}
+
+Test(order, step_must_not_end_early)
+{
+    create();
+    cr_assert_eq(strata_step_begin(engine, 0.1), STRATA_OK);
+    cr_expect_eq(strata_step_end(engine), STRATA_E_STATE);
+}
+
+/* The stream still waits for bytes when the engine goes: it must be let go, and nothing may be
+ * touched afterwards (the sanitizer would say). */
+Test(order, destroy_in_the_middle_of_a_step_ends)
+{
+    strata_view view;
+    create();
+    cr_assert_eq(strata_step_begin(engine, 0.1), STRATA_OK);
+    cr_assert_eq(strata_stash(engine, 0, strata_scratch(engine), stream), STRATA_OK);
+    cr_assert_eq(strata_acquire(engine, 0, stream, &view), STRATA_OK);
+    strata_stream_zero(stream, strata_scratch(engine), 64);
+    strata_engine_destroy(engine);
+    engine = NULL;
+}
+
+Test(order, destroy_before_any_step_ends)
+{
+    create();
+}
+
+Test(order, release_without_acquire_is_refused)
+{
+    toy.uses[1].kind = STRATA_USE_RELEASE;
+    refused("release");
+}
+
+Test(order, a_group_that_is_never_released_is_refused)
+{
+    toy.model.use_count--;
+    refused("never released");
+}
+
+Test(order, a_block_that_is_never_taken_back_is_refused)
+{
+    toy.uses[toy.model.use_count++] = (strata_use){.kind = STRATA_USE_STASH, .index = 0};
+    refused("never taken back");
+}
+
+Test(order, a_group_that_does_not_exist_is_refused)
+{
+    toy.uses[1].index = TOY_GROUPS;
+    refused("group 7 of 7");
+}
+
+Test(order, a_tensor_of_no_elements_is_refused)
+{
+    toy.tensors[2][0].shape[0] = 0;
+    refused("g2.t0");
+}
+
+Test(order, a_group_without_gradient_is_refused)
+{
+    for (uint32_t u = 0; u < toy.model.use_count; u++)
+        if (toy.uses[u].index == 3)
+            toy.uses[u].grad = false;
+    refused("g3.t0");
+}
+
+Test(order, infinite_gradient_stops_the_run_and_names_the_place)
+{
+    struct toy_result result = strata_toy_run(&(struct toy_run){.clip = 1, .poison = INFINITY});
+    cr_expect_eq(result.status, STRATA_E_NUMERIC);
+    cr_expect_not_null(strstr(result.error.message, "step 2"), "%s", result.error.message);
+    cr_expect_not_null(strstr(result.error.message, "g3.t0"), "%s", result.error.message);
+}
+
+Test(order, nan_gradient_stops_the_run_without_clipping_too)
+{
+    struct toy_result result = strata_toy_run(&(struct toy_run){.poison = NAN, .states = STRATA_HOST});
+    cr_expect_eq(result.status, STRATA_E_NUMERIC, "%s", result.error.message);
+}
+
+/* A gradient that is far too large must move the weights no farther than a clipped one may. */
+Test(order, clipping_bounds_the_update)
+{
+    struct toy_result calm = strata_toy_run(&(struct toy_run){.clip = 1});
+    struct toy_result wild = strata_toy_run(&(struct toy_run){.clip = 1, .poison = 1e6f});
+    cr_assert_eq(calm.status, STRATA_OK);
+    cr_assert_eq(wild.status, STRATA_OK, "%s", wild.error.message);
+    cr_expect(memcmp(calm.hash, wild.hash, 16) != 0);
+}

@@ -1,0 +1,406 @@
+#include "tests/support/driver.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_GROUPS 6u
+#define MAX_USES 64u
+#define STEPS 3u
+#define MAX_RUNNING 64u
+
+static _Thread_local char complaint[160];
+
+struct random_model {
+    strata_tensor_desc tensors[MAX_GROUPS];
+    strata_group_desc groups[MAX_GROUPS];
+    char names[MAX_GROUPS][16];
+    strata_use uses[MAX_USES];
+    strata_model_desc desc;
+};
+
+/* What the made-up stream still has to do. */
+struct stream_entry {
+    uint64_t step;
+    uint32_t use;
+};
+
+struct driver {
+    struct offload_plan plan;
+    struct schedule *schedule;
+    uint64_t random;
+    /* the caller and its stream */
+    uint64_t step;
+    uint32_t use;
+    bool asked;
+    bool deferred;
+    struct stream_entry queue[MAX_USES * (STEPS + 1)];
+    uint32_t queue_first;
+    uint32_t queue_last;
+    /* lanes */
+    struct op running[MAX_RUNNING];
+    uint32_t running_count;
+    /* what has happened */
+    uint64_t *gates;
+    uint64_t *updates;   /* by tile */
+    uint64_t *norms;     /* by tile */
+    uint64_t *versions;  /* by tile: parameters at home */
+    bool block_busy[2];  /* the device's stash blocks */
+    uint64_t *stashed;   /* by block of the model: steps in which it has reached the host */
+    const char *problem;
+};
+
+static uint64_t roll(struct driver *d, uint64_t below)
+{
+    d->random = d->random * 6364136223846793005u + 1442695040888963407u;
+    return (d->random >> 33) % below;
+}
+
+static void use(struct random_model *m, strata_use_kind kind, uint32_t index, bool grad)
+{
+    if (m->desc.use_count < MAX_USES)
+        m->uses[m->desc.use_count++] = (strata_use){.kind = kind, .index = index, .grad = grad};
+}
+
+/* Forward, some extra uses in the middle, backward; some groups held across others. */
+static void make_model(struct driver *d, struct random_model *m)
+{
+    uint32_t groups = 1 + (uint32_t)roll(d, MAX_GROUPS);
+    bool stash = roll(d, 2);
+    memset(m, 0, sizeof *m);
+    for (uint32_t g = 0; g < groups; g++) {
+        snprintf(m->names[g], sizeof m->names[g], "g%u", g);
+        m->tensors[g] = (strata_tensor_desc){
+            .name = m->names[g], .shape = {1 + roll(d, 6 * STRATA_BLOCK_ELEMS)}, .rank = 1};
+        m->groups[g] = (strata_group_desc){.name = m->names[g], .tensors = &m->tensors[g], .tensor_count = 1};
+    }
+    for (uint32_t g = 0; g < groups; g++) {
+        if (stash)
+            use(m, STRATA_USE_STASH, g, false);
+        use(m, STRATA_USE_ACQUIRE, g, false);
+        use(m, STRATA_USE_RELEASE, g, false);
+    }
+    for (uint32_t extra = (uint32_t)roll(d, 4); extra > 0; extra--) {
+        uint32_t g = (uint32_t)roll(d, groups);
+        uint32_t inner = (uint32_t)roll(d, groups);
+        use(m, STRATA_USE_ACQUIRE, g, roll(d, 2));
+        if (inner != g && roll(d, 3) == 0) {
+            use(m, STRATA_USE_ACQUIRE, inner, roll(d, 2));
+            use(m, STRATA_USE_RELEASE, inner, false);
+        }
+        use(m, STRATA_USE_RELEASE, g, false);
+    }
+    for (uint32_t g = groups; g-- > 0;) {
+        if (stash)
+            use(m, STRATA_USE_UNSTASH, g, false);
+        use(m, STRATA_USE_ACQUIRE, g, true);
+        use(m, STRATA_USE_RELEASE, g, false);
+    }
+    m->desc.groups = m->groups;
+    m->desc.group_count = groups;
+    m->desc.uses = m->uses;
+    m->desc.stash_bytes = 4096;
+    m->desc.scratch_bytes = 4096;
+}
+
+static strata_tier some_tier(struct driver *d)
+{
+    static const strata_tier tiers[] = {STRATA_AUTO, STRATA_HOST, STRATA_NVME, STRATA_NVME, STRATA_DEVICE};
+    return tiers[roll(d, 5)];
+}
+
+static bool plan_once(struct driver *d, struct plan_desc *desc, const struct driver_case *what, strata_error *error)
+{
+    if (strata_plan_begin(&d->plan, desc, error) != STRATA_OK)
+        return false;
+    struct schedule_desc schedule = {.plan = &d->plan, .deferred = what->deferred, .no_overlap = what->no_overlap};
+    return strata_schedule_create(&d->schedule, &d->plan.tables, &schedule, error) == STRATA_OK &&
+           strata_plan_finish(&d->plan, desc, error) == STRATA_OK;
+}
+
+/* Tighten the budgets to what the plan says it needs: device first, its layout sizes the tables. */
+static bool make_plan(struct driver *d, struct plan_desc *desc, const struct driver_case *what, strata_error *error)
+{
+    for (int tighten = 0; tighten < 3; tighten++) {
+        if (!plan_once(d, desc, what, error)) {
+            /* Where several groups are held at once the formula may not be enough in one piece. */
+            bool apart = tighten == 1 && error->status == STRATA_E_NOMEM;
+            strata_plan_free(&d->plan);
+            if (!apart)
+                return false;
+            *error = (strata_error){0};
+            desc->device_bytes *= 2;
+            tighten--;
+            continue;
+        }
+        if (!what->minimum || tighten == 2)
+            return true;
+        if (tighten == 0)
+            desc->device_bytes = d->plan.summary.tiers[STRATA_DEVICE].need_bytes;
+        else
+            desc->host_bytes = d->plan.summary.tiers[STRATA_HOST].need_bytes;
+        strata_plan_free(&d->plan);
+    }
+    return false;
+}
+
+#define HOLDS(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition) && d->problem == NULL)                                                              \
+            d->problem = #condition;                                                                         \
+    } while (0)
+
+static uint64_t places_of(const struct driver *d, const struct op *op)
+{
+    const struct homes *home = op->what == WHAT_PARK    ? &d->plan.park
+                               : op->what == WHAT_STATE ? &d->plan.homes[STRATA_STATE]
+                               : op->what == WHAT_GRAD  ? &d->plan.homes[STRATA_GRAD]
+                                                        : &d->plan.homes[STRATA_PARAM];
+    return home->at[op->tile];
+}
+
+static enum frame_kind kind_of(const struct op *op)
+{
+    if (op->placement == STRATA_NONE)
+        return FRAME_UPDATE;
+    return op->what == WHAT_PARK ? FRAME_PARK : op->what == WHAT_PARAM ? FRAME_FETCH : FRAME_GRAD;
+}
+
+static void check_frame(struct driver *d, const struct op *op)
+{
+    if (op->frame == STRATA_NONE)
+        return;
+    uint32_t kind = kind_of(op);
+    HOLDS(op->frame < d->plan.frame_count[kind]);
+    for (uint32_t i = 0; i < d->running_count; i++) {
+        const struct op *other = &d->running[i];
+        if (other->frame == op->frame && other->chain != op->chain)
+            HOLDS(kind_of(other) != kind);
+    }
+}
+
+static void check_placement(struct driver *d, const struct op *op)
+{
+    if (op->placement == STRATA_NONE)
+        return;
+    const struct placement *p = &d->plan.residency.placements[op->placement];
+    for (uint32_t i = 0; i < d->running_count; i++) {
+        const struct op *other = &d->running[i];
+        if (other->placement == STRATA_NONE || other->placement == op->placement)
+            continue;
+        /* Only ops that touch the device's pool: norms and writes of a gradient that has left do not. */
+        bool touches = other->lane == STRATA_LANE_H2D || (other->lane == STRATA_LANE_D2H && other->kind != OP_NORM);
+        const struct placement *q = &d->plan.residency.placements[other->placement];
+        if (touches && (op->lane == STRATA_LANE_H2D || op->lane == STRATA_LANE_D2H) && op->kind != OP_NORM)
+            HOLDS(!(p->offset < q->offset + q->bytes && q->offset < p->offset + p->bytes));
+    }
+}
+
+/* May this op start now? */
+static void check_start(struct driver *d, const struct op *op)
+{
+    check_frame(d, op);
+    check_placement(d, op);
+    bool io = op->kind == OP_NVME_READ || op->kind == OP_NVME_WRITE;
+    for (uint32_t i = 0; io && i < d->running_count; i++) {
+        const struct op *other = &d->running[i];
+        if (other->kind == OP_NVME_READ || other->kind == OP_NVME_WRITE)
+            HOLDS(places_of(d, op) != places_of(d, other));
+    }
+    bool fetch = op->what == WHAT_PARAM && op->placement != STRATA_NONE;
+    if (fetch)
+        HOLDS(d->versions[op->tile] == op->step);
+    if (op->kind == OP_UPDATE) {
+        HOLDS(d->updates[op->tile] == op->step);
+        HOLDS(d->norms[op->tile] == op->step + 1);
+        HOLDS(!d->deferred || strata_schedule_normed(d->schedule) > op->step);
+    }
+    if (op->kind == OP_NORM)
+        HOLDS(d->norms[op->tile] == op->step);
+    if (op->kind == OP_TOTAL)
+        for (uint32_t i = 0; i < d->plan.model.tile_count; i++)
+            HOLDS(d->norms[i] == op->step + 1);
+}
+
+static uint32_t block_of(const struct driver *d, uint64_t step, uint32_t event)
+{
+    return (uint32_t)((step * d->plan.model.stash_event_count + event) % d->plan.stash_frames);
+}
+
+static void note_done(struct driver *d, const struct op *op)
+{
+    bool written = op->what == WHAT_PARAM && op->placement == STRATA_NONE;
+    bool in_place = op->kind == OP_UPDATE && (d->plan.states_on_device ||
+                                              d->plan.homes[STRATA_PARAM].tier[op->tile] == STRATA_HOST);
+    if (op->kind == OP_UPDATE)
+        d->updates[op->tile]++;
+    if (op->kind == OP_NORM)
+        d->norms[op->tile]++;
+    if (written || in_place)
+        d->versions[op->tile]++;
+    if (op->stash_event != STRATA_NONE && op->kind == OP_D2H) {
+        d->block_busy[block_of(d, op->step, op->stash_event)] = false;
+        d->stashed[d->plan.model.uses[d->plan.model.stash_uses[op->stash_event]].index]++;
+    }
+}
+
+static void check_stash(struct driver *d, const struct op *op)
+{
+    if (op->stash_event == STRATA_NONE)
+        return;
+    uint32_t block = block_of(d, op->step, op->stash_event);
+    const struct use *u = &d->plan.model.uses[d->plan.model.stash_uses[op->stash_event]];
+    if (op->kind == OP_D2H) {
+        HOLDS(d->block_busy[block]);
+        return;
+    }
+    HOLDS(!d->block_busy[block]);
+    HOLDS(d->stashed[u->index] == op->step + 1);
+    d->block_busy[block] = true;
+}
+
+static void start_ops(struct driver *d)
+{
+    struct op op;
+    while (strata_schedule_next(d->schedule, &op)) {
+        if (op.kind == OP_OPEN) {
+            uint32_t gate = op.placement != STRATA_NONE ? op.placement : d->plan.residency.count + op.stash_event;
+            HOLDS(d->gates[gate] == op.step);
+            d->gates[gate] = op.step + 1;
+            continue;
+        }
+        check_start(d, &op);
+        check_stash(d, &op);
+        HOLDS(d->running_count < MAX_RUNNING);
+        if (d->problem != NULL)
+            return;
+        d->running[d->running_count++] = op;
+    }
+}
+
+/* The stream's next entry, if its gates are open. */
+static bool stream_moves(struct driver *d)
+{
+    if (d->queue_first == d->queue_last)
+        return false;
+    struct stream_entry entry = d->queue[d->queue_first];
+    const struct use *u = &d->plan.model.uses[entry.use];
+    const struct residency *residency = &d->plan.residency;
+    if (u->kind == STRATA_USE_ACQUIRE) {
+        uint32_t grad = residency->use_grad[entry.use];
+        if (d->gates[residency->use_param[entry.use]] <= entry.step ||
+            (grad != STRATA_NONE && d->gates[grad] <= entry.step))
+            return false;
+        const struct group *group = &d->plan.model.groups[u->index];
+        for (uint32_t i = 0; i < group->tile_count; i++)
+            HOLDS(d->versions[group->first_tile + i] == entry.step);
+    } else if (u->kind == STRATA_USE_RELEASE) {
+        strata_schedule_released(d->schedule, entry.step, entry.use);
+    } else if (d->plan.stash != STRATA_DEVICE) {
+        if (u->kind == STRATA_USE_UNSTASH && d->gates[residency->count + u->stash_event] <= entry.step)
+            return false;
+        uint32_t block = block_of(d, entry.step, u->stash_event);
+        HOLDS(d->block_busy[block] == (u->kind == STRATA_USE_UNSTASH));
+        d->block_busy[block] = u->kind == STRATA_USE_STASH;
+        strata_schedule_copied(d->schedule, entry.step, u->stash_event);
+    }
+    d->queue_first++;
+    return true;
+}
+
+static bool caller_moves(struct driver *d)
+{
+    if (d->step == STEPS)
+        return false;
+    const struct use *u = &d->plan.model.uses[d->use];
+    if (u->kind != STRATA_USE_RELEASE) {
+        bool news = !d->asked;
+        if (news)
+            strata_schedule_ask(d->schedule, d->step, d->use);
+        d->asked = true;
+        if (!strata_schedule_granted(d->schedule, d->step, d->use))
+            return news;
+    }
+    d->asked = false;
+    d->queue[d->queue_last++] = (struct stream_entry){d->step, d->use};
+    if (++d->use == d->plan.model.use_count) {
+        d->use = 0;
+        d->step++;
+    }
+    return true;
+}
+
+static bool lane_moves(struct driver *d)
+{
+    if (d->running_count == 0)
+        return false;
+    uint32_t i = (uint32_t)roll(d, d->running_count);
+    struct op op = d->running[i];
+    d->running[i] = d->running[--d->running_count];
+    note_done(d, &op);
+    strata_schedule_done(d->schedule, &op);
+    return true;
+}
+
+static void run(struct driver *d)
+{
+    strata_schedule_start(d->schedule);
+    start_ops(d);
+    while (d->problem == NULL) {
+        uint32_t first = (uint32_t)roll(d, 3);
+        bool moved = false;
+        for (uint32_t i = 0; i < 3 && !moved; i++) {
+            uint32_t who = (first + i) % 3;
+            moved = who == 0 ? caller_moves(d) : who == 1 ? stream_moves(d) : lane_moves(d);
+        }
+        start_ops(d);
+        if (moved)
+            continue;
+        HOLDS(d->step == STEPS && d->queue_first == d->queue_last);
+        HOLDS(strata_schedule_normed(d->schedule) == STEPS);
+        HOLDS(strata_schedule_updated(d->schedule) == STEPS);
+        break;
+    }
+    for (uint32_t i = 0; i < d->plan.model.tile_count; i++)
+        HOLDS(d->updates[i] == STEPS && d->versions[i] == STEPS);
+}
+
+const char *strata_drive(const struct driver_case *what)
+{
+    struct driver d = {.random = what->seed * 2 + 1, .deferred = what->deferred};
+    static _Thread_local struct random_model model;
+    strata_error error = {0};
+    make_model(&d, &model);
+    struct store_desc store = {.dirs = (const char *const[]){"."}, .dir_count = 1};
+    struct plan_desc desc = {
+        .model = &model.desc,
+        .compute_dtype = roll(&d, 2) ? STRATA_BF16 : STRATA_FP32,
+        .tile_elems = STRATA_BLOCK_ELEMS * (1 + (uint32_t)roll(&d, 3)),
+        .device_bytes = 16u << 20,
+        .host_bytes = 64u << 20,
+        .nvme_bytes = 64u << 20,
+        .want = {some_tier(&d), some_tier(&d), some_tier(&d)},
+        .want_stash = roll(&d, 3) == 0 ? STRATA_DEVICE : STRATA_HOST,
+        .store = &store,
+    };
+    if (desc.want[STRATA_STATE] == STRATA_DEVICE)
+        desc.want[STRATA_PARAM] = desc.want[STRATA_GRAD] = STRATA_DEVICE;
+    if (!make_plan(&d, &desc, what, &error)) {
+        snprintf(complaint, sizeof complaint, "seed %llu: no plan: %.100s", (unsigned long long)what->seed, error.message);
+        return complaint;
+    }
+    uint32_t tiles = d.plan.model.tile_count;
+    d.gates = calloc(strata_schedule_gate_count(&d.plan), sizeof *d.gates);
+    d.stashed = calloc(d.plan.model.stash_block_count + 1, sizeof *d.stashed);
+    d.updates = calloc(3 * (size_t)tiles, sizeof *d.updates);
+    d.norms = d.updates + tiles;
+    d.versions = d.norms + tiles;
+    run(&d);
+    if (d.problem != NULL)
+        snprintf(complaint, sizeof complaint, "seed %llu: %s", (unsigned long long)what->seed, d.problem);
+    free(d.gates);
+    free(d.stashed);
+    free(d.updates);
+    strata_plan_free(&d.plan);
+    return d.problem != NULL ? complaint : NULL;
+}

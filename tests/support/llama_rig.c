@@ -1,0 +1,63 @@
+/* See llama_rig.h. Thread: the test's. */
+
+#include "tests/support/llama_rig.h"
+
+#include "train/fail.h"
+
+#include <string.h>
+
+/* More than any model of these tests takes with everything in one tier. */
+#define PLENTY_BYTES (UINT64_C(512) << 20)
+
+static strata_status open_machine(struct llama_rig *rig, uint32_t threads, strata_error *error)
+{
+    strata_workers_desc desc = {.thread_count = threads != 0 ? threads : 2, .unbound = true};
+    STRATA_TRY(strata_device_open_host(&rig->device, error));
+    STRATA_TRY(strata_stream_create(&rig->stream, rig->device, "compute", error));
+    return strata_workers_create(&rig->workers, &desc, error);
+}
+
+strata_status strata_test_llama_open(struct llama_rig *rig, const struct llama_rig_desc *desc,
+                                     strata_error *error)
+{
+    memset(rig, 0, sizeof *rig);
+    STRATA_TRY(open_machine(rig, desc->threads, error));
+    STRATA_TRY(
+        strata_llama_create(&rig->llama, &desc->config, &desc->shape, rig->workers, error));
+    rig->init = (struct llama_init){.llama = rig->llama, .seed = 1};
+    strata_engine_desc engine = {
+        .device = rig->device,
+        .workers = rig->workers,
+        .model = strata_llama_model(rig->llama),
+        .compute_dtype = desc->shape.compute_dtype,
+        .adam = &desc->adam,
+        .init = desc->init != NULL ? desc->init : strata_llama_init_weights,
+        .init_user = desc->init != NULL ? desc->init_user : &rig->init,
+        .clip = desc->clip,
+        .device_bytes = desc->device_bytes != 0 ? desc->device_bytes : PLENTY_BYTES,
+        .host_bytes = desc->host_bytes != 0 ? desc->host_bytes : PLENTY_BYTES,
+        .stash = desc->stash,
+    };
+    return strata_engine_create(&rig->engine, &engine, error);
+}
+
+void strata_test_llama_close(struct llama_rig *rig)
+{
+    strata_engine_destroy(rig->engine);
+    strata_llama_destroy(rig->llama);
+    strata_workers_destroy(rig->workers);
+    strata_stream_destroy(rig->stream);
+    strata_device_close(rig->device);
+}
+
+strata_status strata_test_llama_step(struct llama_rig *rig, double lr, const uint32_t *tokens,
+                                     double *out_loss, strata_step_result *out)
+{
+    STRATA_TRY(strata_step_begin(rig->engine, lr));
+    STRATA_TRY(strata_llama_step(rig->llama, rig->engine, rig->stream, tokens, tokens + 1));
+    STRATA_TRY(strata_step_end(rig->engine));
+    rig->steps++;
+    strata_stream_sync(rig->stream);
+    *out_loss = strata_llama_loss(rig->llama);
+    return strata_wait(rig->engine, rig->steps, out);
+}

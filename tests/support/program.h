@@ -1,0 +1,54 @@
+#ifndef STRATA_TESTS_PROGRAM_H
+#define STRATA_TESTS_PROGRAM_H
+
+/*
+ * Running one of the programs as a user does, and looking at what it left behind.
+ *
+ * A workshop is a directory with what a small run needs: text, config.json (two layers, 256 tokens),
+ * an empty directory store, and old.jsonl, a log of an earlier run. Programs run in it.
+ *
+ * Where the programs lie comes from the environment: STRATA_TRAIN_PROGRAM, STRATA_BENCH_PROGRAM.
+ *
+ * Thread: one.
+ */
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "tests/support/temp_dir.h"
+
+struct program_result {
+    int code;        /* exit code; 128 + n after signal n */
+    char out[65536]; /* stdout, cut there                 */
+    char err[16384]; /* stderr                            */
+};
+
+/* What old.jsonl holds. */
+#define WORKSHOP_OLD_LOG "{\"step\":1,\"note\":\"of an earlier run\"}\n"
+
+void strata_workshop_make(struct temp_dir *out);
+
+/* Write a file of the workshop. */
+void strata_workshop_write(const struct temp_dir *dir, const char *name, const void *bytes,
+                           size_t count);
+void strata_workshop_write_text(const struct temp_dir *dir, const char *name, const char *text);
+/* Its content as text, into buffer; false: no such file. */
+bool strata_workshop_read(const struct temp_dir *dir, const char *name, char *buffer,
+                          size_t bytes);
+void strata_workshop_remove(const struct temp_dir *dir, const char *name);
+bool strata_workshop_has(const struct temp_dir *dir, const char *name);
+/* Entries of the directory store. */
+int strata_workshop_store_count(const struct temp_dir *dir);
+
+/* The program's path, or NULL: not to be found here. */
+const char *strata_program_path(const char *variable);
+
+/* Start it in the directory; words are separated by single spaces. Returns its process. */
+pid_t strata_program_start(const struct temp_dir *dir, const char *program, const char *words);
+/* Wait for a process that was started; its output lies in the workshop's files out.txt and err.txt. */
+int strata_program_wait(pid_t process);
+/* Start and wait. */
+void strata_program_run(struct program_result *out, const struct temp_dir *dir,
+                        const char *program, const char *words);
+
+#endif

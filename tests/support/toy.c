@@ -1,0 +1,238 @@
+#include "tests/support/toy.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Odd sizes: less than a block, several blocks, several tiles. Group 0 is used at both ends. */
+static const uint64_t sizes[TOY_GROUPS][TOY_TENSORS] = {
+    {50000, 7}, {16384, 1}, {100, 3}, {40000, 33}, {90001, 16}, {20000, 20000}, {5, 70000},
+};
+
+static void add_use(struct toy *toy, strata_use_kind kind, uint32_t index, bool grad)
+{
+    toy->uses[toy->model.use_count++] = (strata_use){.kind = kind, .index = index, .grad = grad};
+}
+
+static void add_pair(struct toy *toy, uint32_t group, bool grad)
+{
+    add_use(toy, STRATA_USE_ACQUIRE, group, grad);
+    add_use(toy, STRATA_USE_RELEASE, group, grad);
+}
+
+static void make_uses(struct toy *toy)
+{
+    for (uint32_t g = 0; g < TOY_GROUPS; g++) {
+        add_use(toy, STRATA_USE_STASH, g, false);
+        add_pair(toy, g, false);
+    }
+    add_pair(toy, 0, false);
+    add_pair(toy, 0, true);
+    for (uint32_t g = TOY_GROUPS; g-- > 0;) {
+        add_use(toy, STRATA_USE_UNSTASH, g, false);
+        add_pair(toy, g, true);
+    }
+}
+
+void strata_toy_make(struct toy *toy)
+{
+    memset(toy, 0, sizeof *toy);
+    for (uint32_t g = 0; g < TOY_GROUPS; g++) {
+        for (uint32_t t = 0; t < TOY_TENSORS; t++) {
+            snprintf(toy->names[g][t], sizeof toy->names[g][t], "g%u.t%u", g, t);
+            toy->tensors[g][t] = (strata_tensor_desc){
+                .name = toy->names[g][t], .shape = {sizes[g][t]}, .rank = 1, .no_decay = t == 1};
+        }
+        toy->groups[g] = (strata_group_desc){
+            .name = toy->names[g][0], .tensors = toy->tensors[g], .tensor_count = TOY_TENSORS};
+    }
+    toy->model.groups = toy->groups;
+    toy->model.group_count = TOY_GROUPS;
+    toy->model.uses = toy->uses;
+    toy->model.scratch_bytes = TOY_ACTIVATION * sizeof(float);
+    toy->model.stash_bytes = TOY_ACTIVATION * sizeof(float);
+    make_uses(toy);
+    toy->adam = strata_adam_defaults();
+}
+
+static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count, float *out)
+{
+    (void)user;
+    strata_random_normal(42, group * TOY_TENSORS + tensor, first, count, 0.5f, out);
+}
+
+struct compute_args {
+    const void *param;
+    float *grad;
+    float *activation;
+    uint64_t elems;
+    float poison;
+    strata_dtype dtype;
+};
+
+static float value(const struct compute_args *args, uint64_t i)
+{
+    float out;
+    strata_convert(STRATA_ISA_SCALAR, &out, STRATA_FP32,
+                   (const uint8_t *)args->param + i * strata_dtype_bytes(args->dtype), args->dtype, 1);
+    return out;
+}
+
+static void forward(void *user)
+{
+    const struct compute_args *args = user;
+    for (uint64_t i = 0; i < TOY_ACTIVATION; i++)
+        args->activation[i] = 0.5f * args->activation[i] + value(args, i * 131 % args->elems);
+}
+
+static void backward(void *user)
+{
+    const struct compute_args *args = user;
+    for (uint64_t i = 0; i < args->elems; i++)
+        args->grad[i] = 0.5f * args->grad[i] + 0.01f * value(args, i) +
+                        0.001f * args->activation[i % TOY_ACTIVATION];
+    args->grad[args->elems / 2] += args->poison;
+}
+
+struct walk {
+    strata_engine *engine;
+    strata_stream *stream;
+    const struct toy *toy;
+    const struct toy_run *run;
+    uint64_t step;
+};
+
+static strata_status walk_use(struct walk *walk, const strata_use *use)
+{
+    float *activation = strata_scratch(walk->engine);
+    strata_view view;
+    strata_status status = STRATA_OK;
+    switch (use->kind) {
+    case STRATA_USE_STASH:
+        return strata_stash(walk->engine, use->index, activation, walk->stream);
+    case STRATA_USE_UNSTASH:
+        return strata_unstash(walk->engine, use->index, activation, walk->stream);
+    case STRATA_USE_ACQUIRE:
+        status = strata_acquire(walk->engine, use->index, walk->stream, &view);
+        break;
+    default:
+        return strata_release(walk->engine, use->index, walk->stream);
+    }
+    if (status != STRATA_OK)
+        return status;
+    bool poisoned = walk->step == 2 && use->index == 3;
+    struct compute_args args = {
+        .param = view.param,
+        .grad = view.grad,
+        .activation = activation,
+        .elems = sizes[use->index][0] + sizes[use->index][1],
+        .poison = poisoned ? walk->run->poison : 0,
+        .dtype = walk->run->dtype,
+    };
+    strata_stream_call(walk->stream, use->grad ? backward : forward, &args, sizeof args);
+    return STRATA_OK;
+}
+
+static strata_status walk_step(struct walk *walk)
+{
+    strata_status status = strata_step_begin(walk->engine, 0.01 * (double)walk->step);
+    for (uint32_t u = 0; status == STRATA_OK && u < walk->toy->model.use_count; u++)
+        status = walk_use(walk, &walk->toy->uses[u]);
+    return status == STRATA_OK ? strata_step_end(walk->engine) : status;
+}
+
+static strata_engine_desc describe(const struct toy *toy, const struct toy_run *run, const char *const *dirs)
+{
+    return (strata_engine_desc){
+        .model = &toy->model,
+        .adam = &toy->adam,
+        .init = init,
+        .compute_dtype = run->dtype,
+        .params = run->params,
+        .grads = run->grads,
+        .states = run->states,
+        .stash = run->stash,
+        .device_bytes = run->device_bytes != 0 ? run->device_bytes : 64u << 20,
+        .host_bytes = run->host_bytes != 0 ? run->host_bytes : 64u << 20,
+        .nvme_bytes = run->nvme_bytes != 0 ? run->nvme_bytes : 64u << 20,
+        .tile_elems = run->tile_elems != 0 ? run->tile_elems : STRATA_BLOCK_ELEMS,
+        .store_dirs = run->dir != NULL ? dirs : NULL,
+        .store_dir_count = run->dir != NULL ? 1 : 0,
+        .io = run->io,
+        .allow = run->allow,
+        .clip = run->clip,
+        .no_overlap = run->no_overlap,
+    };
+}
+
+static strata_status run_steps(struct walk *walk, struct toy_result *result)
+{
+    uint32_t steps = walk->run->steps != 0 ? walk->run->steps : 4;
+    strata_step_result last = {0};
+    for (walk->step = 1; walk->step <= steps; walk->step++) {
+        strata_status status = walk_step(walk);
+        if (status == STRATA_OK && (walk->step == steps || walk->run->after_step != NULL))
+            status = strata_wait(walk->engine, walk->step, &last);
+        if (status != STRATA_OK)
+            return status;
+        if (walk->run->after_step != NULL)
+            walk->run->after_step(walk->run->after_user, walk->step);
+    }
+    result->grad_norm = last.grad_norm;
+    return strata_engine_hash(walk->engine, result->hash);
+}
+
+struct toy_result strata_toy_run(const struct toy_run *wanted)
+{
+    struct toy toy;
+    struct toy_run run = *wanted;
+    struct toy_result result = {0};
+    strata_device *device = NULL;
+    strata_workers *workers = NULL;
+    struct walk walk = {.toy = &toy, .run = &run};
+    strata_toy_make(&toy);
+    run.dtype = run.dtype != 0 ? run.dtype : STRATA_BF16;
+    strata_engine_desc desc = describe(&toy, &run, &run.dir);
+    strata_workers_desc threads = {.thread_count = run.threads != 0 ? run.threads : 1};
+    result.status = strata_device_open_host(&device, &result.error);
+    if (result.status == STRATA_OK)
+        result.status = strata_workers_create(&workers, &threads, &result.error);
+    if (result.status == STRATA_OK)
+        result.status = strata_stream_create(&walk.stream, device, "compute", &result.error);
+    desc.device = device;
+    desc.workers = workers;
+    if (result.status == STRATA_OK)
+        result.status = strata_engine_create(&walk.engine, &desc, &result.error);
+    if (result.status == STRATA_OK) {
+        memset(strata_scratch(walk.engine), 0, TOY_ACTIVATION * sizeof(float));
+        result.plan = *strata_engine_plan_of(walk.engine);
+        result.status = run_steps(&walk, &result);
+        strata_engine_stats(walk.engine, &result.stats);
+        result.error = *strata_engine_error(walk.engine);
+    }
+    strata_engine_destroy(walk.engine);
+    strata_stream_destroy(walk.stream);
+    strata_workers_destroy(workers);
+    strata_device_close(device);
+    return result;
+}
+
+strata_status strata_toy_plan(const struct toy_run *wanted, strata_plan *out, strata_error *error)
+{
+    struct toy toy;
+    struct toy_run run = *wanted;
+    strata_device *device = NULL;
+    strata_workers *workers = NULL;
+    strata_toy_make(&toy);
+    run.dtype = run.dtype != 0 ? run.dtype : STRATA_BF16;
+    strata_engine_desc desc = describe(&toy, &run, &run.dir);
+    strata_status status = strata_device_open_host(&device, error);
+    if (status == STRATA_OK)
+        status = strata_workers_create(&workers, &(strata_workers_desc){.thread_count = 1}, error);
+    desc.device = device;
+    desc.workers = workers;
+    if (status == STRATA_OK)
+        status = strata_engine_plan(out, &desc, error);
+    strata_workers_destroy(workers);
+    strata_device_close(device);
+    return status;
+}

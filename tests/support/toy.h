@@ -1,0 +1,65 @@
+#ifndef TESTS_SUPPORT_TOY_H
+#define TESTS_SUPPORT_TOY_H
+
+/*
+ * A made-up model for tests of the engine: a few groups of odd sizes, one of them used at both ends
+ * like a tied embedding, activations that are stashed, and arithmetic that notices when a parameter,
+ * a gradient or an activation is stale, missing or misplaced. One step is one walk of its use list.
+ */
+
+#include "strata/strata.h"
+
+#define TOY_GROUPS 7u
+#define TOY_TENSORS 2u
+#define TOY_ACTIVATION 1024u
+
+struct toy {
+    strata_tensor_desc tensors[TOY_GROUPS][TOY_TENSORS];
+    strata_group_desc groups[TOY_GROUPS];
+    char names[TOY_GROUPS][TOY_TENSORS][16];
+    strata_use uses[8 * TOY_GROUPS + 8];
+    strata_model_desc model;
+    strata_adam_params adam;
+};
+
+/* What a run is given; zero is a roomy run with everything in the device. */
+struct toy_run {
+    strata_tier params;
+    strata_tier grads;
+    strata_tier states;
+    strata_tier stash;
+    uint64_t device_bytes; /* 0: 64 MiB                              */
+    uint64_t host_bytes;   /* 0: 64 MiB                              */
+    uint64_t nvme_bytes;   /* 0: 64 MiB                              */
+    uint32_t tile_elems;   /* 0: 16,384                              */
+    uint32_t threads;      /* 0: 1                                   */
+    uint32_t steps;        /* 0: 4                                   */
+    strata_dtype dtype;    /* 0: bf16                                */
+    const char *dir;       /* store directory, or NULL               */
+    strata_io_backend io;
+    uint32_t allow;
+    float clip;
+    float poison;          /* added to one gradient in step 2        */
+    bool no_overlap;
+    void (*after_step)(void *user, uint64_t step); /* or NULL; the step has ended, its norm is known */
+    void *after_user;
+};
+
+struct toy_result {
+    strata_status status;
+    strata_error error;
+    strata_plan plan;
+    strata_stats stats;
+    uint8_t hash[16];
+    double grad_norm; /* of the last step */
+};
+
+void strata_toy_make(struct toy *toy);
+
+/* Create an engine, run the steps, hash, destroy. */
+struct toy_result strata_toy_run(const struct toy_run *run);
+
+/* The plan alone. */
+strata_status strata_toy_plan(const struct toy_run *run, strata_plan *out, strata_error *error);
+
+#endif
