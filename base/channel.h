@@ -16,8 +16,8 @@
 struct channel;
 
 /* capacity: messages; sized by the plan so that senders that must not block never do. */
-strata_status strata_channel_create(struct channel **out, uint32_t capacity, size_t message_bytes,
-                                    strata_error *error);
+strata_status strata_channel_create(struct channel **out, uint32_t capacity,
+                                    size_t message_bytes, strata_error *error);
 void strata_channel_destroy(struct channel *channel);
 
 /* Bytes that create takes, for whoever counts them. */

@@ -16,24 +16,24 @@
 
 /* Fill error (may be NULL; a story already there is kept: first failure wins) and return
  * status. */
-strata_status strata_fail(strata_error *error, strata_status status, int64_t native, const char *format, ...)
-    STRATA_PRINTF(4, 5);
+strata_status strata_fail(strata_error *error, strata_status status, int64_t native,
+                          const char *format, ...) STRATA_PRINTF(4, 5);
 
 /* Programmer errors only: always on, prints the place and the expression, aborts. */
-#define STRATA_CHECK(expression)                                                                    \
-    do {                                                                                            \
-        if (!(expression)) {                                                                        \
-            fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #expression);          \
-            abort();                                                                                \
-        }                                                                                           \
+#define STRATA_CHECK(expression)                                                               \
+    do {                                                                                       \
+        if (!(expression)) {                                                                   \
+            fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #expression);     \
+            abort();                                                                           \
+        }                                                                                      \
     } while (0)
 
 /* Return early with what went wrong below. The only macro that hides control flow. */
-#define STRATA_TRY(call)                                                                            \
-    do {                                                                                            \
-        strata_status try_status = (call);                                                          \
-        if (try_status != STRATA_OK)                                                                \
-            return try_status;                                                                      \
+#define STRATA_TRY(call)                                                                       \
+    do {                                                                                       \
+        strata_status try_status = (call);                                                     \
+        if (try_status != STRATA_OK)                                                           \
+            return try_status;                                                                 \
     } while (0)
 
 #endif

@@ -2,9 +2,10 @@
 /*
  * Making and unmaking an engine.
  *
- * A descriptor's defaults are resolved here, once, into a private copy. Then the plan is made, with
- * every table the run will use, and compared with the budgets, and those with what this machine has;
- * only then are arenas taken and files made. Whatever fails undoes what was done before it.
+ * A descriptor's defaults are resolved here, once, into a private copy. Then the plan is made,
+ * with every table the run will use, and compared with the budgets, and those with what this
+ * machine has; only then are arenas taken and files made. Whatever fails undoes what was done
+ * before it.
  *
  * Thread: the engine's caller.
  */
@@ -21,7 +22,7 @@
 
 #define MIN_TILE_ELEMS (256u << 10)
 #define MAX_TILE_ELEMS (4u << 20)
-#define MAX_TILES 16384u
+#define MAX_TILES      16384u
 
 uint32_t strata_default_tile_elems(const strata_model_desc *model)
 {
@@ -46,13 +47,15 @@ uint32_t strata_default_tile_elems(const strata_model_desc *model)
 
 /* Resolving. */
 
-static strata_status free_on_store(const strata_engine_desc *desc, uint64_t *out, strata_error *error)
+static strata_status free_on_store(const strata_engine_desc *desc, uint64_t *out,
+                                   strata_error *error)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < desc->store_dir_count; i++) {
         struct statvfs fs;
         if (statvfs(desc->store_dirs[i], &fs) != 0)
-            return strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s", desc->store_dirs[i], strerror(errno));
+            return strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s",
+                               desc->store_dirs[i], strerror(errno));
         bytes += (uint64_t)fs.f_bavail * fs.f_frsize;
     }
     *out = bytes;
@@ -61,21 +64,28 @@ static strata_status free_on_store(const strata_engine_desc *desc, uint64_t *out
 
 static strata_status check_desc(const strata_engine_desc *desc, strata_error *error)
 {
-    if (desc->device == NULL || desc->workers == NULL || desc->model == NULL || desc->adam == NULL || desc->init == NULL)
-        return strata_fail(error, STRATA_E_INVALID, 0, "an engine needs a device, workers, a model, adam and init");
+    if (desc->device == NULL || desc->workers == NULL || desc->model == NULL ||
+        desc->adam == NULL || desc->init == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "an engine needs a device, workers, a model, adam and init");
     if (desc->compute_dtype != STRATA_FP32 && desc->compute_dtype != STRATA_BF16)
-        return strata_fail(error, STRATA_E_INVALID, 0, "compute dtype %d: fp32 or bf16", (int)desc->compute_dtype);
+        return strata_fail(error, STRATA_E_INVALID, 0, "compute dtype %d: fp32 or bf16",
+                           (int)desc->compute_dtype);
     if (!(desc->clip >= 0))
-        return strata_fail(error, STRATA_E_INVALID, 0, "clip %g: not a norm", (double)desc->clip);
+        return strata_fail(error, STRATA_E_INVALID, 0, "clip %g: not a norm",
+                           (double)desc->clip);
     if (desc->stash == STRATA_NVME)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, 0, "stash on nvme is not supported yet: device or host");
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "stash on nvme is not supported yet: device or host");
     if (desc->store_dir_count > 0 && desc->store_dirs == NULL)
-        return strata_fail(error, STRATA_E_INVALID, 0, "store_dirs is NULL, store_dir_count is %u", desc->store_dir_count);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "store_dirs is NULL, store_dir_count is %u", desc->store_dir_count);
     return STRATA_OK;
 }
 
 /* Defaults, into a private copy. */
-static strata_status resolve(strata_engine_desc *out, const strata_engine_desc *desc, strata_error *error)
+static strata_status resolve(strata_engine_desc *out, const strata_engine_desc *desc,
+                             strata_error *error)
 {
     STRATA_TRY(check_desc(desc, error));
     *out = *desc;
@@ -132,7 +142,8 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
     };
     STRATA_TRY(strata_plan_begin(&engine->plan, &plan, error));
     struct tables *tables = &engine->plan.tables;
-    engine->block_sums = strata_tables_take(tables, engine->plan.model.block_count, sizeof *engine->block_sums);
+    engine->block_sums =
+        strata_tables_take(tables, engine->plan.model.block_count, sizeof *engine->block_sums);
     engine->bounce = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof *engine->bounce);
     /* For either compute dtype. */
     engine->bounce_param = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
@@ -155,15 +166,20 @@ static strata_status check_machine(const strata_engine *engine, strata_error *er
     if (engine->desc.device->ops == &strata_device_host)
         need += engine->plan.device_arena_bytes;
     if (need > topology.memory_available_bytes)
-        return strata_fail(error, STRATA_E_NOMEM, 0, "host memory: this run takes %llu bytes, the machine has %llu free",
-                           (unsigned long long)need, (unsigned long long)topology.memory_available_bytes);
+        return strata_fail(error, STRATA_E_NOMEM, 0,
+                           "host memory: this run takes %llu bytes, the machine has %llu free",
+                           (unsigned long long)need,
+                           (unsigned long long)topology.memory_available_bytes);
     if (topology.memory_limit_bytes != UINT64_MAX && need > topology.memory_limit_bytes)
-        return strata_fail(error, STRATA_E_NOMEM, 0, "host memory: this run takes %llu bytes, the cgroup grants %llu",
-                           (unsigned long long)need, (unsigned long long)topology.memory_limit_bytes);
+        return strata_fail(error, STRATA_E_NOMEM, 0,
+                           "host memory: this run takes %llu bytes, the cgroup grants %llu",
+                           (unsigned long long)need,
+                           (unsigned long long)topology.memory_limit_bytes);
     return STRATA_OK;
 }
 
-strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc, strata_error *error)
+strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc,
+                                 strata_error *error)
 {
     *out = (strata_plan){0};
     strata_engine *engine = calloc(1, sizeof *engine);
@@ -188,12 +204,17 @@ static strata_status take_arenas(strata_engine *engine, strata_error *error)
     strata_device *device = engine->desc.device;
     void *memory;
     if (engine->plan.host_arena_bytes > 0)
-        STRATA_TRY(strata_arena_create(&engine->host, engine->plan.host_arena_bytes, "host arena", error));
-    STRATA_TRY(device->ops->arena_create(device, engine->plan.device_arena_bytes, &memory, &engine->device_huge, error));
-    engine->device_memory = memory;
-    bool huge = engine->device_huge && (engine->host.huge || engine->plan.host_arena_bytes == 0);
+        STRATA_TRY(strata_arena_create(&engine->host, engine->plan.host_arena_bytes,
+                                       "host arena", error));
+    STRATA_TRY(device->ops->arena_create(device, engine->plan.device_arena_bytes, &memory,
+                                         &engine->device_huge, error));
+    engine->memory =
+        (struct memory){.plan = &engine->plan, .host = engine->host.base, .device = memory};
+    bool huge =
+        engine->device_huge && (engine->host.huge || engine->plan.host_arena_bytes == 0);
     if (!huge && engine->desc.log != NULL)
-        engine->desc.log(engine->desc.log_user, "huge pages were not to be had: I/O and copies cost more cpu time");
+        engine->desc.log(engine->desc.log_user,
+                         "huge pages were not to be had: I/O and copies cost more cpu time");
     return STRATA_OK;
 }
 
@@ -212,12 +233,10 @@ static strata_status open_store(strata_engine *engine, strata_error *error)
 static strata_status start_pager(strata_engine *engine, strata_error *error)
 {
     struct pager_desc pager = {
-        .plan = &engine->plan,
+        .memory = engine->memory,
         .schedule = engine->schedule,
         .device = engine->desc.device,
         .store = engine->store,
-        .host = engine->host.base,
-        .device_memory = engine->device_memory,
         .functions = &strata_engine_lanes,
         .functions_user = engine,
     };
@@ -233,7 +252,8 @@ static void forget_borrowed(strata_engine_desc *desc)
     desc->store_dirs = NULL;
 }
 
-static strata_status build(strata_engine *engine, const strata_engine_desc *desc, strata_error *error)
+static strata_status build(strata_engine *engine, const strata_engine_desc *desc,
+                           strata_error *error)
 {
     STRATA_TRY(resolve(&engine->desc, desc, error));
     engine->adam = *desc->adam;
@@ -249,7 +269,8 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
     return STRATA_OK;
 }
 
-strata_status strata_engine_create(strata_engine **out, const strata_engine_desc *desc, strata_error *error)
+strata_status strata_engine_create(strata_engine **out, const strata_engine_desc *desc,
+                                   strata_error *error)
 {
     *out = NULL;
     strata_engine *engine = calloc(1, sizeof *engine);
@@ -272,8 +293,8 @@ void strata_engine_destroy(strata_engine *engine)
     strata_pager_destroy(engine->pager);
     strata_store_close(engine->store);
     strata_stream_destroy(engine->stream);
-    if (engine->device_memory != NULL)
-        engine->desc.device->ops->arena_destroy(engine->desc.device, engine->device_memory,
+    if (engine->memory.device != NULL)
+        engine->desc.device->ops->arena_destroy(engine->desc.device, engine->memory.device,
                                                 engine->plan.device_arena_bytes);
     strata_arena_destroy(&engine->host);
     strata_hash_destroy(engine->hash);

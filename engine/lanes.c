@@ -1,13 +1,13 @@
 /*
  * What the pager has others compute: norms, updates, rounding.
  *
- * A tile is cut into chunks of whole norm blocks that stay in a core's cache; each chunk is one item
- * of a worker job, so the cut never depends on how many workers there are. An update's chunk is cut
- * again where weight decay changes. The padding of a group's last block is no weight: its gradient is
- * zero, its state stays zero and its parameters are written as zero.
+ * A tile is cut into chunks of whole norm blocks that stay in a core's cache; each chunk is one
+ * item of a worker job, so the cut never depends on how many workers there are. An update's
+ * chunk is cut again where weight decay changes. The padding of a group's last block is no
+ * weight: its gradient is zero, its state stays zero and its parameters are written as zero.
  *
- * Sums of squares: one double per norm block, kept until the step's last gradient is in, then added
- * by group and block. That order is part of the definition of the norm.
+ * Sums of squares: one double per norm block, kept until the step's last gradient is in, then
+ * added by group and block. That order is part of the definition of the norm.
  *
  * Thread: norm, update, total: the cpu lane's dispatcher and the workers. round and the device
  * functions queue on the pager's stream; what they queue runs on that stream's thread.
@@ -19,8 +19,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Elements of a work item: with all its streams 1.8 MiB of fp32 state and bf16 in and out, which fits
- * a core's share of the last level cache. */
+/* Elements of a work item: with all its streams 1.8 MiB of fp32 state and bf16 in and out,
+ * which fits a core's share of the last level cache. */
 #define CHUNK_ELEMS (4 * STRATA_BLOCK_ELEMS)
 
 /* The norm's guard against division by zero, as torch.nn.utils.clip_grad_norm_ has it. */
@@ -55,7 +55,8 @@ static void norm_chunk(void *user, uint32_t index, uint32_t worker)
     uint64_t end = first + chunk_elems(tile->elems, index);
     for (uint64_t at = first; at < end; at += STRATA_BLOCK_ELEMS)
         work->engine->block_sums[tile->first_block + at / STRATA_BLOCK_ELEMS] =
-            strata_norm_block(STRATA_ISA_BEST, work->grad + at * plan->w, plan->compute_dtype, STRATA_BLOCK_ELEMS);
+            strata_norm_block(STRATA_ISA_BEST, work->grad + at * plan->w, plan->compute_dtype,
+                              STRATA_BLOCK_ELEMS);
 }
 
 static void norm(void *user, uint32_t tile, const void *grad)
@@ -78,17 +79,22 @@ static strata_status not_finite(strata_engine *engine, uint64_t step, strata_err
                 continue;
             uint64_t elem = tile->first + b * STRATA_BLOCK_ELEMS;
             uint32_t t = group->first_tensor;
-            while (t + 1 < group->first_tensor + group->tensor_count && model->tensors[t + 1].offset <= elem)
+            while (t + 1 < group->first_tensor + group->tensor_count &&
+                   model->tensors[t + 1].offset <= elem)
                 t++;
-            return strata_fail(error, STRATA_E_NUMERIC, 0, "the gradient of step %llu is not finite: group %s, tensor %s "
-                               "or one that follows it within %u elements", (unsigned long long)step, group->name,
-                               model->tensors[t].name, STRATA_BLOCK_ELEMS);
+            return strata_fail(error, STRATA_E_NUMERIC, 0,
+                               "the gradient of step %llu is not finite: group %s, tensor %s "
+                               "or one that follows it within %u elements",
+                               (unsigned long long)step, group->name, model->tensors[t].name,
+                               STRATA_BLOCK_ELEMS);
         }
     }
-    return strata_fail(error, STRATA_E_NUMERIC, 0, "the gradient norm of step %llu overflows", (unsigned long long)step);
+    return strata_fail(error, STRATA_E_NUMERIC, 0, "the gradient norm of step %llu overflows",
+                       (unsigned long long)step);
 }
 
-static strata_status total(void *user, uint64_t step, strata_step_result *out, strata_error *error)
+static strata_status total(void *user, uint64_t step, strata_step_result *out,
+                           strata_error *error)
 {
     strata_engine *engine = user;
     double sum = 0;
@@ -112,7 +118,8 @@ struct update_work {
 };
 
 /* The tensor that holds an element of a group; elements past the last one belong to none. */
-static const struct tensor *tensor_at(const struct model *model, const struct group *group, uint64_t elem)
+static const struct tensor *tensor_at(const struct model *model, const struct group *group,
+                                      uint64_t elem)
 {
     uint32_t low = group->first_tensor;
     uint32_t high = low + group->tensor_count;
@@ -127,7 +134,8 @@ static const struct tensor *tensor_at(const struct model *model, const struct gr
     return elem < tensor->offset + tensor->elems ? tensor : NULL;
 }
 
-static void update_range(const struct update_work *work, uint64_t at, uint64_t count, bool no_decay)
+static void update_range(const struct update_work *work, uint64_t at, uint64_t count,
+                         bool no_decay)
 {
     const struct offload_plan *plan = &work->engine->plan;
     const struct update_job *job = work->job;
@@ -192,17 +200,19 @@ static void round_chunk(void *user, uint32_t index, uint32_t worker)
     const struct round_args *args = user;
     const struct offload_plan *plan = &args->engine->plan;
     uint64_t first = (uint64_t)index * CHUNK_ELEMS;
-    strata_convert(STRATA_ISA_BEST, args->dst + first * plan->w, plan->compute_dtype, args->src + first, STRATA_FP32,
-                   chunk_elems(args->elems, index));
+    strata_convert(STRATA_ISA_BEST, args->dst + first * plan->w, plan->compute_dtype,
+                   args->src + first, STRATA_FP32, chunk_elems(args->elems, index));
 }
 
 static void run_round(void *user)
 {
     struct round_args *args = user;
-    strata_workers_run(args->engine->desc.workers, STRATA_JOB_PANEL, round_chunk, args, chunk_count(args->elems));
+    strata_workers_run(args->engine->desc.workers, STRATA_JOB_PANEL, round_chunk, args,
+                       chunk_count(args->elems));
 }
 
-static void queue_round(void *user, strata_stream *stream, void *dst, const float *src, uint64_t elems)
+static void queue_round(void *user, strata_stream *stream, void *dst, const float *src,
+                        uint64_t elems)
 {
     struct round_args args = {.engine = user, .dst = dst, .src = src, .elems = elems};
     strata_stream_call(stream, run_round, &args, sizeof args);

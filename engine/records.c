@@ -1,7 +1,8 @@
 /*
- * Master weights and moments between steps: the first values at create, the state hash, reading them
- * out. All of it goes block by block or tile by tile through memory that the plan has counted: a
- * record on NVMe comes through the first update frame, one in the device through a block's bounce.
+ * Master weights and moments between steps: the first values at create, the state hash, reading
+ * them out. All of it goes block by block or tile by tile through memory that the plan has
+ * counted: a record on NVMe comes through the first update frame, one in the device through a
+ * block's bounce.
  *
  * Thread: the engine's caller, while no update is under way.
  */
@@ -17,21 +18,19 @@ static uint8_t tier_of(const strata_engine *engine, strata_part part, uint32_t t
     return engine->plan.homes[part].tier[tile];
 }
 
-static uint8_t *home_of(const strata_engine *engine, strata_part part, uint32_t tile)
-{
-    uint8_t *arena = tier_of(engine, part, tile) == STRATA_DEVICE ? engine->device_memory : engine->host.base;
-    return arena + engine->plan.homes[part].at[tile];
-}
-
-/* The first update frame: a state record, and behind it the parameters. */
 static float *frame_state(const strata_engine *engine)
 {
-    return (float *)(engine->host.base + engine->plan.frames_at[FRAME_UPDATE]);
+    return (float *)strata_address_update_frame(&engine->memory, 0, STRATA_STATE);
+}
+
+static uint8_t *home_of(const strata_engine *engine, strata_part part, uint32_t tile)
+{
+    return strata_address_home(&engine->memory, part, tile);
 }
 
 static uint8_t *frame_param(const strata_engine *engine)
 {
-    return engine->host.base + engine->plan.frames_at[FRAME_UPDATE] + STRATA_STATE_BYTES * engine->plan.frame_elems;
+    return strata_address_update_frame(&engine->memory, 0, STRATA_PARAM);
 }
 
 static void copy_now(strata_engine *engine, void *dst, const void *src, size_t bytes)
@@ -52,13 +51,14 @@ static void initial_block(strata_engine *engine, uint32_t tile, uint64_t at)
     for (uint32_t t = 0; t < group->tensor_count; t++) {
         const struct tensor *tensor = &model->tensors[group->first_tensor + t];
         uint64_t from = tensor->offset > first ? tensor->offset : first;
-        uint64_t to = tensor->offset + tensor->elems < end ? tensor->offset + tensor->elems : end;
+        uint64_t to =
+            tensor->offset + tensor->elems < end ? tensor->offset + tensor->elems : end;
         if (from < to)
             engine->desc.init(engine->desc.init_user, g, t, from - tensor->offset, to - from,
                               engine->bounce + (from - first));
     }
-    strata_convert(STRATA_ISA_BEST, engine->bounce_param, engine->plan.compute_dtype, engine->bounce, STRATA_FP32,
-                   STRATA_BLOCK_ELEMS);
+    strata_convert(STRATA_ISA_BEST, engine->bounce_param, engine->plan.compute_dtype,
+                   engine->bounce, STRATA_FP32, STRATA_BLOCK_ELEMS);
 }
 
 static void put_block(strata_engine *engine, uint32_t tile, uint64_t at)
@@ -68,8 +68,12 @@ static void put_block(strata_engine *engine, uint32_t tile, uint64_t at)
     uint8_t state = tier_of(engine, STRATA_STATE, tile);
     uint8_t param = tier_of(engine, STRATA_PARAM, tile);
     initial_block(engine, tile, at);
-    float *master = (state == STRATA_NVME ? frame_state(engine) : (float *)home_of(engine, STRATA_STATE, tile)) + at;
-    uint8_t *params = (param == STRATA_NVME ? frame_param(engine) : home_of(engine, STRATA_PARAM, tile)) + at * w;
+    float *master = (state == STRATA_NVME ? frame_state(engine)
+                                          : (float *)home_of(engine, STRATA_STATE, tile)) +
+                    at;
+    uint8_t *params =
+        (param == STRATA_NVME ? frame_param(engine) : home_of(engine, STRATA_PARAM, tile)) +
+        at * w;
     if (state == STRATA_DEVICE)
         copy_now(engine, master, engine->bounce, bytes);
     else
@@ -84,7 +88,8 @@ static void zero_moments(strata_engine *engine, uint32_t tile)
 {
     uint64_t elems = engine->plan.model.tiles[tile].elems;
     uint8_t tier = tier_of(engine, STRATA_STATE, tile);
-    float *state = tier == STRATA_NVME ? frame_state(engine) : (float *)home_of(engine, STRATA_STATE, tile);
+    float *state = tier == STRATA_NVME ? frame_state(engine)
+                                       : (float *)home_of(engine, STRATA_STATE, tile);
     if (tier == STRATA_DEVICE) {
         strata_stream_zero(engine->stream, state + elems, 2 * elems * sizeof *state);
         strata_stream_sync(engine->stream);
@@ -102,10 +107,12 @@ strata_status strata_records_init(strata_engine *engine, strata_error *error)
         zero_moments(engine, i);
         strata_status status = STRATA_OK;
         if (tier_of(engine, STRATA_STATE, i) == STRATA_NVME)
-            status = strata_store_transfer(engine->store, true, (uint32_t)plan->homes[STRATA_STATE].at[i],
+            status = strata_store_transfer(engine->store, true,
+                                           (uint32_t)plan->homes[STRATA_STATE].at[i],
                                            frame_state(engine));
         if (status == STRATA_OK && tier_of(engine, STRATA_PARAM, i) == STRATA_NVME)
-            status = strata_store_transfer(engine->store, true, (uint32_t)plan->homes[STRATA_PARAM].at[i],
+            status = strata_store_transfer(engine->store, true,
+                                           (uint32_t)plan->homes[STRATA_PARAM].at[i],
                                            frame_param(engine));
         if (status != STRATA_OK) {
             if (error != NULL)
@@ -129,8 +136,8 @@ static strata_status state_of(strata_engine *engine, uint32_t tile, float **out)
     if (engine->cached_tile == tile)
         return STRATA_OK;
     engine->cached_tile = STRATA_NONE;
-    strata_status status = strata_store_transfer(engine->store, false,
-                                                 (uint32_t)engine->plan.homes[STRATA_STATE].at[tile], *out);
+    strata_status status = strata_store_transfer(
+        engine->store, false, (uint32_t)engine->plan.homes[STRATA_STATE].at[tile], *out);
     if (status != STRATA_OK) {
         engine->error = *strata_store_error(engine->store);
         return status;
@@ -142,7 +149,8 @@ static strata_status state_of(strata_engine *engine, uint32_t tile, float **out)
 typedef void (*piece_fn)(void *user, const float *piece, uint64_t elems);
 
 /* Hand out one record's elements of a tile, from first, in pieces. */
-static strata_status for_tile(strata_engine *engine, uint32_t tile, uint64_t first, uint64_t count, piece_fn fn, void *user)
+static strata_status for_tile(strata_engine *engine, uint32_t tile, uint64_t first,
+                              uint64_t count, piece_fn fn, void *user)
 {
     float *state;
     STRATA_TRY(state_of(engine, tile, &state));
@@ -166,7 +174,8 @@ struct range {
     uint64_t count;
 };
 
-static strata_status for_range(strata_engine *engine, const struct range *range, piece_fn fn, void *user)
+static strata_status for_range(strata_engine *engine, const struct range *range, piece_fn fn,
+                               void *user)
 {
     const struct model *model = &engine->plan.model;
     for (uint32_t i = 0; i < range->group->tile_count; i++) {
@@ -176,8 +185,9 @@ static strata_status for_range(strata_engine *engine, const struct range *range,
         uint64_t to = range->first + range->count;
         to = to < tile->first + tile->elems ? to : tile->first + tile->elems;
         if (from < to)
-            STRATA_TRY(for_tile(engine, index, (uint64_t)range->record * tile->elems + from - tile->first, to - from, fn,
-                                user));
+            STRATA_TRY(for_tile(engine, index,
+                                (uint64_t)range->record * tile->elems + from - tile->first,
+                                to - from, fn, user));
     }
     return STRATA_OK;
 }
@@ -198,7 +208,8 @@ strata_status strata_engine_hash(strata_engine *engine, uint8_t out[16])
         for (uint32_t t = 0; t < group->tensor_count; t++) {
             const struct tensor *tensor = &model->tensors[group->first_tensor + t];
             for (int record = STRATA_MASTER; record <= STRATA_MOMENT2; record++) {
-                struct range range = {group, (strata_record)record, tensor->offset, tensor->elems};
+                struct range range = {group, (strata_record)record, tensor->offset,
+                                      tensor->elems};
                 STRATA_TRY(for_range(engine, &range, hash_piece, engine->hash));
             }
         }
@@ -214,14 +225,16 @@ static void copy_piece(void *user, const float *piece, uint64_t elems)
     *out += elems;
 }
 
-strata_status strata_engine_read(strata_engine *engine, uint32_t group, uint32_t tensor, strata_record record,
-                                 uint64_t first, uint64_t count, float *out)
+strata_status strata_engine_read(strata_engine *engine, uint32_t group, uint32_t tensor,
+                                 strata_record record, uint64_t first, uint64_t count,
+                                 float *out)
 {
     STRATA_TRY(strata_wait(engine, 0, NULL));
     const struct model *model = &engine->plan.model;
     STRATA_CHECK(group < model->group_count && tensor < model->groups[group].tensor_count);
     const struct tensor *t = &model->tensors[model->groups[group].first_tensor + tensor];
-    STRATA_CHECK(record >= STRATA_MASTER && record <= STRATA_MOMENT2 && first <= t->elems && count <= t->elems - first);
+    STRATA_CHECK(record >= STRATA_MASTER && record <= STRATA_MOMENT2 && first <= t->elems &&
+                 count <= t->elems - first);
     engine->cached_tile = STRATA_NONE;
     struct range range = {&model->groups[group], record, t->offset + first, count};
     return for_range(engine, &range, copy_piece, &out);

@@ -2,9 +2,9 @@
 #define STRATA_ENGINE_STATE_H
 
 /*
- * What an engine is made of, shared by the files of this folder: engine.c makes and destroys it,
- * step.c walks it through a step, lanes.c is what the pager has others compute, records.c reads and
- * writes master weights and moments between steps.
+ * What an engine is made of, shared by the files of this folder: engine.c makes and destroys
+ * it, step.c walks it through a step, lanes.c is what the pager has others compute, records.c
+ * reads and writes master weights and moments between steps.
  *
  * Thread: the engine's caller; lanes.c says what runs elsewhere.
  */
@@ -13,26 +13,27 @@
 #include "offload/pager.h"
 
 struct strata_engine {
-    strata_engine_desc desc;       /* resolved; pointers into the caller's memory are not used after create */
+    strata_engine_desc
+        desc; /* resolved; pointers into the caller's memory are not used after create */
     strata_adam_params adam;
     struct offload_plan plan;
     struct schedule *schedule;
     struct pager *pager;
-    struct store *store;           /* NULL: nothing rests on NVMe                        */
+    struct store *store; /* NULL: nothing rests on NVMe */
     struct arena host;
-    uint8_t *device_memory;
+    struct memory memory; /* both arenas under the plan */
     bool device_huge;
-    strata_stream *stream;         /* copies between steps                               */
-    double *block_sums;            /* by norm block; the cpu lane's                      */
-    float *bounce;                 /* one norm block on its way to or from the device    */
+    strata_stream *stream; /* copies between steps */
+    double *block_sums;    /* by norm block; the cpu lane's */
+    float *bounce;         /* one norm block on its way to or from the device */
     uint16_t *bounce_param;
     struct hash_state *hash;
-    uint32_t cached_tile;          /* state record that lies in the first update frame   */
+    uint32_t cached_tile; /* state record that lies in the first update frame */
     bool in_step;
-    uint64_t steps;                /* ended                                              */
-    uint32_t use;                  /* next on the list                                   */
+    uint64_t steps; /* ended */
+    uint32_t use;   /* next on the list */
     uint64_t acquire_blocked_ns;
-    strata_error error;            /* the first failure, as far as the caller was told   */
+    strata_error error; /* the first failure, as far as the caller was told */
 };
 
 /* lanes.c */

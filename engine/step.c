@@ -1,9 +1,9 @@
 /*
- * The caller's side of a step: where it stands on the use list, what it may do there, and what it
- * queues on its streams. Everything else happens in the pager.
+ * The caller's side of a step: where it stands on the use list, what it may do there, and what
+ * it queues on its streams. Everything else happens in the pager.
  *
- * The caller's thread runs ahead of the device: it stops only in strata_acquire, strata_stash and
- * strata_unstash, while the device has no room, and in strata_wait.
+ * The caller's thread runs ahead of the device: it stops only in strata_acquire, strata_stash
+ * and strata_unstash, while the device has no room, and in strata_wait.
  *
  * Thread: the engine's caller.
  */
@@ -33,7 +33,8 @@ static strata_status out_of_order(strata_engine *engine, const char *call, const
 }
 
 /* Is this the next entry of the use list? If so, it is the caller's, and the list moves on. */
-static strata_status take_use(strata_engine *engine, const char *call, strata_use_kind kind, uint32_t index)
+static strata_status take_use(strata_engine *engine, const char *call, strata_use_kind kind,
+                              uint32_t index)
 {
     if (engine->error.status != STRATA_OK)
         return engine->error.status;
@@ -61,12 +62,14 @@ strata_status strata_step_begin(strata_engine *engine, double lr)
     return STRATA_OK;
 }
 
-strata_status strata_acquire(strata_engine *engine, uint32_t group, strata_stream *stream, strata_view *out)
+strata_status strata_acquire(strata_engine *engine, uint32_t group, strata_stream *stream,
+                             strata_view *out)
 {
     uint32_t use = engine->use;
     uint64_t blocked_ns;
     STRATA_TRY(take_use(engine, "acquire", STRATA_USE_ACQUIRE, group));
-    STRATA_TRY(strata_engine_failed(engine, strata_pager_ask(engine->pager, engine->steps, use, &blocked_ns)));
+    STRATA_TRY(strata_engine_failed(
+        engine, strata_pager_ask(engine->pager, engine->steps, use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
     strata_pager_queue_acquire(engine->pager, stream, engine->steps, use);
     *out = strata_pager_view(engine->pager, use);
@@ -81,25 +84,28 @@ strata_status strata_release(strata_engine *engine, uint32_t group, strata_strea
     return STRATA_OK;
 }
 
-static strata_status move_block(strata_engine *engine, strata_use_kind kind, uint32_t block, void *bytes,
-                                strata_stream *stream)
+static strata_status move_block(strata_engine *engine, strata_use_kind kind, uint32_t block,
+                                void *bytes, strata_stream *stream)
 {
     uint32_t use = engine->use;
     uint64_t blocked_ns;
     STRATA_TRY(take_use(engine, kind == STRATA_USE_STASH ? "stash" : "unstash", kind, block));
-    STRATA_TRY(strata_engine_failed(engine, strata_pager_ask(engine->pager, engine->steps, use, &blocked_ns)));
+    STRATA_TRY(strata_engine_failed(
+        engine, strata_pager_ask(engine->pager, engine->steps, use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
     strata_pager_queue_stash(engine->pager, stream, engine->steps, use, bytes);
     return STRATA_OK;
 }
 
-strata_status strata_stash(strata_engine *engine, uint32_t block, const void *src, strata_stream *stream)
+strata_status strata_stash(strata_engine *engine, uint32_t block, const void *src,
+                           strata_stream *stream)
 {
     /* Only read: the direction of the copy is the use's. */
     return move_block(engine, STRATA_USE_STASH, block, (void *)(uintptr_t)src, stream);
 }
 
-strata_status strata_unstash(strata_engine *engine, uint32_t block, void *dst, strata_stream *stream)
+strata_status strata_unstash(strata_engine *engine, uint32_t block, void *dst,
+                             strata_stream *stream)
 {
     return move_block(engine, STRATA_USE_UNSTASH, block, dst, stream);
 }
@@ -124,13 +130,17 @@ strata_status strata_wait(strata_engine *engine, uint64_t step, strata_step_resu
     if (step == 0) {
         if (engine->in_step)
             return out_of_order(engine, "wait for all updates", "the step has not ended");
-        return strata_engine_failed(engine, strata_pager_wait_updates(engine->pager, engine->steps));
+        return strata_engine_failed(engine,
+                                    strata_pager_wait_updates(engine->pager, engine->steps));
     }
     if (step > engine->steps || step + 1 < engine->steps)
-        return strata_fail(&engine->error, STRATA_E_INVALID, 0, "wait for step %llu: the norms of the last two of %llu "
-                           "steps are kept", (unsigned long long)step, (unsigned long long)engine->steps);
+        return strata_fail(&engine->error, STRATA_E_INVALID, 0,
+                           "wait for step %llu: the norms of the last two of %llu "
+                           "steps are kept",
+                           (unsigned long long)step, (unsigned long long)engine->steps);
     strata_step_result result;
-    strata_status status = strata_engine_failed(engine, strata_pager_wait_norm(engine->pager, step, &result));
+    strata_status status =
+        strata_engine_failed(engine, strata_pager_wait_norm(engine->pager, step, &result));
     if (status == STRATA_OK && out != NULL)
         *out = result;
     return status;
@@ -138,7 +148,7 @@ strata_status strata_wait(strata_engine *engine, uint64_t step, strata_step_resu
 
 void *strata_scratch(strata_engine *engine)
 {
-    return engine->device_memory + engine->plan.scratch_at;
+    return engine->memory.device + engine->plan.scratch_at;
 }
 
 uint64_t strata_tensor_offset(const strata_engine *engine, uint32_t group, uint32_t tensor)
@@ -150,7 +160,8 @@ uint64_t strata_tensor_offset(const strata_engine *engine, uint32_t group, uint3
 
 const char *strata_lane_name(strata_lane lane)
 {
-    static const char *const names[STRATA_LANE_COUNT] = {"nvme_read", "nvme_write", "h2d", "d2h", "cpu", "compute"};
+    static const char *const names[STRATA_LANE_COUNT] = {"nvme_read", "nvme_write", "h2d",
+                                                         "d2h",       "cpu",        "compute"};
     STRATA_CHECK(lane >= 0 && lane < STRATA_LANE_COUNT);
     return names[lane];
 }

@@ -4,16 +4,18 @@
 /*
  * The tile store: the NVMe tier's bytes, one file per drive.
  *
- * A store holds places. A place is a fixed range of one file that one part of one tile rests in;
- * the engine numbers them. Places are spread over the drives so that each drive gets its share of
- * the bytes. Files are preallocated and written once at creation, opened with O_DIRECT, and begin
- * with a 4 KiB header that names what they are; a header this version does not know is refused.
+ * A store holds places. A place is a fixed range of one file that one part of one tile rests
+ * in; the engine numbers them. Places are spread over the drives so that each drive gets its
+ * share of the bytes. Files are preallocated and written once at creation, opened with
+ * O_DIRECT, and begin with a 4 KiB header that names what they are; a header this version does
+ * not know is refused.
  *
- * A place's content carries an XXH3-128 hash, seeded with the place and the count of writes to it,
- * kept in memory; a read is checked against it before it is reported as good.
+ * A place's content carries an XXH3-128 hash, seeded with the place and the count of writes to
+ * it, kept in memory; a read is checked against it before it is reported as good.
  *
- * What the file is not yet: durable. There is one slot per part and no commit record, so a store is
- * scratch: closing it removes its files, and files found without a commit are made anew.
+ * What the file is not yet: durable. There is one slot per part and no commit record, so a
+ * store is scratch: closing it removes its files, and files found without a commit are made
+ * anew.
  *
  * Thread: create, close: one thread. strata_store_start: any thread; the request is lent to the
  * store until its done function has been called, on the drive's I/O thread.
@@ -24,19 +26,19 @@
 struct store;
 
 struct store_desc {
-    const char *const *dirs; /* required; borrowed during open; they exist                   */
-    uint32_t dir_count;      /* required                                                     */
+    const char *const *dirs; /* required; borrowed during open; they exist */
+    uint32_t dir_count;      /* required */
     /* required; borrowed during open; multiples of 4096, not 0 */
     const uint64_t *place_bytes;
-    uint32_t place_count; /* required                                                     */
-    uint64_t limit_bytes; /* required; all files together, headers included               */
-    uint32_t tile_elems;  /* for the header                                               */
+    uint32_t place_count; /* required */
+    uint64_t limit_bytes; /* required; all files together, headers included */
+    uint32_t tile_elems;  /* for the header */
     strata_io_backend backend;
-    uint32_t allow;         /* STRATA_ALLOW_THREADS_IO, STRATA_ALLOW_BUFFERED_IO            */
-    uint32_t depth;         /* 0: 32 requests in flight per drive                           */
-    uint64_t request_bytes; /* 0: 4 MiB; a place's transfer is cut into requests of this    */
-    uint64_t deadline_ns;   /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT      */
-    strata_log_fn log;      /* NULL: silent; called during open only                        */
+    uint32_t allow;         /* STRATA_ALLOW_THREADS_IO, STRATA_ALLOW_BUFFERED_IO */
+    uint32_t depth;         /* 0: 32 requests in flight per drive */
+    uint64_t request_bytes; /* 0: 4 MiB; a place's transfer is cut into requests of this */
+    uint64_t deadline_ns;   /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT */
+    strata_log_fn log;      /* NULL: silent; called during open only */
     void *log_user;
 };
 
@@ -45,17 +47,17 @@ struct store_io {
     /* set by the owner before start */
     bool write;
     uint32_t place;
-    void *buffer; /* 4096-aligned, place_bytes long                                    */
+    void *buffer; /* 4096-aligned, place_bytes long */
     /* On the I/O thread; must not block. It may start transfers, and it may drop io. */
     void (*done)(void *user, struct store_io *io);
     void *user;
     /* set before done is called; the story of a failure: strata_store_error() */
-    strata_status status; /* OK, IO, CORRUPT, TIMEOUT, or the status that ended the store  */
-    uint64_t start_ns; /* when the first request of it went to the backend                  */
+    strata_status status; /* OK, IO, CORRUPT, TIMEOUT, or the status that ended the store */
+    uint64_t start_ns;    /* when the first request of it went to the backend */
     uint64_t end_ns;
     /* the store's own, until done */
     struct store_io *next;
-    uint64_t submitted; /* bytes handed to the queue                                         */
+    uint64_t submitted; /* bytes handed to the queue */
     uint64_t completed;
     uint64_t queued_ns;
 };
@@ -72,18 +74,17 @@ uint64_t strata_store_file_bytes(const struct store_desc *desc);
  * On failure nothing is held and files that this call made are gone.
  *
  * STRATA_E_NOMEM: limit_bytes or the free space is too little; nothing was written.
- * STRATA_E_IO: native ENOENT: no such directory; ENOSPC: the space went away meanwhile; EROFS; ...
- * STRATA_E_INVALID: a directory is named twice.
- * STRATA_E_STATE: another process holds the lock.
- * STRATA_E_UNSUPPORTED: no io_uring, no O_DIRECT, and not allowed to lack; or a header of another
- *                 version, which is left alone.
+ * STRATA_E_IO: native ENOENT: no such directory; ENOSPC: the space went away meanwhile; EROFS;
+ * ... STRATA_E_INVALID: a directory is named twice. STRATA_E_STATE: another process holds the
+ * lock. STRATA_E_UNSUPPORTED: no io_uring, no O_DIRECT, and not allowed to lack; or a header of
+ * another version, which is left alone.
  */
 strata_status strata_store_open(struct store **out, const struct store_desc *desc,
                                 strata_error *error);
 
 /*
- * Waits for what is in flight, removes the files, unlocks. NULL is fine. No other call may be under
- * way, a start whose transfer is done already included.
+ * Waits for what is in flight, removes the files, unlocks. NULL is fine. No other call may be
+ * under way, a start whose transfer is done already included.
  */
 void strata_store_close(struct store *store);
 
@@ -94,13 +95,14 @@ void strata_store_close(struct store *store);
  */
 void strata_store_start(struct store *store, struct store_io *io);
 
-/* The same, waiting: for creation, the state hash and reads between steps. Not from a done function. */
+/* The same, waiting: for creation, the state hash and reads between steps. Not from a done
+ * function. */
 strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
                                     void *buffer);
 
 /*
- * The first failure, which sticks. Written by an I/O thread before the failing done call, so whoever
- * was told by done may read it.
+ * The first failure, which sticks. Written by an I/O thread before the failing done call, so
+ * whoever was told by done may read it.
  */
 const strata_error *strata_store_error(const struct store *store);
 

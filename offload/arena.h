@@ -12,16 +12,17 @@
 
 #include <stdbool.h>
 
-#define STRATA_PAGE_BYTES 4096u
+#define STRATA_PAGE_BYTES      4096u
 #define STRATA_HUGE_PAGE_BYTES (2u << 20)
 
 struct arena {
     uint8_t *base; /* 2 MiB aligned */
     uint64_t bytes;
-    bool huge;     /* madvise for huge pages was accepted */
+    bool huge; /* madvise for huge pages was accepted */
 };
 
-strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char *what, strata_error *error);
+strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char *what,
+                                  strata_error *error);
 void strata_arena_destroy(struct arena *arena);
 
 #endif

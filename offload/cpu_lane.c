@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
 /*
  * The cpu lane's dispatcher: takes jobs from a channel in the order they come, has the engine's
- * functions run them on the workers, and reports. Two jobs are under way at most, one of which waits
- * here, so the workers find the next one at once.
+ * functions run them on the workers, and reports. Two jobs are under way at most, one of which
+ * waits here, so the workers find the next one at once.
  *
  * Thread: the dispatcher; started and stopped by the engine's caller.
  */
@@ -65,19 +65,22 @@ static void *dispatch(void *user)
     }
 }
 
-strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lane_desc *desc, strata_error *error)
+strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lane_desc *desc,
+                                     strata_error *error)
 {
     *out = NULL;
     struct cpu_lane *lane = calloc(1, sizeof *lane);
     if (lane == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the cpu lane");
     lane->desc = *desc;
-    strata_status status = strata_channel_create(&lane->jobs, LANE_JOBS, sizeof(struct message), error);
+    strata_status status =
+        strata_channel_create(&lane->jobs, LANE_JOBS, sizeof(struct message), error);
     if (status != STRATA_OK)
         goto free_lane;
     int failed = pthread_create(&lane->thread, NULL, dispatch, lane);
     if (failed != 0) {
-        status = strata_fail(error, STRATA_E_NOMEM, failed, "cpu lane thread: %s", strerror(failed));
+        status =
+            strata_fail(error, STRATA_E_NOMEM, failed, "cpu lane thread: %s", strerror(failed));
         goto destroy_channel;
     }
     pthread_setname_np(lane->thread, "strata-cpu");

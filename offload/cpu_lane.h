@@ -4,9 +4,10 @@
 /*
  * What the pager has others compute, and the thread that does it on the host.
  *
- * The pager knows where bytes live, not what they mean: the engine gives it this table. Functions of
- * the cpu lane run on the lane's dispatcher, which hands their jobs to the workers and waits, so that
- * the pager never computes and never waits for a job. Functions of the device queue on a stream.
+ * The pager knows where bytes live, not what they mean: the engine gives it this table.
+ * Functions of the cpu lane run on the lane's dispatcher, which hands their jobs to the workers
+ * and waits, so that the pager never computes and never waits for a job. Functions of the
+ * device queue on a stream.
  *
  * Thread: the table's cpu functions: the dispatcher. Its device functions: the pager.
  */
@@ -17,12 +18,12 @@
 /* One tile's update. All pointers hold the tile's elements; state is master, then m, then v. */
 struct update_job {
     uint32_t tile;
-    uint64_t t;        /* updates applied, this one included */
+    uint64_t t; /* updates applied, this one included */
     double lr;
     float grad_scale;
-    const void *grad;  /* compute dtype */
+    const void *grad; /* compute dtype */
     float *state;
-    void *param;       /* compute dtype */
+    void *param; /* compute dtype */
 };
 
 struct lane_functions {
@@ -30,9 +31,11 @@ struct lane_functions {
     void (*norm)(void *user, uint32_t tile, const void *grad);
     void (*update)(void *user, const struct update_job *job);
     /* NUMERIC: the norm of the step (from 1) is not finite. */
-    strata_status (*total)(void *user, uint64_t step, strata_step_result *out, strata_error *error);
+    strata_status (*total)(void *user, uint64_t step, strata_step_result *out,
+                           strata_error *error);
     /* device */
-    void (*round)(void *user, strata_stream *stream, void *dst, const float *src, uint64_t elems);
+    void (*round)(void *user, strata_stream *stream, void *dst, const float *src,
+                  uint64_t elems);
     void (*device_norm)(void *user, strata_stream *stream, uint32_t tile, const void *grad);
     void (*device_update)(void *user, strata_stream *stream, const struct update_job *job);
 };
@@ -64,12 +67,14 @@ struct cpu_lane_desc {
     void *done_user;
 };
 
-strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lane_desc *desc, strata_error *error);
+strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lane_desc *desc,
+                                     strata_error *error);
 /* Finishes what is queued. NULL is fine. */
 void strata_cpu_lane_destroy(struct cpu_lane *lane);
 void strata_cpu_lane_start(struct cpu_lane *lane, const struct cpu_job *job);
 
-/* The first failure, which sticks. Written before the failing done call: whoever was told may read it. */
+/* The first failure, which sticks. Written before the failing done call: whoever was told may
+ * read it. */
 const strata_error *strata_cpu_lane_error(const struct cpu_lane *lane);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * Copying and checking what the caller says about the model. Everything later trusts it: sizes do
- * not overflow, acquires and releases pair up, every stash is taken back, every group is trained.
+ * Copying and checking what the caller says about the model. Everything later trusts it: sizes
+ * do not overflow, acquires and releases pair up, every stash is taken back, every group is
+ * trained.
  *
  * Thread: the engine's caller, at create.
  */

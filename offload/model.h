@@ -5,8 +5,8 @@
  * The model as the engine keeps it: groups, tensors and uses copied, and the tiles cut.
  *
  * A group's tensors lie one after the other; its end is padded to whole norm blocks. A tile is
- * tile_elems elements of one group, the group's last one what is left, still whole blocks. Tiles
- * and blocks are numbered through the model in group order.
+ * tile_elems elements of one group, the group's last one what is left, still whole blocks.
+ * Tiles and blocks are numbered through the model in group order.
  *
  * Thread: read only once built.
  */
@@ -26,7 +26,7 @@ struct tensor {
 struct tile {
     uint32_t group;
     uint32_t elems;       /* a multiple of STRATA_BLOCK_ELEMS */
-    uint64_t first;       /* elements before it in the group  */
+    uint64_t first;       /* elements before it in the group */
     uint64_t first_block; /* norm blocks before it in the model */
 };
 
@@ -43,12 +43,12 @@ struct group {
 /* A use with what the use list says about it worked out. */
 struct use {
     strata_use_kind kind;
-    uint32_t index;   /* group, or stash block                                              */
-    bool grad;        /* acquire and release: with the gradient buffer                       */
+    uint32_t index;   /* group, or stash block */
+    bool grad;        /* acquire and release: with the gradient buffer */
     uint32_t partner; /* acquire: its release, release: its acquire; stash, unstash likewise */
-    uint32_t next;    /* acquire: the next acquire of the group in this step, STRATA_NONE: none */
-    uint32_t next_grad; /* acquire: the next one with grad                                   */
-    uint32_t stash_event; /* (un)stash: how many of them came before                         */
+    uint32_t next; /* acquire: the next acquire of the group in this step, STRATA_NONE: none */
+    uint32_t next_grad;   /* acquire: the next one with grad */
+    uint32_t stash_event; /* (un)stash: how many of them came before */
 };
 
 struct model {
@@ -64,7 +64,7 @@ struct model {
     uint32_t stash_event_count;
     uint32_t stash_block_count;
     uint32_t tile_elems;
-    uint64_t stash_bytes; /* of one block, rounded up to 4096 */
+    uint64_t stash_bytes;      /* of one block, rounded up to 4096 */
     uint64_t stash_copy_bytes; /* of one block, as the caller has it */
     uint64_t scratch_bytes;
     uint64_t elems;
@@ -73,7 +73,8 @@ struct model {
 };
 
 /* Copy, check and cut. INVALID names what is wrong with the descriptor. */
-strata_status strata_model_build(struct model *out, struct tables *tables, const strata_model_desc *desc,
-                                 uint32_t tile_elems, strata_error *error);
+strata_status strata_model_build(struct model *out, struct tables *tables,
+                                 const strata_model_desc *desc, uint32_t tile_elems,
+                                 strata_error *error);
 
 #endif

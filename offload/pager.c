@@ -2,13 +2,13 @@
 /*
  * The schedule on real lanes.
  *
- * Everything that happens is a message: the caller asks, a stream got somewhere, a transfer or a job
- * is done. The pager takes one, tells the schedule, and starts what the schedule gives out. So there
- * is no lock here and nothing is shared: a slot of the running table belongs to the pager, except the
- * store_io in it, which is lent to the store until its done message.
+ * Everything that happens is a message: the caller asks, a stream got somewhere, a transfer or
+ * a job is done. The pager takes one, tells the schedule, and starts what the schedule gives
+ * out. So there is no lock here and nothing is shared: a slot of the running table belongs to
+ * the pager, except the store_io in it, which is lent to the store until its done message.
  *
- * A failure stops the giving-out, not the taking: ops under way end as they would, and the caller
- * learns of it with its next answer.
+ * A failure stops the giving-out, not the taking: ops under way end as they would, and the
+ * caller learns of it with its next answer.
  *
  * Lane statistics: an op counts from when it was queued or the one before it on the lane ended,
  * whichever came later, to its end.
@@ -28,17 +28,18 @@
 
 /* More than all lanes' depths together. */
 #define SLOTS 32u
-/* A full channel only makes a stream or the caller wait for the pager, which waits for neither. */
+/* A full channel only makes a stream or the caller wait for the pager, which waits for neither.
+ */
 #define EVENTS 1024u
 /* Results kept for strata_wait: of this step and the one before. */
 #define RESULTS 2u
-/* Learning rates kept. A caller that begins step n + 3 has seen every placement of step n + 1 close,
- * so every update of step n is done; one that begins n + 2 has not. */
+/* Learning rates kept. A caller that begins step n + 3 has seen every placement of step n + 1
+ * close, so every update of step n is done; one that begins n + 2 has not. */
 #define RATES 3u
 
 enum message_kind {
     MESSAGE_STOP, /* start nothing more, hold no stream back */
-    MESSAGE_EXIT, /* no more messages but of ops under way   */
+    MESSAGE_EXIT, /* no more messages but of ops under way */
     MESSAGE_BEGIN,
     MESSAGE_ASK,
     MESSAGE_WAIT_NORM,
@@ -52,7 +53,7 @@ enum message_kind {
 
 struct message {
     enum message_kind kind;
-    uint32_t index;      /* use, stash event, slot */
+    uint32_t index; /* use, stash event, slot */
     uint64_t step;
     uint64_t start_ns;
     uint64_t end_ns;
@@ -77,8 +78,8 @@ struct slot {
 
 struct pager {
     struct pager_desc desc;
-    struct channel *events;   /* struct message: to the pager   */
-    struct channel *answers;  /* struct answer: to the caller   */
+    struct channel *events;  /* struct message: to the pager */
+    struct channel *answers; /* struct answer: to the caller */
     struct cpu_lane *cpu;
     strata_stream *h2d;
     strata_stream *d2h;
@@ -88,13 +89,14 @@ struct pager {
     struct slot slots[SLOTS];
     uint32_t free_slots[SLOTS];
     uint32_t free_count;
-    double lr[RATES];         /* by step */
+    double lr[RATES]; /* by step */
     strata_step_result results[RESULTS];
-    struct message waiting;   /* the caller's question that has no answer yet */
+    struct message waiting; /* the caller's question that has no answer yet */
     bool caller_waits;
     bool stopping;
     bool exiting;
-    strata_stream *streams[STRATA_MAX_STREAMS]; /* the caller's, as they came; the caller's thread's */
+    strata_stream
+        *streams[STRATA_MAX_STREAMS]; /* the caller's, as they came; the caller's thread's */
     uint32_t stream_count;
     strata_lane_stats lanes[STRATA_LANE_COUNT];
     uint64_t lane_end_ns[STRATA_LANE_COUNT];
@@ -102,147 +104,11 @@ struct pager {
     strata_error error;
 };
 
-/* Addresses. */
-
-static const struct placement *placement_of(const struct pager *p, uint32_t index)
-{
-    return &p->desc.plan->residency.placements[index];
-}
-
-static uint8_t *device_home(const struct pager *p, strata_part part, uint32_t tile)
-{
-    return p->desc.device_memory + p->desc.plan->homes[part].at[tile];
-}
-
-static uint8_t *host_home(const struct pager *p, strata_part part, uint32_t tile)
-{
-    return p->desc.host + p->desc.plan->homes[part].at[tile];
-}
-
-static uint8_t *home_address(const struct pager *p, strata_part part, uint32_t tile)
-{
-    return p->desc.plan->homes[part].tier[tile] == STRATA_DEVICE ? device_home(p, part, tile) : host_home(p, part, tile);
-}
-
-static uint8_t *frame(const struct pager *p, enum frame_kind kind, uint32_t index)
-{
-    return p->desc.host + p->desc.plan->frames_at[kind] + p->desc.plan->frame_stride[kind] * index;
-}
-
-/* Within an update frame: the state record, then the gradient, then the new parameters. */
-static uint8_t *update_frame(const struct pager *p, uint32_t index, strata_part part)
-{
-    uint64_t elems = p->desc.plan->frame_elems;
-    uint64_t offset = 0;
-    if (part != STRATA_STATE)
-        offset = STRATA_STATE_BYTES * elems;
-    if (part == STRATA_PARAM)
-        offset += p->desc.plan->w * elems;
-    return frame(p, FRAME_UPDATE, index) + offset;
-}
-
-static uint8_t *placement_address(const struct pager *p, const struct placement *placement)
-{
-    const struct offload_plan *plan = p->desc.plan;
-    if (placement->home)
-        return device_home(p, STRATA_PARAM, plan->model.groups[placement->group].first_tile);
-    return p->desc.device_memory + plan->pool_at + placement->offset;
-}
-
-/* The fp32 gradient buffer is followed by the staging of what is rounded, where there is one. */
-static uint8_t *staging(const struct pager *p, const struct placement *placement)
-{
-    return placement_address(p, placement) + 4 * p->desc.plan->model.groups[placement->group].padded;
-}
-
-static uint8_t *stash_frame(const struct pager *p, uint64_t step, uint32_t event)
-{
-    const struct offload_plan *plan = p->desc.plan;
-    uint64_t turn = step * plan->model.stash_event_count + event;
-    return p->desc.device_memory + plan->stash_frames_at + turn % plan->stash_frames * plan->model.stash_bytes;
-}
-
-static uint8_t *stash_home(const struct pager *p, uint32_t event)
-{
-    const struct offload_plan *plan = p->desc.plan;
-    uint32_t block = plan->model.uses[plan->model.stash_uses[event]].index;
-    uint8_t *arena = plan->stash == STRATA_DEVICE ? p->desc.device_memory : p->desc.host;
-    return arena + plan->stash_at + block * plan->model.stash_bytes;
-}
-
-static uint64_t part_bytes(const struct pager *p, const struct op *op)
-{
-    uint64_t elems = p->desc.plan->model.tiles[op->tile].elems;
-    switch (op->what) {
-    case WHAT_STATE:
-        return elems * STRATA_STATE_BYTES;
-    case WHAT_PARK:
-        return elems * 4;
-    default:
-        return elems * p->desc.plan->w;
-    }
-}
-
-/* What the update of a tile reads or writes, wherever it is: at home, or in the chain's frame. */
-static uint8_t *update_part(const struct pager *p, const struct op *op, strata_part part)
-{
-    uint8_t tier = p->desc.plan->homes[part].tier[op->tile];
-    bool in_place = tier == STRATA_HOST || p->desc.plan->states_on_device;
-    return in_place ? home_address(p, part, op->tile) : update_frame(p, op->frame, part);
-}
-
-/* Where a copy's two ends are. */
-struct ends {
-    uint8_t *device;
-    uint8_t *host;
-    uint64_t bytes;
-};
-
-static struct ends placement_ends(const struct pager *p, const struct op *op)
-{
-    const struct offload_plan *plan = p->desc.plan;
-    const struct placement *placement = placement_of(p, op->placement);
-    uint64_t first = plan->model.tiles[op->tile].first;
-    struct ends ends = {.bytes = part_bytes(p, op)};
-    bool framed = op->frame != STRATA_NONE;
-    switch (op->what) {
-    case WHAT_PARAM:
-        ends.device = placement_address(p, placement) + first * plan->w;
-        ends.host = framed ? frame(p, FRAME_FETCH, op->frame) : host_home(p, STRATA_PARAM, op->tile);
-        break;
-    case WHAT_PARK:
-        ends.device = placement_address(p, placement) + first * 4;
-        ends.host = framed ? frame(p, FRAME_PARK, op->frame) : p->desc.host + plan->park.at[op->tile];
-        break;
-    default:
-        ends.device = plan->compute_dtype == STRATA_FP32 ? placement_address(p, placement) : staging(p, placement);
-        ends.device += first * plan->w;
-        ends.host = framed ? frame(p, FRAME_GRAD, op->frame) : host_home(p, STRATA_GRAD, op->tile);
-        break;
-    }
-    return ends;
-}
-
-static struct ends copy_ends(const struct pager *p, const struct op *op)
-{
-    if (op->what == WHAT_STASH)
-        return (struct ends){.device = stash_frame(p, op->step, op->stash_event),
-                             .host = stash_home(p, op->stash_event),
-                             .bytes = p->desc.plan->model.stash_copy_bytes};
-    if (op->placement != STRATA_NONE)
-        return placement_ends(p, op);
-    /* An update's: its gradient rests in the device, or its new parameters do. */
-    strata_part part = op->what == WHAT_PARAM ? STRATA_PARAM : STRATA_GRAD;
-    return (struct ends){.device = device_home(p, part, op->tile),
-                         .host = update_frame(p, op->frame, part),
-                         .bytes = part_bytes(p, op)};
-}
-
 /* Failing. */
 
 static void open_all_gates(struct pager *p)
 {
-    uint32_t count = strata_schedule_gate_count(p->desc.plan);
+    uint32_t count = strata_schedule_gate_count(p->desc.memory.plan);
     for (uint32_t i = 0; i < count; i++)
         p->desc.device->ops->gate_open(p->desc.device, p->gates, i, UINT64_MAX);
 }
@@ -260,7 +126,8 @@ static bool halted(const struct pager *p)
     return p->stopping || p->error.status != STRATA_OK;
 }
 
-/* Messages that others send. Streams' notifies carry one number: kind, index and step packed. */
+/* Messages that others send. Streams' notifies carry one number: kind, index and step packed.
+ */
 
 static uint64_t pack(enum message_kind kind, uint32_t index, uint64_t step)
 {
@@ -283,16 +150,23 @@ static void on_store(void *user, struct store_io *io)
 {
     struct pager *p = user;
     struct slot *slot = (struct slot *)((uint8_t *)io - offsetof(struct slot, io));
-    struct message message = {.kind = MESSAGE_DONE, .index = (uint32_t)(slot - p->slots), .status = io->status,
-                              .start_ns = io->start_ns, .end_ns = io->end_ns};
+    struct message message = {.kind = MESSAGE_DONE,
+                              .index = (uint32_t)(slot - p->slots),
+                              .status = io->status,
+                              .start_ns = io->start_ns,
+                              .end_ns = io->end_ns};
     strata_channel_send(p->events, &message);
 }
 
 static void on_cpu(void *user, const struct cpu_result *result)
 {
     struct pager *p = user;
-    struct message message = {.kind = MESSAGE_DONE, .index = result->slot, .status = result->status,
-                              .start_ns = result->start_ns, .end_ns = result->end_ns, .total = result->total};
+    struct message message = {.kind = MESSAGE_DONE,
+                              .index = result->slot,
+                              .status = result->status,
+                              .start_ns = result->start_ns,
+                              .end_ns = result->end_ns,
+                              .total = result->total};
     strata_channel_send(p->events, &message);
 }
 
@@ -301,17 +175,26 @@ static void on_cpu(void *user, const struct cpu_result *result)
 static void start_transfer(struct pager *p, struct slot *slot)
 {
     const struct op *op = &slot->op;
-    const struct offload_plan *plan = p->desc.plan;
-    static const strata_part parts[] = {[WHAT_PARAM] = STRATA_PARAM, [WHAT_GRAD] = STRATA_GRAD, [WHAT_STATE] = STRATA_STATE};
-    const struct homes *home = op->what == WHAT_PARK ? &plan->park : &plan->homes[parts[op->what]];
+    const struct offload_plan *plan = p->desc.memory.plan;
+    static const strata_part parts[] = {
+        [WHAT_PARAM] = STRATA_PARAM, [WHAT_GRAD] = STRATA_GRAD, [WHAT_STATE] = STRATA_STATE};
+    const struct homes *home =
+        op->what == WHAT_PARK ? &plan->park : &plan->homes[parts[op->what]];
     void *buffer;
     if (op->placement == STRATA_NONE)
-        buffer = update_frame(p, op->frame, parts[op->what]);
+        buffer = strata_address_update_frame(&p->desc.memory, op->frame, parts[op->what]);
     else
-        buffer = frame(p, op->what == WHAT_PARK ? FRAME_PARK : op->what == WHAT_GRAD ? FRAME_GRAD : FRAME_FETCH, op->frame);
-    slot->io = (struct store_io){.write = op->kind == OP_NVME_WRITE, .place = (uint32_t)home->at[op->tile],
-                                 .buffer = buffer, .done = on_store, .user = p};
-    slot->bytes = part_bytes(p, op);
+        buffer = strata_address_frame(&p->desc.memory,
+                                      op->what == WHAT_PARK   ? FRAME_PARK
+                                      : op->what == WHAT_GRAD ? FRAME_GRAD
+                                                              : FRAME_FETCH,
+                                      op->frame);
+    slot->io = (struct store_io){.write = op->kind == OP_NVME_WRITE,
+                                 .place = (uint32_t)home->at[op->tile],
+                                 .buffer = buffer,
+                                 .done = on_store,
+                                 .user = p};
+    slot->bytes = strata_address_bytes(&p->desc.memory, op);
     strata_store_start(p->desc.store, &slot->io);
 }
 
@@ -320,33 +203,35 @@ static void start_copy(struct pager *p, struct slot *slot)
 {
     const struct strata_device_ops *device = p->desc.device->ops;
     const struct op *op = &slot->op;
-    const struct offload_plan *plan = p->desc.plan;
+    const struct offload_plan *plan = p->desc.memory.plan;
     strata_stream *stream = op->lane == STRATA_LANE_H2D ? p->h2d : p->d2h;
     if (op->kind == OP_ZERO) {
-        const struct placement *placement = placement_of(p, op->placement);
+        uint32_t group = plan->residency.placements[op->placement].group;
         slot->bytes = 0;
-        device->stream_zero(stream, placement_address(p, placement), 4 * plan->model.groups[placement->group].padded);
+        device->stream_zero(stream, strata_address_placement(&p->desc.memory, op->placement),
+                            4 * plan->model.groups[group].padded);
     } else {
-        struct ends ends = copy_ends(p, op);
+        struct ends ends = strata_address_ends(&p->desc.memory, op);
         slot->bytes = ends.bytes;
         if (op->kind == OP_H2D)
             device->stream_copy(stream, ends.device, ends.host, ends.bytes);
         else
             device->stream_copy(stream, ends.host, ends.device, ends.bytes);
     }
-    device->stream_notify(stream, on_stream, p, pack(MESSAGE_DONE, (uint32_t)(slot - p->slots), 0));
+    device->stream_notify(stream, on_stream, p,
+                          pack(MESSAGE_DONE, (uint32_t)(slot - p->slots), 0));
 }
 
 static void start_round(struct pager *p, struct slot *slot)
 {
-    const struct offload_plan *plan = p->desc.plan;
-    const struct placement *placement = placement_of(p, slot->op.placement);
-    const struct group *group = &plan->model.groups[placement->group];
-    uint8_t *dst = plan->grad_home[placement->group] ? device_home(p, STRATA_GRAD, group->first_tile)
-                                                     : staging(p, placement);
-    p->desc.functions->round(p->desc.functions_user, p->d2h, dst, (const float *)placement_address(p, placement),
-                             group->padded);
-    p->desc.device->ops->stream_notify(p->d2h, on_stream, p, pack(MESSAGE_DONE, (uint32_t)(slot - p->slots), 0));
+    const struct offload_plan *plan = p->desc.memory.plan;
+    uint32_t placement = slot->op.placement;
+    const float *src = (const float *)strata_address_placement(&p->desc.memory, placement);
+    p->desc.functions->round(
+        p->desc.functions_user, p->d2h, strata_address_rounded(&p->desc.memory, placement), src,
+        plan->model.groups[plan->residency.placements[placement].group].padded);
+    p->desc.device->ops->stream_notify(p->d2h, on_stream, p,
+                                       pack(MESSAGE_DONE, (uint32_t)(slot - p->slots), 0));
 }
 
 static struct update_job update_job(const struct pager *p, const struct op *op)
@@ -356,18 +241,20 @@ static struct update_job update_job(const struct pager *p, const struct op *op)
         .t = op->step + 1,
         .lr = p->lr[op->step % RATES],
         /* Without clipping the scale is 1 and the norm may not be known yet. */
-        .grad_scale = p->results[op->step % RESULTS].step == op->step + 1 ? p->results[op->step % RESULTS].grad_scale : 1,
-        .grad = update_part(p, op, STRATA_GRAD),
-        .state = (float *)update_part(p, op, STRATA_STATE),
-        .param = update_part(p, op, STRATA_PARAM),
+        .grad_scale = p->results[op->step % RESULTS].step == op->step + 1
+                          ? p->results[op->step % RESULTS].grad_scale
+                          : 1,
+        .grad = strata_address_update(&p->desc.memory, op, STRATA_GRAD),
+        .state = (float *)strata_address_update(&p->desc.memory, op, STRATA_STATE),
+        .param = strata_address_update(&p->desc.memory, op, STRATA_PARAM),
     };
 }
 
 static const void *norm_input(const struct pager *p, const struct op *op)
 {
     if (op->frame != STRATA_NONE)
-        return frame(p, FRAME_GRAD, op->frame);
-    return home_address(p, STRATA_GRAD, op->tile);
+        return strata_address_frame(&p->desc.memory, FRAME_GRAD, op->frame);
+    return strata_address_home(&p->desc.memory, STRATA_GRAD, op->tile);
 }
 
 static void start_on_device(struct pager *p, struct slot *slot)
@@ -380,24 +267,26 @@ static void start_on_device(struct pager *p, struct slot *slot)
     } else {
         functions->device_norm(p->desc.functions_user, p->d2h, op->tile, norm_input(p, op));
     }
-    p->desc.device->ops->stream_notify(p->d2h, on_stream, p, pack(MESSAGE_DONE, (uint32_t)(slot - p->slots), 0));
+    p->desc.device->ops->stream_notify(p->d2h, on_stream, p,
+                                       pack(MESSAGE_DONE, (uint32_t)(slot - p->slots), 0));
 }
 
 static void start_on_cpu(struct pager *p, struct slot *slot)
 {
     const struct op *op = &slot->op;
-    uint64_t elems = op->tile == STRATA_NONE ? 0 : p->desc.plan->model.tiles[op->tile].elems;
+    uint64_t elems =
+        op->tile == STRATA_NONE ? 0 : p->desc.memory.plan->model.tiles[op->tile].elems;
     struct cpu_job job = {.slot = (uint32_t)(slot - p->slots), .step = op->step + 1};
     if (op->kind == OP_UPDATE) {
         job.kind = CPU_UPDATE;
         job.update = update_job(p, op);
         /* DRAM: gradient and state in, state and parameters out. */
-        slot->bytes = elems * (2 * p->desc.plan->w + 2 * STRATA_STATE_BYTES);
+        slot->bytes = elems * (2 * p->desc.memory.plan->w + 2 * STRATA_STATE_BYTES);
     } else if (op->kind == OP_NORM) {
         job.kind = CPU_NORM;
         job.update.tile = op->tile;
         job.update.grad = norm_input(p, op);
-        slot->bytes = elems * p->desc.plan->w;
+        slot->bytes = elems * p->desc.memory.plan->w;
     } else {
         job.kind = CPU_TOTAL;
     }
@@ -406,7 +295,9 @@ static void start_on_cpu(struct pager *p, struct slot *slot)
 
 static void open_gate(struct pager *p, const struct op *op)
 {
-    uint32_t gate = op->placement != STRATA_NONE ? op->placement : p->desc.plan->residency.count + op->stash_event;
+    uint32_t gate = op->placement != STRATA_NONE
+                        ? op->placement
+                        : p->desc.memory.plan->residency.count + op->stash_event;
     p->desc.device->ops->gate_open(p->desc.device, p->gates, gate, op->step + 1);
 }
 
@@ -433,7 +324,8 @@ static void start(struct pager *p, const struct op *op)
 
 /* Taking messages. */
 
-static void account(struct pager *p, strata_lane lane, const struct slot *slot, const struct message *message)
+static void account(struct pager *p, strata_lane lane, const struct slot *slot,
+                    const struct message *message)
 {
     strata_lane_stats *stats = &p->lanes[lane];
     uint64_t start_ns = message->start_ns != 0 ? message->start_ns : slot->queued_ns;
@@ -576,15 +468,18 @@ static strata_status ask(struct pager *p, struct message question, struct answer
 
 strata_status strata_pager_begin(struct pager *p, uint64_t step, double lr)
 {
-    strata_channel_send(p->events, &(struct message){.kind = MESSAGE_BEGIN, .step = step, .lr = lr});
+    strata_channel_send(p->events,
+                        &(struct message){.kind = MESSAGE_BEGIN, .step = step, .lr = lr});
     return STRATA_OK;
 }
 
-strata_status strata_pager_ask(struct pager *p, uint64_t step, uint32_t use, uint64_t *out_blocked_ns)
+strata_status strata_pager_ask(struct pager *p, uint64_t step, uint32_t use,
+                               uint64_t *out_blocked_ns)
 {
     struct answer answer;
     uint64_t start_ns = strata_now_ns();
-    strata_status status = ask(p, (struct message){.kind = MESSAGE_ASK, .step = step, .index = use}, &answer);
+    strata_status status =
+        ask(p, (struct message){.kind = MESSAGE_ASK, .step = step, .index = use}, &answer);
     *out_blocked_ns = strata_now_ns() - start_ns;
     return status;
 }
@@ -598,10 +493,11 @@ static void remember(struct pager *p, strata_stream *stream)
     p->streams[p->stream_count++] = stream;
 }
 
-void strata_pager_queue_acquire(struct pager *p, strata_stream *stream, uint64_t step, uint32_t use)
+void strata_pager_queue_acquire(struct pager *p, strata_stream *stream, uint64_t step,
+                                uint32_t use)
 {
     const struct strata_device_ops *device = p->desc.device->ops;
-    const struct residency *residency = &p->desc.plan->residency;
+    const struct residency *residency = &p->desc.memory.plan->residency;
     device->stream_wait_gate(stream, p->gates, residency->use_param[use], step + 1);
     if (residency->use_grad[use] != STRATA_NONE)
         device->stream_wait_gate(stream, p->gates, residency->use_grad[use], step + 1);
@@ -609,24 +505,28 @@ void strata_pager_queue_acquire(struct pager *p, strata_stream *stream, uint64_t
     device->stream_notify(stream, on_stream, p, pack(MESSAGE_COMPUTING, use, step));
 }
 
-void strata_pager_queue_release(struct pager *p, strata_stream *stream, uint64_t step, uint32_t use)
+void strata_pager_queue_release(struct pager *p, strata_stream *stream, uint64_t step,
+                                uint32_t use)
 {
     remember(p, stream);
     p->desc.device->ops->stream_notify(stream, on_stream, p, pack(MESSAGE_RELEASED, use, step));
 }
 
-void strata_pager_queue_stash(struct pager *p, strata_stream *stream, uint64_t step, uint32_t use, void *bytes)
+void strata_pager_queue_stash(struct pager *p, strata_stream *stream, uint64_t step,
+                              uint32_t use, void *bytes)
 {
     const struct strata_device_ops *device = p->desc.device->ops;
-    const struct offload_plan *plan = p->desc.plan;
+    const struct offload_plan *plan = p->desc.memory.plan;
     uint32_t event = plan->model.uses[use].stash_event;
     bool out = plan->model.uses[use].kind == STRATA_USE_STASH;
     bool at_home = plan->stash == STRATA_DEVICE;
     remember(p, stream);
-    uint8_t *there = at_home ? stash_home(p, event) : stash_frame(p, step, event);
+    uint8_t *there = at_home ? strata_address_stash_home(&p->desc.memory, event)
+                             : strata_address_stash_frame(&p->desc.memory, step, event);
     if (!out && !at_home)
         device->stream_wait_gate(stream, p->gates, plan->residency.count + event, step + 1);
-    device->stream_copy(stream, out ? (void *)there : bytes, out ? bytes : (void *)there, plan->model.stash_copy_bytes);
+    device->stream_copy(stream, out ? (void *)there : bytes, out ? bytes : (void *)there,
+                        plan->model.stash_copy_bytes);
     if (at_home)
         return;
     device->stream_notify(stream, on_stream, p, pack(MESSAGE_COPIED, event, step));
@@ -634,17 +534,20 @@ void strata_pager_queue_stash(struct pager *p, strata_stream *stream, uint64_t s
 
 strata_view strata_pager_view(const struct pager *p, uint32_t use)
 {
-    const struct residency *residency = &p->desc.plan->residency;
-    strata_view view = {.param = placement_address(p, placement_of(p, residency->use_param[use]))};
+    const struct residency *residency = &p->desc.memory.plan->residency;
+    strata_view view = {
+        .param = strata_address_placement(&p->desc.memory, residency->use_param[use])};
     if (residency->use_grad[use] != STRATA_NONE)
-        view.grad = (float *)placement_address(p, placement_of(p, residency->use_grad[use]));
+        view.grad =
+            (float *)strata_address_placement(&p->desc.memory, residency->use_grad[use]);
     return view;
 }
 
 strata_status strata_pager_wait_norm(struct pager *p, uint64_t steps, strata_step_result *out)
 {
     struct answer answer;
-    strata_status status = ask(p, (struct message){.kind = MESSAGE_WAIT_NORM, .step = steps}, &answer);
+    strata_status status =
+        ask(p, (struct message){.kind = MESSAGE_WAIT_NORM, .step = steps}, &answer);
     *out = answer.total;
     return status;
 }
@@ -659,7 +562,8 @@ uint64_t strata_pager_stats(struct pager *p, strata_lane_stats out[STRATA_LANE_C
 {
     struct answer answer;
     /* An answer that carries the engine's failure carries the figures all the same. */
-    strata_status status = ask(p, (struct message){.kind = MESSAGE_STATS, .stats = out}, &answer);
+    strata_status status =
+        ask(p, (struct message){.kind = MESSAGE_STATS, .stats = out}, &answer);
     (void)status;
     return answer.updated;
 }
@@ -682,15 +586,19 @@ static strata_status create_lanes(struct pager *p, strata_error *error)
     const struct strata_device_ops *device = p->desc.device->ops;
     STRATA_TRY(strata_channel_create(&p->events, EVENTS, sizeof(struct message), error));
     STRATA_TRY(strata_channel_create(&p->answers, 1, sizeof(struct answer), error));
-    STRATA_TRY(device->gates_create(p->desc.device, strata_schedule_gate_count(p->desc.plan), &p->gates, error));
+    STRATA_TRY(device->gates_create(
+        p->desc.device, strata_schedule_gate_count(p->desc.memory.plan), &p->gates, error));
     STRATA_TRY(device->stream_create(p->desc.device, "strata-h2d", &p->h2d, error));
     STRATA_TRY(device->stream_create(p->desc.device, "strata-d2h", &p->d2h, error));
-    struct cpu_lane_desc cpu = {.functions = p->desc.functions, .functions_user = p->desc.functions_user,
-                                .done = on_cpu, .done_user = p};
+    struct cpu_lane_desc cpu = {.functions = p->desc.functions,
+                                .functions_user = p->desc.functions_user,
+                                .done = on_cpu,
+                                .done_user = p};
     return strata_cpu_lane_create(&p->cpu, &cpu, error);
 }
 
-strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc, strata_error *error)
+strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc,
+                                  strata_error *error)
 {
     *out = NULL;
     struct pager *p = calloc(1, sizeof *p);
@@ -707,7 +615,8 @@ strata_status strata_pager_create(struct pager **out, const struct pager_desc *d
     strata_schedule_start(p->desc.schedule);
     int failed = pthread_create(&p->thread, NULL, page, p);
     if (failed != 0) {
-        status = strata_fail(error, STRATA_E_NOMEM, failed, "pager thread: %s", strerror(failed));
+        status =
+            strata_fail(error, STRATA_E_NOMEM, failed, "pager thread: %s", strerror(failed));
         strata_pager_destroy(p);
         return status;
     }
@@ -724,8 +633,8 @@ void strata_pager_destroy(struct pager *p)
     const struct strata_device_ops *device = p->desc.device->ops;
     if (p->thread_started) {
         strata_channel_send(p->events, &(struct message){.kind = MESSAGE_STOP});
-        /* No gate holds the caller's streams any more. Once they are idle, no work of theirs touches
-         * the device's memory and no notify speaks of this pager. */
+        /* No gate holds the caller's streams any more. Once they are idle, no work of theirs
+         * touches the device's memory and no notify speaks of this pager. */
         for (uint32_t i = 0; i < p->stream_count; i++)
             strata_stream_sync(p->streams[i]);
         strata_channel_send(p->events, &(struct message){.kind = MESSAGE_EXIT});

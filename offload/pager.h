@@ -2,9 +2,9 @@
 #define STRATA_OFFLOAD_PAGER_H
 
 /*
- * The schedule's driver on real lanes: turns its ops into reads, writes, copies and jobs, and what
- * comes back into its events. One thread, which owns the schedule, the frames and the two copy
- * streams, and neither computes nor waits for anything but messages.
+ * The schedule's driver on real lanes: turns its ops into reads, writes, copies and jobs, and
+ * what comes back into its events. One thread, which owns the schedule, the frames and the two
+ * copy streams, and neither computes nor waits for anything but messages.
  *
  * Every answer to the caller carries a status. Once something has failed, no op is started any
  * more, every gate is open (so that no stream hangs), and every answer is that failure.
@@ -14,9 +14,9 @@
  * Thread: create, destroy and all functions below: the engine's caller.
  */
 
+#include "offload/address.h"
 #include "offload/cpu_lane.h"
 #include "offload/device.h"
-#include "offload/schedule.h"
 
 struct pager;
 
@@ -24,17 +24,16 @@ struct pager;
 #define STRATA_MAX_STREAMS 16u
 
 struct pager_desc {
-    const struct offload_plan *plan; /* borrowed; finished                     */
-    struct schedule *schedule;       /* borrowed; the pager's until destroy    */
-    strata_device *device;           /* borrowed                               */
-    struct store *store;             /* borrowed; NULL: none                   */
-    uint8_t *host;                   /* arenas, borrowed                       */
-    uint8_t *device_memory;
+    struct memory memory;      /* the finished plan and the arenas */
+    struct schedule *schedule; /* borrowed; the pager's until destroy */
+    strata_device *device;     /* borrowed */
+    struct store *store;       /* borrowed; NULL: none */
     const struct lane_functions *functions;
     void *functions_user;
 };
 
-strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc, strata_error *error);
+strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc,
+                                  strata_error *error);
 
 /* Waits for the ops under way. NULL is fine. */
 void strata_pager_destroy(struct pager *pager);
@@ -45,20 +44,25 @@ uint64_t strata_pager_table_bytes(void);
 strata_status strata_pager_begin(struct pager *pager, uint64_t step, double lr);
 
 /* Block until the use is granted. out_blocked_ns: how long that took. */
-strata_status strata_pager_ask(struct pager *pager, uint64_t step, uint32_t use, uint64_t *out_blocked_ns);
+strata_status strata_pager_ask(struct pager *pager, uint64_t step, uint32_t use,
+                               uint64_t *out_blocked_ns);
 
 /* Queue on the stream: wait for the bytes of an acquire, and say that computing begins. */
-void strata_pager_queue_acquire(struct pager *pager, strata_stream *stream, uint64_t step, uint32_t use);
+void strata_pager_queue_acquire(struct pager *pager, strata_stream *stream, uint64_t step,
+                                uint32_t use);
 /* Queue on the stream: say that the use is over. */
-void strata_pager_queue_release(struct pager *pager, strata_stream *stream, uint64_t step, uint32_t use);
+void strata_pager_queue_release(struct pager *pager, strata_stream *stream, uint64_t step,
+                                uint32_t use);
 /* Queue the copy of a granted stash or unstash. */
-void strata_pager_queue_stash(struct pager *pager, strata_stream *stream, uint64_t step, uint32_t use, void *bytes);
+void strata_pager_queue_stash(struct pager *pager, strata_stream *stream, uint64_t step,
+                              uint32_t use, void *bytes);
 
 /* The device addresses of a granted acquire. */
 strata_view strata_pager_view(const struct pager *pager, uint32_t use);
 
 /* Block until `steps` steps have their norm; out: the latest of them. */
-strata_status strata_pager_wait_norm(struct pager *pager, uint64_t steps, strata_step_result *out);
+strata_status strata_pager_wait_norm(struct pager *pager, uint64_t steps,
+                                     strata_step_result *out);
 /* Block until `steps` steps are updated and at home. */
 strata_status strata_pager_wait_updates(struct pager *pager, uint64_t steps);
 

@@ -1,13 +1,14 @@
 /*
  * Deciding homes, frames and arenas.
  *
- * Two rules shape this file. What was asked for by name is done or refused, never replaced. What was
- * left to us (AUTO) goes to the fastest tier with room, parameters first, because a byte of RAM
- * saves most traffic there, then gradients, then states; a part that fits only partly is spread
- * evenly over the tiles, so that no stretch of the step is slower than another.
+ * Two rules shape this file. What was asked for by name is done or refused, never replaced.
+ * What was left to us (AUTO) goes to the fastest tier with room, parameters first, because a
+ * byte of RAM saves most traffic there, then gradients, then states; a part that fits only
+ * partly is spread evenly over the tiles, so that no stretch of the step is slower than
+ * another.
  *
- * The need of a tier is what the run cannot do without, given the homes; it is computed before any
- * comparison, so that a refusal can name it. Extra frames are given only from what is left.
+ * The need of a tier is what the run cannot do without, given the homes; it is computed before
+ * any comparison, so that a refusal can name it. Extra frames are given only from what is left.
  *
  * Thread: the engine's caller, at create.
  */
@@ -19,8 +20,8 @@
 
 #include <string.h>
 
-/* How many frames of each kind make the lanes overlap: one filling, one in use, one draining, and
- * for fetches a queue that keeps a drive busy. */
+/* How many frames of each kind make the lanes overlap: one filling, one in use, one draining,
+ * and for fetches a queue that keeps a drive busy. */
 static const uint32_t wanted_frames[FRAME_KIND_COUNT] = {8, 4, 4, 2};
 
 static const char *const tier_words[STRATA_TIER_COUNT] = {"", "device", "host", "nvme"};
@@ -30,24 +31,27 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
     return (value + unit - 1) / unit * unit;
 }
 
-uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part, uint32_t tile)
+uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part,
+                                uint32_t tile)
 {
-    return (uint64_t)plan->model.tiles[tile].elems * (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+    return (uint64_t)plan->model.tiles[tile].elems *
+           (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
 }
 
 bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile)
 {
-    return !plan->states_on_device &&
-           (plan->homes[STRATA_STATE].tier[tile] == STRATA_NVME || plan->homes[STRATA_PARAM].tier[tile] != STRATA_HOST ||
-            plan->homes[STRATA_GRAD].tier[tile] != STRATA_HOST);
+    return !plan->states_on_device && (plan->homes[STRATA_STATE].tier[tile] == STRATA_NVME ||
+                                       plan->homes[STRATA_PARAM].tier[tile] != STRATA_HOST ||
+                                       plan->homes[STRATA_GRAD].tier[tile] != STRATA_HOST);
 }
 
 static strata_status refuse(strata_error *error, strata_tier tier, uint64_t need, uint64_t have)
 {
-    return strata_fail(error, STRATA_E_NOMEM, 0, "%s memory: this run needs at least %llu bytes, the limit is %llu; "
-                       "raise --%s-mem by %llu bytes or move something to another tier", tier_words[tier],
-                       (unsigned long long)need, (unsigned long long)have, tier_words[tier],
-                       (unsigned long long)(need - have));
+    return strata_fail(error, STRATA_E_NOMEM, 0,
+                       "%s memory: this run needs at least %llu bytes, the limit is %llu; "
+                       "raise --%s-mem by %llu bytes or move something to another tier",
+                       tier_words[tier], (unsigned long long)need, (unsigned long long)have,
+                       tier_words[tier], (unsigned long long)(need - have));
 }
 
 static strata_status take_homes(struct offload_plan *plan, strata_error *error)
@@ -55,14 +59,18 @@ static strata_status take_homes(struct offload_plan *plan, strata_error *error)
     struct tables *tables = &plan->tables;
     uint32_t tiles = plan->model.tile_count;
     for (int part = 0; part < STRATA_PART_COUNT; part++) {
-        plan->homes[part].tier = strata_tables_take(tables, tiles, sizeof *plan->homes[part].tier);
+        plan->homes[part].tier =
+            strata_tables_take(tables, tiles, sizeof *plan->homes[part].tier);
         plan->homes[part].at = strata_tables_take(tables, tiles, sizeof *plan->homes[part].at);
     }
     plan->park.tier = strata_tables_take(tables, tiles, sizeof *plan->park.tier);
     plan->park.at = strata_tables_take(tables, tiles, sizeof *plan->park.at);
-    plan->param_home = strata_tables_take(tables, plan->model.group_count, sizeof *plan->param_home);
-    plan->grad_home = strata_tables_take(tables, plan->model.group_count, sizeof *plan->grad_home);
-    plan->place_bytes = strata_tables_take(tables, (uint64_t)tiles * 4, sizeof *plan->place_bytes);
+    plan->param_home =
+        strata_tables_take(tables, plan->model.group_count, sizeof *plan->param_home);
+    plan->grad_home =
+        strata_tables_take(tables, plan->model.group_count, sizeof *plan->grad_home);
+    plan->place_bytes =
+        strata_tables_take(tables, (uint64_t)tiles * 4, sizeof *plan->place_bytes);
     return strata_tables_check(tables, error);
 }
 
@@ -72,7 +80,8 @@ struct device_choice {
     bool stash_at_home;
 };
 
-static struct residency_desc residency_desc(struct offload_plan *plan, const struct device_choice *choice)
+static struct residency_desc residency_desc(struct offload_plan *plan,
+                                            const struct device_choice *choice)
 {
     for (uint32_t g = 0; g < plan->model.group_count; g++) {
         plan->param_home[g] = choice->at_home[STRATA_PARAM];
@@ -87,7 +96,8 @@ static struct residency_desc residency_desc(struct offload_plan *plan, const str
 }
 
 /* All but the pool. */
-static uint64_t device_fixed(const struct offload_plan *plan, const struct device_choice *choice)
+static uint64_t device_fixed(const struct offload_plan *plan,
+                             const struct device_choice *choice)
 {
     const struct model *model = &plan->model;
     uint64_t bytes = model->scratch_bytes;
@@ -119,17 +129,23 @@ static uint64_t device_need(struct offload_plan *plan, const struct device_choic
 
 /* Everything AUTO may put in the device, most first. Gradients only go along with their states:
  * alone they would save no traffic. States asked for there take the other parts with them. */
-static struct device_choice choose_device(struct offload_plan *plan, const struct plan_desc *desc)
+static struct device_choice choose_device(struct offload_plan *plan,
+                                          const struct plan_desc *desc)
 {
     struct device_choice choice = {0};
     for (int level = 2; level >= 0; level--) {
         for (int stash = 1; stash >= 0; stash--) {
             for (int part = 0; part < STRATA_PART_COUNT; part++) {
-                bool wanted = (part == STRATA_PARAM ? level >= 1 : level == 2) || desc->want[STRATA_STATE] == STRATA_DEVICE;
-                choice.at_home[part] = desc->want[part] == STRATA_AUTO ? wanted : desc->want[part] == STRATA_DEVICE;
+                bool wanted = (part == STRATA_PARAM ? level >= 1 : level == 2) ||
+                              desc->want[STRATA_STATE] == STRATA_DEVICE;
+                choice.at_home[part] = desc->want[part] == STRATA_AUTO
+                                           ? wanted
+                                           : desc->want[part] == STRATA_DEVICE;
             }
-            choice.stash_at_home = desc->want_stash == STRATA_AUTO ? stash : desc->want_stash == STRATA_DEVICE;
-            bool legal = !choice.at_home[STRATA_STATE] || (choice.at_home[STRATA_PARAM] && choice.at_home[STRATA_GRAD]);
+            choice.stash_at_home =
+                desc->want_stash == STRATA_AUTO ? stash : desc->want_stash == STRATA_DEVICE;
+            bool legal = !choice.at_home[STRATA_STATE] ||
+                         (choice.at_home[STRATA_PARAM] && choice.at_home[STRATA_GRAD]);
             /* Room for one more group, so that a home costs no prefetch. */
             uint64_t slack = choice.at_home[STRATA_PARAM] ? 0 : largest_group_bytes(plan);
             bool least = level == 0 && stash == 0;
@@ -141,8 +157,8 @@ static struct device_choice choose_device(struct offload_plan *plan, const struc
 }
 
 /* Lay the pool out in what is left, or find out how much would do. */
-static strata_status lay_out_pool(struct offload_plan *plan, const struct device_choice *choice, uint64_t fixed,
-                                  uint64_t limit, strata_error *error)
+static strata_status lay_out_pool(struct offload_plan *plan, const struct device_choice *choice,
+                                  uint64_t fixed, uint64_t limit, strata_error *error)
 {
     struct residency_desc desc = residency_desc(plan, choice);
     uint64_t minimum = strata_residency_minimum(&plan->model, &desc);
@@ -171,7 +187,8 @@ static void place_device_homes(struct offload_plan *plan, const struct device_ch
             plan->homes[part].at[i] = at;
             at += strata_plan_part_bytes(plan, (strata_part)part, i);
         }
-        plan->summary.tiers[STRATA_DEVICE].home_bytes[part] = plan->model.padded * (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+        plan->summary.tiers[STRATA_DEVICE].home_bytes[part] =
+            plan->model.padded * (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
     }
     plan->scratch_at = at;
     at += plan->model.scratch_bytes;
@@ -189,16 +206,19 @@ static void place_device_homes(struct offload_plan *plan, const struct device_ch
     plan->device_arena_bytes = at + plan->residency.pool_bytes;
 }
 
-static strata_status plan_device(struct offload_plan *plan, const struct plan_desc *desc, strata_error *error)
+static strata_status plan_device(struct offload_plan *plan, const struct plan_desc *desc,
+                                 strata_error *error)
 {
     struct device_choice choice = choose_device(plan, desc);
-    if (choice.at_home[STRATA_STATE] && !(choice.at_home[STRATA_PARAM] && choice.at_home[STRATA_GRAD]))
-        return strata_fail(error, STRATA_E_INVALID, 0, "states in the device need parameters and gradients there too");
+    if (choice.at_home[STRATA_STATE] &&
+        !(choice.at_home[STRATA_PARAM] && choice.at_home[STRATA_GRAD]))
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "states in the device need parameters and gradients there too");
     plan->states_on_device = choice.at_home[STRATA_STATE];
     uint64_t fixed = device_fixed(plan, &choice);
     plan->stash_frames = plan->model.stash_block_count > 0 && !choice.stash_at_home ? 1 : 0;
-    /* A second block lets the copy of one overlap the use of the next; at most a sixteenth of the
-     * device is worth that. */
+    /* A second block lets the copy of one overlap the use of the next; at most a sixteenth of
+     * the device is worth that. */
     uint64_t spare = plan->model.stash_bytes + largest_group_bytes(plan);
     if (plan->stash_frames == 1 && plan->model.stash_bytes <= desc->device_bytes / 16 &&
         device_need(plan, &choice) + spare <= desc->device_bytes) {
@@ -217,10 +237,13 @@ static strata_status plan_device(struct offload_plan *plan, const struct plan_de
     return STRATA_OK;
 }
 
-strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc, strata_error *error)
+strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc,
+                                strata_error *error)
 {
-    *out = (struct offload_plan){.compute_dtype = desc->compute_dtype, .w = strata_dtype_bytes(desc->compute_dtype)};
-    strata_status status = strata_model_build(&out->model, &out->tables, desc->model, desc->tile_elems, error);
+    *out = (struct offload_plan){.compute_dtype = desc->compute_dtype,
+                                 .w = strata_dtype_bytes(desc->compute_dtype)};
+    strata_status status =
+        strata_model_build(&out->model, &out->tables, desc->model, desc->tile_elems, error);
     if (status == STRATA_OK)
         status = take_homes(out, error);
     if (status == STRATA_OK)
@@ -255,15 +278,17 @@ static void set_strides(struct offload_plan *plan)
     for (uint32_t i = 0; i < plan->model.tile_count; i++)
         tile = plan->model.tiles[i].elems > tile ? plan->model.tiles[i].elems : tile;
     plan->frame_elems = tile;
-    const uint64_t bytes[FRAME_KIND_COUNT] = {plan->w * tile, plan->w * tile,
-                                              (STRATA_STATE_BYTES + 2 * (uint64_t)plan->w) * tile, 4 * tile};
+    const uint64_t bytes[FRAME_KIND_COUNT] = {
+        plan->w * tile, plan->w * tile, (STRATA_STATE_BYTES + 2 * (uint64_t)plan->w) * tile,
+        4 * tile};
     for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
         plan->frame_stride[kind] = round_up(bytes[kind], STRATA_HUGE_PAGE_BYTES);
 }
 
 static uint64_t stash_host_bytes(const struct offload_plan *plan)
 {
-    return plan->stash == STRATA_HOST ? plan->model.stash_bytes * plan->model.stash_block_count : 0;
+    return plan->stash == STRATA_HOST ? plan->model.stash_bytes * plan->model.stash_block_count
+                                      : 0;
 }
 
 /* Host bytes of what rests there: parts, parked gradients, stash. */
@@ -305,8 +330,10 @@ static void settle_auto(struct offload_plan *plan, const struct plan_desc *desc,
     for (int part = 0; part < STRATA_PART_COUNT; part++) {
         if (desc->want[part] != STRATA_AUTO || plan->homes[part].tier[0] == STRATA_DEVICE)
             continue;
-        uint64_t each = (uint64_t)plan->model.tile_elems * (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
-        uint64_t fit = room / each < plan->model.tile_count ? room / each : plan->model.tile_count;
+        uint64_t each = (uint64_t)plan->model.tile_elems *
+                        (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+        uint64_t fit =
+            room / each < plan->model.tile_count ? room / each : plan->model.tile_count;
         spread(plan, part, fit);
         if (room != UINT64_MAX)
             room -= fit * each;
@@ -348,7 +375,8 @@ static void number_places(struct offload_plan *plan)
             if (plan->homes[part].tier[i] != STRATA_NVME)
                 continue;
             plan->homes[part].at[i] = plan->place_count;
-            plan->place_bytes[plan->place_count++] = strata_plan_part_bytes(plan, (strata_part)part, i);
+            plan->place_bytes[plan->place_count++] =
+                strata_plan_part_bytes(plan, (strata_part)part, i);
         }
         if (plan->park.tier[i] == STRATA_NVME) {
             plan->park.at[i] = plan->place_count;
@@ -357,7 +385,8 @@ static void number_places(struct offload_plan *plan)
     }
 }
 
-static struct store_desc store_with_places(const struct offload_plan *plan, const struct plan_desc *desc)
+static struct store_desc store_with_places(const struct offload_plan *plan,
+                                           const struct plan_desc *desc)
 {
     struct store_desc store = *desc->store;
     store.place_bytes = plan->place_bytes;
@@ -450,13 +479,15 @@ static void place_host(struct offload_plan *plan)
     plan->host_arena_bytes = at + tier->stash_bytes;
 }
 
-static strata_status plan_nvme(struct offload_plan *plan, const struct plan_desc *desc, strata_error *error)
+static strata_status plan_nvme(struct offload_plan *plan, const struct plan_desc *desc,
+                               strata_error *error)
 {
     strata_plan_tier *tier = &plan->summary.tiers[STRATA_NVME];
     if (plan->place_count == 0)
         return STRATA_OK;
     if (desc->store == NULL)
-        return strata_fail(error, STRATA_E_INVALID, 0, "something is to rest on nvme but no store directory is given "
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "something is to rest on nvme but no store directory is given "
                            "(--store DIR)");
     struct store_desc store = store_with_places(plan, desc);
     tier->limit_bytes = desc->nvme_bytes;
@@ -488,7 +519,8 @@ static void summarise(struct offload_plan *plan)
         summary->param_uses += plan->model.uses[u].kind == STRATA_USE_ACQUIRE;
 }
 
-strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_desc *desc, strata_error *error)
+strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_desc *desc,
+                                 strata_error *error)
 {
     set_strides(plan);
     choose_homes(plan, desc);

@@ -2,12 +2,12 @@
 #define STRATA_OFFLOAD_PLAN_H
 
 /*
- * The plan as the pager carries it out: where every part of every tile rests, to the byte, and the
- * frames. include/strata/plan.h has the formula and the summary that users see.
+ * The plan as the pager carries it out: where every part of every tile rests, to the byte, and
+ * the frames. include/strata/plan.h has the formula and the summary that users see.
  *
- * It is made in two halves, because the host's share of tables is known only once the tables exist:
- * strata_plan_begin() copies the model and lays out the device; whoever else needs tables takes them
- * then; strata_plan_finish() settles host and NVMe.
+ * It is made in two halves, because the host's share of tables is known only once the tables
+ * exist: strata_plan_begin() copies the model and lays out the device; whoever else needs
+ * tables takes them then; strata_plan_finish() settles host and NVMe.
  *
  * Thread: read only once finished.
  */
@@ -21,7 +21,8 @@
 /* The kinds of chains that need host frames; see DESIGN's minimum in include/strata/plan.h. */
 enum frame_kind { FRAME_FETCH, FRAME_GRAD, FRAME_UPDATE, FRAME_PARK, FRAME_KIND_COUNT };
 
-/* More frames of one kind than this brought nothing in any simulation; it also bounds tables. */
+/* More frames of one kind than this brought nothing in any simulation; it also bounds tables.
+ */
 #define STRATA_MAX_FRAMES 8u
 
 struct plan_desc {
@@ -32,12 +33,13 @@ struct plan_desc {
     uint64_t host_bytes;
     uint64_t nvme_bytes;
     uint64_t reserved_host_bytes;
-    strata_tier want[STRATA_PART_COUNT]; /* AUTO: decide                                    */
+    strata_tier want[STRATA_PART_COUNT]; /* AUTO: decide */
     strata_tier want_stash;
-    const struct store_desc *store;      /* NULL: no NVMe tier; places are filled in here   */
+    const struct store_desc *store; /* NULL: no NVMe tier; places are filled in here */
 };
 
-/* Where one part of each tile rests. at: device, host: bytes into the arena; nvme: the place. */
+/* Where one part of each tile rests. at: device, host: bytes into the arena; nvme: the place.
+ */
 struct homes {
     uint8_t *tier; /* strata_tier by tile */
     uint64_t *at;
@@ -48,39 +50,42 @@ struct offload_plan {
     struct model model;
     struct residency residency;
     strata_dtype compute_dtype;
-    uint32_t w;                        /* bytes of the compute dtype                        */
+    uint32_t w; /* bytes of the compute dtype */
     struct homes homes[STRATA_PART_COUNT];
-    struct homes park;                 /* host or nvme; tiles of groups that park           */
-    bool *param_home;                  /* by group: in the device                           */
+    struct homes park; /* host or nvme; tiles of groups that park */
+    bool *param_home;  /* by group: in the device */
     bool *grad_home;
     bool states_on_device;
-    strata_tier stash;                 /* device or host                                    */
-    uint64_t stash_at;                 /* first block, in that tier's arena                 */
-    uint32_t stash_frames;             /* device blocks on the way to and from the host     */
-    uint64_t stash_frames_at;          /* device                                            */
-    uint64_t scratch_at;               /* device                                            */
-    uint64_t pool_at;                  /* device                                            */
+    strata_tier stash;        /* device or host */
+    uint64_t stash_at;        /* first block, in that tier's arena */
+    uint32_t stash_frames;    /* device blocks on the way to and from the host */
+    uint64_t stash_frames_at; /* device */
+    uint64_t scratch_at;      /* device */
+    uint64_t pool_at;         /* device */
     uint64_t device_arena_bytes;
     uint64_t host_arena_bytes;
-    uint64_t frame_elems;              /* elements of the largest tile: what a frame holds  */
-    uint64_t frames_at[FRAME_KIND_COUNT];   /* host                                         */
+    uint64_t frame_elems;                 /* elements of the largest tile: what a frame holds */
+    uint64_t frames_at[FRAME_KIND_COUNT]; /* host */
     uint64_t frame_stride[FRAME_KIND_COUNT];
     uint32_t frame_count[FRAME_KIND_COUNT];
-    uint64_t *place_bytes;             /* by place                                          */
+    uint64_t *place_bytes; /* by place */
     uint32_t place_count;
     strata_plan summary;
 };
 
 /* STRATA_E_INVALID, STRATA_E_NOMEM (device). On failure strata_plan_free() has been called. */
-strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc, strata_error *error);
+strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc,
+                                strata_error *error);
 
 /* STRATA_E_NOMEM (host, nvme), STRATA_E_INVALID. The caller frees the plan either way. */
-strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_desc *desc, strata_error *error);
+strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_desc *desc,
+                                 strata_error *error);
 
 void strata_plan_free(struct offload_plan *plan);
 
 /* Bytes of one part of a tile. */
-uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part, uint32_t tile);
+uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part,
+                                uint32_t tile);
 
 /* Does the tile's update need a frame? What it needs it for is in its homes. */
 bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile);

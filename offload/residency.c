@@ -1,12 +1,12 @@
 /*
  * Laying out the device's pool over one step, as if the step ran once with nothing else to do.
  *
- * Positions of the use list are the clock. At an acquire the group's parameters are either still
- * there or get a place; with a gradient the buffer likewise. A place is chosen among the corners of
- * recent placements: no overlap with what is held, then the victim whose next use is farthest, then
- * the place that was left longest ago. If parameters that stayed stand in the way of their own
- * gradient buffer, they are given up and both are placed side by side: with one group held at a
- * time, the formula's minimum is therefore always enough.
+ * Positions of the use list are the clock. At an acquire the group's parameters are either
+ * still there or get a place; with a gradient the buffer likewise. A place is chosen among the
+ * corners of recent placements: no overlap with what is held, then the victim whose next use is
+ * farthest, then the place that was left longest ago. If parameters that stayed stand in the
+ * way of their own gradient buffer, they are given up and both are placed side by side: with
+ * one group held at a time, the formula's minimum is therefore always enough.
  *
  * Thread: the engine's caller, at create.
  */
@@ -71,8 +71,8 @@ struct layout {
     const struct model *model;
     const struct residency_desc *desc;
     uint64_t capacity;
-    enum stay *stay;     /* by placement                                        */
-    uint32_t *param_now; /* by group: its placement, STRATA_NONE: not there     */
+    enum stay *stay;     /* by placement */
+    uint32_t *param_now; /* by group: its placement, STRATA_NONE: not there */
     uint32_t *grad_now;
 };
 
@@ -92,7 +92,7 @@ static uint32_t next_use(const struct layout *layout, uint32_t placement)
 struct candidate {
     uint64_t offset;
     uint32_t victim_use; /* soonest next use among those that would have to go */
-    uint32_t left_use;   /* latest release among those it comes after          */
+    uint32_t left_use;   /* latest release among those it comes after */
 };
 
 /* Fill in what taking this offset would cost. false: something held is in the way. */

@@ -1,13 +1,12 @@
 /*
  * The schedule: chains, the frames they wait for, and the lanes they queue on.
  *
- * A chain is a slot of one array. Tiles of a placement have their slots in a row, so have the updates
- * (one per tile) and the stash events; a slot serves the same purpose again in the next step. Each
- * lane and each kind of frame has a heap of chains that wait for it, keyed by deadline. So an event
- * costs a few heap operations, whatever the size of the model.
+ * Each lane and each kind of frame has a heap of chains that wait for it, keyed by deadline. So
+ * an event costs a few heap operations, whatever the size of the model.
  *
  * A deadline is a placement's number counted through all steps: what is wanted by an earlier
- * placement goes first. An update is wanted by the first placement of its group in the next step.
+ * placement goes first. An update is wanted by the first placement of its group in the next
+ * step.
  *
  * Thread: the pager.
  */
@@ -15,144 +14,28 @@
 #include "offload/schedule.h"
 
 #include "base/error.h"
+#include "offload/schedule_state.h"
 
-#include <string.h>
-
-/* Ops of one lane that are under way at once. Copies run in order on one stream, two keep it fed; a
- * drive wants a queue; the cpu lane computes one job at a time and has the next at hand. */
+/* Ops of one lane that are under way at once. Copies run in order on one stream, two keep it
+ * fed; a drive wants a queue; the cpu lane computes one job at a time and has the next at hand.
+ */
 static const uint32_t lane_depth[STRATA_LANE_COUNT] = {
     [STRATA_LANE_NVME_READ] = 8, [STRATA_LANE_NVME_WRITE] = 8, [STRATA_LANE_H2D] = 4,
     [STRATA_LANE_D2H] = 4,       [STRATA_LANE_CPU] = 2,
 };
 
-enum chain_kind { CHAIN_FETCH, CHAIN_PARK_IN, CHAIN_PARK_OUT, CHAIN_GRAD, CHAIN_UPDATE, CHAIN_STASH, CHAIN_GROUP,
-                  CHAIN_TOTAL };
-
-struct chain {
-    uint64_t key;       /* deadline; smaller is sooner                                      */
-    uint64_t step;
-    uint32_t tile;      /* or STRATA_NONE                                                   */
-    uint32_t owner;     /* placement, stash event                                           */
-    uint32_t frame;     /* held, or STRATA_NONE                                             */
-    uint32_t next;      /* fetch: next in the list of those that wait for the tile's update */
-    uint8_t kind;
-    uint8_t pending;    /* ops under way or queued                                          */
-    bool busy;
-};
-
-/* An op that waits for its lane. */
-struct entry {
-    uint64_t key;
-    uint32_t chain;
-    uint8_t kind;
-    uint8_t what;
-};
-
-struct heap {
-    struct entry *entries;
-    uint32_t count;
-    uint32_t capacity;
-};
-
-struct placement_state {
-    uint64_t opened; /* instances opened so far: step n is open or past when opened > n */
-    uint64_t closed;
-    uint32_t left;   /* tiles that are still on their way in, or out                    */
-    uint32_t first_chain; /* one per tile                                               */
-    uint32_t group_chain; /* gradient: zero and round                                   */
-};
-
-struct tile_state {
-    uint64_t version;    /* updates whose parameters are at home                            */
-    uint64_t grads;      /* gradients that have come to rest at home                        */
-    uint64_t updates;    /* updates started                                                 */
-    uint32_t waiting;    /* fetch chains that wait for the next version                     */
-    bool parked;         /* the unfinished gradient is at its parking place                 */
-};
-
-struct stash_state {
-    uint64_t opened;
-    uint64_t closed;     /* its block is free again                                         */
-    uint64_t home;       /* stash: copies that have reached the host                        */
-    uint32_t chain;
-    uint32_t placement;  /* the first one that opens for a later use: its deadline          */
-};
-
-struct schedule {
-    const struct offload_plan *plan;
-    struct chain *chains;
-    struct placement_state *placements;
-    struct tile_state *tiles;
-    struct stash_state *stashes;
-    uint32_t *open_list;       /* placements that are open, oldest first                    */
-    uint32_t *group_first;     /* by group: its first parameter placement                   */
-    struct heap lanes[STRATA_LANE_COUNT];
-    struct heap waits[FRAME_KIND_COUNT];
-    struct heap opens;         /* OP_OPEN                                                   */
-    uint32_t in_flight[STRATA_LANE_COUNT];
-    uint32_t free_frames[FRAME_KIND_COUNT][STRATA_MAX_FRAMES];
-    uint32_t free_count[FRAME_KIND_COUNT];
-    uint32_t chain_count;
-    uint32_t first_update;     /* chains: one per tile                                      */
-    uint32_t total_chain;
-    uint32_t open_count;
-    uint64_t next_placement;   /* counted through all steps                                 */
-    uint64_t next_stash;       /* stash event, counted through all steps                    */
-    uint64_t asked_step;       /* where the caller stands                                   */
-    uint32_t asked_use;
-    bool asked_any;
-    uint64_t normed;
-    uint64_t updated;
-    uint32_t norms_left;       /* tiles of the step in progress                             */
-    uint32_t updates_left[2];  /* by step mod 2                                             */
-    bool deferred;
-    bool no_overlap;
-};
-
-/* Heaps: smallest key first, ties by chain, so that the order is a function of the events. */
-
-static bool before(const struct entry *a, const struct entry *b)
-{
-    return a->key != b->key ? a->key < b->key : a->chain < b->chain;
-}
-
-static void push(struct heap *heap, struct entry entry)
-{
-    STRATA_CHECK(heap->count < heap->capacity);
-    uint32_t i = heap->count++;
-    while (i > 0 && before(&entry, &heap->entries[(i - 1) / 2])) {
-        heap->entries[i] = heap->entries[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    heap->entries[i] = entry;
-}
-
-static struct entry pop(struct heap *heap)
-{
-    struct entry top = heap->entries[0];
-    struct entry last = heap->entries[--heap->count];
-    uint32_t i = 0;
-    for (;;) {
-        uint32_t child = 2 * i + 1;
-        if (child >= heap->count)
-            break;
-        if (child + 1 < heap->count && before(&heap->entries[child + 1], &heap->entries[child]))
-            child++;
-        if (!before(&heap->entries[child], &last))
-            break;
-        heap->entries[i] = heap->entries[child];
-        i = child;
-    }
-    heap->entries[i] = last;
-    return top;
-}
-
 static strata_lane lane_of(enum op_kind kind)
 {
     static const strata_lane lanes[] = {
-        [OP_NVME_READ] = STRATA_LANE_NVME_READ, [OP_NVME_WRITE] = STRATA_LANE_NVME_WRITE, [OP_H2D] = STRATA_LANE_H2D,
-        [OP_D2H] = STRATA_LANE_D2H, [OP_ZERO] = STRATA_LANE_H2D, [OP_ROUND] = STRATA_LANE_D2H,
-        [OP_NORM] = STRATA_LANE_CPU, [OP_UPDATE] = STRATA_LANE_CPU, [OP_TOTAL] = STRATA_LANE_CPU,
+        [OP_NVME_READ] = STRATA_LANE_NVME_READ,
+        [OP_NVME_WRITE] = STRATA_LANE_NVME_WRITE,
+        [OP_H2D] = STRATA_LANE_H2D,
+        [OP_D2H] = STRATA_LANE_D2H,
+        [OP_ZERO] = STRATA_LANE_H2D,
+        [OP_ROUND] = STRATA_LANE_D2H,
+        [OP_NORM] = STRATA_LANE_CPU,
+        [OP_UPDATE] = STRATA_LANE_CPU,
+        [OP_TOTAL] = STRATA_LANE_CPU,
     };
     return lanes[kind];
 }
@@ -174,11 +57,14 @@ static void queue(struct schedule *s, uint32_t c, enum op_kind kind, enum op_wha
     bool device = chain->tile != STRATA_NONE && on_device(s, kind, chain->tile);
     strata_lane lane = device ? STRATA_LANE_D2H : lane_of(kind);
     uint64_t key = chain->key;
-    /* Whoever holds a frame goes first on the cpu lane: others may be waiting for that frame. */
+    /* Whoever holds a frame goes first on the cpu lane: others may be waiting for that frame.
+ */
     if (lane == STRATA_LANE_CPU && chain->frame == STRATA_NONE && kind != OP_TOTAL)
         key |= (uint64_t)1 << 63;
     chain->pending++;
-    push(&s->lanes[lane], (struct entry){.key = key, .chain = c, .kind = (uint8_t)kind, .what = (uint8_t)what});
+    strata_heap_push(
+        &s->lanes[lane],
+        (struct entry){.key = key, .chain = c, .kind = (uint8_t)kind, .what = (uint8_t)what});
 }
 
 static uint64_t instance_key(const struct schedule *s, uint64_t step, uint32_t placement)
@@ -189,7 +75,8 @@ static uint64_t instance_key(const struct schedule *s, uint64_t step, uint32_t p
 /* A position among all steps' uses; where the caller stands is one. */
 static bool asked_past(const struct schedule *s, uint64_t step, uint32_t use)
 {
-    return s->asked_any && (s->asked_step > step || (s->asked_step == step && s->asked_use >= use));
+    return s->asked_any &&
+           (s->asked_step > step || (s->asked_step == step && s->asked_use >= use));
 }
 
 static void start_with_frame(struct schedule *s, uint32_t c);
@@ -198,8 +85,10 @@ static void start_with_frame(struct schedule *s, uint32_t c);
 
 static enum frame_kind frame_of(const struct chain *chain)
 {
-    static const enum frame_kind kinds[] = {[CHAIN_FETCH] = FRAME_FETCH, [CHAIN_PARK_IN] = FRAME_PARK,
-                                            [CHAIN_PARK_OUT] = FRAME_PARK, [CHAIN_GRAD] = FRAME_GRAD,
+    static const enum frame_kind kinds[] = {[CHAIN_FETCH] = FRAME_FETCH,
+                                            [CHAIN_PARK_IN] = FRAME_PARK,
+                                            [CHAIN_PARK_OUT] = FRAME_PARK,
+                                            [CHAIN_GRAD] = FRAME_GRAD,
                                             [CHAIN_UPDATE] = FRAME_UPDATE};
     return kinds[chain->kind];
 }
@@ -224,7 +113,7 @@ static bool needs_frame(const struct schedule *s, const struct chain *chain)
 static void hand_out_frames(struct schedule *s, enum frame_kind kind)
 {
     while (s->waits[kind].count > 0 && s->free_count[kind] > 0) {
-        uint32_t c = pop(&s->waits[kind]).chain;
+        uint32_t c = strata_heap_pop(&s->waits[kind]).chain;
         s->chains[c].frame = s->free_frames[kind][--s->free_count[kind]];
         start_with_frame(s, c);
     }
@@ -238,7 +127,7 @@ static void start_chain(struct schedule *s, uint32_t c)
         return;
     }
     enum frame_kind kind = frame_of(chain);
-    push(&s->waits[kind], (struct entry){.key = chain->key, .chain = c});
+    strata_heap_push(&s->waits[kind], (struct entry){.key = chain->key, .chain = c});
     hand_out_frames(s, kind);
 }
 
@@ -254,7 +143,8 @@ static void end_chain(struct schedule *s, uint32_t c)
     hand_out_frames(s, kind);
 }
 
-static void begin_chain(struct schedule *s, uint32_t c, enum chain_kind kind, uint64_t step, uint64_t key)
+static void begin_chain(struct schedule *s, uint32_t c, enum chain_kind kind, uint64_t step,
+                        uint64_t key)
 {
     struct chain *chain = &s->chains[c];
     STRATA_CHECK(!chain->busy);
@@ -306,7 +196,10 @@ static void start_with_frame(struct schedule *s, uint32_t c)
 
 static void gate(struct schedule *s, uint32_t c)
 {
-    push(&s->opens, (struct entry){.key = s->chains[c].key, .chain = c, .kind = OP_OPEN, .what = WHAT_NOTHING});
+    strata_heap_push(&s->opens, (struct entry){.key = s->chains[c].key,
+                                               .chain = c,
+                                               .kind = OP_OPEN,
+                                               .what = WHAT_NOTHING});
 }
 
 /* One tile, or the zeroing, of a placement has arrived. */
@@ -334,7 +227,8 @@ static void fetch_tile(struct schedule *s, uint32_t c)
 
 static void open_param(struct schedule *s, uint32_t placement, uint64_t step)
 {
-    const struct group *group = &s->plan->model.groups[s->plan->residency.placements[placement].group];
+    const struct group *group =
+        &s->plan->model.groups[s->plan->residency.placements[placement].group];
     struct placement_state *state = &s->placements[placement];
     state->left = group->tile_count;
     for (uint32_t i = 0; i < group->tile_count; i++) {
@@ -508,7 +402,8 @@ static void left_device(struct schedule *s, uint32_t placement)
         close_placement(s, placement);
 }
 
-static void start_tiles_out(struct schedule *s, uint32_t placement, uint64_t step, enum chain_kind kind)
+static void start_tiles_out(struct schedule *s, uint32_t placement, uint64_t step,
+                            enum chain_kind kind)
 {
     const struct placement *p = &s->plan->residency.placements[placement];
     const struct group *group = &s->plan->model.groups[p->group];
@@ -588,7 +483,8 @@ static void park_ended(struct schedule *s, uint32_t c)
         if (p->kind != PLACEMENT_GRAD || p->group != group)
             continue;
         if (p->park_in && s->placements[i].opened > step)
-            start_chain(s, s->placements[i].first_chain + tile - s->plan->model.groups[group].first_tile);
+            start_chain(s, s->placements[i].first_chain + tile -
+                               s->plan->model.groups[group].first_tile);
         return;
     }
 }
@@ -620,8 +516,8 @@ static void park_done(struct schedule *s, uint32_t c, const struct op *op)
     park_ended(s, c);
 }
 
-/* Stash: blocks are taken in the order of the use list, round robin, so none is ever short of one
- * that an earlier event holds for good. */
+/* Stash: blocks are taken in the order of the use list, round robin, so none is ever short of
+ * one that an earlier event holds for good. */
 
 static const struct use *stash_use(const struct schedule *s, uint32_t event)
 {
@@ -685,7 +581,8 @@ void strata_schedule_copied(struct schedule *s, uint64_t step, uint32_t event)
 {
     struct stash_state *state = &s->stashes[event];
     if (stash_use(s, event)->kind == STRATA_USE_STASH) {
-        begin_chain(s, state->chain, CHAIN_STASH, step, instance_key(s, step, state->placement));
+        begin_chain(s, state->chain, CHAIN_STASH, step,
+                    instance_key(s, step, state->placement));
         queue(s, state->chain, OP_D2H, WHAT_STASH);
         return;
     }
@@ -792,7 +689,8 @@ void strata_schedule_done(struct schedule *s, const struct op *op)
     }
 }
 
-static void fill(const struct schedule *s, const struct entry *entry, strata_lane lane, struct op *out)
+static void fill(const struct schedule *s, const struct entry *entry, strata_lane lane,
+                 struct op *out)
 {
     const struct chain *chain = &s->chains[entry->chain];
     bool stash = chain->kind == CHAIN_STASH;
@@ -801,7 +699,8 @@ static void fill(const struct schedule *s, const struct entry *entry, strata_lan
         .kind = (enum op_kind)entry->kind,
         .what = (enum op_what)entry->what,
         .lane = lane,
-        .on_device = chain->tile != STRATA_NONE && on_device(s, (enum op_kind)entry->kind, chain->tile),
+        .on_device =
+            chain->tile != STRATA_NONE && on_device(s, (enum op_kind)entry->kind, chain->tile),
         .chain = entry->chain,
         .tile = chain->tile,
         .placement = placed ? chain->owner : STRATA_NONE,
@@ -814,14 +713,14 @@ static void fill(const struct schedule *s, const struct entry *entry, strata_lan
 bool strata_schedule_next(struct schedule *s, struct op *out)
 {
     if (s->opens.count > 0) {
-        struct entry entry = pop(&s->opens);
+        struct entry entry = strata_heap_pop(&s->opens);
         fill(s, &entry, STRATA_LANE_COUNT, out);
         return true;
     }
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
         if (s->lanes[lane].count == 0 || s->in_flight[lane] >= lane_depth[lane])
             continue;
-        struct entry entry = pop(&s->lanes[lane]);
+        struct entry entry = strata_heap_pop(&s->lanes[lane]);
         s->in_flight[lane]++;
         fill(s, &entry, (strata_lane)lane, out);
         return true;
@@ -842,86 +741,6 @@ uint64_t strata_schedule_updated(const struct schedule *s)
 uint32_t strata_schedule_gate_count(const struct offload_plan *plan)
 {
     return plan->residency.count + plan->model.stash_event_count;
-}
-
-/* Creation. */
-
-static void number_chains(struct schedule *s)
-{
-    const struct residency *residency = &s->plan->residency;
-    uint32_t next = 0;
-    for (uint32_t i = 0; i < residency->count; i++) {
-        const struct group *group = &s->plan->model.groups[residency->placements[i].group];
-        s->placements[i].first_chain = next;
-        for (uint32_t t = 0; t < group->tile_count; t++)
-            s->chains[next++] = (struct chain){.tile = group->first_tile + t, .owner = i, .frame = STRATA_NONE};
-        s->placements[i].group_chain = next;
-        s->chains[next++] = (struct chain){.kind = CHAIN_GROUP, .tile = STRATA_NONE, .owner = i, .frame = STRATA_NONE};
-        if (residency->placements[i].kind == PLACEMENT_PARAM &&
-            s->group_first[residency->placements[i].group] == STRATA_NONE)
-            s->group_first[residency->placements[i].group] = i;
-    }
-    s->first_update = next;
-    for (uint32_t i = 0; i < s->plan->model.tile_count; i++)
-        s->chains[next++] = (struct chain){.tile = i, .owner = STRATA_NONE, .frame = STRATA_NONE};
-    uint32_t placement = 0;
-    for (uint32_t i = 0; i < s->plan->model.stash_event_count; i++) {
-        while (placement < residency->count &&
-               residency->placements[placement].first_use < s->plan->model.stash_uses[i])
-            placement++;
-        s->stashes[i].placement = placement;
-        s->stashes[i].chain = next;
-        s->chains[next++] = (struct chain){.tile = STRATA_NONE, .owner = i, .frame = STRATA_NONE};
-    }
-    s->total_chain = next;
-    s->chains[next++] = (struct chain){.tile = STRATA_NONE, .owner = STRATA_NONE, .frame = STRATA_NONE};
-    STRATA_CHECK(next == s->chain_count);
-}
-
-static void take_heap(struct heap *heap, struct tables *tables, uint32_t capacity)
-{
-    heap->entries = strata_tables_take(tables, capacity, sizeof *heap->entries);
-    heap->capacity = capacity;
-}
-
-static uint32_t count_chains(const struct offload_plan *plan)
-{
-    uint32_t count = plan->model.tile_count + plan->model.stash_event_count + 1;
-    for (uint32_t i = 0; i < plan->residency.count; i++)
-        count += plan->model.groups[plan->residency.placements[i].group].tile_count + 1;
-    return count;
-}
-
-strata_status strata_schedule_create(struct schedule **out, struct tables *tables, const struct schedule_desc *desc,
-                                     strata_error *error)
-{
-    const struct model *model = &desc->plan->model;
-    struct schedule *s = strata_tables_take(tables, 1, sizeof *s);
-    STRATA_TRY(strata_tables_check(tables, error));
-    s->plan = desc->plan;
-    s->deferred = desc->deferred;
-    s->no_overlap = desc->no_overlap;
-    s->chain_count = count_chains(desc->plan);
-    s->chains = strata_tables_take(tables, s->chain_count, sizeof *s->chains);
-    s->placements = strata_tables_take(tables, s->plan->residency.count, sizeof *s->placements);
-    s->open_list = strata_tables_take(tables, s->plan->residency.count, sizeof *s->open_list);
-    s->tiles = strata_tables_take(tables, model->tile_count, sizeof *s->tiles);
-    s->stashes = strata_tables_take(tables, model->stash_event_count, sizeof *s->stashes);
-    s->group_first = strata_tables_take(tables, model->group_count, sizeof *s->group_first);
-    /* A chain has at most two ops queued at once, on different lanes or as two reads or writes. */
-    for (int lane = 0; lane < STRATA_LANE_COMPUTE; lane++)
-        take_heap(&s->lanes[lane], tables, 2 * s->chain_count);
-    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
-        take_heap(&s->waits[kind], tables, s->chain_count);
-    take_heap(&s->opens, tables, s->chain_count);
-    STRATA_TRY(strata_tables_check(tables, error));
-    memset(s->group_first, 0xff, model->group_count * sizeof *s->group_first);
-    number_chains(s);
-    for (uint32_t i = 0; i < model->tile_count; i++)
-        s->tiles[i].waiting = STRATA_NONE;
-    s->norms_left = s->updates_left[0] = s->updates_left[1] = model->tile_count;
-    *out = s;
-    return STRATA_OK;
 }
 
 void strata_schedule_start(struct schedule *s)

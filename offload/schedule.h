@@ -4,28 +4,29 @@
 /*
  * What moves when: the schedule of steps as a pure state machine.
  *
- * Events go in (the caller stands at a use; a stream got to a release; an op is done; the norm is
- * known), ops come out (which lane, what, from which frame). No clock, no thread, no I/O and, once
- * created, no allocation: whoever drives it supplies time. The pager drives it with real lanes.
+ * Events go in (the caller stands at a use; a stream got to a release; an op is done; the norm
+ * is known), ops come out (which lane, what, from which frame). No clock, no thread, no I/O
+ * and, once created, no allocation: whoever drives it supplies time. The pager drives it with
+ * real lanes.
  *
  * Work is in chains, each of which brings one thing from here to there, one op after the other:
  *
- *     fetch     [nvme_read param] -> h2d                    a tile's parameters into their placement
- *     grad      d2h -> norm -> [nvme_write]                 a finished tile gradient to its home
- *     update    [nvme_read state, grad] [d2h grad] -> update -> [nvme_write state, param] [h2d param]
- *     park      d2h -> [nvme_write], and back               an unfinished gradient
- *     stash     d2h, and back                               an activation block
+ *     fetch    [nvme_read param] -> h2d
+ *     grad     d2h -> norm -> [nvme_write]
+ *     update   [nvme_read state, grad] [d2h grad] -> update -> [nvme_write state, param] [h2d]
+ *     park     d2h -> [nvme_write], and back: a gradient that is not finished
+ *     stash    d2h, and back: an activation block
  *
  * The rules of progress:
  *
- *   - Device room is the residency's: placements open in order, each once those that overlap it have
- *     closed.
+ *   - Device room is the residency's: placements open in order, each once those that overlap
+ *     it have closed.
  *   - A chain takes the one frame it needs before its first op, or none; each kind of chain has
  *     frames of its own, so a chain that has started ends.
- *   - A tile's parameters for step n are fetched once its update n has been written, and a gradient
- *     placement of step n opens once the norm of step n - 1 is known.
- *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline first);
- *     on the cpu lane whoever holds a frame goes before all others.
+ *   - A tile's parameters for step n are fetched once its update n has been written, and a
+ *     gradient placement of step n opens once the norm of step n - 1 is known.
+ *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
+ *     first); on the cpu lane whoever holds a frame goes before all others.
  *
  * Steps count from 0 here: "step n" uses weights that have seen n updates.
  *
@@ -40,11 +41,11 @@ enum op_kind {
     OP_NVME_WRITE,
     OP_H2D,
     OP_D2H,
-    OP_ZERO,   /* h2d lane: a fresh gradient buffer                                     */
-    OP_ROUND,  /* d2h lane: a group's finished gradient to the wire dtype               */
-    OP_NORM,   /* cpu lane, or d2h lane on the device: sums of a tile's blocks          */
-    OP_UPDATE, /* cpu lane, or d2h lane on the device                                   */
-    OP_TOTAL,  /* cpu lane: the norm of the step                                        */
+    OP_ZERO,   /* h2d lane: a fresh gradient buffer */
+    OP_ROUND,  /* d2h lane: a group's finished gradient to the wire dtype */
+    OP_NORM,   /* cpu lane, or d2h lane on the device: sums of a tile's blocks */
+    OP_UPDATE, /* cpu lane, or d2h lane on the device */
+    OP_TOTAL,  /* cpu lane: the norm of the step */
     OP_OPEN    /* no lane, no completion: what a stream waits for is there: open a gate */
 };
 
@@ -54,12 +55,12 @@ struct op {
     enum op_kind kind;
     enum op_what what;
     strata_lane lane;
-    bool on_device;      /* NORM, UPDATE: where the bytes are                         */
-    uint32_t chain;      /* to give back with done                                    */
-    uint32_t tile;       /* or STRATA_NONE                                            */
-    uint32_t placement;  /* or STRATA_NONE; OP_OPEN of a stash: STRATA_NONE           */
-    uint32_t stash_event; /* or STRATA_NONE                                           */
-    uint32_t frame;      /* of the chain's kind, or STRATA_NONE                       */
+    bool on_device;       /* NORM, UPDATE: where the bytes are */
+    uint32_t chain;       /* to give back with done */
+    uint32_t tile;        /* or STRATA_NONE */
+    uint32_t placement;   /* or STRATA_NONE; OP_OPEN of a stash: STRATA_NONE */
+    uint32_t stash_event; /* or STRATA_NONE */
+    uint32_t frame;       /* of the chain's kind, or STRATA_NONE */
     uint64_t step;
 };
 
@@ -67,20 +68,21 @@ struct schedule;
 
 struct schedule_desc {
     const struct offload_plan *plan; /* borrowed; frames and homes are read only after create */
-    bool deferred;                   /* updates wait for the norm                             */
-    bool no_overlap;                 /* the naive order                                       */
+    bool deferred;                   /* updates wait for the norm */
+    bool no_overlap;                 /* the naive order */
 };
 
 /* Takes its arrays from tables, whose owner frees them. */
-strata_status strata_schedule_create(struct schedule **out, struct tables *tables, const struct schedule_desc *desc,
-                                     strata_error *error);
+strata_status strata_schedule_create(struct schedule **out, struct tables *tables,
+                                     const struct schedule_desc *desc, strata_error *error);
 
 /* The plan is finished: frames exist. Once, before the first event. */
 void strata_schedule_start(struct schedule *schedule);
 
 /* The caller stands at a use of step n and would go on. */
 void strata_schedule_ask(struct schedule *schedule, uint64_t step, uint32_t use);
-/* May it? An acquire: the placements are open. A stash or unstash: the device block is assigned. */
+/* May it? An acquire: the placements are open. A stash or unstash: the device block is
+ * assigned. */
 bool strata_schedule_granted(const struct schedule *schedule, uint64_t step, uint32_t use);
 
 /* A stream got to the release; to the end of the copy into or out of a stash block. */

@@ -1,6 +1,6 @@
 /*
- * A list of zeroed blocks, freed together. A caller takes all it needs and checks once, so that the
- * lines that build a structure are not buried under lines that test for memory.
+ * A list of zeroed blocks, freed together. A caller takes all it needs and checks once, so that
+ * the lines that build a structure are not buried under lines that test for memory.
  */
 
 #include "offload/tables.h"

@@ -5,15 +5,15 @@
  * A Llama-type transformer as the engine sees it (groups, tensors, use list, scratch) and its
  * training step, forward and backward by hand, on the host device.
  *
- * Groups, in order of the forward pass: the embedding's vocabulary slices, one group per layer, the
- * final norm, and, untied, the head's slices. Tied, an embedding slice serves both ends. Tensor
- * names are those of the Hugging Face checkpoint ("model.layers.0.self_attn.q_proj.weight"); slice
- * i of a sliced tensor has the suffix "#i".
+ * Groups, in order of the forward pass: the embedding's vocabulary slices, one group per layer,
+ * the final norm, and, untied, the head's slices. Tied, an embedding slice serves both ends.
+ * Tensor names are those of the Hugging Face checkpoint
+ * ("model.layers.0.self_attn.q_proj.weight"); slice i of a sliced tensor has the suffix "#i".
  *
- * Weights are [out, in], row-major, in the compute dtype; activations, stash and products are fp32
- * on the host device. A layer's backward recomputes its forward from the stashed input, keeping x,
- * q, k, v, o and mid; MLP and head work in pieces of 256 rows, attention by sequence and head.
- * Micro-batches run inside an acquired group.
+ * Weights are [out, in], row-major, in the compute dtype; activations, stash and products are
+ * fp32 on the host device. A layer's backward recomputes its forward from the stashed input,
+ * keeping x, q, k, v, o and mid; MLP and head work in pieces of 256 rows, attention by sequence
+ * and head. Micro-batches run inside an acquired group.
  *
  * Thread: the engine's caller.
  */
@@ -32,7 +32,7 @@ struct llama_config {
     double rope_theta;
     double initializer_range;
     bool tied;
-    bool rope_llama3;           /* rope_scaling of type llama3, with the four numbers below */
+    bool rope_llama3; /* rope_scaling of type llama3, with the four numbers below */
     double rope_factor;
     double rope_low_freq_factor;
     double rope_high_freq_factor;
@@ -40,20 +40,23 @@ struct llama_config {
 };
 
 struct llama_shape {
-    uint32_t seq;            /* tokens of a sequence                                             */
-    uint32_t batch;          /* sequences of a step                                              */
-    uint32_t micro_batch;    /* sequences at a time; divides batch                               */
-    uint32_t vocab_slices;   /* 0: as many as give at most 16 Mi elements each                   */
+    uint32_t seq;         /* tokens of a sequence                                             */
+    uint32_t batch;       /* sequences of a step                                              */
+    uint32_t micro_batch; /* sequences at a time; divides batch                               */
+    uint32_t
+        vocab_slices; /* 0: as many as give at most 16 Mi elements each                   */
     strata_dtype compute_dtype;
 };
 
 struct llama;
 
 /*
- * path: a config.json or a folder that has one. Anything but a LlamaForCausalLM without biases is
- * refused by the name of the key. STRATA_E_IO: native ENOENT, ...; STRATA_E_INVALID: the content.
+ * path: a config.json or a folder that has one. Anything but a LlamaForCausalLM without biases
+ * is refused by the name of the key. STRATA_E_IO: native ENOENT, ...; STRATA_E_INVALID: the
+ * content.
  */
-strata_status strata_llama_config_read(struct llama_config *out, const char *path, strata_error *error);
+strata_status strata_llama_config_read(struct llama_config *out, const char *path,
+                                       strata_error *error);
 
 /* "llama-125m" ...; false: no such name. */
 bool strata_llama_config_named(struct llama_config *out, const char *name);
@@ -62,7 +65,8 @@ const char *strata_llama_names(void);
 
 /* Groups, use list, scratch; no weights. *out is owned until strata_llama_destroy(). */
 strata_status strata_llama_create(struct llama **out, const struct llama_config *config,
-                                  const struct llama_shape *shape, strata_workers *workers, strata_error *error);
+                                  const struct llama_shape *shape, strata_workers *workers,
+                                  strata_error *error);
 void strata_llama_destroy(struct llama *llama);
 
 /* Lent until destroy. */
@@ -76,16 +80,18 @@ struct llama_init {
     const struct llama *llama;
     uint64_t seed;
 };
-void strata_llama_init_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
-                               float *out);
+void strata_llama_init_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first,
+                               uint64_t count, float *out);
 
 /*
- * Queue one step's forward and backward on the stream: the caller has begun the step and ends it.
- * inputs, targets: batch x seq token ids, lent until the stream has been synchronised. The mean
- * cross entropy over batch x seq tokens is in strata_llama_loss() once the stream got there.
+ * Queue one step's forward and backward on the stream: the caller has begun the step and ends
+ * it. inputs, targets: batch x seq token ids, lent until the stream has been synchronised. The
+ * mean cross entropy over batch x seq tokens is in strata_llama_loss() once the stream got
+ * there.
  */
-strata_status strata_llama_step(struct llama *llama, strata_engine *engine, strata_stream *stream,
-                                const uint32_t *inputs, const uint32_t *targets);
+strata_status strata_llama_step(struct llama *llama, strata_engine *engine,
+                                strata_stream *stream, const uint32_t *inputs,
+                                const uint32_t *targets);
 double strata_llama_loss(const struct llama *llama);
 
 #endif

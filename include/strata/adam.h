@@ -2,9 +2,9 @@
 #define STRATA_ADAM_H
 
 /*
- * AdamW on the CPU, defined to the bit. The definition, one page, is at the top of optim/adam.c;
- * every variant (scalar, AVX2, AVX-512) gives the same bits on every input, whatever the
- * alignment, the tail or the split over threads.
+ * AdamW on the CPU, defined to the bit. The definition, one page, is at the top of
+ * optim/adam.c; every variant (scalar, AVX2, AVX-512) gives the same bits on every input,
+ * whatever the alignment, the tail or the split over threads.
  *
  * One pass reads gradient, master weight and both moments, and writes master, moments and the
  * weight in the compute dtype. Loshchilov, Hutter: "Decoupled weight decay regularization",
@@ -38,49 +38,57 @@ typedef struct strata_adam_step {
     float beta2;
     float one_minus_beta2;
     float eps;
-    float step_size;      /* lr / (1 - beta1^t)            */
-    float inv_sqrt_bias2; /* 1 / sqrt(1 - beta2^t)         */
-    float decay;          /* 1 - lr x weight decay         */
-    float grad_scale;     /* clip and loss scale together  */
+    float step_size;      /* lr / (1 - beta1^t) */
+    float inv_sqrt_bias2; /* 1 / sqrt(1 - beta2^t) */
+    float decay;          /* 1 - lr x weight decay */
+    float grad_scale;     /* clip and loss scale together */
 } strata_adam_step;
 
 /*
  * t: how many updates have been applied, this one included; from 1. grad_scale multiplies every
- * gradient element first. Powers by squaring in double; one square root and divisions in double.
+ * gradient element first. Powers by squaring in double; one square root and divisions in
+ * double.
  */
-STRATA_API strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t t, double lr,
-                                                float grad_scale);
+STRATA_API strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t t,
+                                                double lr, float grad_scale);
 
 /* The arrays of one range. Any alignment that the element type has. */
 typedef struct strata_adam_range {
-    const void *grad; /* count elements of grad_dtype                             */
+    const void *grad; /* count elements of grad_dtype */
     float *master;
     float *m;
     float *v;
-    void *param;      /* NULL: not written; else count elements of param_dtype    */
+    void *param; /* NULL: not written; else count elements of param_dtype */
     strata_dtype grad_dtype;
     strata_dtype param_dtype;
     size_t count;
-    bool no_decay;    /* leave out the decay                                      */
+    bool no_decay; /* leave out the decay */
 } strata_adam_range;
 
-typedef enum strata_isa { STRATA_ISA_BEST = 0, STRATA_ISA_SCALAR, STRATA_ISA_AVX2, STRATA_ISA_AVX512 } strata_isa;
+typedef enum strata_isa {
+    STRATA_ISA_BEST = 0,
+    STRATA_ISA_SCALAR,
+    STRATA_ISA_AVX2,
+    STRATA_ISA_AVX512
+} strata_isa;
 
 /* Is the variant compiled in and does this CPU have it? */
 STRATA_API bool strata_isa_usable(strata_isa isa);
 
 /* Update one range with the variant given (which must be usable). */
-STRATA_API void strata_adam_update(strata_isa isa, const strata_adam_step *step, const strata_adam_range *range);
+STRATA_API void strata_adam_update(strata_isa isa, const strata_adam_step *step,
+                                   const strata_adam_range *range);
 
 /* Convert between dtypes: to bf16 by nearest-even, NaN as 0x7fc0; from bf16 exactly. */
-STRATA_API void strata_convert(strata_isa isa, void *dst, strata_dtype dst_dtype, const void *src,
-                               strata_dtype src_dtype, size_t count);
+STRATA_API void strata_convert(strata_isa isa, void *dst, strata_dtype dst_dtype,
+                               const void *src, strata_dtype src_dtype, size_t count);
 
 /*
  * The sum of squares of one norm block: 16 partial sums in double, element i into sum i mod 16,
  * added 0 to 15. count is at most STRATA_BLOCK_ELEMS.
  */
-STRATA_API double strata_norm_block(strata_isa isa, const void *grad, strata_dtype dtype, size_t count);
+STRATA_API double strata_norm_block(strata_isa isa, const void *grad, strata_dtype dtype,
+                                    size_t count);
 
 #ifdef __cplusplus
 }

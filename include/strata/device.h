@@ -5,8 +5,9 @@
  * A device computes; its memory is what is too small. Strata takes one arena of it, once.
  *
  * The host device is a GPU made of RAM: a capped arena, streams that are threads, and the same
- * ordering rules. Work queued on one stream runs in order. Across streams nothing is ordered but
- * by an event: a stream that waits for one goes on when the work queued before its record is done.
+ * ordering rules. Work queued on one stream runs in order. Across streams nothing is ordered
+ * but by an event: a stream that waits for one goes on when the work queued before its record
+ * is done.
  *
  *     strata_device *device;
  *     strata_device_open_host(&device, &error);
@@ -36,7 +37,8 @@ typedef struct strata_event strata_event;
 #define STRATA_CALL_BYTES 256
 
 /* Open the host device. *out is owned until strata_device_close(). */
-STRATA_API STRATA_NODISCARD strata_status strata_device_open_host(strata_device **out, strata_error *error);
+STRATA_API STRATA_NODISCARD strata_status strata_device_open_host(strata_device **out,
+                                                                  strata_error *error);
 
 /* Streams, events and engines on it must be gone. NULL is fine. */
 STRATA_API void strata_device_close(strata_device *device);
@@ -44,22 +46,27 @@ STRATA_API void strata_device_close(strata_device *device);
 STRATA_API const char *strata_device_name(const strata_device *device);
 
 /* name: for traces and thread names; copied, cut at 15 bytes. *out is owned. */
-STRATA_API STRATA_NODISCARD strata_status strata_stream_create(strata_stream **out, strata_device *device,
-                                                               const char *name, strata_error *error);
+STRATA_API STRATA_NODISCARD strata_status strata_stream_create(strata_stream **out,
+                                                               strata_device *device,
+                                                               const char *name,
+                                                               strata_error *error);
 
 /* Waits for what is queued. NULL is fine. */
 STRATA_API void strata_stream_destroy(strata_stream *stream);
 
 /*
- * Queue a function (host device) with a copy of its arguments, at most STRATA_CALL_BYTES; they are
- * aligned for any type when the function sees them. It runs on the stream's thread and may run
- * jobs on a worker pool.
+ * Queue a function (host device) with a copy of its arguments, at most STRATA_CALL_BYTES; they
+ * are aligned for any type when the function sees them. It runs on the stream's thread and may
+ * run jobs on a worker pool.
  */
 typedef void (*strata_call_fn)(void *args);
-STRATA_API void strata_stream_call(strata_stream *stream, strata_call_fn fn, const void *args, size_t args_bytes);
+STRATA_API void strata_stream_call(strata_stream *stream, strata_call_fn fn, const void *args,
+                                   size_t args_bytes);
 
-/* Queue a copy between any two of: device memory, host memory. src and dst are lent until it ran. */
-STRATA_API void strata_stream_copy(strata_stream *stream, void *dst, const void *src, size_t bytes);
+/* Queue a copy between any two of: device memory, host memory. src and dst are lent until it
+ * ran. */
+STRATA_API void strata_stream_copy(strata_stream *stream, void *dst, const void *src,
+                                   size_t bytes);
 
 /* Queue filling with zero bytes. */
 STRATA_API void strata_stream_zero(strata_stream *stream, void *dst, size_t bytes);
@@ -67,7 +74,8 @@ STRATA_API void strata_stream_zero(strata_stream *stream, void *dst, size_t byte
 /* Wait until everything queued so far is done. */
 STRATA_API void strata_stream_sync(strata_stream *stream);
 
-STRATA_API STRATA_NODISCARD strata_status strata_event_create(strata_event **out, strata_device *device,
+STRATA_API STRATA_NODISCARD strata_status strata_event_create(strata_event **out,
+                                                              strata_device *device,
                                                               strata_error *error);
 STRATA_API void strata_event_destroy(strata_event *event);
 

@@ -4,9 +4,10 @@
 /*
  * The training step of a model that does not fit the device.
  *
- * The engine owns parameters, gradients and optimizer states and keeps each where the plan says:
- * in the device, in host RAM or on NVMe. The caller owns the arithmetic of forward and backward.
- * In the order of the use list it acquires a group, queues work on its stream, and releases it:
+ * The engine owns parameters, gradients and optimizer states and keeps each where the plan
+ * says: in the device, in host RAM or on NVMe. The caller owns the arithmetic of forward and
+ * backward. In the order of the use list it acquires a group, queues work on its stream, and
+ * releases it:
  *
  *     strata_step_begin(engine, lr);
  *     for each use of the use list:
@@ -18,9 +19,9 @@
  *
  * acquire returns when the group's place in the device is settled, and has made the stream wait
  * for the bytes; the caller's thread runs ahead. At a group's first gradient use in a step the
- * gradient buffer is zero; at a later one it holds what the earlier ones left. After its last use
- * the gradient is complete: it is rounded once to the compute dtype, the norm is taken of that,
- * and AdamW runs on the host while the device goes on.
+ * gradient buffer is zero; at a later one it holds what the earlier ones left. After its last
+ * use the gradient is complete: it is rounded once to the compute dtype, the norm is taken of
+ * that, and AdamW runs on the host while the device goes on.
  *
  * What is promised: for one model, seed and data, the budgets, homes, tile size, thread count,
  * I/O backend and no_overlap change no bit of the master weights and moments. Budgets are never
@@ -45,56 +46,58 @@ extern "C" {
 typedef struct strata_engine strata_engine;
 
 /*
- * Initial master weights: elements first .. first + count - 1 of tensor `tensor` of group `group`.
- * Called at create only, from the caller's thread.
+ * Initial master weights: elements first .. first + count - 1 of tensor `tensor` of group
+ * `group`. Called at create only, from the caller's thread.
  */
-typedef void (*strata_init_fn)(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
-                               float *out);
+typedef void (*strata_init_fn)(void *user, uint32_t group, uint32_t tensor, uint64_t first,
+                               uint64_t count, float *out);
 
 /* One line, no newline; lent for the call. */
 typedef void (*strata_log_fn)(void *user, const char *line);
 
 typedef enum strata_io_backend {
-    STRATA_IO_URING = 0, /* io_uring; refused where the kernel forbids it, unless threads are allowed */
-    STRATA_IO_THREADS    /* a pool of threads with pread and pwrite                                   */
+    STRATA_IO_URING = 0, /* io_uring; forbidden here: refused, unless threads are allowed */
+    STRATA_IO_THREADS    /* a pool of threads with pread and pwrite */
 } strata_io_backend;
 
-/* Lacks that are accepted. Without the bit the lack is an error; with it, it is logged and counted. */
+/* Lacks that are accepted. Without the bit the lack is an error; with it, it is logged and
+ * counted. */
 enum {
-    STRATA_ALLOW_THREADS_IO = 1,  /* io_uring is forbidden: use threads                */
+    STRATA_ALLOW_THREADS_IO = 1,  /* io_uring is forbidden: use threads */
     STRATA_ALLOW_BUFFERED_IO = 2, /* the file system has no O_DIRECT: use the page cache */
-    STRATA_ALLOW_UNPINNED = 4     /* host memory cannot be pinned for a CUDA device     */
+    STRATA_ALLOW_UNPINNED = 4     /* host memory cannot be pinned for a CUDA device */
 };
 
 typedef struct strata_engine_desc {
-    strata_device *device;          /* required; borrowed until destroy                           */
-    strata_workers *workers;        /* required; borrowed until destroy                           */
-    const strata_model_desc *model; /* required; copied                                           */
-    strata_dtype compute_dtype;     /* required; parameters and gradients outside the device      */
-    const strata_adam_params *adam; /* required; copied                                           */
-    strata_init_fn init;            /* required                                                   */
+    strata_device *device;          /* required; borrowed until destroy */
+    strata_workers *workers;        /* required; borrowed until destroy */
+    const strata_model_desc *model; /* required; copied */
+    strata_dtype compute_dtype;     /* required; parameters and gradients outside the device */
+    const strata_adam_params *adam; /* required; copied */
+    strata_init_fn init;            /* required */
     void *init_user;
-    float clip;                     /* largest global gradient norm; 0: no clipping               */
-    uint64_t device_bytes;          /* 0: nine tenths of what is free at create                   */
-    uint64_t host_bytes;            /* 0: half of what is free at create, within the cgroup       */
-    uint64_t nvme_bytes;            /* 0: nine tenths of the store's free space                   */
-    uint64_t reserved_host_bytes;   /* 0: none; host bytes of the caller's own, counted in host   */
-    strata_tier params;             /* STRATA_AUTO: the fastest tier with room; parameters first, */
-    strata_tier grads;              /*   then gradients, then states                              */
+    float clip;                   /* largest global gradient norm; 0: no clipping */
+    uint64_t device_bytes;        /* 0: nine tenths of what is free at create */
+    uint64_t host_bytes;          /* 0: half of what is free at create, within the cgroup */
+    uint64_t nvme_bytes;          /* 0: nine tenths of the store's free space */
+    uint64_t reserved_host_bytes; /* 0: none; host bytes of the caller's own, counted in host */
+    strata_tier params; /* STRATA_AUTO: the fastest tier with room; parameters first, */
+    strata_tier grads;  /*   then gradients, then states */
     strata_tier states;
-    strata_tier stash;              /* STRATA_AUTO: device if there is room, else host            */
-    const char *const *store_dirs;  /* NULL: no NVMe tier; copied; one directory per drive        */
+    strata_tier stash;             /* STRATA_AUTO: device if there is room, else host */
+    const char *const *store_dirs; /* NULL: no NVMe tier; copied; one directory per drive */
     uint32_t store_dir_count;
     strata_io_backend io;
-    uint32_t allow;                 /* STRATA_ALLOW_... bits                                      */
-    uint32_t io_depth;              /* 0: 32 requests in flight per drive                         */
-    uint32_t tile_elems;            /* 0: see strata_default_tile_elems(); multiple of 16,384     */
-    bool no_overlap;                /* the naive order: no prefetch, no update under compute      */
-    strata_log_fn log;              /* NULL: silent                                               */
+    uint32_t allow;      /* STRATA_ALLOW_... bits */
+    uint32_t io_depth;   /* 0: 32 requests in flight per drive */
+    uint32_t tile_elems; /* 0: see strata_default_tile_elems(); multiple of 16,384 */
+    bool no_overlap;     /* the naive order: no prefetch, no update under compute */
+    strata_log_fn log;   /* NULL: silent */
     void *log_user;
 } strata_engine_desc;
 
-/* The default tile: the smallest power of two from 262,144 to 4,194,304 that gives at most 16,384 tiles. */
+/* The default tile: the smallest power of two from 262,144 to 4,194,304 that gives at most
+ * 16,384 tiles. */
 STRATA_API uint32_t strata_default_tile_elems(const strata_model_desc *model);
 
 /*
@@ -103,27 +106,29 @@ STRATA_API uint32_t strata_default_tile_elems(const strata_model_desc *model);
  * STRATA_E_NOMEM:   a budget is too small; the message names tier, need and have.
  * STRATA_E_INVALID: the model, its use list or a descriptor's field makes no sense.
  */
-STRATA_API STRATA_NODISCARD strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc,
+STRATA_API STRATA_NODISCARD strata_status strata_engine_plan(strata_plan *out,
+                                                             const strata_engine_desc *desc,
                                                              strata_error *error);
 
 /*
  * Plan, take all memory, make the store, write the initial weights.
  *
- * On success *out owns it until strata_engine_destroy(). On failure *out is NULL, nothing is held,
- * nothing is left behind, and error (which may be NULL) says why in one line.
+ * On success *out owns it until strata_engine_destroy(). On failure *out is NULL, nothing is
+ * held, nothing is left behind, and error (which may be NULL) says why in one line.
  *
  * STRATA_E_NOMEM, STRATA_E_INVALID: as strata_engine_plan().
  * STRATA_E_IO:          a store directory cannot be used; native is the errno.
  * STRATA_E_STATE:       the store is in use by another process.
  * STRATA_E_UNSUPPORTED: io_uring or O_DIRECT is not to be had and not allowed to lack.
  */
-STRATA_API STRATA_NODISCARD strata_status strata_engine_create(strata_engine **out, const strata_engine_desc *desc,
+STRATA_API STRATA_NODISCARD strata_status strata_engine_create(strata_engine **out,
+                                                               const strata_engine_desc *desc,
                                                                strata_error *error);
 
 /*
- * Waits for what is under way, the caller's streams included, and gives everything back. In a step
- * that was left unfinished, what is queued still runs, on whatever bytes are there. Streams used with
- * an engine (16 at most) outlive it. NULL is fine.
+ * Waits for what is under way, the caller's streams included, and gives everything back. In a
+ * step that was left unfinished, what is queued still runs, on whatever bytes are there.
+ * Streams used with an engine (16 at most) outlive it. NULL is fine.
  */
 STRATA_API void strata_engine_destroy(strata_engine *engine);
 
@@ -133,15 +138,17 @@ STRATA_API const strata_plan *strata_engine_plan_of(const strata_engine *engine)
 /* What went wrong first; status OK: nothing. Lent until destroy. */
 STRATA_API const strata_error *strata_engine_error(strata_engine *engine);
 
-/* The caller's part of the device arena, model.scratch_bytes long, 4096-aligned. Lent until destroy. */
+/* The caller's part of the device arena, model.scratch_bytes long, 4096-aligned. Lent until
+ * destroy. */
 STRATA_API void *strata_scratch(strata_engine *engine);
 
 /* Begin the next step; steps count from 1. lr: the learning rate of this step's update. */
 STRATA_API STRATA_NODISCARD strata_status strata_step_begin(strata_engine *engine, double lr);
 
 typedef struct strata_view {
-    const void *param; /* device: the group's flat elements in the compute dtype, padding included */
-    float *grad;       /* device: the same elements in fp32; NULL unless the use has .grad          */
+    const void
+        *param;  /* device: the group's flat elements in the compute dtype, padding included */
+    float *grad; /* device: the same elements in fp32; NULL unless the use has .grad */
 } strata_view;
 
 /*
@@ -149,36 +156,42 @@ typedef struct strata_view {
  * group's release. Blocks only while the device has no room for it.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_acquire(strata_engine *engine, uint32_t group,
-                                                         strata_stream *stream, strata_view *out);
+                                                         strata_stream *stream,
+                                                         strata_view *out);
 
 /* Ends the use; counts from the work queued on the stream so far. */
 STRATA_API STRATA_NODISCARD strata_status strata_release(strata_engine *engine, uint32_t group,
                                                          strata_stream *stream);
 
-/* Byte offset of a tensor's first element in the group's flat order, in elements. Thread: any. */
-STRATA_API uint64_t strata_tensor_offset(const strata_engine *engine, uint32_t group, uint32_t tensor);
+/* Byte offset of a tensor's first element in the group's flat order, in elements. Thread: any.
+ */
+STRATA_API uint64_t strata_tensor_offset(const strata_engine *engine, uint32_t group,
+                                         uint32_t tensor);
 
 /*
- * Put an activation block of model.stash_bytes away: queued on the stream, src is free again once
- * the stream got there. unstash brings it back to dst. Block ids are those of the use list.
+ * Put an activation block of model.stash_bytes away: queued on the stream, src is free again
+ * once the stream got there. unstash brings it back to dst. Block ids are those of the use
+ * list.
  */
-STRATA_API STRATA_NODISCARD strata_status strata_stash(strata_engine *engine, uint32_t block, const void *src,
-                                                       strata_stream *stream);
-STRATA_API STRATA_NODISCARD strata_status strata_unstash(strata_engine *engine, uint32_t block, void *dst,
-                                                         strata_stream *stream);
+STRATA_API STRATA_NODISCARD strata_status strata_stash(strata_engine *engine, uint32_t block,
+                                                       const void *src, strata_stream *stream);
+STRATA_API STRATA_NODISCARD strata_status strata_unstash(strata_engine *engine, uint32_t block,
+                                                         void *dst, strata_stream *stream);
 
 /* The use list is done. Returns at once; norm and update become known later. */
 STRATA_API STRATA_NODISCARD strata_status strata_step_end(strata_engine *engine);
 
 typedef struct strata_step_result {
     uint64_t step;
-    double grad_norm;   /* global L2 norm of the rounded gradients, before clipping              */
-    float grad_scale;   /* what they were multiplied with: clip / (norm + 1e-6) where below 1, else 1 */
+    double grad_norm; /* global L2 norm of the rounded gradients, before clipping */
+    float grad_scale; /* what they were multiplied with: clip / (norm + 1e-6) where below 1,
+                         else 1 */
 } strata_step_result;
 
 /*
- * Wait until the norm of a step is known. With step 0: until every update of every step is done.
- * out may be NULL. STRATA_E_NUMERIC: the norm is not finite; the message names step, group, tensor.
+ * Wait until the norm of a step is known. With step 0: until every update of every step is
+ * done. out may be NULL. STRATA_E_NUMERIC: the norm is not finite; the message names step,
+ * group, tensor.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_wait(strata_engine *engine, uint64_t step,
                                                       strata_step_result *out);
@@ -198,38 +211,42 @@ STRATA_API const char *strata_lane_name(strata_lane lane);
 
 typedef struct strata_lane_stats {
     uint64_t bytes;   /* moved; cpu: bytes of DRAM the updates touch; compute: 0 */
-    uint64_t busy_ns; /* time in which the lane had work under way               */
+    uint64_t busy_ns; /* time in which the lane had work under way */
     uint64_t ops;
 } strata_lane_stats;
 
 typedef struct strata_stats {
-    uint64_t steps;              /* steps ended                                             */
-    uint64_t updates;            /* updates applied to every tile                           */
-    uint64_t device_peak_bytes;  /* never above the device budget                           */
-    uint64_t host_peak_bytes;    /* never above the host budget                             */
-    uint64_t nvme_bytes;         /* of the store's files                                    */
-    uint64_t acquire_blocked_ns; /* the caller's thread, waiting for room                   */
+    uint64_t steps;              /* steps ended */
+    uint64_t updates;            /* updates applied to every tile */
+    uint64_t device_peak_bytes;  /* never above the device budget */
+    uint64_t host_peak_bytes;    /* never above the host budget */
+    uint64_t nvme_bytes;         /* of the store's files */
+    uint64_t acquire_blocked_ns; /* the caller's thread, waiting for room */
     strata_lane_stats lanes[STRATA_LANE_COUNT];
-    const char *io_name;         /* "uring", "threads"; NULL without a store                */
-    bool io_direct;              /* O_DIRECT                                                */
-    bool huge_pages;             /* all arenas lie on huge pages                            */
+    const char *io_name; /* "uring", "threads"; NULL without a store */
+    bool io_direct;      /* O_DIRECT */
+    bool huge_pages;     /* all arenas lie on huge pages */
 } strata_stats;
 
 /* Since create. */
 STRATA_API void strata_engine_stats(strata_engine *engine, strata_stats *out);
 
 /*
- * XXH3-128 over fp32 values, tensor by tensor in declaration order, of each the master weights, then
- * m, then v, real elements only, after all pending updates; big-endian ("canonical") bytes. The same
- * for every tile size, tier, budget and thread count. Between steps only.
+ * XXH3-128 over fp32 values, tensor by tensor in declaration order, of each the master weights,
+ * then m, then v, real elements only, after all pending updates; big-endian ("canonical")
+ * bytes. The same for every tile size, tier, budget and thread count. Between steps only.
  */
-STRATA_API STRATA_NODISCARD strata_status strata_engine_hash(strata_engine *engine, uint8_t out[16]);
+STRATA_API STRATA_NODISCARD strata_status strata_engine_hash(strata_engine *engine,
+                                                             uint8_t out[16]);
 
 typedef enum strata_record { STRATA_MASTER = 0, STRATA_MOMENT1, STRATA_MOMENT2 } strata_record;
 
-/* Copy elements of a tensor's master, m or v out, after all pending updates. Between steps only. */
-STRATA_API STRATA_NODISCARD strata_status strata_engine_read(strata_engine *engine, uint32_t group, uint32_t tensor,
-                                                             strata_record record, uint64_t first, uint64_t count,
+/* Copy elements of a tensor's master, m or v out, after all pending updates. Between steps
+ * only. */
+STRATA_API STRATA_NODISCARD strata_status strata_engine_read(strata_engine *engine,
+                                                             uint32_t group, uint32_t tensor,
+                                                             strata_record record,
+                                                             uint64_t first, uint64_t count,
                                                              float *out);
 
 #ifdef __cplusplus

@@ -2,9 +2,9 @@
 #define STRATA_JSON_H
 
 /*
- * JSON for the programs on top of the library: a strict reader (duplicate keys, trailing bytes and
- * broken UTF-8 are errors) and a builder. Numbers stay numbers. Jansson does the work, behind this
- * header; it is here so that programs need no second JSON library.
+ * JSON for the programs on top of the library: a strict reader (duplicate keys, trailing bytes
+ * and broken UTF-8 are errors) and a builder. Numbers stay numbers. Jansson does the work,
+ * behind this header; it is here so that programs need no second JSON library.
  *
  *     strata_json *doc;
  *     strata_json_read_file(&doc, "config.json", &error);
@@ -12,8 +12,8 @@
  *     strata_json_get_uint(doc, "num_hidden_layers", &layers, &error);
  *     strata_json_free(doc);
  *
- * A getter's error names the key and what it found instead. Getters lend: what they return lives
- * as long as the document. Thread: one per document.
+ * A getter's error names the key and what it found instead. Getters lend: what they return
+ * lives as long as the document. Thread: one per document.
  */
 
 #include "strata/status.h"
@@ -28,9 +28,11 @@ extern "C" {
 typedef struct strata_json strata_json;
 
 /* Read a whole file or text; at most 64 MiB. *out is owned until strata_json_free(). */
-STRATA_API STRATA_NODISCARD strata_status strata_json_read_file(strata_json **out, const char *path,
+STRATA_API STRATA_NODISCARD strata_status strata_json_read_file(strata_json **out,
+                                                                const char *path,
                                                                 strata_error *error);
-STRATA_API STRATA_NODISCARD strata_status strata_json_read_text(strata_json **out, const char *text, size_t bytes,
+STRATA_API STRATA_NODISCARD strata_status strata_json_read_text(strata_json **out,
+                                                                const char *text, size_t bytes,
                                                                 strata_error *error);
 STRATA_API void strata_json_free(strata_json *json);
 
@@ -38,18 +40,27 @@ STRATA_API void strata_json_free(strata_json *json);
 STRATA_API bool strata_json_has(const strata_json *object, const char *key);
 
 /* STRATA_E_INVALID when the member is absent, of another type or out of range. */
-STRATA_API STRATA_NODISCARD strata_status strata_json_get_uint(const strata_json *object, const char *key,
-                                                               uint64_t *out, strata_error *error);
-STRATA_API STRATA_NODISCARD strata_status strata_json_get_number(const strata_json *object, const char *key,
-                                                                 double *out, strata_error *error);
-STRATA_API STRATA_NODISCARD strata_status strata_json_get_bool(const strata_json *object, const char *key, bool *out,
+STRATA_API STRATA_NODISCARD strata_status strata_json_get_uint(const strata_json *object,
+                                                               const char *key, uint64_t *out,
                                                                strata_error *error);
-STRATA_API STRATA_NODISCARD strata_status strata_json_get_string(const strata_json *object, const char *key,
-                                                                 const char **out, strata_error *error);
-STRATA_API STRATA_NODISCARD strata_status strata_json_get_object(const strata_json *object, const char *key,
-                                                                 const strata_json **out, strata_error *error);
-STRATA_API STRATA_NODISCARD strata_status strata_json_get_array(const strata_json *object, const char *key,
-                                                                const strata_json **out, strata_error *error);
+STRATA_API STRATA_NODISCARD strata_status strata_json_get_number(const strata_json *object,
+                                                                 const char *key, double *out,
+                                                                 strata_error *error);
+STRATA_API STRATA_NODISCARD strata_status strata_json_get_bool(const strata_json *object,
+                                                               const char *key, bool *out,
+                                                               strata_error *error);
+STRATA_API STRATA_NODISCARD strata_status strata_json_get_string(const strata_json *object,
+                                                                 const char *key,
+                                                                 const char **out,
+                                                                 strata_error *error);
+STRATA_API STRATA_NODISCARD strata_status strata_json_get_object(const strata_json *object,
+                                                                 const char *key,
+                                                                 const strata_json **out,
+                                                                 strata_error *error);
+STRATA_API STRATA_NODISCARD strata_status strata_json_get_array(const strata_json *object,
+                                                                const char *key,
+                                                                const strata_json **out,
+                                                                strata_error *error);
 STRATA_API size_t strata_json_count(const strata_json *array);
 STRATA_API const strata_json *strata_json_at(const strata_json *array, size_t index);
 /* The text of a string value (an array's element); NULL when it is something else. */

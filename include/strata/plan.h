@@ -3,11 +3,11 @@
 
 /*
  * The plan: everything decided before the first byte moves. From the model, the budgets and the
- * homes that were asked for it says where each part of each tile rests, how many frames there are,
- * and to the byte how much of each tier the run will take.
+ * homes that were asked for it says where each part of each tile rests, how many frames there
+ * are, and to the byte how much of each tier the run will take.
  *
- * With w the bytes of the compute dtype, s = 12 the bytes of the fp32 state record (master, m, v),
- * G the padded elements of a group and T of a tile, the least a run can do with is
+ * With w the bytes of the compute dtype, s = 12 the bytes of the fp32 state record (master, m,
+ * v), G the padded elements of a group and T of a tile, the least a run can do with is
  *
  *     device   what rests there + scratch + one activation block when stash leaves the device
  *              + the largest sum, over the points of the use list, over the groups held:
@@ -17,8 +17,9 @@
  *                parked 4 T, each rounded up to 2 MiB
  *     nvme     what rests there, with a header of 4 KiB a file
  *
- * A budget below that is refused with the tier, the need and what there is. Where several groups
- * are held at once the device may need more than the sum, because a group lies in one piece.
+ * A budget below that is refused with the tier, the need and what there is. Where several
+ * groups are held at once the device may need more than the sum, because a group lies in one
+ * piece.
  *
  * Thread: plain data.
  */
@@ -30,30 +31,30 @@ extern "C" {
 #endif
 
 typedef struct strata_plan_tier {
-    uint64_t limit_bytes;                   /* the budget                                          */
-    uint64_t need_bytes;                    /* the least this run can do with, given the homes     */
-    uint64_t used_bytes;                    /* what the run takes: never more than the limit       */
-    uint64_t home_bytes[STRATA_PART_COUNT]; /* what rests there, by part                           */
-    uint64_t stash_bytes;                   /* activation blocks that rest there                   */
-    uint64_t frame_bytes;                   /* device: pool of group copies; host: frames          */
-    uint64_t table_bytes;                   /* host: tables, norm sums, reserved                   */
-    uint64_t scratch_bytes;                 /* device: lent to the caller                          */
+    uint64_t limit_bytes; /* the budget */
+    uint64_t need_bytes;  /* the least this run can do with, given the homes */
+    uint64_t used_bytes;  /* what the run takes: never more than the limit */
+    uint64_t home_bytes[STRATA_PART_COUNT]; /* what rests there, by part */
+    uint64_t stash_bytes;                   /* activation blocks that rest there */
+    uint64_t frame_bytes;                   /* device: pool of group copies; host: frames */
+    uint64_t table_bytes;                   /* host: tables, norm sums, reserved */
+    uint64_t scratch_bytes;                 /* device: lent to the caller */
 } strata_plan_tier;
 
 typedef struct strata_plan {
-    uint64_t param_count;     /* elements that are trained, padding left out                   */
+    uint64_t param_count; /* elements that are trained, padding left out */
     uint64_t padded_elems;
-    uint64_t state_bytes;     /* parameters, gradients and states together: (2 w + s) per element */
+    uint64_t state_bytes; /* parameters, gradients and states together: (2 w + s) per element */
     uint32_t group_count;
     uint32_t tile_count;
     uint32_t tile_elems;
-    uint32_t fetch_frames;    /* host frames of each kind                                     */
+    uint32_t fetch_frames; /* host frames of each kind */
     uint32_t grad_frames;
     uint32_t update_frames;
     uint32_t park_frames;
-    uint32_t param_loads;     /* group copies brought to the device in a step                  */
-    uint32_t param_uses;      /* acquires in a step                                            */
-    strata_plan_tier tiers[STRATA_TIER_COUNT]; /* by strata_tier; entry 0 is unused              */
+    uint32_t param_loads; /* group copies brought to the device in a step */
+    uint32_t param_uses;  /* acquires in a step */
+    strata_plan_tier tiers[STRATA_TIER_COUNT]; /* by strata_tier; entry 0 is unused */
 } strata_plan;
 
 #ifdef __cplusplus

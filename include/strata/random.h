@@ -17,14 +17,15 @@ extern "C" {
 #endif
 
 /* One block of Philox 4x32-10: four words from a counter of four words and a key of two. */
-STRATA_API void strata_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+STRATA_API void strata_philox(const uint32_t counter[4], const uint32_t key[2],
+                              uint32_t out[4]);
 
 /*
  * Normally distributed values of mean 0 for elements first .. first + count - 1 of a stream.
  * Arithmetic of IEEE operations only (no libm), so every machine makes the same bits.
  */
-STRATA_API void strata_random_normal(uint64_t seed, uint32_t stream, uint64_t first, uint64_t count, float stddev,
-                                     float *out);
+STRATA_API void strata_random_normal(uint64_t seed, uint32_t stream, uint64_t first,
+                                     uint64_t count, float stddev, float *out);
 
 #ifdef __cplusplus
 }

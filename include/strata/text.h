@@ -2,8 +2,9 @@
 #define STRATA_TEXT_H
 
 /*
- * Sizes as people write and read them. "16M" is 16 x 1024^2; K, M, G and T are powers of 1024, in
- * either case, with an optional "iB" or "B"; a fraction is fine ("1.5G"); no sign, no exponent.
+ * Sizes as people write and read them. "16M" is 16 x 1024^2; K, M, G and T are powers of 1024,
+ * in either case, with an optional "iB" or "B"; a fraction is fine ("1.5G"); no sign, no
+ * exponent.
  *
  * Thread: any.
  */
@@ -16,8 +17,10 @@
 extern "C" {
 #endif
 
-/* STRATA_E_INVALID: no number, an unknown unit, more than 2^63 - 1 bytes. The message quotes text. */
-STRATA_API STRATA_NODISCARD strata_status strata_parse_size(const char *text, uint64_t *out_bytes,
+/* STRATA_E_INVALID: no number, an unknown unit, more than 2^63 - 1 bytes. The message quotes
+ * text. */
+STRATA_API STRATA_NODISCARD strata_status strata_parse_size(const char *text,
+                                                            uint64_t *out_bytes,
                                                             strata_error *error);
 
 /* "96.0 MiB", "340.3 MiB", "512 B"; returns buffer, always terminated. 16 bytes are enough. */

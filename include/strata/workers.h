@@ -2,15 +2,16 @@
 #define STRATA_WORKERS_H
 
 /*
- * One pool of CPU workers for everything that computes on the host: panels of matrix products and
- * the optimizer's updates. One worker per core, bound to it, inside the process's own affinity
- * mask and CPU quota. The pool has two classes of jobs; panels go first, updates fill the rest.
+ * One pool of CPU workers for everything that computes on the host: panels of matrix products
+ * and the optimizer's updates. One worker per core, bound to it, inside the process's own
+ * affinity mask and CPU quota. The pool has two classes of jobs; panels go first, updates fill
+ * the rest.
  *
  *     static void square(void *user, uint32_t index, uint32_t worker) { ... }
  *     strata_workers_run(workers, STRATA_JOB_PANEL, square, &data, 64);
  *
- * A job is cut into items by its shape alone, never by the number of workers, so the thread count
- * changes no bit of any result.
+ * A job is cut into items by its shape alone, never by the number of workers, so the thread
+ * count changes no bit of any result.
  *
  * Thread: any thread may run jobs, several at once. Create and destroy from one.
  */
@@ -24,13 +25,19 @@ extern "C" {
 typedef struct strata_workers strata_workers;
 
 typedef struct strata_workers_desc {
-    uint32_t thread_count; /* 0: one per core of the affinity mask, at most the cgroup's CPU quota */
-    bool unbound;          /* do not bind the workers to cores                                     */
+    uint32_t
+        thread_count; /* 0: one per core of the affinity mask, at most the cgroup's CPU quota */
+    bool unbound;     /* do not bind the workers to cores */
 } strata_workers_desc;
 
-typedef enum strata_job_class { STRATA_JOB_PANEL = 0, STRATA_JOB_UPDATE, STRATA_JOB_CLASS_COUNT } strata_job_class;
+typedef enum strata_job_class {
+    STRATA_JOB_PANEL = 0,
+    STRATA_JOB_UPDATE,
+    STRATA_JOB_CLASS_COUNT
+} strata_job_class;
 
-/* index: which item, 0 to count - 1. worker: which worker runs it, 0 to the thread count - 1. */
+/* index: which item, 0 to count - 1. worker: which worker runs it, 0 to the thread count - 1.
+ */
 typedef void (*strata_job_fn)(void *user, uint32_t index, uint32_t worker);
 
 /*
@@ -39,7 +46,8 @@ typedef void (*strata_job_fn)(void *user, uint32_t index, uint32_t worker);
  * STRATA_E_INVALID: more threads than the affinity mask has cores times four.
  * STRATA_E_NOMEM:   a thread could not be created; native is the errno.
  */
-STRATA_API STRATA_NODISCARD strata_status strata_workers_create(strata_workers **out, const strata_workers_desc *desc,
+STRATA_API STRATA_NODISCARD strata_status strata_workers_create(strata_workers **out,
+                                                                const strata_workers_desc *desc,
                                                                 strata_error *error);
 
 /* Waits for jobs that run. NULL is fine. */
@@ -51,8 +59,8 @@ STRATA_API void strata_workers_destroy(strata_workers *workers);
  *
  * Thread: any.
  */
-STRATA_API void strata_workers_run(strata_workers *workers, strata_job_class job_class, strata_job_fn fn, void *user,
-                                   uint32_t count);
+STRATA_API void strata_workers_run(strata_workers *workers, strata_job_class job_class,
+                                   strata_job_fn fn, void *user, uint32_t count);
 
 STRATA_API uint32_t strata_workers_count(const strata_workers *workers);
 

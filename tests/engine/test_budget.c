@@ -1,6 +1,6 @@
 /*
- * Budgets are hard: the formula's minimum runs, one byte less is refused before anything is written,
- * and the refusal names tier, need and have.
+ * Budgets are hard: the formula's minimum runs, one byte less is refused before anything is
+ * written, and the refusal names tier, need and have.
  */
 
 #include "tests/support/temp_dir.h"
@@ -28,8 +28,12 @@ TestSuite(budget, .init = setup, .fini = teardown);
 
 static struct toy_run all_on_nvme(void)
 {
-    return (struct toy_run){.params = STRATA_NVME, .grads = STRATA_NVME, .states = STRATA_NVME, .stash = STRATA_HOST,
-                            .clip = 1, .dir = dir.path};
+    return (struct toy_run){.params = STRATA_NVME,
+                            .grads = STRATA_NVME,
+                            .states = STRATA_NVME,
+                            .stash = STRATA_HOST,
+                            .clip = 1,
+                            .dir = dir.path};
 }
 
 static strata_plan planned(const struct toy_run *run)
@@ -54,11 +58,14 @@ static void refused(const struct toy_run *run, const char *tier, uint64_t need)
     char number[24];
     struct toy_result result = strata_toy_run(run);
     cr_expect_eq(result.status, STRATA_E_NOMEM, "%s", strata_status_name(result.status));
-    cr_expect(strstr(result.error.message, tier) == result.error.message, "%s", result.error.message);
+    cr_expect(strstr(result.error.message, tier) == result.error.message, "%s",
+              result.error.message);
     snprintf(number, sizeof number, "%llu", (unsigned long long)need);
-    cr_expect_not_null(strstr(result.error.message, number), "%s: no %s", result.error.message, number);
+    cr_expect_not_null(strstr(result.error.message, number), "%s: no %s", result.error.message,
+                       number);
     snprintf(number, sizeof number, "%llu", (unsigned long long)need - 1);
-    cr_expect_not_null(strstr(result.error.message, number), "%s: no %s", result.error.message, number);
+    cr_expect_not_null(strstr(result.error.message, number), "%s: no %s", result.error.message,
+                       number);
     cr_expect_eq(strata_temp_dir_count(dir.path), 0);
 }
 
@@ -75,8 +82,14 @@ Test(budget, the_minimum_is_enough)
 Test(budget, one_byte_less_of_device_is_refused)
 {
     struct toy_run run = at_minimum();
-    refused(&(struct toy_run){.params = run.params, .grads = run.grads, .states = run.states, .stash = run.stash, .clip = 1, .dir = dir.path,
-                              .device_bytes = run.device_bytes - 1}, "device", run.device_bytes);
+    refused(&(struct toy_run){.params = run.params,
+                              .grads = run.grads,
+                              .states = run.states,
+                              .stash = run.stash,
+                              .clip = 1,
+                              .dir = dir.path,
+                              .device_bytes = run.device_bytes - 1},
+            "device", run.device_bytes);
 }
 
 Test(budget, one_byte_less_of_host_is_refused)
@@ -95,8 +108,8 @@ Test(budget, one_byte_less_of_nvme_is_refused)
     refused(&run, "nvme", need);
 }
 
-/* The device's minimum by hand, from the formula of include/strata/plan.h: group 0 alone needs the
- * most of a single group, 7 x 16,384 elements in w + 4 + w bytes. */
+/* The device's minimum by hand, from the formula of include/strata/plan.h: group 0 alone needs
+ * the most of a single group, 7 x 16,384 elements in w + 4 + w bytes. */
 Test(budget, device_minimum_is_the_formula)
 {
     struct toy_run run = all_on_nvme();
@@ -105,18 +118,23 @@ Test(budget, device_minimum_is_the_formula)
     strata_toy_make(&toy);
     for (uint32_t g = 0; g < TOY_GROUPS; g++) {
         uint64_t elems = toy.tensors[g][0].shape[0] + toy.tensors[g][1].shape[0];
-        uint64_t padded = (elems + STRATA_BLOCK_ELEMS - 1) / STRATA_BLOCK_ELEMS * STRATA_BLOCK_ELEMS;
+        uint64_t padded =
+            (elems + STRATA_BLOCK_ELEMS - 1) / STRATA_BLOCK_ELEMS * STRATA_BLOCK_ELEMS;
         largest = padded > largest ? padded : largest;
     }
     uint64_t activation = TOY_ACTIVATION * sizeof(float);
-    cr_expect_eq(planned(&run).tiers[STRATA_DEVICE].need_bytes, 2 * activation + largest * (2 + 4 + 2));
+    cr_expect_eq(planned(&run).tiers[STRATA_DEVICE].need_bytes,
+                 2 * activation + largest * (2 + 4 + 2));
 }
 
 Test(budget, every_budget_is_kept_from_the_minimum_up)
 {
     struct toy_run least = at_minimum();
     for (uint64_t extra = 0; extra < (12u << 20); extra += 1u << 20) {
-        struct toy_run run = {.clip = 1, .steps = 1, .dir = dir.path, .device_bytes = least.device_bytes + extra / 3,
+        struct toy_run run = {.clip = 1,
+                              .steps = 1,
+                              .dir = dir.path,
+                              .device_bytes = least.device_bytes + extra / 3,
                               .host_bytes = least.host_bytes + extra};
         struct toy_result result = strata_toy_run(&run);
         cr_assert_eq(result.status, STRATA_OK, "%s", result.error.message);

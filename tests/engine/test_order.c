@@ -1,6 +1,6 @@
 /*
- * The caller's contract: calls out of order, use lists that make no sense, gradients that are not
- * finite. What fails, fails with a story, sticks, and leaves nothing hanging.
+ * The caller's contract: calls out of order, use lists that make no sense, gradients that are
+ * not finite. What fails, fails with a story, sticks, and leaves nothing hanging.
  */
 
 #include "tests/support/toy.h"
@@ -17,7 +17,8 @@ static strata_engine *engine;
 static strata_error error;
 static struct toy toy;
 
-static void no_init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count, float *out)
+static void no_init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
+                    float *out)
 {
     (void)user;
     (void)group;
@@ -30,7 +31,9 @@ static void setup(void)
 {
     strata_toy_make(&toy);
     cr_assert_eq(strata_device_open_host(&device, &error), STRATA_OK);
-    cr_assert_eq(strata_workers_create(&workers, &(strata_workers_desc){.thread_count = 1}, &error), STRATA_OK);
+    cr_assert_eq(
+        strata_workers_create(&workers, &(strata_workers_desc){.thread_count = 1}, &error),
+        STRATA_OK);
     cr_assert_eq(strata_stream_create(&stream, device, "compute", &error), STRATA_OK);
 }
 
@@ -46,10 +49,20 @@ TestSuite(order, .init = setup, .fini = teardown);
 
 static strata_engine_desc describe(void)
 {
-    return (strata_engine_desc){.device = device, .workers = workers, .model = &toy.model, .adam = &toy.adam,
-                                .init = no_init, .compute_dtype = STRATA_BF16, .clip = 1, .device_bytes = 64u << 20,
-                                .host_bytes = 64u << 20, .tile_elems = STRATA_BLOCK_ELEMS,
-                                .params = STRATA_HOST, .grads = STRATA_HOST, .states = STRATA_HOST, .stash = STRATA_HOST};
+    return (strata_engine_desc){.device = device,
+                                .workers = workers,
+                                .model = &toy.model,
+                                .adam = &toy.adam,
+                                .init = no_init,
+                                .compute_dtype = STRATA_BF16,
+                                .clip = 1,
+                                .device_bytes = 64u << 20,
+                                .host_bytes = 64u << 20,
+                                .tile_elems = STRATA_BLOCK_ELEMS,
+                                .params = STRATA_HOST,
+                                .grads = STRATA_HOST,
+                                .states = STRATA_HOST,
+                                .stash = STRATA_HOST};
 }
 
 static void create(void)
@@ -61,7 +74,8 @@ static void create(void)
 static void refused(const char *word)
 {
     strata_engine_desc desc = describe();
-    cr_expect_eq(strata_engine_create(&engine, &desc, &error), STRATA_E_INVALID, "%s", error.message);
+    cr_expect_eq(strata_engine_create(&engine, &desc, &error), STRATA_E_INVALID, "%s",
+                 error.message);
     cr_expect_null(engine);
     cr_expect_not_null(strstr(error.message, word), "%s: no %s", error.message, word);
 }
@@ -158,7 +172,8 @@ Test(order, infinite_gradient_stops_the_run_and_names_the_place)
 
 Test(order, nan_gradient_stops_the_run_without_clipping_too)
 {
-    struct toy_result result = strata_toy_run(&(struct toy_run){.poison = NAN, .states = STRATA_HOST});
+    struct toy_result result =
+        strata_toy_run(&(struct toy_run){.poison = NAN, .states = STRATA_HOST});
     cr_expect_eq(result.status, STRATA_E_NUMERIC, "%s", result.error.message);
 }
 

@@ -1,6 +1,6 @@
 /*
- * Placement never changes a bit: the toy model's state hash over tiers, budgets, tile sizes, threads,
- * backends and orders. The first run, with everything in the device, is the reference.
+ * Placement never changes a bit: the toy model's state hash over tiers, budgets, tile sizes,
+ * threads, backends and orders. The first run, with everything in the device, is the reference.
  */
 
 #include "tests/support/temp_dir.h"
@@ -55,20 +55,31 @@ static void same(const struct toy_run *a, const struct toy_run *b)
     cr_expect_eq(first.grad_norm, second.grad_norm);
 }
 
-static const struct toy_run in_device = {.params = STRATA_DEVICE, .grads = STRATA_DEVICE, .states = STRATA_DEVICE,
-                                         .stash = STRATA_DEVICE, .clip = 1};
+static const struct toy_run in_device = {.params = STRATA_DEVICE,
+                                         .grads = STRATA_DEVICE,
+                                         .states = STRATA_DEVICE,
+                                         .stash = STRATA_DEVICE,
+                                         .clip = 1};
 
 TestSuite(placement, .init = setup, .fini = teardown);
 
 Test(placement, host_equals_device)
 {
-    struct toy_run run = {.params = STRATA_HOST, .grads = STRATA_HOST, .states = STRATA_HOST, .stash = STRATA_HOST, .clip = 1};
+    struct toy_run run = {.params = STRATA_HOST,
+                          .grads = STRATA_HOST,
+                          .states = STRATA_HOST,
+                          .stash = STRATA_HOST,
+                          .clip = 1};
     same(&in_device, &run);
 }
 
 Test(placement, nvme_equals_device)
 {
-    struct toy_run run = {.params = STRATA_NVME, .grads = STRATA_NVME, .states = STRATA_NVME, .stash = STRATA_HOST, .clip = 1};
+    struct toy_run run = {.params = STRATA_NVME,
+                          .grads = STRATA_NVME,
+                          .states = STRATA_NVME,
+                          .stash = STRATA_HOST,
+                          .clip = 1};
     same(&in_device, &run);
 }
 
@@ -76,22 +87,31 @@ Test(placement, every_combination_of_homes_at_its_minimum_equals_device)
 {
     struct toy_result reference = good(&in_device);
     for (int i = 0; i < 27; i++) {
-        struct toy_run run = {.params = (strata_tier)(1 + i % 3), .grads = (strata_tier)(1 + i / 3 % 3),
-                              .states = (strata_tier)(1 + i / 9), .stash = STRATA_HOST, .clip = 1};
-        if (run.states == STRATA_DEVICE && (run.params != STRATA_DEVICE || run.grads != STRATA_DEVICE))
+        struct toy_run run = {.params = (strata_tier)(1 + i % 3),
+                              .grads = (strata_tier)(1 + i / 3 % 3),
+                              .states = (strata_tier)(1 + i / 9),
+                              .stash = STRATA_HOST,
+                              .clip = 1};
+        if (run.states == STRATA_DEVICE &&
+            (run.params != STRATA_DEVICE || run.grads != STRATA_DEVICE))
             continue;
         struct toy_run tight = tightened(&run);
         struct toy_result result = good(&tight);
-        cr_expect_arr_eq(reference.hash, result.hash, 16, "params %s, grads %s, states %s", strata_tier_name(run.params),
-                         strata_tier_name(run.grads), strata_tier_name(run.states));
+        cr_expect_arr_eq(reference.hash, result.hash, 16, "params %s, grads %s, states %s",
+                         strata_tier_name(run.params), strata_tier_name(run.grads),
+                         strata_tier_name(run.states));
     }
 }
 
 Test(placement, tile_size_changes_nothing)
 {
-    const uint32_t tiles[] = {STRATA_BLOCK_ELEMS, 3 * STRATA_BLOCK_ELEMS, 64 * STRATA_BLOCK_ELEMS};
+    const uint32_t tiles[] = {STRATA_BLOCK_ELEMS, 3 * STRATA_BLOCK_ELEMS,
+                              64 * STRATA_BLOCK_ELEMS};
     for (int i = 0; i < 3; i++) {
-        struct toy_run run = {.params = STRATA_NVME, .grads = STRATA_HOST, .states = STRATA_NVME, .clip = 1,
+        struct toy_run run = {.params = STRATA_NVME,
+                              .grads = STRATA_HOST,
+                              .states = STRATA_NVME,
+                              .clip = 1,
                               .tile_elems = tiles[i]};
         same(&in_device, &run);
     }
@@ -99,19 +119,25 @@ Test(placement, tile_size_changes_nothing)
 
 Test(placement, threads_change_nothing)
 {
-    struct toy_run run = {.params = STRATA_HOST, .states = STRATA_NVME, .clip = 1, .threads = 2};
+    struct toy_run run = {
+        .params = STRATA_HOST, .states = STRATA_NVME, .clip = 1, .threads = 2};
     same(&in_device, &run);
 }
 
 Test(placement, io_backend_changes_nothing)
 {
-    struct toy_run run = {.params = STRATA_NVME, .states = STRATA_NVME, .clip = 1, .io = STRATA_IO_THREADS};
+    struct toy_run run = {
+        .params = STRATA_NVME, .states = STRATA_NVME, .clip = 1, .io = STRATA_IO_THREADS};
     same(&in_device, &run);
 }
 
 Test(placement, naive_order_changes_nothing)
 {
-    struct toy_run run = {.params = STRATA_NVME, .grads = STRATA_NVME, .states = STRATA_NVME, .clip = 1, .no_overlap = true};
+    struct toy_run run = {.params = STRATA_NVME,
+                          .grads = STRATA_NVME,
+                          .states = STRATA_NVME,
+                          .clip = 1,
+                          .no_overlap = true};
     struct toy_run tight = tightened(&run);
     same(&in_device, &run);
     same(&in_device, &tight);
@@ -119,10 +145,12 @@ Test(placement, naive_order_changes_nothing)
 
 Test(placement, auto_homes_change_nothing)
 {
-    struct toy_run tight = tightened(&(struct toy_run){.params = STRATA_NVME, .grads = STRATA_NVME, .states = STRATA_NVME,
-                                                       .clip = 1});
+    struct toy_run tight = tightened(&(struct toy_run){
+        .params = STRATA_NVME, .grads = STRATA_NVME, .states = STRATA_NVME, .clip = 1});
     for (uint64_t extra = 0; extra < (24u << 20); extra += 3u << 20) {
-        struct toy_run run = {.clip = 1, .device_bytes = tight.device_bytes + extra / 4, .host_bytes = tight.host_bytes + extra};
+        struct toy_run run = {.clip = 1,
+                              .device_bytes = tight.device_bytes + extra / 4,
+                              .host_bytes = tight.host_bytes + extra};
         same(&in_device, &run);
     }
 }
@@ -131,7 +159,8 @@ Test(placement, without_clipping_too)
 {
     struct toy_run reference = in_device;
     reference.clip = 0;
-    struct toy_run run = {.params = STRATA_NVME, .grads = STRATA_NVME, .states = STRATA_NVME, .steps = 6};
+    struct toy_run run = {
+        .params = STRATA_NVME, .grads = STRATA_NVME, .states = STRATA_NVME, .steps = 6};
     struct toy_run tight = tightened(&run);
     reference.steps = 6;
     same(&reference, &run);
@@ -142,7 +171,11 @@ Test(placement, fp32_too)
 {
     struct toy_run reference = in_device;
     reference.dtype = STRATA_FP32;
-    struct toy_run run = {.params = STRATA_NVME, .grads = STRATA_HOST, .states = STRATA_HOST, .clip = 1, .dtype = STRATA_FP32};
+    struct toy_run run = {.params = STRATA_NVME,
+                          .grads = STRATA_HOST,
+                          .states = STRATA_HOST,
+                          .clip = 1,
+                          .dtype = STRATA_FP32};
     struct toy_run tight = tightened(&run);
     same(&reference, &tight);
     struct toy_result fp32 = good(&reference);

@@ -1,7 +1,8 @@
 #define _GNU_SOURCE
 /*
- * A step takes nothing: no object of ours calls an allocator in it (the linker wraps them), resident
- * memory stays what it was after the second step, and so do open files, over a thousand steps.
+ * A step takes nothing: no object of ours calls an allocator in it (the linker wraps them),
+ * resident memory stays what it was after the second step, and so do open files, over a
+ * thousand steps.
  */
 
 #include "tests/support/temp_dir.h"
@@ -94,7 +95,8 @@ static void look(void *user, uint64_t step)
         watch->files = open_files();
     }
     if (step == 1000 && watch->memory)
-        cr_expect_leq(resident_pages(), watch->pages + 16, "resident pages: %ld, then %ld", watch->pages, resident_pages());
+        cr_expect_leq(resident_pages(), watch->pages + 16, "resident pages: %ld, then %ld",
+                      watch->pages, resident_pages());
     if (step == 1000)
         cr_expect_eq(open_files(), watch->files);
     atomic_store(&counting, true);
@@ -114,8 +116,15 @@ Test(steady, a_thousand_steps_take_nothing)
     struct temp_dir dir;
     struct watch watch = {.memory = !sanitized()};
     strata_temp_dir_make(&dir);
-    struct toy_run run = {.params = STRATA_NVME, .grads = STRATA_NVME, .states = STRATA_NVME, .clip = 1, .dir = dir.path,
-                          .steps = 1000, .after_step = look, .after_user = &watch, .host_bytes = 24u << 20,
+    struct toy_run run = {.params = STRATA_NVME,
+                          .grads = STRATA_NVME,
+                          .states = STRATA_NVME,
+                          .clip = 1,
+                          .dir = dir.path,
+                          .steps = 1000,
+                          .after_step = look,
+                          .after_user = &watch,
+                          .host_bytes = 24u << 20,
                           .device_bytes = 4u << 20};
     struct toy_result result = strata_toy_run(&run);
     atomic_store(&counting, false);

@@ -1,6 +1,6 @@
 /*
- * The schedule under random models, homes and orders of completion. Every seed is a case of its own;
- * a failing one is named and can be run alone.
+ * The schedule under random models, homes and orders of completion. Every seed is a case of its
+ * own; a failing one is named and can be run alone.
  */
 
 #include "tests/support/driver.h"
@@ -13,8 +13,8 @@
 static void drive(uint64_t first, bool minimum, bool deferred, bool no_overlap)
 {
     for (uint64_t seed = first; seed < first + CASES; seed++) {
-        const char *problem = strata_drive(
-            &(struct driver_case){.seed = seed, .minimum = minimum, .deferred = deferred, .no_overlap = no_overlap});
+        const char *problem = strata_drive(&(struct driver_case){
+            .seed = seed, .minimum = minimum, .deferred = deferred, .no_overlap = no_overlap});
         cr_assert_null(problem, "%s", problem);
     }
 }

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_GROUPS 6u
-#define MAX_USES 64u
-#define STEPS 3u
+#define MAX_GROUPS  6u
+#define MAX_USES    64u
+#define STEPS       3u
 #define MAX_RUNNING 64u
 
 static _Thread_local char complaint[160];
@@ -42,11 +42,11 @@ struct driver {
     uint32_t running_count;
     /* what has happened */
     uint64_t *gates;
-    uint64_t *updates;   /* by tile */
-    uint64_t *norms;     /* by tile */
-    uint64_t *versions;  /* by tile: parameters at home */
-    bool block_busy[2];  /* the device's stash blocks */
-    uint64_t *stashed;   /* by block of the model: steps in which it has reached the host */
+    uint64_t *updates;  /* by tile */
+    uint64_t *norms;    /* by tile */
+    uint64_t *versions; /* by tile: parameters at home */
+    bool block_busy[2]; /* the device's stash blocks */
+    uint64_t *stashed;  /* by block of the model: steps in which it has reached the host */
     const char *problem;
 };
 
@@ -72,7 +72,8 @@ static void make_model(struct driver *d, struct random_model *m)
         snprintf(m->names[g], sizeof m->names[g], "g%u", g);
         m->tensors[g] = (strata_tensor_desc){
             .name = m->names[g], .shape = {1 + roll(d, 6 * STRATA_BLOCK_ELEMS)}, .rank = 1};
-        m->groups[g] = (strata_group_desc){.name = m->names[g], .tensors = &m->tensors[g], .tensor_count = 1};
+        m->groups[g] = (strata_group_desc){
+            .name = m->names[g], .tensors = &m->tensors[g], .tensor_count = 1};
     }
     for (uint32_t g = 0; g < groups; g++) {
         if (stash)
@@ -105,25 +106,32 @@ static void make_model(struct driver *d, struct random_model *m)
 
 static strata_tier some_tier(struct driver *d)
 {
-    static const strata_tier tiers[] = {STRATA_AUTO, STRATA_HOST, STRATA_NVME, STRATA_NVME, STRATA_DEVICE};
+    static const strata_tier tiers[] = {STRATA_AUTO, STRATA_HOST, STRATA_NVME, STRATA_NVME,
+                                        STRATA_DEVICE};
     return tiers[roll(d, 5)];
 }
 
-static bool plan_once(struct driver *d, struct plan_desc *desc, const struct driver_case *what, strata_error *error)
+static bool plan_once(struct driver *d, struct plan_desc *desc, const struct driver_case *what,
+                      strata_error *error)
 {
     if (strata_plan_begin(&d->plan, desc, error) != STRATA_OK)
         return false;
-    struct schedule_desc schedule = {.plan = &d->plan, .deferred = what->deferred, .no_overlap = what->no_overlap};
-    return strata_schedule_create(&d->schedule, &d->plan.tables, &schedule, error) == STRATA_OK &&
+    struct schedule_desc schedule = {
+        .plan = &d->plan, .deferred = what->deferred, .no_overlap = what->no_overlap};
+    return strata_schedule_create(&d->schedule, &d->plan.tables, &schedule, error) ==
+               STRATA_OK &&
            strata_plan_finish(&d->plan, desc, error) == STRATA_OK;
 }
 
-/* Tighten the budgets to what the plan says it needs: device first, its layout sizes the tables. */
-static bool make_plan(struct driver *d, struct plan_desc *desc, const struct driver_case *what, strata_error *error)
+/* Tighten the budgets to what the plan says it needs: device first, its layout sizes the
+ * tables. */
+static bool make_plan(struct driver *d, struct plan_desc *desc, const struct driver_case *what,
+                      strata_error *error)
 {
     for (int tighten = 0; tighten < 3; tighten++) {
         if (!plan_once(d, desc, what, error)) {
-            /* Where several groups are held at once the formula may not be enough in one piece. */
+            /* Where several groups are held at once the formula may not be enough in one piece.
+             */
             bool apart = tighten == 1 && error->status == STRATA_E_NOMEM;
             strata_plan_free(&d->plan);
             if (!apart)
@@ -144,10 +152,10 @@ static bool make_plan(struct driver *d, struct plan_desc *desc, const struct dri
     return false;
 }
 
-#define HOLDS(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition) && d->problem == NULL)                                                              \
-            d->problem = #condition;                                                                         \
+#define HOLDS(condition)                                                                       \
+    do {                                                                                       \
+        if (!(condition) && d->problem == NULL)                                                \
+            d->problem = #condition;                                                           \
     } while (0)
 
 static uint64_t places_of(const struct driver *d, const struct op *op)
@@ -163,7 +171,9 @@ static enum frame_kind kind_of(const struct op *op)
 {
     if (op->placement == STRATA_NONE)
         return FRAME_UPDATE;
-    return op->what == WHAT_PARK ? FRAME_PARK : op->what == WHAT_PARAM ? FRAME_FETCH : FRAME_GRAD;
+    return op->what == WHAT_PARK    ? FRAME_PARK
+           : op->what == WHAT_PARAM ? FRAME_FETCH
+                                    : FRAME_GRAD;
 }
 
 static void check_frame(struct driver *d, const struct op *op)
@@ -188,10 +198,13 @@ static void check_placement(struct driver *d, const struct op *op)
         const struct op *other = &d->running[i];
         if (other->placement == STRATA_NONE || other->placement == op->placement)
             continue;
-        /* Only ops that touch the device's pool: norms and writes of a gradient that has left do not. */
-        bool touches = other->lane == STRATA_LANE_H2D || (other->lane == STRATA_LANE_D2H && other->kind != OP_NORM);
+        /* Only ops that touch the device's pool: norms and writes of a gradient that has left
+         * do not. */
+        bool touches = other->lane == STRATA_LANE_H2D ||
+                       (other->lane == STRATA_LANE_D2H && other->kind != OP_NORM);
         const struct placement *q = &d->plan.residency.placements[other->placement];
-        if (touches && (op->lane == STRATA_LANE_H2D || op->lane == STRATA_LANE_D2H) && op->kind != OP_NORM)
+        if (touches && (op->lane == STRATA_LANE_H2D || op->lane == STRATA_LANE_D2H) &&
+            op->kind != OP_NORM)
             HOLDS(!(p->offset < q->offset + q->bytes && q->offset < p->offset + p->bytes));
     }
 }
@@ -230,8 +243,9 @@ static uint32_t block_of(const struct driver *d, uint64_t step, uint32_t event)
 static void note_done(struct driver *d, const struct op *op)
 {
     bool written = op->what == WHAT_PARAM && op->placement == STRATA_NONE;
-    bool in_place = op->kind == OP_UPDATE && (d->plan.states_on_device ||
-                                              d->plan.homes[STRATA_PARAM].tier[op->tile] == STRATA_HOST);
+    bool in_place =
+        op->kind == OP_UPDATE &&
+        (d->plan.states_on_device || d->plan.homes[STRATA_PARAM].tier[op->tile] == STRATA_HOST);
     if (op->kind == OP_UPDATE)
         d->updates[op->tile]++;
     if (op->kind == OP_NORM)
@@ -264,7 +278,9 @@ static void start_ops(struct driver *d)
     struct op op;
     while (strata_schedule_next(d->schedule, &op)) {
         if (op.kind == OP_OPEN) {
-            uint32_t gate = op.placement != STRATA_NONE ? op.placement : d->plan.residency.count + op.stash_event;
+            uint32_t gate = op.placement != STRATA_NONE
+                                ? op.placement
+                                : d->plan.residency.count + op.stash_event;
             HOLDS(d->gates[gate] == op.step);
             d->gates[gate] = op.step + 1;
             continue;
@@ -297,7 +313,8 @@ static bool stream_moves(struct driver *d)
     } else if (u->kind == STRATA_USE_RELEASE) {
         strata_schedule_released(d->schedule, entry.step, entry.use);
     } else if (d->plan.stash != STRATA_DEVICE) {
-        if (u->kind == STRATA_USE_UNSTASH && d->gates[residency->count + u->stash_event] <= entry.step)
+        if (u->kind == STRATA_USE_UNSTASH &&
+            d->gates[residency->count + u->stash_event] <= entry.step)
             return false;
         uint32_t block = block_of(d, entry.step, u->stash_event);
         HOLDS(d->block_busy[block] == (u->kind == STRATA_USE_UNSTASH));
@@ -386,7 +403,8 @@ const char *strata_drive(const struct driver_case *what)
     if (desc.want[STRATA_STATE] == STRATA_DEVICE)
         desc.want[STRATA_PARAM] = desc.want[STRATA_GRAD] = STRATA_DEVICE;
     if (!make_plan(&d, &desc, what, &error)) {
-        snprintf(complaint, sizeof complaint, "seed %llu: no plan: %.100s", (unsigned long long)what->seed, error.message);
+        snprintf(complaint, sizeof complaint, "seed %llu: no plan: %.100s",
+                 (unsigned long long)what->seed, error.message);
         return complaint;
     }
     uint32_t tiles = d.plan.model.tile_count;
@@ -397,7 +415,8 @@ const char *strata_drive(const struct driver_case *what)
     d.versions = d.norms + tiles;
     run(&d);
     if (d.problem != NULL)
-        snprintf(complaint, sizeof complaint, "seed %llu: %s", (unsigned long long)what->seed, d.problem);
+        snprintf(complaint, sizeof complaint, "seed %llu: %s", (unsigned long long)what->seed,
+                 d.problem);
     free(d.gates);
     free(d.stashed);
     free(d.updates);

@@ -2,8 +2,9 @@
 /*
  * Running one of the programs. See program.h.
  *
- * Output goes to files, not pipes: a program that says more than a pipe holds must not wait for a
- * reader that waits for it. They are removed again, so that a test sees only what the program left.
+ * Output goes to files, not pipes: a program that says more than a pipe holds must not wait for
+ * a reader that waits for it. They are removed again, so that a test sees only what the program
+ * left.
  *
  * Thread: one.
  */
@@ -101,9 +102,11 @@ int strata_workshop_store_count(const struct temp_dir *dir)
     return strata_temp_dir_count(path);
 }
 
-const char *strata_program_path(const char *variable)
+const char *strata_program_path(const char *variable, const char *built)
 {
     const char *path = getenv(variable);
+    if (path == NULL || path[0] == '\0')
+        path = built;
     return path != NULL && access(path, X_OK) == 0 ? path : NULL;
 }
 

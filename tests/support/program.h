@@ -4,18 +4,28 @@
 /*
  * Running one of the programs as a user does, and looking at what it left behind.
  *
- * A workshop is a directory with what a small run needs: text, config.json (two layers, 256 tokens),
- * an empty directory store, and old.jsonl, a log of an earlier run. Programs run in it.
+ * A workshop is a directory with what a small run needs: text, config.json (two layers, 256
+ * tokens), an empty directory store, and old.jsonl, a log of an earlier run. Programs run in
+ * it.
  *
- * Where the programs lie comes from the environment: STRATA_TRAIN_PROGRAM, STRATA_BENCH_PROGRAM.
+ * Where the programs lie is said by the environment or, where that is silent, by the build:
+ * STRATA_TRAIN_PROGRAM and STRATA_BENCH_PROGRAM are variables and compile definitions alike.
  *
  * Thread: one.
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "tests/support/temp_dir.h"
+
+#ifndef STRATA_TRAIN_PROGRAM
+#    define STRATA_TRAIN_PROGRAM NULL
+#endif
+#ifndef STRATA_BENCH_PROGRAM
+#    define STRATA_BENCH_PROGRAM NULL
+#endif
 
 struct program_result {
     int code;        /* exit code; 128 + n after signal n */
@@ -40,12 +50,12 @@ bool strata_workshop_has(const struct temp_dir *dir, const char *name);
 /* Entries of the directory store. */
 int strata_workshop_store_count(const struct temp_dir *dir);
 
-/* The program's path, or NULL: not to be found here. */
-const char *strata_program_path(const char *variable);
+/* The program's path: the variable's, else built (may be NULL). NULL: not to be found here. */
+const char *strata_program_path(const char *variable, const char *built);
 
 /* Start it in the directory; words are separated by single spaces. Returns its process. */
 pid_t strata_program_start(const struct temp_dir *dir, const char *program, const char *words);
-/* Wait for a process that was started; its output lies in the workshop's files out.txt and err.txt. */
+/* Wait for a process that was started. Its output lies in the workshop: out.txt, err.txt. */
 int strata_program_wait(pid_t process);
 /* Start and wait. */
 void strata_program_run(struct program_result *out, const struct temp_dir *dir,

@@ -10,7 +10,8 @@ static const uint64_t sizes[TOY_GROUPS][TOY_TENSORS] = {
 
 static void add_use(struct toy *toy, strata_use_kind kind, uint32_t index, bool grad)
 {
-    toy->uses[toy->model.use_count++] = (strata_use){.kind = kind, .index = index, .grad = grad};
+    toy->uses[toy->model.use_count++] =
+        (strata_use){.kind = kind, .index = index, .grad = grad};
 }
 
 static void add_pair(struct toy *toy, uint32_t group, bool grad)
@@ -39,8 +40,10 @@ void strata_toy_make(struct toy *toy)
     for (uint32_t g = 0; g < TOY_GROUPS; g++) {
         for (uint32_t t = 0; t < TOY_TENSORS; t++) {
             snprintf(toy->names[g][t], sizeof toy->names[g][t], "g%u.t%u", g, t);
-            toy->tensors[g][t] = (strata_tensor_desc){
-                .name = toy->names[g][t], .shape = {sizes[g][t]}, .rank = 1, .no_decay = t == 1};
+            toy->tensors[g][t] = (strata_tensor_desc){.name = toy->names[g][t],
+                                                      .shape = {sizes[g][t]},
+                                                      .rank = 1,
+                                                      .no_decay = t == 1};
         }
         toy->groups[g] = (strata_group_desc){
             .name = toy->names[g][0], .tensors = toy->tensors[g], .tensor_count = TOY_TENSORS};
@@ -54,7 +57,8 @@ void strata_toy_make(struct toy *toy)
     toy->adam = strata_adam_defaults();
 }
 
-static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count, float *out)
+static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
+                 float *out)
 {
     (void)user;
     strata_random_normal(42, group * TOY_TENSORS + tensor, first, count, 0.5f, out);
@@ -73,7 +77,8 @@ static float value(const struct compute_args *args, uint64_t i)
 {
     float out;
     strata_convert(STRATA_ISA_SCALAR, &out, STRATA_FP32,
-                   (const uint8_t *)args->param + i * strata_dtype_bytes(args->dtype), args->dtype, 1);
+                   (const uint8_t *)args->param + i * strata_dtype_bytes(args->dtype),
+                   args->dtype, 1);
     return out;
 }
 
@@ -140,7 +145,8 @@ static strata_status walk_step(struct walk *walk)
     return status == STRATA_OK ? strata_step_end(walk->engine) : status;
 }
 
-static strata_engine_desc describe(const struct toy *toy, const struct toy_run *run, const char *const *dirs)
+static strata_engine_desc describe(const struct toy *toy, const struct toy_run *run,
+                                   const char *const *dirs)
 {
     return (strata_engine_desc){
         .model = &toy->model,
@@ -216,7 +222,8 @@ struct toy_result strata_toy_run(const struct toy_run *wanted)
     return result;
 }
 
-strata_status strata_toy_plan(const struct toy_run *wanted, strata_plan *out, strata_error *error)
+strata_status strata_toy_plan(const struct toy_run *wanted, strata_plan *out,
+                              strata_error *error)
 {
     struct toy toy;
     struct toy_run run = *wanted;
@@ -227,7 +234,8 @@ strata_status strata_toy_plan(const struct toy_run *wanted, strata_plan *out, st
     strata_engine_desc desc = describe(&toy, &run, &run.dir);
     strata_status status = strata_device_open_host(&device, error);
     if (status == STRATA_OK)
-        status = strata_workers_create(&workers, &(strata_workers_desc){.thread_count = 1}, error);
+        status =
+            strata_workers_create(&workers, &(strata_workers_desc){.thread_count = 1}, error);
     desc.device = device;
     desc.workers = workers;
     if (status == STRATA_OK)

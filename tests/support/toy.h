@@ -2,15 +2,16 @@
 #define TESTS_SUPPORT_TOY_H
 
 /*
- * A made-up model for tests of the engine: a few groups of odd sizes, one of them used at both ends
- * like a tied embedding, activations that are stashed, and arithmetic that notices when a parameter,
- * a gradient or an activation is stale, missing or misplaced. One step is one walk of its use list.
+ * A made-up model for tests of the engine: a few groups of odd sizes, one of them used at both
+ * ends like a tied embedding, activations that are stashed, and arithmetic that notices when a
+ * parameter, a gradient or an activation is stale, missing or misplaced. One step is one walk
+ * of its use list.
  */
 
 #include "strata/strata.h"
 
-#define TOY_GROUPS 7u
-#define TOY_TENSORS 2u
+#define TOY_GROUPS     7u
+#define TOY_TENSORS    2u
 #define TOY_ACTIVATION 1024u
 
 struct toy {
@@ -28,20 +29,21 @@ struct toy_run {
     strata_tier grads;
     strata_tier states;
     strata_tier stash;
-    uint64_t device_bytes; /* 0: 64 MiB                              */
-    uint64_t host_bytes;   /* 0: 64 MiB                              */
-    uint64_t nvme_bytes;   /* 0: 64 MiB                              */
-    uint32_t tile_elems;   /* 0: 16,384                              */
-    uint32_t threads;      /* 0: 1                                   */
-    uint32_t steps;        /* 0: 4                                   */
-    strata_dtype dtype;    /* 0: bf16                                */
-    const char *dir;       /* store directory, or NULL               */
+    uint64_t device_bytes; /* 0: 64 MiB */
+    uint64_t host_bytes;   /* 0: 64 MiB */
+    uint64_t nvme_bytes;   /* 0: 64 MiB */
+    uint32_t tile_elems;   /* 0: 16,384 */
+    uint32_t threads;      /* 0: 1 */
+    uint32_t steps;        /* 0: 4 */
+    strata_dtype dtype;    /* 0: bf16 */
+    const char *dir;       /* store directory, or NULL */
     strata_io_backend io;
     uint32_t allow;
     float clip;
-    float poison;          /* added to one gradient in step 2        */
+    float poison; /* added to one gradient in step 2 */
     bool no_overlap;
-    void (*after_step)(void *user, uint64_t step); /* or NULL; the step has ended, its norm is known */
+    void (*after_step)(void *user,
+                       uint64_t step); /* or NULL; the step has ended, its norm is known */
     void *after_user;
 };
 

@@ -1,0 +1,63 @@
+#define _GNU_SOURCE
+/*
+ * offload-bench: says what a machine can do for training models beyond its device's memory.
+ * Each subcommand is a file of its own; this one finds it.
+ *
+ * Thread: the main thread.
+ */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/check.h"
+
+static const struct subcommand {
+    const char *name;
+    enum bench_exit (*run)(int argc, char **argv);
+    const char *help;
+} subcommands[] = {
+    {"check", strata_bench_check,
+     "what this machine and this container allow, and what to change"},
+};
+
+enum { SUBCOMMAND_COUNT = sizeof subcommands / sizeof subcommands[0] };
+
+static void print_help(FILE *out)
+{
+    fputs("usage: offload-bench SUBCOMMAND [options]\n\n", out);
+    for (int i = 0; i < SUBCOMMAND_COUNT; i++)
+        fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
+    fputs("\n  --help, --version; offload-bench SUBCOMMAND --help\n"
+          "\nexit codes: 0 done; 1 a check failed; 2 usage; 3 something is absent\n",
+          out);
+}
+
+static void print_names(FILE *out)
+{
+    for (int i = 0; i < SUBCOMMAND_COUNT; i++)
+        fprintf(out, "%s%s", i > 0 ? ", " : "", subcommands[i].name);
+}
+
+int main(int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : "";
+    for (int i = 0; i < SUBCOMMAND_COUNT; i++) {
+        if (strcmp(word, subcommands[i].name) == 0)
+            return (int)subcommands[i].run(argc - 1, argv + 1);
+    }
+    if (strcmp(word, "--help") == 0) {
+        print_help(stdout);
+        return BENCH_DONE;
+    }
+    if (strcmp(word, "--version") == 0) {
+        printf("offload-bench %s\n", strata_version());
+        return BENCH_DONE;
+    }
+    if (*word == '\0')
+        fputs("offload-bench: no subcommand: give one of ", stderr);
+    else
+        fprintf(stderr, "offload-bench: unknown subcommand %.80s: give one of ", word);
+    print_names(stderr);
+    fputc('\n', stderr);
+    return BENCH_USAGE;
+}

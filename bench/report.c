@@ -1,0 +1,99 @@
+#define _GNU_SOURCE
+/*
+ * What a subcommand found, as text and as JSON. See report.h.
+ *
+ * Thread: one owner.
+ */
+
+#include "bench/report.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const level_names[] = {"OK", "WARN", "FAIL"};
+
+void strata_bench_find(struct finding *out, enum finding_level level, const char *mend,
+                       const char *format, ...)
+{
+    out->level = level;
+    snprintf(out->mend, sizeof out->mend, "%s", mend);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(out->what, sizeof out->what, format, arguments);
+    va_end(arguments);
+}
+
+static void print_lines(FILE *out, const struct finding *findings, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        fprintf(out, "%-5s %-12s %s\n", level_names[findings[i].level], findings[i].name,
+                findings[i].what);
+        if (findings[i].mend[0] != '\0')
+            fprintf(out, "%-18s -> %s\n", "", findings[i].mend);
+    }
+}
+
+static char *make_document(const char *subcommand, const struct finding *findings,
+                           uint32_t count)
+{
+    strata_json *document = strata_json_object();
+    strata_json_set_string(document, "program", "offload-bench");
+    strata_json_set_string(document, "version", strata_version());
+    strata_json_set_string(document, "subcommand", subcommand);
+    strata_json *list = strata_json_array();
+    for (uint32_t i = 0; i < count; i++) {
+        strata_json *one = strata_json_object();
+        strata_json_set_string(one, "name", findings[i].name);
+        strata_json_set_string(one, "level", level_names[findings[i].level]);
+        strata_json_set_string(one, "what", findings[i].what);
+        if (findings[i].mend[0] != '\0')
+            strata_json_set_string(one, "mend", findings[i].mend);
+        strata_json_append(list, one);
+    }
+    strata_json_set(document, "findings", list);
+    char *text = strata_json_write(document);
+    strata_json_free(document);
+    return text;
+}
+
+static bool write_document(const char *path, const char *text)
+{
+    FILE *out = path != NULL ? fopen(path, "we") : stdout;
+    bool good = out != NULL && fprintf(out, "%s\n", text) > 0 && fflush(out) == 0;
+    int code = errno;
+    if (path != NULL && out != NULL && fclose(out) != 0 && good) {
+        code = errno;
+        good = false;
+    }
+    if (!good)
+        fprintf(stderr, "offload-bench: write of %s: %s\n",
+                path != NULL ? path : "the document to stdout", strerror(code));
+    return good;
+}
+
+enum bench_exit strata_bench_report(const struct bench_output *output, const char *subcommand,
+                                    const struct finding *findings, uint32_t count)
+{
+    enum bench_exit result = BENCH_DONE;
+    for (uint32_t i = 0; i < count; i++) {
+        if (findings[i].level == FINDING_FAIL)
+            result = BENCH_FAILED;
+    }
+    print_lines(output->json ? stderr : stdout, findings, count);
+    if (!output->json && output->file == NULL)
+        return result;
+    char *text = make_document(subcommand, findings, count);
+    if (text == NULL) {
+        fprintf(stderr, "offload-bench: memory for the JSON document: none left\n");
+        return BENCH_FAILED;
+    }
+    if (output->json && !write_document(NULL, text))
+        result = BENCH_FAILED;
+    if (output->file != NULL && !write_document(output->file, text))
+        result = BENCH_FAILED;
+    free(text);
+    return result;
+}

@@ -1,0 +1,44 @@
+#ifndef STRATA_BENCH_REPORT_H
+#define STRATA_BENCH_REPORT_H
+
+/*
+ * What a subcommand found, as lines for people and as one JSON document.
+ *
+ * With --json the document goes to stdout and the lines to stderr; with -o FILE the document
+ * also goes to that file.
+ *
+ * Thread: plain data, one owner.
+ */
+
+#include "strata/json.h"
+#include "strata/status.h"
+
+/* Exit codes of offload-bench. */
+enum bench_exit { BENCH_DONE = 0, BENCH_FAILED = 1, BENCH_USAGE = 2, BENCH_ABSENT = 3 };
+
+enum finding_level { FINDING_OK, FINDING_WARN, FINDING_FAIL };
+
+struct finding {
+    const char *name; /* borrowed, static                                        */
+    enum finding_level level;
+    char what[160]; /* what is there                                             */
+    char mend[200]; /* the command that changes it; empty: nothing to change     */
+};
+
+struct bench_output {
+    bool json;
+    const char *file; /* NULL: none; borrowed */
+};
+
+/* Set level, what and mend; formats as printf does. mend may be "". */
+void strata_bench_find(struct finding *out, enum finding_level level, const char *mend,
+                       const char *format, ...) STRATA_PRINTF(4, 5);
+
+/*
+ * Write the lines and the document. Returns BENCH_DONE, or BENCH_FAILED when a finding is FAIL
+ * or the document could not be written, which it says on stderr.
+ */
+enum bench_exit strata_bench_report(const struct bench_output *output, const char *subcommand,
+                                    const struct finding *findings, uint32_t count);
+
+#endif

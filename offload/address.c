@@ -1,0 +1,133 @@
+/*
+ * Addresses; see address.h.
+ *
+ * Thread: any; it only reads.
+ */
+
+#include "offload/address.h"
+
+uint8_t *strata_address_home(const struct memory *memory, strata_part part, uint32_t tile)
+{
+    const struct homes *homes = &memory->plan->homes[part];
+    uint8_t *arena = homes->tier[tile] == STRATA_DEVICE ? memory->device : memory->host;
+    return arena + homes->at[tile];
+}
+
+uint8_t *strata_address_frame(const struct memory *memory, enum frame_kind kind, uint32_t index)
+{
+    return memory->host + memory->plan->frames_at[kind] +
+           memory->plan->frame_stride[kind] * index;
+}
+
+uint8_t *strata_address_update_frame(const struct memory *memory, uint32_t index,
+                                     strata_part part)
+{
+    uint64_t elems = memory->plan->frame_elems;
+    uint64_t offset = 0;
+    if (part != STRATA_STATE)
+        offset = STRATA_STATE_BYTES * elems;
+    if (part == STRATA_PARAM)
+        offset += memory->plan->w * elems;
+    return strata_address_frame(memory, FRAME_UPDATE, index) + offset;
+}
+
+uint8_t *strata_address_update(const struct memory *memory, const struct op *op,
+                               strata_part part)
+{
+    uint8_t tier = memory->plan->homes[part].tier[op->tile];
+    bool in_place = tier == STRATA_HOST || memory->plan->states_on_device;
+    return in_place ? strata_address_home(memory, part, op->tile)
+                    : strata_address_update_frame(memory, op->frame, part);
+}
+
+uint8_t *strata_address_placement(const struct memory *memory, uint32_t placement)
+{
+    const struct offload_plan *plan = memory->plan;
+    const struct placement *p = &plan->residency.placements[placement];
+    if (p->home)
+        return strata_address_home(memory, STRATA_PARAM,
+                                   plan->model.groups[p->group].first_tile);
+    return memory->device + plan->pool_at + p->offset;
+}
+
+uint8_t *strata_address_rounded(const struct memory *memory, uint32_t placement)
+{
+    const struct offload_plan *plan = memory->plan;
+    uint32_t g = plan->residency.placements[placement].group;
+    if (plan->grad_home[g])
+        return strata_address_home(memory, STRATA_GRAD, plan->model.groups[g].first_tile);
+    /* An fp32 wire is the buffer itself. */
+    uint64_t buffer = plan->compute_dtype == STRATA_FP32 ? 0 : 4 * plan->model.groups[g].padded;
+    return strata_address_placement(memory, placement) + buffer;
+}
+
+uint8_t *strata_address_stash_frame(const struct memory *memory, uint64_t step, uint32_t event)
+{
+    const struct offload_plan *plan = memory->plan;
+    uint64_t turn = step * plan->model.stash_event_count + event;
+    return memory->device + plan->stash_frames_at +
+           turn % plan->stash_frames * plan->model.stash_bytes;
+}
+
+uint8_t *strata_address_stash_home(const struct memory *memory, uint32_t event)
+{
+    const struct offload_plan *plan = memory->plan;
+    uint32_t block = plan->model.uses[plan->model.stash_uses[event]].index;
+    uint8_t *arena = plan->stash == STRATA_DEVICE ? memory->device : memory->host;
+    return arena + plan->stash_at + block * plan->model.stash_bytes;
+}
+
+uint64_t strata_address_bytes(const struct memory *memory, const struct op *op)
+{
+    uint64_t elems = memory->plan->model.tiles[op->tile].elems;
+    switch (op->what) {
+    case WHAT_STATE:
+        return elems * STRATA_STATE_BYTES;
+    case WHAT_PARK:
+        return elems * 4;
+    default:
+        return elems * memory->plan->w;
+    }
+}
+
+static struct ends placement_ends(const struct memory *memory, const struct op *op)
+{
+    const struct offload_plan *plan = memory->plan;
+    uint64_t first = plan->model.tiles[op->tile].first;
+    struct ends ends = {.bytes = strata_address_bytes(memory, op)};
+    bool framed = op->frame != STRATA_NONE;
+    switch (op->what) {
+    case WHAT_PARAM:
+        ends.device = strata_address_placement(memory, op->placement) + first * plan->w;
+        ends.host = framed ? strata_address_frame(memory, FRAME_FETCH, op->frame)
+                           : strata_address_home(memory, STRATA_PARAM, op->tile);
+        break;
+    case WHAT_PARK:
+        ends.device = strata_address_placement(memory, op->placement) + first * 4;
+        ends.host = framed ? strata_address_frame(memory, FRAME_PARK, op->frame)
+                           : memory->host + plan->park.at[op->tile];
+        break;
+    default:
+        ends.device = strata_address_rounded(memory, op->placement) + first * plan->w;
+        ends.host = framed ? strata_address_frame(memory, FRAME_GRAD, op->frame)
+                           : strata_address_home(memory, STRATA_GRAD, op->tile);
+        break;
+    }
+    return ends;
+}
+
+struct ends strata_address_ends(const struct memory *memory, const struct op *op)
+{
+    if (op->what == WHAT_STASH)
+        return (struct ends){.device =
+                                 strata_address_stash_frame(memory, op->step, op->stash_event),
+                             .host = strata_address_stash_home(memory, op->stash_event),
+                             .bytes = memory->plan->model.stash_copy_bytes};
+    if (op->placement != STRATA_NONE)
+        return placement_ends(memory, op);
+    /* An update's: its gradient rests in the device, or its new parameters do. */
+    strata_part part = op->what == WHAT_PARAM ? STRATA_PARAM : STRATA_GRAD;
+    return (struct ends){.device = strata_address_home(memory, part, op->tile),
+                         .host = strata_address_update_frame(memory, op->frame, part),
+                         .bytes = strata_address_bytes(memory, op)};
+}

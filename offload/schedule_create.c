@@ -1,0 +1,87 @@
+/*
+ * Building a schedule: numbering its chains and taking its arrays.
+ *
+ * Thread: the engine's caller, at create.
+ */
+
+#include "base/error.h"
+#include "offload/schedule_state.h"
+
+#include <string.h>
+
+static void number_chains(struct schedule *s)
+{
+    const struct residency *residency = &s->plan->residency;
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < residency->count; i++) {
+        const struct group *group = &s->plan->model.groups[residency->placements[i].group];
+        s->placements[i].first_chain = next;
+        for (uint32_t t = 0; t < group->tile_count; t++)
+            s->chains[next++] =
+                (struct chain){.tile = group->first_tile + t, .owner = i, .frame = STRATA_NONE};
+        s->placements[i].group_chain = next;
+        s->chains[next++] = (struct chain){
+            .kind = CHAIN_GROUP, .tile = STRATA_NONE, .owner = i, .frame = STRATA_NONE};
+        if (residency->placements[i].kind == PLACEMENT_PARAM &&
+            s->group_first[residency->placements[i].group] == STRATA_NONE)
+            s->group_first[residency->placements[i].group] = i;
+    }
+    s->first_update = next;
+    for (uint32_t i = 0; i < s->plan->model.tile_count; i++)
+        s->chains[next++] =
+            (struct chain){.tile = i, .owner = STRATA_NONE, .frame = STRATA_NONE};
+    uint32_t placement = 0;
+    for (uint32_t i = 0; i < s->plan->model.stash_event_count; i++) {
+        while (placement < residency->count &&
+               residency->placements[placement].first_use < s->plan->model.stash_uses[i])
+            placement++;
+        s->stashes[i].placement = placement;
+        s->stashes[i].chain = next;
+        s->chains[next++] =
+            (struct chain){.tile = STRATA_NONE, .owner = i, .frame = STRATA_NONE};
+    }
+    s->total_chain = next;
+    s->chains[next++] =
+        (struct chain){.tile = STRATA_NONE, .owner = STRATA_NONE, .frame = STRATA_NONE};
+    STRATA_CHECK(next == s->chain_count);
+}
+
+static uint32_t count_chains(const struct offload_plan *plan)
+{
+    uint32_t count = plan->model.tile_count + plan->model.stash_event_count + 1;
+    for (uint32_t i = 0; i < plan->residency.count; i++)
+        count += plan->model.groups[plan->residency.placements[i].group].tile_count + 1;
+    return count;
+}
+
+strata_status strata_schedule_create(struct schedule **out, struct tables *tables,
+                                     const struct schedule_desc *desc, strata_error *error)
+{
+    const struct model *model = &desc->plan->model;
+    struct schedule *s = strata_tables_take(tables, 1, sizeof *s);
+    STRATA_TRY(strata_tables_check(tables, error));
+    s->plan = desc->plan;
+    s->deferred = desc->deferred;
+    s->no_overlap = desc->no_overlap;
+    s->chain_count = count_chains(desc->plan);
+    s->chains = strata_tables_take(tables, s->chain_count, sizeof *s->chains);
+    s->placements = strata_tables_take(tables, s->plan->residency.count, sizeof *s->placements);
+    s->open_list = strata_tables_take(tables, s->plan->residency.count, sizeof *s->open_list);
+    s->tiles = strata_tables_take(tables, model->tile_count, sizeof *s->tiles);
+    s->stashes = strata_tables_take(tables, model->stash_event_count, sizeof *s->stashes);
+    s->group_first = strata_tables_take(tables, model->group_count, sizeof *s->group_first);
+    /* A chain has at most two ops queued at once: two reads, two writes, or one of each. */
+    for (int lane = 0; lane < STRATA_LANE_COMPUTE; lane++)
+        strata_heap_take(&s->lanes[lane], tables, 2 * s->chain_count);
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        strata_heap_take(&s->waits[kind], tables, s->chain_count);
+    strata_heap_take(&s->opens, tables, s->chain_count);
+    STRATA_TRY(strata_tables_check(tables, error));
+    memset(s->group_first, 0xff, model->group_count * sizeof *s->group_first);
+    number_chains(s);
+    for (uint32_t i = 0; i < model->tile_count; i++)
+        s->tiles[i].waiting = STRATA_NONE;
+    s->norms_left = s->updates_left[0] = s->updates_left[1] = model->tile_count;
+    *out = s;
+    return STRATA_OK;
+}

@@ -1,0 +1,166 @@
+/*
+ * The layout of the device's pool: what is held never overlaps, what could stay stays, the
+ * minimum is the formula's, and with equal groups the loads are as few as an offline optimum
+ * has them.
+ */
+
+#include "offload/residency.h"
+
+#include <criterion/criterion.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MAX_GROUPS 24u
+#define W          2u
+
+static char names[MAX_GROUPS][16];
+static strata_tensor_desc tensors[MAX_GROUPS];
+static strata_group_desc groups[MAX_GROUPS];
+static strata_use uses[4 * MAX_GROUPS + 64];
+static strata_model_desc desc;
+static bool nowhere[MAX_GROUPS];
+static struct tables tables;
+static struct model model;
+static struct residency residency;
+static const struct residency_desc how = {
+    .param_elem_bytes = W, .wire_elem_bytes = W, .param_home = nowhere, .grad_home = nowhere};
+
+static void add(uint32_t group, bool grad)
+{
+    uses[desc.use_count++] =
+        (strata_use){.kind = STRATA_USE_ACQUIRE, .index = group, .grad = grad};
+    uses[desc.use_count++] = (strata_use){.kind = STRATA_USE_RELEASE, .index = group};
+}
+
+static void start(uint32_t count, uint64_t blocks)
+{
+    desc = (strata_model_desc){.groups = groups, .group_count = count, .uses = uses};
+    for (uint32_t g = 0; g < count; g++) {
+        snprintf(names[g], sizeof names[g], "g%u", g);
+        tensors[g] = (strata_tensor_desc){
+            .name = names[g], .shape = {blocks * STRATA_BLOCK_ELEMS}, .rank = 1};
+        groups[g] =
+            (strata_group_desc){.name = names[g], .tensors = &tensors[g], .tensor_count = 1};
+    }
+}
+
+static void finish(void)
+{
+    strata_error error = {0};
+    cr_assert_eq(strata_model_build(&model, &tables, &desc, STRATA_BLOCK_ELEMS, &error),
+                 STRATA_OK, "%s", error.message);
+    cr_assert_eq(strata_residency_create(&residency, &tables, &model, &error), STRATA_OK);
+}
+
+/* Forward through all, then backward. */
+static void transformer(uint32_t count, uint64_t blocks)
+{
+    start(count, blocks);
+    for (uint32_t g = 0; g < count; g++)
+        add(g, false);
+    for (uint32_t g = count; g-- > 0;)
+        add(g, true);
+    finish();
+}
+
+static void teardown(void)
+{
+    strata_tables_free(&tables);
+}
+
+TestSuite(residency, .fini = teardown);
+
+Test(residency, one_group_at_a_time_fits_the_formula_minimum)
+{
+    transformer(10, 3);
+    uint64_t minimum = strata_residency_minimum(&model, &how);
+    cr_expect_eq(minimum, 3 * STRATA_BLOCK_ELEMS * (W + 4 + W));
+    cr_expect(strata_residency_build(&residency, &model, &how, minimum));
+    cr_expect_leq(residency.pool_bytes, minimum);
+    cr_expect_not(strata_residency_build(&residency, &model, &how, minimum - 1));
+}
+
+Test(residency, with_room_for_all_each_group_is_loaded_once)
+{
+    transformer(10, 3);
+    uint64_t all = 10 * 3 * STRATA_BLOCK_ELEMS * (uint64_t)W;
+    cr_assert(strata_residency_build(&residency, &model, &how,
+                                     all + strata_residency_minimum(&model, &how)));
+    cr_expect_eq(residency.load_count, 10);
+}
+
+/* Forward and back through n groups with room for k beside the gradient: those k that forward
+ * saw last should be there in backward. The gradient buffer takes the room of three groups and
+ * lies in one piece, which may push out two more than an optimum that could cut it up. */
+Test(residency, the_turning_point_is_not_loaded_twice)
+{
+    transformer(12, 1);
+    uint64_t group = STRATA_BLOCK_ELEMS * (uint64_t)W;
+    for (uint64_t k = 4; k <= 14; k++) {
+        cr_assert(strata_residency_build(&residency, &model, &how, k * group));
+        uint64_t beside = k - 3;
+        uint64_t best = beside >= 12 ? 12 : 24 - beside;
+        cr_expect_leq(residency.load_count, best + 2, "room for %llu: %u loads",
+                      (unsigned long long)k, residency.load_count);
+        cr_expect_geq(residency.load_count, best < 12 ? 12 : best);
+    }
+}
+
+Test(residency, what_is_held_together_lies_apart)
+{
+    start(6, 2);
+    for (uint32_t g = 0; g + 1 < 6; g++) {
+        uses[desc.use_count++] =
+            (strata_use){.kind = STRATA_USE_ACQUIRE, .index = g, .grad = true};
+        uses[desc.use_count++] =
+            (strata_use){.kind = STRATA_USE_ACQUIRE, .index = g + 1, .grad = true};
+        uses[desc.use_count++] = (strata_use){.kind = STRATA_USE_RELEASE, .index = g};
+        uses[desc.use_count++] = (strata_use){.kind = STRATA_USE_RELEASE, .index = g + 1};
+    }
+    finish();
+    uint64_t minimum = strata_residency_minimum(&model, &how);
+    cr_expect_eq(minimum, 2 * 2 * STRATA_BLOCK_ELEMS * (W + 4 + W));
+    cr_assert(strata_residency_build(&residency, &model, &how, 2 * minimum));
+    for (uint32_t i = 0; i < residency.count; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            const struct placement *a = &residency.placements[i];
+            const struct placement *b = &residency.placements[j];
+            bool together = a->first_use < b->last_use && b->first_use < a->last_use;
+            bool overlap = a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+            cr_expect_not(together && overlap, "placements %u and %u", i, j);
+        }
+    }
+}
+
+Test(residency, a_gradient_without_room_is_parked_in_between)
+{
+    start(8, 1);
+    add(0, true);
+    for (uint32_t g = 1; g < 8; g++)
+        add(g, true);
+    add(0, true);
+    finish();
+    cr_assert(strata_residency_build(&residency, &model, &how,
+                                     strata_residency_minimum(&model, &how)));
+    cr_expect(residency.parks[0]);
+    cr_expect_not(residency.parks[1]);
+    cr_assert(strata_residency_build(&residency, &model, &how,
+                                     8 * strata_residency_minimum(&model, &how)));
+    cr_expect_not(residency.parks[0], "with room it stays");
+}
+
+Test(residency, parameters_at_home_take_no_pool)
+{
+    static bool all_home[MAX_GROUPS];
+    for (uint32_t g = 0; g < MAX_GROUPS; g++)
+        all_home[g] = true;
+    const struct residency_desc at_home = {.param_elem_bytes = W,
+                                           .wire_elem_bytes = W,
+                                           .param_home = all_home,
+                                           .grad_home = all_home};
+    transformer(4, 1);
+    cr_expect_eq(strata_residency_minimum(&model, &at_home), 4 * STRATA_BLOCK_ELEMS);
+    cr_assert(strata_residency_build(&residency, &model, &at_home, 4 * STRATA_BLOCK_ELEMS));
+    cr_expect_eq(residency.load_count, 0);
+}

@@ -1,0 +1,285 @@
+/*
+ * What a config.json may say. Each refusal is checked by the word that the message must name.
+ */
+
+#include "tests/support/temp_dir.h"
+#include "train/llama.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What every Llama has; a test puts its own members behind it. */
+#define SIZES                                                                                  \
+    "\"architectures\": [\"LlamaForCausalLM\"], \"vocab_size\": 256, \"hidden_size\": 64, "    \
+    "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"intermediate_size\": 176"
+
+#define LLAMA3                                                                                 \
+    "\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "                   \
+    "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192"
+
+static struct temp_dir folder;
+static char file[sizeof folder.path + 16];
+
+static void make_folder(void)
+{
+    strata_temp_dir_make(&folder);
+    snprintf(file, sizeof file, "%s/config.json", folder.path);
+}
+
+static void remove_folder(void)
+{
+    strata_temp_dir_remove(&folder);
+}
+
+TestSuite(config, .init = make_folder, .fini = remove_folder);
+
+static void write_config(const char *text)
+{
+    FILE *out = fopen(file, "w");
+    cr_assert_not_null(out);
+    cr_assert_geq(fputs(text, out), 0);
+    cr_assert_eq(fclose(out), 0);
+}
+
+static struct llama_config accepted(const char *text)
+{
+    struct llama_config config;
+    strata_error error = {0};
+    write_config(text);
+    cr_assert(strata_llama_config_read(&config, file, &error) == STRATA_OK, "%s",
+              error.message);
+    return config;
+}
+
+static void refused(const char *text, const char *named)
+{
+    struct llama_config config;
+    strata_error error = {0};
+    write_config(text);
+    cr_assert_eq(strata_llama_config_read(&config, file, &error), STRATA_E_INVALID,
+                 "accepted: %s", text);
+    cr_assert_not_null(strstr(error.message, named), "\"%s\" does not name %s", error.message,
+                       named);
+    cr_assert_null(strchr(error.message, '\n'));
+}
+
+Test(config, sizes_alone_get_the_defaults_of_the_transformers_library)
+{
+    struct llama_config c = accepted("{" SIZES "}");
+    cr_assert_eq(c.vocab_size, 256);
+    cr_assert_eq(c.hidden_size, 64);
+    cr_assert_eq(c.layer_count, 2);
+    cr_assert_eq(c.head_count, 4);
+    cr_assert_eq(c.kv_head_count, 4);
+    cr_assert_eq(c.head_dim, 16);
+    cr_assert_eq(c.ffn_size, 176);
+    cr_assert_eq(c.rms_eps, 1e-6);
+    cr_assert_eq(c.rope_theta, 10000.0);
+    cr_assert_eq(c.initializer_range, 0.02);
+    cr_assert(!c.tied && !c.rope_llama3);
+}
+
+Test(config, everything_that_can_be_said_is_read)
+{
+    struct llama_config c = accepted(
+        "{" SIZES ", \"num_key_value_heads\": 2, \"head_dim\": 32, \"rms_norm_eps\": 1e-5, "
+        "\"rope_theta\": 500000, \"initializer_range\": 0.01, \"tie_word_embeddings\": true, "
+        "\"hidden_act\": \"silu\", \"attention_bias\": false, \"mlp_bias\": false, "
+        "\"model_type\": \"llama\", \"rope_scaling\": {" LLAMA3 "}}");
+    cr_assert_eq(c.kv_head_count, 2);
+    cr_assert_eq(c.head_dim, 32);
+    cr_assert_eq(c.rms_eps, 1e-5);
+    cr_assert_eq(c.rope_theta, 500000.0);
+    cr_assert_eq(c.initializer_range, 0.01);
+    cr_assert(c.tied && c.rope_llama3);
+    cr_assert_eq(c.rope_factor, 8.0);
+    cr_assert_eq(c.rope_low_freq_factor, 1.0);
+    cr_assert_eq(c.rope_high_freq_factor, 4.0);
+    cr_assert_eq(c.rope_original_positions, 8192.0);
+}
+
+Test(config, keys_that_only_describe_are_passed_over)
+{
+    struct llama_config c = accepted(
+        "{" SIZES
+        ", \"_name_or_path\": \"x\", \"torch_dtype\": \"bfloat16\", \"bos_token_id\": 1, "
+        "\"eos_token_id\": [2, 3], \"max_position_embeddings\": 4096, \"use_cache\": true, "
+        "\"pretraining_tp\": 1, \"attention_dropout\": 0.0, \"rope_scaling\": null, "
+        "\"head_dim\": null, \"num_key_value_heads\": null, \"quantization_config\": null, "
+        "\"transformers_version\": \"4.40.0\"}");
+    cr_assert_eq(c.kv_head_count, 4);
+    cr_assert(!c.rope_llama3);
+}
+
+Test(config, newer_files_keep_the_base_in_rope_parameters)
+{
+    struct llama_config c =
+        accepted("{" SIZES
+                 ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 500.0}}");
+    cr_assert_eq(c.rope_theta, 500.0);
+    cr_assert(!c.rope_llama3);
+    c = accepted("{" SIZES ", \"rope_parameters\": {\"rope_theta\": 500.0, " LLAMA3 "}}");
+    cr_assert_eq(c.rope_theta, 500.0);
+    cr_assert(c.rope_llama3);
+}
+
+Test(config, a_folder_stands_for_its_config_json)
+{
+    struct llama_config c;
+    strata_error error = {0};
+    write_config("{" SIZES "}");
+    cr_assert(strata_llama_config_read(&c, folder.path, &error) == STRATA_OK, "%s",
+              error.message);
+    cr_assert_eq(c.hidden_size, 64);
+}
+
+Test(config, what_is_not_there_is_an_io_error_with_its_errno)
+{
+    struct llama_config c;
+    strata_error error = {0};
+    cr_assert_eq(strata_llama_config_read(&c, file, &error), STRATA_E_IO);
+    cr_assert_eq(error.native, ENOENT);
+    cr_assert_not_null(strstr(error.message, "No such file"), "%s", error.message);
+    error = (strata_error){0};
+    cr_assert_eq(strata_llama_config_read(&c, folder.path, &error), STRATA_E_IO);
+    cr_assert_eq(error.native, ENOENT); /* there is no config.json in it */
+}
+
+Test(config, other_architectures_are_refused)
+{
+    refused("{}", "architectures");
+    refused("{\"architectures\": []}", "architectures");
+    refused("{\"architectures\": \"LlamaForCausalLM\"}", "architectures");
+    refused("{\"architectures\": [\"MistralForCausalLM\"]}", "MistralForCausalLM");
+    refused("{\"architectures\": [\"LlamaForCausalLM\", \"Other\"]}", "architectures");
+    refused("{" SIZES ", \"model_type\": \"mistral\"}", "model_type");
+}
+
+Test(config, arithmetic_that_is_not_carried_out_is_refused)
+{
+    refused("{" SIZES ", \"hidden_act\": \"gelu\"}", "hidden_act");
+    refused("{" SIZES ", \"attention_bias\": true}", "attention_bias");
+    refused("{" SIZES ", \"mlp_bias\": true}", "mlp_bias");
+    refused("{" SIZES ", \"mlp_bias\": 1}", "mlp_bias");
+    refused("{" SIZES ", \"attention_dropout\": 0.1}", "attention_dropout");
+    refused("{" SIZES ", \"pretraining_tp\": 2}", "pretraining_tp");
+    refused("{" SIZES ", \"sliding_window\": 4096}", "sliding_window");
+    refused("{" SIZES ", \"quantization_config\": {\"bits\": 4}}", "quantization_config");
+}
+
+Test(config, other_rope_scaling_is_refused)
+{
+    refused("{" SIZES ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}}", "linear");
+    refused("{" SIZES ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2.0}}",
+            "yarn");
+    refused("{" SIZES ", \"rope_scaling\": {\"factor\": 2.0}}", "type");
+    refused("{" SIZES ", \"rope_scaling\": 2.0}", "rope_scaling");
+    refused("{" SIZES ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}}",
+            "low_freq_factor");
+    refused("{" SIZES ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, "
+            "\"low_freq_factor\": 4.0, \"high_freq_factor\": 4.0, "
+            "\"original_max_position_embeddings\": 8192}}",
+            "high_freq_factor");
+    refused("{" SIZES ", \"rope_theta\": 0}", "rope_theta");
+    refused("{" SIZES ", \"rope_theta\": -1.0}", "rope_theta");
+}
+
+/* The sizes again, with one of them replaced. */
+static void refused_size(const char *key, const char *value, const char *named)
+{
+    static const char *const keys[] = {"vocab_size", "hidden_size", "num_hidden_layers",
+                                       "num_attention_heads", "intermediate_size"};
+    static const char *const values[] = {"256", "64", "2", "4", "176"};
+    char text[512] = "{\"architectures\": [\"LlamaForCausalLM\"]";
+    for (size_t i = 0; i < 5; i++) {
+        const char *put = strcmp(keys[i], key) == 0 ? value : values[i];
+        if (put != NULL)
+            snprintf(text + strlen(text), sizeof text - strlen(text), ", \"%s\": %s", keys[i],
+                     put);
+    }
+    strcat(text, "}");
+    refused(text, named);
+}
+
+Test(config, sizes_that_are_missing_zero_absurd_or_no_numbers_are_refused)
+{
+    static const char *const keys[] = {"vocab_size", "hidden_size", "num_hidden_layers",
+                                       "num_attention_heads", "intermediate_size"};
+    static const char *const wrong[] = {NULL, "0", "-4", "1099511627776", "\"64\"", "64.5"};
+    for (size_t i = 0; i < 5; i++)
+        for (size_t j = 0; j < 6; j++)
+            refused_size(keys[i], wrong[j], keys[i]);
+}
+
+Test(config, sizes_that_do_not_divide_are_refused)
+{
+    refused_size("hidden_size", "66", "hidden_size");
+    refused_size("num_attention_heads", "64", "head_dim"); /* 64 / 64 = 1 is odd */
+    refused("{" SIZES ", \"num_key_value_heads\": 3}", "num_key_value_heads");
+    refused("{" SIZES ", \"num_key_value_heads\": 8}", "num_key_value_heads");
+    refused("{" SIZES ", \"num_key_value_heads\": 0}", "num_key_value_heads");
+    refused("{" SIZES ", \"head_dim\": 15}", "head_dim");
+    refused("{" SIZES ", \"head_dim\": 0}", "head_dim");
+    refused("{" SIZES ", \"head_dim\": 1048576}", "head_dim");
+}
+
+Test(config, numbers_out_of_range_are_refused)
+{
+    refused("{" SIZES ", \"rms_norm_eps\": 0}", "rms_norm_eps");
+    refused("{" SIZES ", \"rms_norm_eps\": \"1e-5\"}", "rms_norm_eps");
+    refused("{" SIZES ", \"initializer_range\": -0.02}", "initializer_range");
+    refused("{" SIZES ", \"tie_word_embeddings\": 1}", "tie_word_embeddings");
+}
+
+Test(config, text_that_is_no_json_object_is_refused)
+{
+    refused("", "");
+    refused("[]", "");
+    refused("{" SIZES, "");
+    refused("{" SIZES "} x", "");
+    refused("{" SIZES ", \"vocab_size\": 512}", "vocab_size");
+}
+
+/* Parameters of a model, without its padding. */
+static double params_of(const struct llama_config *c)
+{
+    double h = (double)c->hidden_size, q = (double)(c->head_count * c->head_dim);
+    double kv = (double)(c->kv_head_count * c->head_dim), ffn = (double)c->ffn_size;
+    double layer = 2.0 * h * q + 2.0 * h * kv + 3.0 * h * ffn + 2.0 * h;
+    return (double)c->layer_count * layer + (double)c->vocab_size * h * (c->tied ? 1.0 : 2.0) +
+           h;
+}
+
+Test(config, named_models_have_the_parameters_of_their_names)
+{
+    /* The published counts; for 125m and 350m, which are this project's, what the name says. */
+    static const struct {
+        const char *name;
+        double params;
+    } models[] = {
+        {"llama-125m", 124e6},        {"llama-350m", 354e6},
+        {"llama-1b", 1235814400.0},   {"llama-3b", 3212749824.0},
+        {"llama-7b", 6738415616.0},   {"llama-8b", 8030261248.0},
+        {"llama-13b", 13015864320.0}, {"llama-33b", 32528943616.0},
+        {"llama-70b", 70553706496.0}, {"llama-405b", 405853388800.0},
+    };
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct llama_config c;
+        cr_assert(strata_llama_config_named(&c, models[i].name), "%s", models[i].name);
+        double off = params_of(&c) / models[i].params - 1.0;
+        double allowed = models[i].params < 1e9 ? 0.01 : 1e-9;
+        cr_assert(off > -allowed && off < allowed, "%s has %.0f parameters, not %.0f",
+                  models[i].name, params_of(&c), models[i].params);
+        cr_assert_not_null(strstr(strata_llama_names(), models[i].name));
+    }
+}
+
+Test(config, unknown_names_are_not_found)
+{
+    struct llama_config c;
+    cr_assert(!strata_llama_config_named(&c, "llama-2b"));
+    cr_assert(!strata_llama_config_named(&c, ""));
+    cr_assert(!strata_llama_config_named(&c, "LLAMA-1B"));
+}

@@ -1,0 +1,188 @@
+#define _GNU_SOURCE
+/*
+ * What a run tells: the live line fits any terminal, a log line is one JSON document that gives
+ * the numbers back bit by bit.
+ */
+
+#include "train/log.h"
+#include "train/report.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "strata/json.h"
+
+static struct trainer_step sample(void)
+{
+    struct trainer_step step = {.step = 41,
+                                .loss = 3.0000000000000004,
+                                .grad_norm = 0.1,
+                                .lr = 1e-3,
+                                .seconds = 0.5,
+                                .exposed_s = 0.125,
+                                .tokens_per_s = 1024,
+                                .total = {.device_peak_bytes = 16777216,
+                                          .host_peak_bytes = 100663296,
+                                          .nvme_bytes = 318767104}};
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
+        step.lanes[lane] = (strata_lane_stats){.busy_ns = 100000000ull * (uint64_t)lane,
+                                               .bytes = 1000ull * (uint64_t)lane};
+    return step;
+}
+
+static struct report drawing(bool blocks)
+{
+    return (struct report){.live = true, .blocks = blocks, .steps = 80, .mean_s = 0.5};
+}
+
+/* Columns of a text: bytes that begin a character. */
+static uint32_t columns_of(const char *text)
+{
+    uint32_t columns = 0;
+    for (; *text != '\0'; text++)
+        columns += ((unsigned char)*text & 0xc0) != 0x80;
+    return columns;
+}
+
+Test(report, the_live_line_fits_every_width)
+{
+    struct trainer_step step = sample();
+    for (int blocks = 0; blocks < 2; blocks++) {
+        struct report report = drawing(blocks != 0);
+        for (uint32_t width = 1; width <= 300; width++) {
+            char text[1024];
+            size_t length = strata_report_live_text(&report, &step, width, text, sizeof text);
+            cr_assert_eq(length, strlen(text));
+            cr_assert_lt(columns_of(text), width, "%u columns: '%s'", width, text);
+        }
+    }
+}
+
+Test(report, eighty_columns_show_everything)
+{
+    struct trainer_step step = sample();
+    for (int blocks = 0; blocks < 2; blocks++) {
+        struct report report = drawing(blocks != 0);
+        char text[1024];
+        strata_report_live_text(&report, &step, 80, text, sizeof text);
+        const char *const parts[] = {"step 41/80", "loss 3.0000", "1024 tok/s", "rd",
+                                     "wr",         "h2d",         "d2h",        "cpu",
+                                     "dev",        "0:20 left"};
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+            cr_assert_not_null(strstr(text, parts[i]), "'%s' lacks '%s'", text, parts[i]);
+    }
+}
+
+Test(report, bars_show_the_share_of_the_step)
+{
+    struct trainer_step step = sample();
+    struct report report = drawing(false);
+    char text[1024];
+    /* Lane n was busy n x 0.1 s of 0.5 s. */
+    strata_report_live_text(&report, &step, 200, text, sizeof text);
+    cr_assert_not_null(strstr(text, " rd|        |"), "%s", text);
+    cr_assert_not_null(strstr(text, " d2h|####:   |"), "%s", text);
+    cr_assert_not_null(strstr(text, " dev|########|"), "%s", text);
+}
+
+Test(report, a_lane_busier_than_the_step_and_a_step_of_no_time_draw_full_bars_at_most)
+{
+    struct trainer_step step = sample();
+    struct report report = drawing(true);
+    char text[1024];
+    step.seconds = 1e-9;
+    strata_report_live_text(&report, &step, 200, text, sizeof text);
+    cr_assert_lt(columns_of(text), 200);
+    step.seconds = 0;
+    strata_report_live_text(&report, &step, 200, text, sizeof text);
+    cr_assert_lt(columns_of(text), 200);
+}
+
+static strata_json *parse(const char *text, size_t length)
+{
+    strata_json *document = NULL;
+    strata_error error = {0};
+    cr_assert_eq(strata_json_read_text(&document, text, length, &error), STRATA_OK, "%s: %s",
+                 error.message, text);
+    return document;
+}
+
+static double number(const strata_json *object, const char *key)
+{
+    double value = 0;
+    strata_error error = {0};
+    cr_assert_eq(strata_json_get_number(object, key, &value, &error), STRATA_OK, "%s",
+                 error.message);
+    return value;
+}
+
+Test(log, a_line_gives_every_number_back)
+{
+    struct trainer_step step = sample();
+    char line[LOG_LINE_BYTES];
+    size_t length = strata_log_format(line, sizeof line, &step, NULL);
+    cr_assert_eq(line[length - 1], '\n');
+    cr_assert_eq(strchr(line, '\n') - line, (ptrdiff_t)length - 1);
+    strata_json *document = parse(line, length);
+    cr_assert_eq(number(document, "step"), 41);
+    cr_assert_eq(number(document, "loss"), step.loss);
+    cr_assert_eq(number(document, "grad_norm"), step.grad_norm);
+    cr_assert_eq(number(document, "lr"), step.lr);
+    cr_assert_eq(number(document, "tokens_per_s"), 1024);
+    cr_assert_eq(number(document, "step_s"), 0.5);
+    cr_assert_eq(number(document, "exposed_s"), 0.125);
+    cr_assert_eq(number(document, "device_peak_bytes"), 16777216);
+    cr_assert_eq(number(document, "host_peak_bytes"), 100663296);
+    cr_assert_eq(number(document, "nvme_bytes"), 318767104);
+    cr_assert_not(strata_json_has(document, "state_hash"));
+    const strata_json *lanes = NULL;
+    cr_assert_eq(strata_json_get_object(document, "lanes", &lanes, NULL), STRATA_OK);
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        const strata_json *one = NULL;
+        cr_assert_eq(
+            strata_json_get_object(lanes, strata_lane_name((strata_lane)lane), &one, NULL),
+            STRATA_OK);
+        cr_assert_float_eq(number(one, "busy_s"), 0.1 * lane, 1e-9);
+        cr_assert_eq(number(one, "bytes"), 1000.0 * lane);
+    }
+    strata_json_free(document);
+}
+
+Test(log, the_longest_line_fits_its_buffer)
+{
+    struct trainer_step step = sample();
+    step.step = UINT64_MAX;
+    step.loss = step.grad_norm = step.lr = -1.2345678901234567e-300;
+    step.seconds = step.exposed_s = step.tokens_per_s = -1.23456789e-300;
+    step.total.device_peak_bytes = step.total.host_peak_bytes = step.total.nvme_bytes =
+        UINT64_MAX;
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
+        step.lanes[lane] = (strata_lane_stats){.busy_ns = UINT64_MAX, .bytes = UINT64_MAX};
+    char line[LOG_LINE_BYTES];
+    size_t length =
+        strata_log_format(line, sizeof line, &step, "0123456789abcdef0123456789abcdef");
+    cr_assert_lt(length, sizeof line - 1);
+    cr_assert_not_null(strstr(line, "\"state_hash\":\"0123456789abcdef0123456789abcdef\"}\n"));
+}
+
+Test(log, a_buffer_that_is_too_small_is_never_overrun)
+{
+    struct trainer_step step = sample();
+    char line[LOG_LINE_BYTES];
+    for (size_t bytes = 1; bytes < 700; bytes++) {
+        memset(line, '~', sizeof line);
+        size_t length = strata_log_format(line, bytes, &step, NULL);
+        cr_assert_lt(length, bytes);
+        cr_assert_eq(line[bytes], '~');
+    }
+}
+
+Test(log, no_path_means_no_log)
+{
+    struct log log = {0};
+    struct trainer_step step = sample();
+    cr_assert_eq(strata_log_check(&log, NULL, NULL, NULL), STRATA_OK);
+    cr_assert_eq(strata_log_start(&log, NULL), STRATA_OK);
+    cr_assert_eq(strata_log_step(&log, &step, NULL, NULL), STRATA_OK);
+    strata_log_close(&log);
+}

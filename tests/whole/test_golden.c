@@ -1,0 +1,331 @@
+/*
+ * A tiny Llama against PyTorch: loss, gradients, and the weights after ten AdamW steps.
+ *
+ * The golden files are made by tools/make_golden.py, whose top describes them. They hold no
+ * initial weights; both sides make them from the same integer hash.
+ *
+ * A gradient is not handed out by the engine. With beta1 = 0 and no clipping the first moment
+ * after one step is the gradient, and that can be read.
+ */
+
+#include "tests/support/llama_rig.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAGIC              0x444c4753u
+#define LOSS_TOLERANCE     1e-5 /* relative                                            */
+#define NORM_TOLERANCE     1e-4 /* relative                                            */
+#define GRADIENT_TOLERANCE 1e-4 /* of the difference, relative to the gradient's norm  */
+#define WEIGHT_TOLERANCE   1e-5 /* absolute                                            */
+
+/* The file's head, field by field in its order. */
+struct golden_sizes {
+    uint32_t magic, version, tied, vocab, hidden, layers, heads, kv_heads, head_dim, ffn, seq,
+        batch;
+    uint32_t steps, llama3;
+};
+
+struct golden_numbers {
+    double rms_eps, theta, factor, low, high, original;
+    double lr, beta1, beta2, eps, weight_decay, clip;
+};
+
+struct golden {
+    struct golden_sizes sizes;
+    struct golden_numbers numbers;
+    uint32_t *tokens;
+    double *losses;
+    double *norms;
+    float *grads;
+    float *weights;
+};
+
+/* Elements of all tensors together. */
+static uint64_t elems_of(const struct golden_sizes *s)
+{
+    uint64_t q = (uint64_t)s->heads * s->head_dim, kv = (uint64_t)s->kv_heads * s->head_dim;
+    uint64_t layer = s->hidden * (2 * q + 2 * kv + 3 * (uint64_t)s->ffn + 2);
+    return (uint64_t)s->vocab * s->hidden * (s->tied ? 1 : 2) + s->layers * layer + s->hidden;
+}
+
+static void *read_array(FILE *file, uint64_t count, uint64_t each)
+{
+    void *out = malloc(count * each);
+    cr_assert_not_null(out);
+    cr_assert_eq(fread(out, each, count, file), count, "the golden file ends early");
+    return out;
+}
+
+/* Beside this file's folder. */
+static FILE *open_golden(const char *name)
+{
+    char path[4096];
+    const char *slash = strrchr(__FILE__, '/');
+    cr_assert_not_null(slash);
+    snprintf(path, sizeof path, "%.*s/../train/golden_%s.bin", (int)(slash - __FILE__),
+             __FILE__, name);
+    FILE *file = fopen(path, "rb");
+    cr_assert_not_null(file, "%s cannot be opened", path);
+    return file;
+}
+
+static struct golden golden_read(const char *name)
+{
+    struct golden g;
+    FILE *file = open_golden(name);
+    cr_assert_eq(fread(&g.sizes, sizeof g.sizes, 1, file), 1);
+    cr_assert_eq(g.sizes.magic, MAGIC);
+    cr_assert_eq(g.sizes.version, 1);
+    cr_assert_eq(fread(&g.numbers, sizeof g.numbers, 1, file), 1);
+    uint64_t tokens = (uint64_t)g.sizes.steps * g.sizes.batch * g.sizes.seq + 1;
+    g.tokens = read_array(file, tokens, sizeof *g.tokens);
+    g.losses = read_array(file, g.sizes.steps, sizeof *g.losses);
+    g.norms = read_array(file, g.sizes.steps, sizeof *g.norms);
+    g.grads = read_array(file, elems_of(&g.sizes), sizeof *g.grads);
+    g.weights = read_array(file, elems_of(&g.sizes), sizeof *g.weights);
+    cr_assert_eq(fgetc(file), EOF, "the golden file is longer than it should be");
+    fclose(file);
+    return g;
+}
+
+static void golden_free(struct golden *g)
+{
+    free(g->tokens);
+    free(g->losses);
+    free(g->norms);
+    free(g->grads);
+    free(g->weights);
+}
+
+/* The same bits as weight() of the script. first_row cuts a slice out of the whole tensor. */
+static float hashed_weight(uint32_t tensor, uint32_t elem, bool norm)
+{
+    uint32_t x = elem + tensor * 0x9e3779b1u;
+    x *= 0x85ebca6bu;
+    x ^= x >> 15;
+    x *= 0xc2b2ae35u;
+    x ^= x >> 13;
+    float u = (float)(x >> 8) / 8388608.0f - 1.0f;
+    if (norm)
+        return 1.0f + u * 0.25f;
+    return u * 0.2f;
+}
+
+static uint64_t count_of(const strata_tensor_desc *tensor)
+{
+    return tensor->rank == 1 ? tensor->shape[0] : tensor->shape[0] * tensor->shape[1];
+}
+
+/* Slices of one tensor differ in what follows the #. */
+static bool same_tensor(const char *a, const char *b)
+{
+    size_t length = strcspn(a, "#");
+    return length == strcspn(b, "#") && strncmp(a, b, length) == 0;
+}
+
+/* A tensor of a group in the order of the file, which does not know slices. */
+struct place {
+    uint32_t tensor; /* its number                                        */
+    uint64_t first;  /* of the whole tensor's elements, the slice's first */
+    uint64_t at;     /* of the file's elements, the slice's first         */
+};
+
+static struct place place_of(const strata_model_desc *model, uint32_t group, uint32_t tensor)
+{
+    struct place place = {0};
+    const char *previous = model->groups[0].tensors[0].name;
+    uint64_t start = 0;
+    for (uint32_t g = 0; g < model->group_count; g++) {
+        for (uint32_t t = 0; t < model->groups[g].tensor_count; t++) {
+            const strata_tensor_desc *desc = &model->groups[g].tensors[t];
+            if (!same_tensor(previous, desc->name)) {
+                place.tensor++;
+                start = place.at;
+            }
+            place.first = place.at - start;
+            if (g == group && t == tensor)
+                return place;
+            place.at += count_of(desc);
+            previous = desc->name;
+        }
+    }
+    cr_assert_fail("group %u has no tensor %u", group, tensor);
+    return place;
+}
+
+/* user: the rig, which has the model. */
+static void init_hashed(void *user, uint32_t group, uint32_t tensor, uint64_t first,
+                        uint64_t count, float *out)
+{
+    const strata_model_desc *model =
+        strata_llama_model(((const struct llama_rig *)user)->llama);
+    struct place place = place_of(model, group, tensor);
+    bool norm = model->groups[group].tensors[tensor].rank == 1;
+    for (uint64_t i = 0; i < count; i++)
+        out[i] = hashed_weight(place.tensor, (uint32_t)(place.first + first + i), norm);
+}
+
+/* How the tested code is asked to cut the same step. */
+struct cut {
+    uint32_t micro_batch;
+    uint32_t vocab_slices;
+};
+
+static struct llama_rig_desc desc_of(const struct golden *g, struct cut cut,
+                                     struct llama_rig *rig)
+{
+    const struct golden_sizes *s = &g->sizes;
+    const struct golden_numbers *n = &g->numbers;
+    return (struct llama_rig_desc){
+        .config = {.vocab_size = s->vocab,
+                   .hidden_size = s->hidden,
+                   .layer_count = s->layers,
+                   .head_count = s->heads,
+                   .kv_head_count = s->kv_heads,
+                   .head_dim = s->head_dim,
+                   .ffn_size = s->ffn,
+                   .rms_eps = n->rms_eps,
+                   .rope_theta = n->theta,
+                   .initializer_range = 0.02,
+                   .tied = s->tied != 0,
+                   .rope_llama3 = s->llama3 != 0,
+                   .rope_factor = n->factor,
+                   .rope_low_freq_factor = n->low,
+                   .rope_high_freq_factor = n->high,
+                   .rope_original_positions = n->original},
+        .shape = {.seq = s->seq,
+                  .batch = s->batch,
+                  .micro_batch = cut.micro_batch,
+                  .vocab_slices = cut.vocab_slices,
+                  .compute_dtype = STRATA_FP32},
+        .adam = {(float)n->beta1, (float)n->beta2, (float)n->eps, (float)n->weight_decay},
+        .clip = (float)n->clip,
+        .init = init_hashed,
+        .init_user = rig,
+    };
+}
+
+static void expect_relative(const char *what, uint32_t step, double got, double want,
+                            double tolerance)
+{
+    cr_assert(fabs(got - want) <= tolerance * fabs(want),
+              "%s of step %u is %.9g, PyTorch's is %.9g", what, step + 1, got, want);
+}
+
+/* One record of a tensor against count values of the file. */
+typedef void (*compare_fn)(const char *name, const float *got, const float *want,
+                           uint64_t count);
+
+static void compare_all(struct llama_rig *rig, strata_record record, const float *want,
+                        compare_fn compare)
+{
+    const strata_model_desc *model = strata_llama_model(rig->llama);
+    for (uint32_t g = 0; g < model->group_count; g++) {
+        for (uint32_t t = 0; t < model->groups[g].tensor_count; t++) {
+            const strata_tensor_desc *desc = &model->groups[g].tensors[t];
+            uint64_t count = count_of(desc);
+            float *got = malloc(count * sizeof *got);
+            cr_assert_not_null(got);
+            cr_assert_eq(strata_engine_read(rig->engine, g, t, record, 0, count, got),
+                         STRATA_OK);
+            compare(desc->name, got, want + place_of(model, g, t).at, count);
+            free(got);
+        }
+    }
+}
+
+static void compare_gradient(const char *name, const float *got, const float *want,
+                             uint64_t count)
+{
+    double difference = 0.0, norm = 0.0;
+    for (uint64_t i = 0; i < count; i++) {
+        difference += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+        norm += (double)want[i] * want[i];
+    }
+    cr_assert(sqrt(difference) <= GRADIENT_TOLERANCE * sqrt(norm),
+              "%s: gradient is off by %.3g, its norm is %.3g", name, sqrt(difference),
+              sqrt(norm));
+}
+
+static void compare_weight(const char *name, const float *got, const float *want,
+                           uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        cr_assert(fabs((double)got[i] - want[i]) <= WEIGHT_TOLERANCE,
+                  "%s: element %llu is %.9g, PyTorch's is %.9g", name, (unsigned long long)i,
+                  got[i], want[i]);
+}
+
+static void open_rig(struct llama_rig *rig, const struct llama_rig_desc *desc)
+{
+    strata_error error = {0};
+    cr_assert(strata_test_llama_open(rig, desc, &error) == STRATA_OK, "%s", error.message);
+}
+
+static void check_gradients(const char *name, struct cut cut)
+{
+    struct golden g = golden_read(name);
+    struct llama_rig rig;
+    struct llama_rig_desc desc = desc_of(&g, cut, &rig);
+    double loss;
+    strata_step_result result;
+    desc.adam.beta1 = 0.0f;
+    desc.clip = 0.0f;
+    open_rig(&rig, &desc);
+    cr_assert_eq(strata_test_llama_step(&rig, 0.0, g.tokens, &loss, &result), STRATA_OK);
+    expect_relative("loss", 0, loss, g.losses[0], LOSS_TOLERANCE);
+    expect_relative("norm", 0, result.grad_norm, g.norms[0], NORM_TOLERANCE);
+    compare_all(&rig, STRATA_MOMENT1, g.grads, compare_gradient);
+    strata_test_llama_close(&rig);
+    golden_free(&g);
+}
+
+static void check_steps(const char *name, struct cut cut)
+{
+    struct golden g = golden_read(name);
+    struct llama_rig rig;
+    struct llama_rig_desc desc = desc_of(&g, cut, &rig);
+    open_rig(&rig, &desc);
+    for (uint32_t step = 0; step < g.sizes.steps; step++) {
+        double loss;
+        strata_step_result result;
+        const uint32_t *tokens = g.tokens + (uint64_t)step * g.sizes.batch * g.sizes.seq;
+        cr_assert_eq(strata_test_llama_step(&rig, g.numbers.lr, tokens, &loss, &result),
+                     STRATA_OK);
+        expect_relative("loss", step, loss, g.losses[step], LOSS_TOLERANCE);
+        expect_relative("norm", step, result.grad_norm, g.norms[step], NORM_TOLERANCE);
+    }
+    compare_all(&rig, STRATA_MASTER, g.weights, compare_weight);
+    strata_test_llama_close(&rig);
+    golden_free(&g);
+}
+
+Test(golden, tied_loss_and_gradients_are_those_of_pytorch)
+{
+    check_gradients("tied", (struct cut){.micro_batch = 4, .vocab_slices = 1});
+}
+
+Test(golden, untied_loss_and_gradients_with_llama3_rope_are_those_of_pytorch)
+{
+    check_gradients("untied", (struct cut){.micro_batch = 4, .vocab_slices = 1});
+}
+
+Test(golden, slices_and_micro_batches_leave_the_gradients_right)
+{
+    check_gradients("tied", (struct cut){.micro_batch = 1, .vocab_slices = 3});
+    check_gradients("untied", (struct cut){.micro_batch = 2, .vocab_slices = 5});
+}
+
+Test(golden, tied_weights_after_ten_steps_are_those_of_pytorch)
+{
+    check_steps("tied", (struct cut){.micro_batch = 4, .vocab_slices = 1});
+}
+
+Test(golden, untied_weights_after_ten_steps_are_those_of_pytorch)
+{
+    check_steps("untied", (struct cut){.micro_batch = 2, .vocab_slices = 2});
+}

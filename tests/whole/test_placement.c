@@ -1,0 +1,211 @@
+/*
+ * The same training run in different places, told apart by nothing: one state hash over homes,
+ * budgets down to the minimum, I/O backends, tile sizes and worker threads, for a tied and an
+ * untied head. The reference run has everything in the device.
+ */
+
+#include <criterion/criterion.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "strata/json.h"
+#include "tests/support/program.h"
+
+/* Where the build put the program; a build that does not say leaves it to the environment. */
+#ifndef STRATA_TRAIN_PROGRAM
+#    define STRATA_TRAIN_PROGRAM NULL
+#endif
+
+#define COMMON                                                                                 \
+    "--data text --model config.json --seq 32 --batch 4 --micro-batch 2 --steps 3 --lr 1e-3 "  \
+    "--seed 7 --vocab-slices 2 --store store --json "
+#define IN_DEVICE                                                                              \
+    "--params device --grads device --states device --stash device --device-mem 64M "          \
+    "--host-mem 64M "
+#define ON_NVME "--params nvme --grads nvme --states nvme --stash host "
+#define MIXED   "--params nvme --grads host --states nvme --stash host "
+
+static struct temp_dir dir;
+static const char *program;
+
+static void setup(void)
+{
+    program = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
+    if (program == NULL)
+        cr_skip_test("STRATA_TRAIN_PROGRAM names no program");
+    strata_workshop_make(&dir);
+}
+
+static void teardown(void)
+{
+    if (program == NULL)
+        return;
+    cr_expect_eq(strata_workshop_store_count(&dir), 0, "the store is not empty");
+    strata_temp_dir_remove(&dir);
+}
+
+TestSuite(placement, .init = setup, .fini = teardown, .timeout = 300);
+
+/* Change a word of config.json to another of the same length. */
+static void edit(const char *from, const char *to)
+{
+    char text[2048];
+    cr_assert(strata_workshop_read(&dir, "config.json", text, sizeof text));
+    char *word = strstr(text, from);
+    cr_assert(word != NULL && strlen(from) == strlen(to));
+    memcpy(word, to, strlen(to));
+    strata_workshop_write_text(&dir, "config.json", text);
+}
+
+/* Run with these options; the parsed document, to be freed. */
+static strata_json *run(const char *options)
+{
+    static struct program_result result;
+    char words[1024];
+    strata_error error = {0};
+    strata_json *document;
+    snprintf(words, sizeof words, COMMON "%s", options);
+    strata_program_run(&result, &dir, program, words);
+    cr_assert_eq(result.code, 0, "%s: exit code %d: %s", options, result.code, result.err);
+    cr_assert_eq(strata_json_read_text(&document, result.out, strlen(result.out), &error),
+                 STRATA_OK, "%s", error.message);
+    return document;
+}
+
+static const strata_json *member(const strata_json *object, const char *key)
+{
+    const strata_json *out;
+    strata_error error = {0};
+    cr_assert_eq(strata_json_get_object(object, key, &out, &error), STRATA_OK, "%s",
+                 error.message);
+    return out;
+}
+
+static uint64_t number(const strata_json *object, const char *key)
+{
+    uint64_t out;
+    strata_error error = {0};
+    cr_assert_eq(strata_json_get_uint(object, key, &out, &error), STRATA_OK, "%s",
+                 error.message);
+    return out;
+}
+
+static void hash_of(const char *options, char out[33])
+{
+    char words[768];
+    const char *hash;
+    strata_error error = {0};
+    snprintf(words, sizeof words, "%s --hash-state", options);
+    strata_json *document = run(words);
+    cr_assert_eq(
+        strata_json_get_string(member(document, "result"), "state_hash", &hash, &error),
+        STRATA_OK, "%s", error.message);
+    cr_assert_eq(strlen(hash), 32);
+    strcpy(out, hash);
+    strata_json_free(document);
+}
+
+static void same_as_in_device(const char *options)
+{
+    char reference[33];
+    char other[33];
+    hash_of(IN_DEVICE, reference);
+    hash_of(options, other);
+    cr_expect_str_eq(reference, other, "%s", options);
+}
+
+static uint64_t need(const strata_json *document, const char *tier)
+{
+    return number(member(member(member(document, "plan"), "tiers"), tier), "need_bytes");
+}
+
+/* The options with both budgets at what the plan says it needs: the device first, because its
+ * layout sizes the host's tables. */
+static void at_minimum(const char *options, char *out, size_t bytes)
+{
+    char words[512];
+    snprintf(words, sizeof words, "%s --device-mem 64M --host-mem 64M --dry-run", options);
+    strata_json *document = run(words);
+    uint64_t device = need(document, "device");
+    strata_json_free(document);
+    snprintf(words, sizeof words, "%s --device-mem %llu --host-mem 64M --dry-run", options,
+             (unsigned long long)device);
+    document = run(words);
+    snprintf(out, bytes, "%s --device-mem %llu --host-mem %llu", options,
+             (unsigned long long)device, (unsigned long long)need(document, "host"));
+    uint64_t loads = number(member(document, "plan"), "param_loads");
+    uint64_t uses = number(member(document, "plan"), "param_uses");
+    cr_expect_geq(10 * loads, 8 * uses, "at the minimum acquires page: %llu of %llu",
+                  (unsigned long long)loads, (unsigned long long)uses);
+    strata_json_free(document);
+}
+
+static void every_place(void)
+{
+    char tight[512];
+    /* More layers than are in the device at once, so that every acquire but a few pages. */
+    edit("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 8");
+    same_as_in_device("--params host --grads host --states host --stash host --device-mem 16M "
+                      "--host-mem 64M");
+    same_as_in_device(ON_NVME "--device-mem 16M --host-mem 64M");
+    at_minimum(ON_NVME, tight, sizeof tight);
+    same_as_in_device(tight);
+    at_minimum(MIXED, tight, sizeof tight);
+    same_as_in_device(tight);
+    same_as_in_device("--device-mem 12M --host-mem 32M");
+}
+
+Test(placement, untied_everywhere_the_same)
+{
+    every_place();
+}
+
+Test(placement, tied_everywhere_the_same)
+{
+    edit("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true ");
+    every_place();
+}
+
+Test(placement, uring_and_threads_the_same)
+{
+    same_as_in_device(ON_NVME "--device-mem 16M --host-mem 64M --io uring");
+    same_as_in_device(ON_NVME "--device-mem 16M --host-mem 64M --io threads");
+}
+
+Test(placement, three_tile_sizes_the_same)
+{
+    same_as_in_device(ON_NVME "--device-mem 16M --host-mem 64M --tile 16384");
+    same_as_in_device(ON_NVME "--device-mem 16M --host-mem 64M --tile 49152");
+    same_as_in_device(ON_NVME "--device-mem 16M --host-mem 64M --tile 1048576");
+}
+
+Test(placement, one_and_two_workers_the_same)
+{
+    same_as_in_device(MIXED "--device-mem 16M --host-mem 64M --threads 1");
+    same_as_in_device(MIXED "--device-mem 16M --host-mem 64M --threads 2");
+}
+
+Test(placement, naive_order_the_same)
+{
+    same_as_in_device(ON_NVME "--device-mem 16M --host-mem 64M --no-overlap");
+}
+
+Test(placement, fp32_the_same)
+{
+    char reference[33];
+    char other[33];
+    hash_of(IN_DEVICE "--compute-dtype fp32", reference);
+    hash_of(ON_NVME "--device-mem 16M --host-mem 64M --compute-dtype fp32", other);
+    cr_expect_str_eq(reference, other);
+}
+
+Test(placement, another_seed_is_another_hash)
+{
+    char reference[33];
+    char other[33];
+    hash_of(IN_DEVICE, reference);
+    hash_of(IN_DEVICE "--seed 8", other);
+    cr_expect_str_neq(reference, other);
+}

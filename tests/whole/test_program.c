@@ -1,0 +1,301 @@
+#define _GNU_SOURCE
+/*
+ * The programs as a user meets them: what they print where, what the log holds, how they stop.
+ */
+
+#include "tests/support/program.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "strata/json.h"
+
+#define SMALL                                                                                  \
+    "--data text --model config.json --seq 32 --batch 2 --device-mem 16M --host-mem 64M "      \
+    "--tile 16384 --io threads --allow buffered-io "
+#define PAGED "--params nvme --grads host --states nvme --stash host --store store "
+
+static struct temp_dir dir;
+static struct program_result result;
+
+static void set_up(void)
+{
+    strata_workshop_make(&dir);
+}
+
+static void tear_down(void)
+{
+    strata_temp_dir_remove(&dir);
+}
+
+TestSuite(program, .init = set_up, .fini = tear_down, .timeout = 120);
+
+static const char *train_program(void)
+{
+    const char *path = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
+    cr_assert_not_null(path, "STRATA_TRAIN_PROGRAM does not name the program");
+    return path;
+}
+
+static const char *bench_program(void)
+{
+    const char *path = strata_program_path("STRATA_BENCH_PROGRAM", STRATA_BENCH_PROGRAM);
+    cr_assert_not_null(path, "STRATA_BENCH_PROGRAM does not name the program");
+    return path;
+}
+
+static void train(const char *words, int code)
+{
+    strata_program_run(&result, &dir, train_program(), words);
+    cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
+}
+
+static void bench(const char *words, int code)
+{
+    strata_program_run(&result, &dir, bench_program(), words);
+    cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
+}
+
+static strata_json *parse(const char *text, size_t length)
+{
+    strata_json *document = NULL;
+    strata_error error = {0};
+    cr_assert_eq(strata_json_read_text(&document, text, length, &error), STRATA_OK, "%s: '%s'",
+                 error.message, text);
+    return document;
+}
+
+static double number(const strata_json *object, const char *key)
+{
+    double value = 0;
+    strata_error error = {0};
+    cr_assert_eq(strata_json_get_number(object, key, &value, &error), STRATA_OK, "%s",
+                 error.message);
+    return value;
+}
+
+Test(program, help_and_version_go_to_stdout)
+{
+    train("--help", 0);
+    cr_assert_not_null(strstr(result.out, "--device-mem SIZE"));
+    cr_assert_str_eq(result.err, "");
+    train("--version", 0);
+    cr_assert_str_eq(result.out, "offload-train " STRATA_VERSION_STRING "\n");
+    bench("--help", 0);
+    cr_assert_not_null(strstr(result.out, "check"));
+    bench("--version", 0);
+    cr_assert_str_eq(result.out, "offload-bench " STRATA_VERSION_STRING "\n");
+    bench("check --help", 0);
+    cr_assert_not_null(strstr(result.out, "--store DIR"));
+}
+
+Test(program, the_first_line_says_which_device_and_what_is_durable)
+{
+    train(SMALL "--steps 1", 0);
+    char *end = strchr(result.out, '\n');
+    cr_assert_not_null(end);
+    *end = '\0';
+    cr_assert_not_null(strstr(result.out, "device host"), "%s", result.out);
+    cr_assert_not_null(strstr(result.out, "nothing is durable: no --store"), "%s", result.out);
+    train(SMALL PAGED "--steps 1", 0);
+    cr_assert_not_null(strstr(result.out, "store in store is scratch and is removed"), "%s",
+                       result.out);
+}
+
+Test(program, a_dry_run_prints_the_plan_and_makes_nothing)
+{
+    train(SMALL PAGED "--dry-run --log new.jsonl", 0);
+    cr_assert_not_null(strstr(result.out, "what rests there"));
+    cr_assert_not_null(strstr(result.out, "\nnvme "));
+    cr_assert_str_eq(result.err, "");
+    cr_assert_not(strata_workshop_has(&dir, "new.jsonl"));
+    cr_assert_eq(strata_workshop_store_count(&dir), 0);
+}
+
+Test(program, a_run_ends_with_tables_of_tiers_and_lanes)
+{
+    train(SMALL PAGED "--steps 3", 0);
+    const char *const parts[] = {"peak used", "\ndevice ",    "\nhost ",       "\nnvme ",
+                                 "busy",      "\nnvme_read ", "\nnvme_write ", "\nh2d ",
+                                 "\nd2h ",    "\ncpu ",       "\ncompute ",    "at step 1, ",
+                                 "at step 3"};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        cr_assert_not_null(strstr(result.out, parts[i]), "stdout lacks '%s'", parts[i]);
+}
+
+Test(program, away_from_a_terminal_a_line_comes_every_tenth_of_the_run)
+{
+    train(SMALL "--steps 40", 0);
+    int lines = 0;
+    for (const char *at = result.err; *at != '\0'; at++)
+        lines += *at == '\n';
+    cr_assert_eq(lines, 11, "%s", result.err);
+    cr_assert_null(strchr(result.err, '\r'));
+    cr_assert_null(strchr(result.err, '\033'));
+}
+
+Test(program, quiet_says_nothing)
+{
+    train(SMALL "--steps 3 --quiet", 0);
+    cr_assert_str_eq(result.out, "");
+    cr_assert_str_eq(result.err, "");
+}
+
+Test(program, json_is_one_document_on_stdout)
+{
+    train(SMALL PAGED "--steps 3 --json --hash-state", 0);
+    strata_json *document = parse(result.out, strlen(result.out));
+    const strata_json *outcome = NULL;
+    cr_assert_eq(strata_json_get_object(document, "result", &outcome, NULL), STRATA_OK);
+    cr_assert_eq(number(outcome, "steps"), 3);
+    cr_assert(strata_json_has(outcome, "state_hash"));
+    cr_assert_not_null(strstr(result.err, "peak used"));
+    strata_json_free(document);
+}
+
+/* Check every line of a log; returns how many there are. hash: only the last one has it. */
+static int check_log(const char *name, bool hash)
+{
+    static char text[1 << 20];
+    int lines = 0;
+    cr_assert(strata_workshop_read(&dir, name, text, sizeof text));
+    for (char *line = text; *line != '\0';) {
+        char *end = strchr(line, '\n');
+        cr_assert_not_null(end, "the log ends within a line");
+        strata_json *document = parse(line, (size_t)(end - line));
+        cr_assert_eq(number(document, "step"), ++lines);
+        cr_assert_gt(number(document, "loss"), 0);
+        cr_assert_gt(number(document, "step_s"), 0);
+        cr_assert_leq(number(document, "exposed_s"), number(document, "step_s"));
+        cr_assert_leq(number(document, "device_peak_bytes"), 16 << 20);
+        cr_assert_leq(number(document, "host_peak_bytes"), 64 << 20);
+        cr_assert_eq(strata_json_has(document, "state_hash"), hash && end[1] == '\0');
+        strata_json_free(document);
+        line = end + 1;
+    }
+    return lines;
+}
+
+Test(program, the_log_has_a_line_for_every_step_and_the_hash_in_the_last)
+{
+    train(SMALL PAGED "--steps 7 --log new.jsonl --hash-state --quiet", 0);
+    cr_assert_eq(check_log("new.jsonl", true), 7);
+    train(SMALL PAGED "--steps 5 --log new.jsonl --quiet", 0);
+    cr_assert_eq(check_log("new.jsonl", false), 5, "an older log was not replaced");
+}
+
+Test(program, warmup_and_schedule_show_in_the_log)
+{
+    static char text[16384];
+    train(SMALL "--steps 4 --lr 1e-3 --warmup 2 --lr-schedule linear --log new.jsonl --quiet",
+          0);
+    cr_assert(strata_workshop_read(&dir, "new.jsonl", text, sizeof text));
+    const double rates[] = {5e-4, 1e-3, 5e-4, 0};
+    char *line = text;
+    for (int i = 0; i < 4; i++) {
+        char *end = strchr(line, '\n');
+        strata_json *document = parse(line, (size_t)(end - line));
+        cr_assert_float_eq(number(document, "lr"), rates[i], 1e-15);
+        strata_json_free(document);
+        line = end + 1;
+    }
+}
+
+static void pause_ms(long ms)
+{
+    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static void stop_with(int number_of_signal)
+{
+    char text[64] = "";
+    strata_workshop_remove(&dir, "new.jsonl");
+    pid_t process = strata_program_start(
+        &dir, train_program(),
+        SMALL PAGED "--steps 1000000 --log new.jsonl --hash-state --quiet");
+    for (int i = 0; i < 600 && text[0] == '\0'; i++) {
+        strata_workshop_read(&dir, "new.jsonl", text, sizeof text);
+        pause_ms(50);
+    }
+    kill(process, number_of_signal);
+    cr_assert_eq(strata_program_wait(process), 128 + number_of_signal);
+    cr_assert_geq(check_log("new.jsonl", true), 1);
+    cr_assert_eq(strata_workshop_store_count(&dir), 0);
+}
+
+Test(program, a_signal_ends_the_run_after_the_step_with_a_whole_last_line)
+{
+    stop_with(SIGINT);
+    stop_with(SIGTERM);
+}
+
+Test(program, what_a_stopped_run_logged_is_what_a_shorter_run_logs)
+{
+    stop_with(SIGINT);
+    int steps = check_log("new.jsonl", true);
+    char words[1024];
+    static char first[1 << 20];
+    static char second[1 << 20];
+    cr_assert(strata_workshop_read(&dir, "new.jsonl", first, sizeof first));
+    snprintf(words, sizeof words, SMALL PAGED "--steps %d --log new.jsonl --hash-state --quiet",
+             steps);
+    train(words, 0);
+    cr_assert(strata_workshop_read(&dir, "new.jsonl", second, sizeof second));
+    const char *one = strstr(first, "state_hash");
+    const char *two = strstr(second, "state_hash");
+    cr_assert_not_null(one);
+    cr_assert_not_null(two);
+    cr_assert_str_eq(one, two);
+}
+
+Test(program, check_has_a_line_for_everything_it_looks_at)
+{
+    strata_program_run(&result, &dir, bench_program(),
+                       "check --store store --json -o check.json");
+    /* What a machine lacks is not this test's business; that it is said is. */
+    cr_assert(result.code == 0 || result.code == 1, "%s", result.err);
+    const char *const names[] = {"kernel",  "io_uring",   "direct-io", "store",
+                                 "memlock", "huge-pages", "memory",    "cores",
+                                 "cpu",     "numa",       "openblas",  "gpu"};
+    strata_json *document = parse(result.out, strlen(result.out));
+    const strata_json *findings = NULL;
+    cr_assert_eq(strata_json_get_array(document, "findings", &findings, NULL), STRATA_OK);
+    cr_assert_eq(strata_json_count(findings), sizeof names / sizeof names[0]);
+    bool failed = false;
+    for (size_t i = 0; i < strata_json_count(findings); i++) {
+        const char *name = NULL;
+        const char *level = NULL;
+        const strata_json *one = strata_json_at(findings, i);
+        cr_assert_eq(strata_json_get_string(one, "name", &name, NULL), STRATA_OK);
+        cr_assert_eq(strata_json_get_string(one, "level", &level, NULL), STRATA_OK);
+        cr_assert_not_null(strstr(result.err, name));
+        failed = failed || strcmp(level, "FAIL") == 0;
+        /* Whatever is not well comes with what to do about it. */
+        cr_assert(strcmp(level, "OK") == 0 || strata_json_has(one, "mend"), "%s has no mend",
+                  name);
+    }
+    cr_assert_eq(result.code, failed ? 1 : 0);
+    static char file[65536];
+    cr_assert(strata_workshop_read(&dir, "check.json", file, sizeof file));
+    cr_assert_str_eq(file, result.out);
+    cr_assert_eq(strata_workshop_store_count(&dir), 0);
+    strata_json_free(document);
+}
+
+Test(program, bench_refuses_what_it_does_not_know)
+{
+    bench("", 2);
+    cr_assert_not_null(strstr(result.err, "give one of check"));
+    bench("measure", 2);
+    cr_assert_not_null(strstr(result.err, "unknown subcommand measure: give one of check"));
+    bench("check --fast", 2);
+    bench("check --store", 2);
+    bench("check more", 2);
+    bench("check --store nothing", 3);
+    cr_assert_not_null(strstr(result.err, "No such file"));
+}

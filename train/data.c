@@ -1,0 +1,296 @@
+#define _GNU_SOURCE
+/*
+ * The tokens to train on. See data.h.
+ *
+ * Everything reads through one small buffer with pread: the scan at open, and a step's tokens,
+ * whose bytes are widened to 32 bits on the way. A step reads some kilobytes, which the page
+ * cache holds; mapping the file would bring SIGBUS where it is cut short under us.
+ *
+ * Every token is compared with the vocabulary again when it is used. It will index a table, and
+ * the file may have changed since it was scanned.
+ *
+ * Thread: one per object.
+ */
+
+#include "train/data.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "train/fail.h"
+
+/* The scan reads the whole file; 256 KiB a call is where larger ones stop being faster. */
+#define BUFFER_BYTES 262144u
+
+#define HEADER_WORDS 256
+#define HEADER_BYTES (HEADER_WORDS * 4u)
+
+/* The two kinds of shard that llm.c writes: GPT-2 tokens and Llama 3 tokens. */
+static const struct shard_kind {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t token_bytes;
+} shard_kinds[] = {{20240520, 1, 2}, {20240801, 7, 4}};
+
+struct data {
+    struct data_desc desc;
+    int file;
+    dev_t device;
+    ino_t inode;
+    uint64_t file_bytes;
+    uint64_t first_byte; /* of the first token */
+    uint32_t token_bytes;
+    uint64_t token_count;
+    uint32_t *tokens; /* a step's, batch x seq + 1 */
+    uint8_t *buffer;
+};
+
+static uint64_t step_tokens(const struct data_desc *desc)
+{
+    return (uint64_t)desc->batch * desc->seq;
+}
+
+uint64_t strata_data_host_bytes(const struct data_desc *desc)
+{
+    return sizeof(struct data) + (step_tokens(desc) + 1) * sizeof(uint32_t) + BUFFER_BYTES;
+}
+
+/* Bytes are little-endian on disk whatever this machine is. */
+static uint32_t token_at(const uint8_t *at, uint32_t token_bytes)
+{
+    switch (token_bytes) {
+    case 1:
+        return at[0];
+    case 2:
+        return (uint32_t)at[0] | (uint32_t)at[1] << 8;
+    default:
+        return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 |
+               (uint32_t)at[3] << 24;
+    }
+}
+
+static strata_status read_bytes(const struct data *data, uint64_t offset, size_t bytes,
+                                strata_error *error)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t got =
+            pread(data->file, data->buffer + done, bytes - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return strata_train_fail(error, STRATA_E_IO, errno,
+                                     "read of %zu bytes at %llu of %.100s: %s", bytes - done,
+                                     (unsigned long long)(offset + done), data->desc.path,
+                                     strerror(errno));
+        if (got == 0)
+            return strata_train_fail(
+                error, STRATA_E_IO, 0,
+                "read of %zu bytes at %llu of %.100s: the file ends there: it was cut short "
+                "while in use",
+                bytes - done, (unsigned long long)(offset + done), data->desc.path);
+        done += (size_t)got;
+    }
+    return STRATA_OK;
+}
+
+/*
+ * Read count tokens from token `first` of the file on, through the buffer, and give each to out
+ * where that is not NULL. All lie within the file.
+ */
+static strata_status read_tokens(struct data *data, uint64_t first, uint64_t count,
+                                 uint32_t *out, strata_error *error)
+{
+    const uint32_t width = data->token_bytes;
+    const uint64_t limit = data->desc.vocab_size;
+    while (count > 0) {
+        uint64_t piece = count < BUFFER_BYTES / width ? count : BUFFER_BYTES / width;
+        STRATA_TRY(
+            read_bytes(data, data->first_byte + first * width, (size_t)(piece * width), error));
+        for (uint64_t i = 0; i < piece; i++) {
+            uint32_t token = token_at(data->buffer + i * width, width);
+            if (token >= limit)
+                return strata_train_fail(
+                    error, STRATA_E_CORRUPT, 0,
+                    "token %llu of %.100s is %u: beyond the model's vocabulary of %llu: use "
+                    "another model or other data",
+                    (unsigned long long)(first + i), data->desc.path, token,
+                    (unsigned long long)limit);
+            if (out != NULL)
+                *out++ = token;
+        }
+        first += piece;
+        count -= piece;
+    }
+    return STRATA_OK;
+}
+
+static strata_status damaged(const struct data *data, strata_error *error, const char *why)
+{
+    return strata_train_fail(error, STRATA_E_INVALID, 0,
+                             "token shard %.100s: %s: make it again", data->desc.path, why);
+}
+
+/* Is it a shard? Then take its header's word for width and count, and compare with the size. */
+static strata_status read_header(struct data *data, strata_error *error)
+{
+    data->token_bytes = 1;
+    data->token_count = data->file_bytes;
+    if (data->file_bytes < 4)
+        return STRATA_OK;
+    STRATA_TRY(read_bytes(data, 0, 4, error));
+    const struct shard_kind *kind = NULL;
+    for (size_t i = 0; i < sizeof shard_kinds / sizeof shard_kinds[0]; i++) {
+        if (token_at(data->buffer, 4) == shard_kinds[i].magic)
+            kind = &shard_kinds[i];
+    }
+    if (kind == NULL)
+        return STRATA_OK;
+    if (data->file_bytes < HEADER_BYTES)
+        return damaged(data, error, "shorter than its header of 1024 bytes");
+    STRATA_TRY(read_bytes(data, 0, HEADER_BYTES, error));
+    uint32_t version = token_at(data->buffer + 4, 4);
+    if (version != kind->version)
+        return strata_train_fail(
+            error, STRATA_E_INVALID, 0,
+            "token shard %.100s has version %u: this program reads version %u: make it again",
+            data->desc.path, version, kind->version);
+    data->first_byte = HEADER_BYTES;
+    data->token_bytes = kind->token_bytes;
+    data->token_count = token_at(data->buffer + 8, 4);
+    if (data->file_bytes - HEADER_BYTES != data->token_count * kind->token_bytes) {
+        char why[120];
+        snprintf(why, sizeof why,
+                 "its header names %llu tokens, its size of %llu bytes holds %llu",
+                 (unsigned long long)data->token_count, (unsigned long long)data->file_bytes,
+                 (unsigned long long)((data->file_bytes - HEADER_BYTES) / kind->token_bytes));
+        return damaged(data, error, why);
+    }
+    return STRATA_OK;
+}
+
+static strata_status open_file(struct data *data, strata_error *error)
+{
+    const char *path = data->desc.path;
+    /* O_NONBLOCK: a pipe without a writer must not hang here. It changes nothing for a file. */
+    data->file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (data->file < 0)
+        return strata_train_fail(error, STRATA_E_IO, errno,
+                                 "open of data %.150s: %s: give a file that can be read", path,
+                                 strerror(errno));
+    struct stat facts;
+    if (fstat(data->file, &facts) != 0)
+        return strata_train_fail(error, STRATA_E_IO, errno, "stat of data %.150s: %s", path,
+                                 strerror(errno));
+    if (!S_ISREG(facts.st_mode))
+        return strata_train_fail(
+            error, STRATA_E_INVALID, 0,
+            "data %.150s is not a regular file: give a text or a token shard", path);
+    if (facts.st_size == 0)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "data %.150s is empty: give a text or a token shard", path);
+    data->device = facts.st_dev;
+    data->inode = facts.st_ino;
+    data->file_bytes = (uint64_t)facts.st_size;
+    return STRATA_OK;
+}
+
+static strata_status check_content(struct data *data, strata_error *error)
+{
+    STRATA_TRY(read_header(data, error));
+    if (data->token_count < (uint64_t)data->desc.seq + 1)
+        return strata_train_fail(
+            error, STRATA_E_INVALID, 0,
+            "data %.100s has %llu tokens: a sequence of %u needs %llu: give a longer text or a "
+            "smaller --seq",
+            data->desc.path, (unsigned long long)data->token_count, data->desc.seq,
+            (unsigned long long)data->desc.seq + 1);
+    /* No byte is beyond a vocabulary of 256, whatever the file's size. */
+    if (data->token_bytes == 1 && data->desc.vocab_size >= 256)
+        return STRATA_OK;
+    return read_tokens(data, 0, data->token_count, NULL, error);
+}
+
+strata_status strata_data_open(struct data **out, const struct data_desc *desc,
+                               strata_error *error)
+{
+    *out = NULL;
+    struct data *data = calloc(1, sizeof *data);
+    if (data == NULL)
+        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                 "memory for the data reader: none left");
+    data->desc = *desc;
+    data->file = -1;
+    data->buffer = malloc(BUFFER_BYTES);
+    data->tokens = malloc((step_tokens(desc) + 1) * sizeof(uint32_t));
+    strata_status status = STRATA_OK;
+    if (data->buffer == NULL || data->tokens == NULL)
+        status = strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                   "memory for %llu tokens a step: none left",
+                                   (unsigned long long)step_tokens(desc));
+    if (status == STRATA_OK)
+        status = open_file(data, error);
+    if (status == STRATA_OK)
+        status = check_content(data, error);
+    if (status != STRATA_OK) {
+        strata_data_close(data);
+        return status;
+    }
+    *out = data;
+    return STRATA_OK;
+}
+
+void strata_data_close(struct data *data)
+{
+    if (data == NULL)
+        return;
+    if (data->file >= 0)
+        close(data->file);
+    free(data->tokens);
+    free(data->buffer);
+    free(data);
+}
+
+uint64_t strata_data_token_count(const struct data *data)
+{
+    return data->token_count;
+}
+
+const char *strata_data_kind(const struct data *data)
+{
+    return data->token_bytes == 1   ? "bytes"
+           : data->token_bytes == 2 ? "16-bit tokens"
+                                    : "32-bit tokens";
+}
+
+bool strata_data_is_file(const struct data *data, const char *path)
+{
+    struct stat facts;
+    return stat(path, &facts) == 0 && facts.st_dev == data->device &&
+           facts.st_ino == data->inode;
+}
+
+strata_status strata_data_batch(struct data *data, uint64_t step, const uint32_t **out_inputs,
+                                const uint32_t **out_targets, strata_error *error)
+{
+    uint64_t count = step_tokens(&data->desc) + 1;
+    /* No overflow: the options keep steps and batch x seq below 2^31 each. */
+    uint64_t at = step * step_tokens(&data->desc) % data->token_count;
+    uint32_t *out = data->tokens;
+    while (count > 0) {
+        uint64_t piece = data->token_count - at;
+        piece = count < piece ? count : piece;
+        STRATA_TRY(read_tokens(data, at, piece, out, error));
+        out += piece;
+        count -= piece;
+        at = 0;
+    }
+    *out_inputs = data->tokens;
+    *out_targets = data->tokens + 1;
+    return STRATA_OK;
+}

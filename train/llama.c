@@ -1,0 +1,492 @@
+/*
+ * The model as the engine sees it: groups and tensors, the use list, the layout of scratch, the
+ * initial weights.
+ *
+ * Everything follows from the configuration and the shape of a step, nothing from budgets. The
+ * use list is what the walk (llama_walk.c) meets, written down once. Initial weights are
+ * numbered by the tensor as if it were not sliced, so the number of slices changes none of
+ * them.
+ *
+ * Scratch has its peak in a layer's backward: x, dx, q, k, v, o, mid, and a piece of the MLP.
+ * What head and embedding need lies in the same bytes.
+ *
+ * Thread: the caller's.
+ */
+
+#include "train/llama_model.h"
+
+#include "strata/random.h"
+#include "train/fail.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NAME_BYTES         64u
+#define SLICE_ELEMS        (UINT64_C(1) << 24) /* what a slice has at most by default     */
+#define ALIGN_BYTES        64u                 /* a cache line: no two arrays share one   */
+#define SCRATCH_UNIT_BYTES 4096u               /* a page                                  */
+#define TOKENS_MAX         (UINT64_C(1) << 31) /* of a step                               */
+#define USES_MAX           (UINT64_C(1) << 26) /* 1.5 GiB of use list: a typing error     */
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Zeroed memory of the object, counted. */
+static void *take(struct llama *llama, uint64_t count, uint64_t each)
+{
+    llama->host_bytes += count * each;
+    return calloc(count, each);
+}
+
+static uint64_t q_width(const struct llama_config *c)
+{
+    return c->head_count * c->head_dim;
+}
+
+static uint64_t kv_width(const struct llama_config *c)
+{
+    return c->kv_head_count * c->head_dim;
+}
+
+/* Vocabulary slices. */
+
+uint64_t strata_llama_slice_first(const struct llama *llama, uint32_t slice)
+{
+    return llama->config.vocab_size * slice / llama->shape.vocab_slices;
+}
+
+static uint64_t slice_rows_max(const struct llama *llama)
+{
+    uint64_t slices = llama->shape.vocab_slices;
+    return (llama->config.vocab_size + slices - 1) / slices;
+}
+
+static uint32_t default_slices(const struct llama_config *c)
+{
+    return (uint32_t)((c->vocab_size * c->hidden_size + SLICE_ELEMS - 1) / SLICE_ELEMS);
+}
+
+static strata_status check_shape(const struct llama_config *config,
+                                 const struct llama_shape *shape, strata_error *error)
+{
+    if (shape->seq == 0 || shape->batch == 0 || shape->micro_batch == 0)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "seq %u, batch %u, micro-batch %u: each must be at least 1",
+                                 shape->seq, shape->batch, shape->micro_batch);
+    if (shape->batch % shape->micro_batch != 0)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "micro-batch %u does not divide batch %u", shape->micro_batch,
+                                 shape->batch);
+    if ((uint64_t)shape->seq * shape->batch > TOKENS_MAX)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "seq %u x batch %u: more than %llu tokens a step", shape->seq,
+                                 shape->batch, (unsigned long long)TOKENS_MAX);
+    if (shape->vocab_slices > config->vocab_size)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "%u vocabulary slices of %llu tokens", shape->vocab_slices,
+                                 (unsigned long long)config->vocab_size);
+    if (shape->compute_dtype != STRATA_FP32 && shape->compute_dtype != STRATA_BF16)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "compute dtype %d: only fp32 and bf16 are known",
+                                 (int)shape->compute_dtype);
+    uint64_t slices = shape->vocab_slices == 0 ? default_slices(config) : shape->vocab_slices;
+    uint64_t visits =
+        8 * slices + 8 * config->layer_count + 8; /* of a micro-batch to a group, at most */
+    if (visits * (shape->batch / shape->micro_batch + 2) > USES_MAX)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "%u micro-batches of %llu layers and %llu vocabulary slices: "
+                                 "too many events a step",
+                                 shape->batch / shape->micro_batch,
+                                 (unsigned long long)config->layer_count,
+                                 (unsigned long long)slices);
+    return STRATA_OK;
+}
+
+/* Groups and tensors. A builder knows the next free entry of each array. */
+
+struct builder {
+    struct llama *llama;
+    strata_group_desc *group;
+    strata_tensor_desc *tensor;
+    char *name;
+};
+
+/* The name just printed at b->name. */
+static const char *keep_name(struct builder *b)
+{
+    const char *name = b->name;
+    b->name += NAME_BYTES;
+    return name;
+}
+
+static void add_tensor(struct builder *b, uint64_t rows, uint64_t cols)
+{
+    b->group->tensor_count++;
+    *b->tensor++ = (strata_tensor_desc){.name = keep_name(b), .shape = {rows, cols}, .rank = 2};
+}
+
+static void add_norm(struct builder *b)
+{
+    b->group->tensor_count++;
+    *b->tensor++ = (strata_tensor_desc){.name = keep_name(b),
+                                        .shape = {b->llama->config.hidden_size},
+                                        .rank = 1,
+                                        .no_decay = true};
+}
+
+static void begin_group(struct builder *b)
+{
+    b->group->name = keep_name(b);
+    b->group->tensors = b->tensor;
+}
+
+static void add_slices(struct builder *b, const char *group, const char *tensor)
+{
+    uint32_t slices = b->llama->shape.vocab_slices;
+    for (uint32_t i = 0; i < slices; i++, b->group++) {
+        uint64_t first = strata_llama_slice_first(b->llama, i);
+        char suffix[16] = "";
+        if (slices > 1)
+            snprintf(suffix, sizeof suffix, "#%u", i);
+        snprintf(b->name, NAME_BYTES, "%s%s", group, suffix);
+        begin_group(b);
+        snprintf(b->name, NAME_BYTES, "%s%s", tensor, suffix);
+        add_tensor(b, strata_llama_slice_first(b->llama, i + 1) - first,
+                   b->llama->config.hidden_size);
+    }
+}
+
+static void add_matrix(struct builder *b, uint32_t layer, const char *name, uint64_t rows,
+                       uint64_t cols)
+{
+    snprintf(b->name, NAME_BYTES, "model.layers.%u.%s.weight", layer, name);
+    add_tensor(b, rows, cols);
+}
+
+static void add_layer_norm(struct builder *b, uint32_t layer, const char *name)
+{
+    snprintf(b->name, NAME_BYTES, "model.layers.%u.%s.weight", layer, name);
+    add_norm(b);
+}
+
+/* In the order of enum llama_layer_tensor. */
+static void add_layer(struct builder *b, uint32_t layer)
+{
+    const struct llama_config *c = &b->llama->config;
+    snprintf(b->name, NAME_BYTES, "layer %u", layer);
+    begin_group(b);
+    add_layer_norm(b, layer, "input_layernorm");
+    add_matrix(b, layer, "self_attn.q_proj", q_width(c), c->hidden_size);
+    add_matrix(b, layer, "self_attn.k_proj", kv_width(c), c->hidden_size);
+    add_matrix(b, layer, "self_attn.v_proj", kv_width(c), c->hidden_size);
+    add_matrix(b, layer, "self_attn.o_proj", c->hidden_size, q_width(c));
+    add_layer_norm(b, layer, "post_attention_layernorm");
+    add_matrix(b, layer, "mlp.gate_proj", c->ffn_size, c->hidden_size);
+    add_matrix(b, layer, "mlp.up_proj", c->ffn_size, c->hidden_size);
+    add_matrix(b, layer, "mlp.down_proj", c->hidden_size, c->ffn_size);
+    b->group++;
+}
+
+static strata_status build_groups(struct llama *llama, strata_error *error)
+{
+    uint32_t slices = llama->shape.vocab_slices;
+    uint32_t layers = (uint32_t)llama->config.layer_count;
+    uint32_t ends = llama->config.tied ? slices : 2 * slices;
+    uint32_t group_count = ends + layers + 1;
+    uint32_t tensor_count = ends + layers * LLAMA_LAYER_TENSORS + 1;
+    llama->groups = take(llama, group_count, sizeof *llama->groups);
+    llama->tensors = take(llama, tensor_count, sizeof *llama->tensors);
+    llama->names = take(llama, (uint64_t)group_count + tensor_count, NAME_BYTES);
+    if (llama->groups == NULL || llama->tensors == NULL || llama->names == NULL)
+        return strata_train_fail(error, STRATA_E_NOMEM, 0,
+                                 "no memory for the names of %u tensors", tensor_count);
+    struct builder b = {llama, llama->groups, llama->tensors, llama->names};
+    add_slices(&b, "embedding", "model.embed_tokens.weight");
+    for (uint32_t layer = 0; layer < layers; layer++)
+        add_layer(&b, layer);
+    snprintf(b.name, NAME_BYTES, "norm");
+    begin_group(&b);
+    snprintf(b.name, NAME_BYTES, "model.norm.weight");
+    add_norm(&b);
+    b.group++;
+    if (!llama->config.tied)
+        add_slices(&b, "head", "lm_head.weight");
+    llama->model.groups = llama->groups;
+    llama->model.group_count = group_count;
+    return STRATA_OK;
+}
+
+static uint64_t tensor_elems(const strata_tensor_desc *tensor)
+{
+    return tensor->rank == 1 ? tensor->shape[0] : tensor->shape[0] * tensor->shape[1];
+}
+
+/* Every layer has its tensors at the same places: those of the first. */
+static void find_layer_offsets(struct llama *llama)
+{
+    const strata_group_desc *layer = &llama->groups[llama->shape.vocab_slices];
+    uint64_t offset = 0;
+    for (uint32_t i = 0; i < LLAMA_LAYER_TENSORS; i++) {
+        llama->layer_offset[i] = offset;
+        offset += tensor_elems(&layer->tensors[i]);
+    }
+}
+
+/* The use list: what the walk meets. Counted on the first walk, written on the second. */
+
+struct recorder {
+    strata_use *uses; /* NULL: count only */
+    uint32_t count;
+};
+
+static strata_status record_use(void *user, const strata_use *use, enum llama_array array)
+{
+    (void)array;
+    struct recorder *recorder = user;
+    if (recorder->uses != NULL)
+        recorder->uses[recorder->count] = *use;
+    recorder->count++;
+    return STRATA_OK;
+}
+
+static void record_no_work(void *user, const struct llama_task *task)
+{
+    (void)user;
+    (void)task;
+}
+
+static strata_status build_uses(struct llama *llama, strata_error *error)
+{
+    struct recorder recorder = {0};
+    const struct llama_visitor visitor = {record_use, record_no_work, &recorder};
+    STRATA_TRY(strata_llama_walk(llama, &visitor));
+    llama->uses = take(llama, recorder.count, sizeof *llama->uses);
+    if (llama->uses == NULL)
+        return strata_train_fail(error, STRATA_E_NOMEM, 0,
+                                 "no memory for a use list of %u events", recorder.count);
+    recorder = (struct recorder){.uses = llama->uses};
+    STRATA_TRY(strata_llama_walk(llama, &visitor));
+    llama->model.uses = llama->uses;
+    llama->model.use_count = recorder.count;
+    return STRATA_OK;
+}
+
+/* Rotary table. */
+
+/* Turns per position of pair i; llama3 slows the long waves down, and those between in part. */
+static double rotary_frequency(const struct llama_config *c, uint64_t pair)
+{
+    double frequency = pow(c->rope_theta, -2.0 * (double)pair / (double)c->head_dim);
+    if (!c->rope_llama3)
+        return frequency;
+    double waves = c->rope_original_positions * frequency /
+                   (2.0 * acos(-1.0)); /* in the original length */
+    if (waves < c->rope_low_freq_factor)
+        return frequency / c->rope_factor;
+    if (waves > c->rope_high_freq_factor)
+        return frequency;
+    double smooth = (waves - c->rope_low_freq_factor) /
+                    (c->rope_high_freq_factor - c->rope_low_freq_factor);
+    return (1.0 - smooth) * frequency / c->rope_factor + smooth * frequency;
+}
+
+static strata_status build_rotary(struct llama *llama, strata_error *error)
+{
+    const struct llama_config *c = &llama->config;
+    uint64_t half = c->head_dim / 2;
+    llama->rotary = take(llama, llama->shape.seq * c->head_dim, sizeof *llama->rotary);
+    if (llama->rotary == NULL)
+        return strata_train_fail(error, STRATA_E_NOMEM, 0,
+                                 "no memory for the rotary table of %u positions",
+                                 llama->shape.seq);
+    for (uint64_t i = 0; i < half; i++) {
+        double frequency = rotary_frequency(c, i);
+        for (uint64_t position = 0; position < llama->shape.seq; position++) {
+            double angle = (double)position * frequency;
+            llama->rotary[position * c->head_dim + i] = (float)cos(angle);
+            llama->rotary[position * c->head_dim + half + i] = (float)sin(angle);
+        }
+    }
+    return STRATA_OK;
+}
+
+/* Scratch. */
+
+/* Put bytes at *end and say where. */
+static uint64_t place(uint64_t *end, uint64_t bytes)
+{
+    uint64_t at = *end;
+    *end += (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    return at;
+}
+
+static uint64_t largest_matrix(const struct llama *llama)
+{
+    const struct llama_config *c = &llama->config;
+    uint64_t rows = max_u64(max_u64(q_width(c), c->ffn_size), slice_rows_max(llama));
+    return rows * c->hidden_size;
+}
+
+static uint64_t place_layer(struct llama *llama, uint64_t end)
+{
+    const struct llama_config *c = &llama->config;
+    struct llama_layout *at = &llama->layout;
+    uint64_t tokens = llama->micro_tokens;
+    uint64_t rows = min_u64(tokens, STRATA_OP_PIECE_ROWS);
+    const struct op_heads heads = {
+        .sequences = llama->shape.micro_batch,
+        .seq = llama->shape.seq,
+        .heads = (uint32_t)c->head_count,
+        .kv_heads = (uint32_t)c->kv_head_count,
+        .head_dim = (uint32_t)c->head_dim,
+    };
+    at->q = place(&end, tokens * q_width(c) * 4);
+    at->k = place(&end, tokens * kv_width(c) * 4);
+    at->v = place(&end, tokens * kv_width(c) * 4);
+    at->o = place(&end, tokens * q_width(c) * 4);
+    at->mid = place(&end, tokens * max_u64(q_width(c), c->hidden_size) * 4);
+    uint64_t attend_end = end;
+    at->attend = place(&attend_end, strata_op_attention_scratch(&heads) * 4);
+    at->normed = place(&end, rows * c->hidden_size * 4);
+    at->gate = place(&end, rows * c->ffn_size * 4);
+    at->up = place(&end, rows * c->ffn_size * 4);
+    at->act = place(&end, rows * c->ffn_size * 4);
+    return max_u64(end, attend_end);
+}
+
+static uint64_t place_head(struct llama *llama, uint64_t end)
+{
+    struct llama_layout *at = &llama->layout;
+    uint64_t rows = min_u64(llama->micro_tokens, STRATA_OP_PIECE_ROWS);
+    at->y = place(&end, llama->micro_tokens * llama->config.hidden_size * 4);
+    at->logits = place(&end, rows * slice_rows_max(llama) * 4);
+    return end;
+}
+
+static void build_layout(struct llama *llama)
+{
+    const struct llama_config *c = &llama->config;
+    struct llama_layout *at = &llama->layout;
+    uint64_t tokens = (uint64_t)llama->shape.batch * llama->shape.seq;
+    uint64_t end = 0;
+    at->rotary = place(&end, llama->shape.seq * c->head_dim * 4);
+    at->inputs = place(&end, tokens * 4);
+    at->targets = place(&end, tokens * 4);
+    at->stats = place(&end, tokens * sizeof(struct op_row_stat));
+    at->loss = place(&end, sizeof(double));
+    at->widen =
+        place(&end, llama->shape.compute_dtype == STRATA_FP32 ? 0 : largest_matrix(llama) * 4);
+    at->x = place(&end, llama->micro_tokens * c->hidden_size * 4);
+    at->dx = place(&end, llama->micro_tokens * c->hidden_size * 4);
+    end = max_u64(place_layer(llama, end), place_head(llama, end));
+    at->bytes = (end + SCRATCH_UNIT_BYTES - 1) / SCRATCH_UNIT_BYTES * SCRATCH_UNIT_BYTES;
+    llama->model.scratch_bytes = at->bytes;
+    llama->model.stash_bytes = llama->micro_tokens * c->hidden_size * 4;
+}
+
+/* The object. */
+
+strata_status strata_llama_create(struct llama **out, const struct llama_config *config,
+                                  const struct llama_shape *shape, strata_workers *workers,
+                                  strata_error *error)
+{
+    *out = NULL;
+    STRATA_TRY(check_shape(config, shape, error));
+    struct llama *llama = calloc(1, sizeof *llama);
+    if (llama == NULL)
+        return strata_train_fail(error, STRATA_E_NOMEM, 0,
+                                 "no memory for the model's description");
+    llama->config = *config;
+    llama->shape = *shape;
+    llama->workers = workers;
+    llama->host_bytes = sizeof *llama;
+    if (shape->vocab_slices == 0)
+        llama->shape.vocab_slices = default_slices(config);
+    llama->micro_count = shape->batch / shape->micro_batch;
+    llama->micro_tokens = (uint64_t)shape->micro_batch * shape->seq;
+    strata_status status = build_groups(llama, error);
+    if (status == STRATA_OK)
+        status = build_uses(llama, error);
+    if (status == STRATA_OK)
+        status = build_rotary(llama, error);
+    if (status != STRATA_OK) {
+        strata_llama_destroy(llama);
+        return status;
+    }
+    find_layer_offsets(llama);
+    build_layout(llama);
+    strata_ops_setup();
+    *out = llama;
+    return STRATA_OK;
+}
+
+void strata_llama_destroy(struct llama *llama)
+{
+    if (llama == NULL)
+        return;
+    free(llama->rotary);
+    free(llama->uses);
+    free(llama->names);
+    free(llama->tensors);
+    free(llama->groups);
+    free(llama);
+}
+
+const strata_model_desc *strata_llama_model(const struct llama *llama)
+{
+    return &llama->model;
+}
+
+uint64_t strata_llama_host_bytes(const struct llama *llama)
+{
+    return llama->host_bytes;
+}
+
+/* Initial weights. */
+
+/* A tensor's number, and its first row's, as if embedding and head were not sliced. */
+struct whole_tensor {
+    uint32_t index;
+    uint64_t first_elem;
+    bool norm;
+};
+
+static struct whole_tensor whole_tensor_of(const struct llama *llama, uint32_t group,
+                                           uint32_t tensor)
+{
+    uint32_t slices = llama->shape.vocab_slices;
+    uint32_t layers = (uint32_t)llama->config.layer_count;
+    uint64_t width = llama->config.hidden_size;
+    if (group < slices)
+        return (struct whole_tensor){0, strata_llama_slice_first(llama, group) * width, false};
+    if (group < slices + layers)
+        return (struct whole_tensor){1 + (group - slices) * LLAMA_LAYER_TENSORS + tensor, 0,
+                                     tensor == LLAMA_INPUT_NORM || tensor == LLAMA_POST_NORM};
+    if (group == slices + layers)
+        return (struct whole_tensor){1 + layers * LLAMA_LAYER_TENSORS, 0, true};
+    uint32_t slice = group - slices - layers - 1;
+    return (struct whole_tensor){2 + layers * LLAMA_LAYER_TENSORS,
+                                 strata_llama_slice_first(llama, slice) * width, false};
+}
+
+void strata_llama_init_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first,
+                               uint64_t count, float *out)
+{
+    const struct llama_init *init = user;
+    struct whole_tensor whole = whole_tensor_of(init->llama, group, tensor);
+    if (whole.norm) {
+        for (uint64_t i = 0; i < count; i++)
+            out[i] = 1.0f;
+        return;
+    }
+    strata_random_normal(init->seed, whole.index, whole.first_elem + first, count,
+                         (float)init->llama->config.initializer_range, out);
+}

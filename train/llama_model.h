@@ -1,0 +1,113 @@
+#ifndef STRATA_TRAIN_LLAMA_MODEL_H
+#define STRATA_TRAIN_LLAMA_MODEL_H
+
+/*
+ * What llama.c makes and llama_step.c carries out: the object itself, the walk over a step, and
+ * where everything lies in scratch.
+ *
+ * There is one walk. llama.c goes along it to write the use list, llama_step.c to acquire,
+ * stash and queue the work. So the two cannot differ.
+ *
+ * Thread: the engine's caller.
+ */
+
+#include "train/llama.h"
+#include "train/ops.h"
+
+/* Tensors of a layer, in the order in which they lie in its group. */
+enum llama_layer_tensor {
+    LLAMA_INPUT_NORM = 0,
+    LLAMA_Q,
+    LLAMA_K,
+    LLAMA_V,
+    LLAMA_O,
+    LLAMA_POST_NORM,
+    LLAMA_GATE,
+    LLAMA_UP,
+    LLAMA_DOWN,
+    LLAMA_LAYER_TENSORS
+};
+
+/*
+ * Device scratch, in bytes from its start. The first part lives through the step, x and dx are
+ * the running activation and its gradient; what follows belongs to one phase at a time and
+ * shares its bytes: layers above, head and embedding below.
+ */
+struct llama_layout {
+    uint64_t rotary; /* seq x head_dim floats                                          */
+    uint64_t inputs; /* batch x seq token ids                                          */
+    uint64_t targets;
+    uint64_t stats; /* batch x seq struct op_row_stat                                 */
+    uint64_t loss;  /* one double                                                     */
+    uint64_t widen; /* the largest matrix in fp32; not with fp32 weights              */
+    uint64_t x;     /* micro-batch tokens x hidden                                    */
+    uint64_t dx;
+    uint64_t q; /* layer: tokens x heads                                          */
+    uint64_t k;
+    uint64_t v;
+    uint64_t o;
+    uint64_t mid;    /* after attention; then the gradient of o                        */
+    uint64_t normed; /* a piece x hidden, and its gradient                             */
+    uint64_t gate;   /* a piece x ffn                                                  */
+    uint64_t up;
+    uint64_t act;
+    uint64_t attend; /* attention's own scratch, in the place of the four above        */
+    uint64_t y;      /* head: tokens x hidden, the normed x                            */
+    uint64_t logits; /* a piece x the largest slice                                    */
+    uint64_t bytes;
+};
+
+struct llama {
+    struct llama_config config;
+    struct llama_shape shape;
+    strata_workers *workers; /* borrowed */
+    strata_model_desc model; /* points into what follows; owned */
+    strata_group_desc *groups;
+    strata_tensor_desc *tensors;
+    char *names;
+    strata_use *uses;
+    float *rotary; /* the table, copied into scratch by each step */
+    struct llama_layout layout;
+    uint64_t layer_offset[LLAMA_LAYER_TENSORS]; /* elements from a layer's start */
+    uint64_t host_bytes;
+    uint32_t micro_count;
+    uint64_t micro_tokens;
+    double loss;
+};
+
+/* What the caller of the walk does between two entries of the use list. */
+enum llama_work {
+    LLAMA_EMBED,      /* x: rows whose token lies in the slice      */
+    LLAMA_LAYER,      /* x becomes the layer's output               */
+    LLAMA_NORM,       /* y from x                                   */
+    LLAMA_HEAD_SCAN,  /* stats from y, slice by slice               */
+    LLAMA_LOSS,       /* once: the loss from all stats              */
+    LLAMA_HEAD_GRAD,  /* dx (+)= the slice's part                   */
+    LLAMA_NORM_GRAD,  /* dx from dx and x                           */
+    LLAMA_LAYER_GRAD, /* dx from dx and x                           */
+    LLAMA_EMBED_GRAD  /* the slice's gradient from dx               */
+};
+
+struct llama_task {
+    enum llama_work work;
+    uint32_t index; /* the vocabulary slice or the layer                      */
+    uint32_t micro; /* which micro-batch                                      */
+    bool first;     /* the first of the slices that this work goes over       */
+};
+
+enum llama_array { LLAMA_NO_ARRAY = 0, LLAMA_X, LLAMA_DX, LLAMA_Y };
+
+struct llama_visitor {
+    /* The next entry of the use list; array: what is stashed or taken back. */
+    strata_status (*use)(void *user, const strata_use *use, enum llama_array array);
+    void (*work)(void *user, const struct llama_task *task);
+    void *user;
+};
+
+/* Go along one training step. Stops at the first status that is not OK and returns it. */
+strata_status strata_llama_walk(const struct llama *llama, const struct llama_visitor *visitor);
+
+/* The first token of a vocabulary slice; slice = count: the vocabulary's end. */
+uint64_t strata_llama_slice_first(const struct llama *llama, uint32_t slice);
+
+#endif

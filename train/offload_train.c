@@ -1,0 +1,168 @@
+#define _GNU_SOURCE
+/*
+ * offload-train: train a transformer that is larger than the device's memory.
+ *
+ * The order of a run is an order of promises. First whatever costs nothing and may be refused:
+ * the command line, the model's config, the data, the plan, the log file's name. Then the plan
+ * is shown. Only then memory is taken and files are made; and only when that has worked an
+ * older log is emptied. A run that is refused leaves nothing behind.
+ *
+ * SIGINT and SIGTERM let the step under way finish; its line is then the last. The second one
+ * does what these signals do to any program.
+ *
+ * Thread: the main thread.
+ */
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "train/fail.h"
+#include "train/log.h"
+#include "train/options.h"
+#include "train/report.h"
+#include "train/trainer.h"
+
+/*
+ * The signal that asked us to stop; 0: none. A signal handler reaches nothing but statics, so
+ * this one is a static: written by the handler, read by the main thread.
+ */
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int number)
+{
+    if (stop_signal != 0) {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    stop_signal = number;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    /* A reader of stdout that has gone shows as a failed write. */
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* The engine's lines: what it had to do without. */
+static void print_engine_line(void *user, const char *line)
+{
+    FILE *out = user;
+    fprintf(out, "note   %s\n", line);
+}
+
+struct run {
+    const struct options *options;
+    struct trainer *trainer;
+    struct report report;
+    struct log log;
+    char state_hash[33]; /* empty: none was asked for */
+};
+
+static strata_status hash_state(struct run *run, strata_error *error)
+{
+    uint8_t hash[16];
+    if (!run->options->hash_state)
+        return STRATA_OK;
+    STRATA_TRY(strata_trainer_hash(run->trainer, hash, error));
+    for (int i = 0; i < 16; i++)
+        snprintf(run->state_hash + 2 * i, 3, "%02x", hash[i]);
+    return STRATA_OK;
+}
+
+/* A signal makes the step under way the last one: its line is complete, hash included. */
+static strata_status train(struct run *run, strata_error *error)
+{
+    bool last = stop_signal != 0;
+    for (uint64_t step = 1; !last; step++) {
+        struct trainer_step done;
+        last = step == run->options->rate.steps || stop_signal != 0;
+        STRATA_TRY(strata_trainer_step(run->trainer, last, &done, error));
+        if (stop_signal != 0)
+            last = true;
+        if (last)
+            STRATA_TRY(hash_state(run, error));
+        const char *hash = run->state_hash[0] != '\0' ? run->state_hash : NULL;
+        STRATA_TRY(strata_log_step(&run->log, &done, hash, error));
+        strata_report_step(&run->report, &done);
+    }
+    return STRATA_OK;
+}
+
+static strata_status start_and_train(struct run *run, strata_error *error)
+{
+    FILE *out = run->report.out;
+    STRATA_TRY(
+        strata_trainer_start(run->trainer, out != NULL ? print_engine_line : NULL, out, error));
+    /* Told to stop before the first step: no step runs, and an older log stays as it was. */
+    if (stop_signal != 0)
+        return STRATA_OK;
+    STRATA_TRY(strata_log_start(&run->log, error));
+    strata_report_started(&run->report, run->trainer);
+    strata_status status = train(run, error);
+    strata_report_end_line(&run->report);
+    STRATA_TRY(status);
+    strata_report_tables(&run->report, strata_trainer_plan(run->trainer));
+    if (out != NULL && run->state_hash[0] != '\0')
+        fprintf(out, "state  %s\n", run->state_hash);
+    return STRATA_OK;
+}
+
+static strata_status perform(struct run *run, strata_error *error)
+{
+    STRATA_TRY(strata_trainer_create(&run->trainer, run->options, error));
+    STRATA_TRY(strata_log_check(&run->log, run->trainer, run->options->log, error));
+    strata_report_begin(&run->report, run->options);
+    strata_report_first_lines(&run->report, run->trainer);
+    strata_report_plan(&run->report, strata_trainer_plan(run->trainer));
+    if (!run->options->dry_run)
+        STRATA_TRY(start_and_train(run, error));
+    if (!run->options->json)
+        return STRATA_OK;
+    const char *hash = run->state_hash[0] != '\0' ? run->state_hash : NULL;
+    return strata_report_json(&run->report, run->trainer, hash, error);
+}
+
+/* One line, whatever bytes a file's name has. */
+static void complain(strata_error *error)
+{
+    for (char *at = error->message; *at != '\0'; at++) {
+        if (*at == '\n' || *at == '\r' || *at == '\033')
+            *at = ' ';
+    }
+    fprintf(stderr, "offload-train: %s\n", error->message);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    strata_error error = {0};
+    strata_status status = strata_options_parse(&options, argc, argv, &error);
+    if (status != STRATA_OK) {
+        complain(&error);
+        return status == STRATA_E_INVALID ? EXIT_USAGE : (int)strata_exit_code(&error);
+    }
+    if (options.help || options.version) {
+        if (options.help)
+            strata_options_help(stdout);
+        else
+            printf("offload-train %s\n", strata_version());
+        return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+    }
+    catch_signals();
+    struct run run = {.options = &options, .log = {.file = -1}};
+    status = perform(&run, &error);
+    strata_trainer_destroy(run.trainer);
+    strata_log_close(&run.log);
+    if (status != STRATA_OK) {
+        complain(&error);
+        return (int)strata_exit_code(&error);
+    }
+    return stop_signal != 0 ? 128 + (int)stop_signal : EXIT_DONE;
+}

@@ -1,0 +1,221 @@
+#ifndef STRATA_TRAIN_OPS_H
+#define STRATA_TRAIN_OPS_H
+
+/*
+ * The operators of a transformer, forward and backward, as work queued on a stream.
+ *
+ *     struct ops ops = {.stream = stream, .workers = workers, .weight_dtype = STRATA_FP32};
+ *     strata_op_linear(&ops, &(struct op_linear){.src = x, .weight = w, .dst = y, ...});
+ *
+ * Every call returns at once; the work runs on the stream's thread, in order, and feeds the
+ * worker pool. All pointers are device memory and are lent until the stream got there. Arrays
+ * are row-major without gaps; a row is a token.
+ *
+ * Activations, gradients and products are fp32. Weights are in weight_dtype; bf16 is widened
+ * exactly before use. Gradients of weights are added to what is there.
+ *
+ * Work is cut into items by shape alone, and every sum has one fixed order, so the number of
+ * workers changes no bit of any result. Nothing is allocated.
+ *
+ * Thread: whoever queues on the stream.
+ */
+
+#include "strata/device.h"
+#include "strata/types.h"
+#include "strata/workers.h"
+
+#include <stddef.h>
+
+/* Rows that MLP and head work on at a time: the scratch of a step follows from it. */
+#define STRATA_OP_PIECE_ROWS 256u
+
+/* Where operators are queued. Borrowed until the stream has been synchronised: stream, workers.
+ * */
+struct ops {
+    strata_stream *stream;
+    strata_workers *workers;
+    strata_dtype weight_dtype;
+    float
+        *widen; /* device; room for the largest weight matrix in fp32; NULL with fp32 weights */
+};
+
+/* Once before the first operator: products run on the caller's thread, one thread each. */
+void strata_ops_setup(void);
+
+/* out = x / sqrt(mean(x^2) + eps) * weight, row by row. out may be x. */
+struct op_norm {
+    const float *x;
+    const void *weight;
+    float *out;
+    uint64_t rows;
+    uint64_t width;
+    float eps;
+};
+void strata_op_norm(const struct ops *ops, const struct op_norm *args);
+
+/* dx (+)= the norm's gradient for x; dweight += its gradient for the weight. dx may be dy
+ * unless add. */
+struct op_norm_grad {
+    const float *x;
+    const void *weight;
+    const float *dy;
+    float *dx;
+    float *dweight;
+    uint64_t rows;
+    uint64_t width;
+    float eps;
+    bool add; /* dx += instead of dx = */
+};
+void strata_op_norm_grad(const struct ops *ops, const struct op_norm_grad *args);
+
+/*
+ * A matrix of out x in weights.
+ * linear:    dst (rows x out) (+)= src (rows x in)  times weight transposed
+ * linear_dx: dst (rows x in)  (+)= src (rows x out) times weight
+ */
+struct op_linear {
+    const float *src;
+    const void *weight;
+    float *dst;
+    uint64_t rows;
+    uint64_t in;
+    uint64_t out;
+    bool add; /* dst += instead of dst = */
+};
+void strata_op_linear(const struct ops *ops, const struct op_linear *args);
+void strata_op_linear_dx(const struct ops *ops, const struct op_linear *args);
+
+/* dweight (out x in) += dy (rows x out) transposed times x (rows x in). */
+struct op_linear_dw {
+    const float *x;
+    const float *dy;
+    float *dweight;
+    uint64_t rows;
+    uint64_t in;
+    uint64_t out;
+};
+void strata_op_linear_dw(const struct ops *ops, const struct op_linear_dw *args);
+
+/*
+ * Rotary position embedding in place: elements i and i + head_dim / 2 of a head are turned by
+ * the angle of row's position (row mod seq). table: seq x head_dim, a row's cosines, then its
+ * sines. inverse turns back, which is also the gradient.
+ */
+struct op_rotary {
+    float *x; /* rows x (heads x head_dim) */
+    const float *table;
+    uint64_t rows;
+    uint32_t seq;
+    uint32_t heads;
+    uint32_t head_dim;
+    bool inverse;
+};
+void strata_op_rotary(const struct ops *ops, const struct op_rotary *args);
+
+/* Shape of causal attention: heads is a multiple of kv_heads, which share keys and values. */
+struct op_heads {
+    uint32_t sequences;
+    uint32_t seq;
+    uint32_t heads;
+    uint32_t kv_heads;
+    uint32_t head_dim;
+};
+
+/* o = softmax(q k^T / sqrt(head_dim), causal) v, by sequence and head. o may be q. */
+struct op_attention {
+    const float *q; /* (sequences x seq) x (heads x head_dim)    */
+    const float *k; /* (sequences x seq) x (kv_heads x head_dim) */
+    const float *v;
+    float *o;
+    float *scratch; /* strata_op_attention_scratch() floats      */
+    struct op_heads shape;
+};
+void strata_op_attention(const struct ops *ops, const struct op_attention *args);
+
+/* In place: q, k, v hold their gradients afterwards. Scores are computed again. */
+struct op_attention_grad {
+    float *q;
+    float *k;
+    float *v;
+    const float *d_out;
+    float *scratch;
+    struct op_heads shape;
+};
+void strata_op_attention_grad(const struct ops *ops, const struct op_attention_grad *args);
+
+/* Floats of scratch that attention and its gradient need, from the shape alone. */
+uint64_t strata_op_attention_scratch(const struct op_heads *shape);
+
+/* out = silu(gate) * up. out may be gate or up. */
+struct op_swiglu {
+    const float *gate;
+    const float *up;
+    float *out;
+    uint64_t count;
+};
+void strata_op_swiglu(const struct ops *ops, const struct op_swiglu *args);
+
+/* In place: gate and up hold their gradients afterwards. */
+struct op_swiglu_grad {
+    float *gate;
+    float *up;
+    const float *d_out;
+    uint64_t count;
+};
+void strata_op_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args);
+
+/*
+ * The part of a look-up that a vocabulary slice answers: rows whose token lies in the slice are
+ * written, others left as they are.
+ */
+struct op_embed {
+    const uint32_t *tokens;
+    const void *weight; /* slice_rows x width               */
+    float *out;         /* rows x width                     */
+    uint64_t rows;
+    uint64_t width;
+    uint64_t first; /* token of the slice's first row   */
+    uint64_t slice_rows;
+};
+void strata_op_embed(const struct ops *ops, const struct op_embed *args);
+
+/* The look-up's gradient: each row is added to the row of its token, in the order of rows. */
+struct op_embed_grad {
+    const uint32_t *tokens;
+    const float *dy;
+    float *dweight;
+    uint64_t rows;
+    uint64_t width;
+    uint64_t first;
+    uint64_t slice_rows;
+};
+void strata_op_embed_grad(const struct ops *ops, const struct op_embed_grad *args);
+
+/* What is known of a row's logits so far. */
+struct op_row_stat {
+    double sum; /* of exp(logit - max) */
+    float max;
+    float target; /* the target's logit  */
+};
+
+/* Cross entropy over a vocabulary slice. logits: rows x slice_rows. */
+struct op_entropy {
+    float *logits;
+    const uint32_t *targets;
+    struct op_row_stat *stats;
+    uint64_t rows;
+    uint64_t first; /* token of the slice's first row                         */
+    uint64_t slice_rows;
+    float scale; /* grad only: what a row's loss is multiplied with        */
+};
+/* Forget what is known of rows. */
+void strata_op_entropy_begin(const struct ops *ops, struct op_row_stat *stats, uint64_t rows);
+/* First pass: bring stats up to date with the slice's logits. */
+void strata_op_entropy_scan(const struct ops *ops, const struct op_entropy *args);
+/* Second pass: logits become the gradient of scale x loss for them. */
+void strata_op_entropy_grad(const struct ops *ops, const struct op_entropy *args);
+/* The mean loss over rows, summed in their order; out is device memory. */
+void strata_op_entropy_loss(const struct ops *ops, const struct op_row_stat *stats,
+                            uint64_t rows, double *out);
+
+#endif

@@ -1,0 +1,536 @@
+/*
+ * Products, norms, rotary embedding and SwiGLU on the host device.
+ *
+ * A product is cut into panels by its shape alone; each panel is one single-threaded sgemm and
+ * a job of the worker pool. So every worker count gives the same bits, which OpenBLAS's own
+ * threads do not, at the same speed. Weights in bf16 are widened as a whole before their
+ * product: each panel would otherwise widen the part that its neighbours widen too.
+ *
+ * Reductions over rows (the gradient of a norm's weight) are cut by columns: each item goes
+ * over all rows in their order, so there are no partial sums whose number could depend on
+ * anything.
+ *
+ * Items of the other operators are small: 256 rows make 16 of them, enough for the workers of
+ * one NUMA node.
+ *
+ * Thread: run_... on the stream's thread, the functions with an index on workers.
+ */
+
+#include "train/ops_host.h"
+
+#include "strata/adam.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <string.h>
+
+#define ROWS_PER_ITEM    16u
+#define COLUMNS_PER_ITEM 64u    /* of floats: four cache lines of every row */
+#define ELEMS_PER_ITEM   16384u /* of an array without rows                 */
+
+/*
+ * Panels, in GFLOP/s of one core against panels of 256 x 256: 512 gains up to 19 % on large
+ * products, 128 loses 13 %, 64 loses 30 %. So panels are as large as leaves 16 of them, and
+ * below 256 only as small as leaves 4: small products come in numbers, and two cores want two
+ * panels each.
+ */
+#define PANEL_EDGE_MAX  512u
+#define PANEL_EDGE      256u
+#define PANEL_EDGE_MIN  64u
+#define PANELS_OF_LARGE 16u
+#define PANELS_OF_SMALL 4u
+
+/* Every queued call begins with where it was queued. */
+#define CHECK_CALL(type) _Static_assert(sizeof(type) <= STRATA_CALL_BYTES, "too large to queue")
+
+void strata_ops_setup(void)
+{
+    openblas_set_num_threads(1);
+}
+
+void strata_host_product(const struct product *p)
+{
+    /* For OpenBLAS on OpenMP the thread count belongs to the calling thread, and a thread that
+     * never set it gets a team of its own. */
+    openblas_set_num_threads(1);
+    cblas_sgemm(CblasRowMajor, p->a_transposed ? CblasTrans : CblasNoTrans,
+                p->b_transposed ? CblasTrans : CblasNoTrans, (blasint)p->rows, (blasint)p->cols,
+                (blasint)p->depth, p->scale, p->a, (blasint)p->a_stride, p->b,
+                (blasint)p->b_stride, p->beta, p->c, (blasint)p->c_stride);
+}
+
+struct panels {
+    const struct product *product;
+    uint64_t rows; /* of a panel */
+    uint64_t cols;
+    uint32_t across;
+};
+
+/* Half an edge, in whole 32s: the kernels' own blocks are 16 and 32 wide. */
+static uint64_t halved(uint64_t edge)
+{
+    return (edge / 2 + 31) / 32 * 32;
+}
+
+static bool too_few(const struct panels *p)
+{
+    uint64_t edge = p->rows > p->cols ? p->rows : p->cols;
+    uint32_t count = strata_host_items(p->product->rows, p->rows) * p->across;
+    return edge > PANEL_EDGE ? count < PANELS_OF_LARGE
+                             : edge > PANEL_EDGE_MIN && count < PANELS_OF_SMALL;
+}
+
+static struct panels cut_panels(const struct product *product)
+{
+    struct panels p = {
+        .product = product,
+        .rows = strata_host_min(product->rows, PANEL_EDGE_MAX),
+        .cols = strata_host_min(product->cols, PANEL_EDGE_MAX),
+    };
+    p.across = strata_host_items(product->cols, p.cols);
+    while (too_few(&p)) {
+        if (p.rows > p.cols)
+            p.rows = halved(p.rows);
+        else
+            p.cols = halved(p.cols);
+        p.across = strata_host_items(product->cols, p.cols);
+    }
+    return p;
+}
+
+static void panel(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct panels *p = user;
+    struct product part = *p->product;
+    uint64_t row = index / p->across * p->rows;
+    uint64_t col = index % p->across * p->cols;
+    part.a += part.a_transposed ? row : row * part.a_stride;
+    part.b += part.b_transposed ? col * part.b_stride : col;
+    part.c += row * part.c_stride + col;
+    part.rows = strata_host_min(p->rows, part.rows - row);
+    part.cols = strata_host_min(p->cols, part.cols - col);
+    strata_host_product(&part);
+}
+
+void strata_host_panels(strata_workers *workers, const struct product *product)
+{
+    struct panels p = cut_panels(product);
+    strata_workers_run(workers, STRATA_JOB_PANEL, panel, &p,
+                       strata_host_items(product->rows, p.rows) * p.across);
+}
+
+void strata_host_widen(float *out, const void *weight, strata_dtype dtype, uint64_t first,
+                       uint64_t count)
+{
+    const char *src = (const char *)weight + first * strata_dtype_bytes(dtype);
+    strata_convert(STRATA_ISA_BEST, out, STRATA_FP32, src, dtype, count);
+}
+
+/* Weights of a product. */
+
+struct widening {
+    const void *weight;
+    float *out;
+    strata_dtype dtype;
+    uint64_t count;
+};
+
+static void widen_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct widening *w = user;
+    uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
+    strata_host_widen(w->out + first, w->weight, w->dtype, first,
+                      strata_host_min(ELEMS_PER_ITEM, w->count - first));
+}
+
+/* The matrix as fp32: where it is, or in ops->widen until the next product. */
+static const float *wide_matrix(const struct ops *ops, const void *weight, uint64_t count)
+{
+    if (ops->weight_dtype == STRATA_FP32)
+        return weight;
+    struct widening w = {weight, ops->widen, ops->weight_dtype, count};
+    strata_workers_run(ops->workers, STRATA_JOB_PANEL, widen_item, &w,
+                       strata_host_items(count, ELEMS_PER_ITEM));
+    return ops->widen;
+}
+
+struct linear_call {
+    struct ops ops;
+    struct op_linear args;
+};
+CHECK_CALL(struct linear_call);
+
+static void run_linear(void *data)
+{
+    const struct linear_call *call = data;
+    const struct op_linear *a = &call->args;
+    struct product product = {
+        .a = a->src,
+        .b = wide_matrix(&call->ops, a->weight, a->in * a->out),
+        .c = a->dst,
+        .rows = a->rows,
+        .cols = a->out,
+        .depth = a->in,
+        .a_stride = a->in,
+        .b_stride = a->in,
+        .c_stride = a->out,
+        .b_transposed = true,
+        .scale = 1.0f,
+        .beta = a->add ? 1.0f : 0.0f,
+    };
+    strata_host_panels(call->ops.workers, &product);
+}
+
+void strata_op_linear(const struct ops *ops, const struct op_linear *args)
+{
+    struct linear_call call = {*ops, *args};
+    strata_stream_call(ops->stream, run_linear, &call, sizeof call);
+}
+
+static void run_linear_dx(void *data)
+{
+    const struct linear_call *call = data;
+    const struct op_linear *a = &call->args;
+    struct product product = {
+        .a = a->src,
+        .b = wide_matrix(&call->ops, a->weight, a->in * a->out),
+        .c = a->dst,
+        .rows = a->rows,
+        .cols = a->in,
+        .depth = a->out,
+        .a_stride = a->out,
+        .b_stride = a->in,
+        .c_stride = a->in,
+        .scale = 1.0f,
+        .beta = a->add ? 1.0f : 0.0f,
+    };
+    strata_host_panels(call->ops.workers, &product);
+}
+
+void strata_op_linear_dx(const struct ops *ops, const struct op_linear *args)
+{
+    struct linear_call call = {*ops, *args};
+    strata_stream_call(ops->stream, run_linear_dx, &call, sizeof call);
+}
+
+struct linear_dw_call {
+    struct ops ops;
+    struct op_linear_dw args;
+};
+CHECK_CALL(struct linear_dw_call);
+
+static void run_linear_dw(void *data)
+{
+    const struct linear_dw_call *call = data;
+    const struct op_linear_dw *a = &call->args;
+    struct product product = {
+        .a = a->dy,
+        .b = a->x,
+        .c = a->dweight,
+        .rows = a->out,
+        .cols = a->in,
+        .depth = a->rows,
+        .a_stride = a->out,
+        .b_stride = a->in,
+        .c_stride = a->in,
+        .a_transposed = true,
+        .scale = 1.0f,
+        .beta = 1.0f,
+    };
+    strata_host_panels(call->ops.workers, &product);
+}
+
+void strata_op_linear_dw(const struct ops *ops, const struct op_linear_dw *args)
+{
+    struct linear_dw_call call = {*ops, *args};
+    strata_stream_call(ops->stream, run_linear_dw, &call, sizeof call);
+}
+
+/* Norms. */
+
+/* 1 / sqrt(mean(x^2) + eps). Four sums, because one would wait for each addition to finish. */
+static float inverse_rms(const float *x, uint64_t width, float eps)
+{
+    double sums[4] = {0};
+    uint64_t whole = width / 4 * 4;
+    for (uint64_t i = 0; i < whole; i += 4)
+        for (int j = 0; j < 4; j++)
+            sums[j] += (double)x[i + j] * x[i + j];
+    for (uint64_t i = whole; i < width; i++)
+        sums[i - whole] += (double)x[i] * x[i];
+    double sum = sums[0] + sums[1] + sums[2] + sums[3];
+    return (float)(1.0 / sqrt(sum / (double)width + eps));
+}
+
+struct norm_call {
+    struct ops ops;
+    struct op_norm args;
+};
+CHECK_CALL(struct norm_call);
+
+static void norm_rows(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct norm_call *call = user;
+    const struct op_norm *a = &call->args;
+    uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
+    uint64_t rows = strata_host_min(ROWS_PER_ITEM, a->rows - first);
+    const float *x = a->x + first * a->width;
+    float *out = a->out + first * a->width;
+    float inverse[ROWS_PER_ITEM];
+    float weight[COLUMNS_PER_ITEM];
+    for (uint64_t r = 0; r < rows; r++)
+        inverse[r] = inverse_rms(x + r * a->width, a->width, a->eps);
+    for (uint64_t col = 0; col < a->width; col += COLUMNS_PER_ITEM) {
+        uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
+        strata_host_widen(weight, a->weight, call->ops.weight_dtype, col, cols);
+        for (uint64_t r = 0; r < rows; r++)
+            for (uint64_t i = 0; i < cols; i++)
+                out[r * a->width + col + i] =
+                    x[r * a->width + col + i] * inverse[r] * weight[i];
+    }
+}
+
+static void run_norm(void *data)
+{
+    struct norm_call *call = data;
+    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, norm_rows, call,
+                       strata_host_items(call->args.rows, ROWS_PER_ITEM));
+}
+
+void strata_op_norm(const struct ops *ops, const struct op_norm *args)
+{
+    struct norm_call call = {*ops, *args};
+    strata_stream_call(ops->stream, run_norm, &call, sizeof call);
+}
+
+struct norm_grad_call {
+    struct ops ops;
+    struct op_norm_grad args;
+};
+CHECK_CALL(struct norm_grad_call);
+
+/* A piece of the rows: what its items share. */
+struct norm_grad_piece {
+    struct op_norm_grad a; /* x, dy, dx at the piece's first row */
+    strata_dtype weight_dtype;
+    float inverse[STRATA_OP_PIECE_ROWS];
+};
+
+static void norm_grad_inverse(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    struct norm_grad_piece *piece = user;
+    uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
+    uint64_t end = strata_host_min(first + ROWS_PER_ITEM, piece->a.rows);
+    for (uint64_t r = first; r < end; r++)
+        piece->inverse[r] =
+            inverse_rms(piece->a.x + r * piece->a.width, piece->a.width, piece->a.eps);
+}
+
+/* Columns of dweight, over all rows in their order. */
+static void norm_grad_weight(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct norm_grad_piece *piece = user;
+    const struct op_norm_grad *a = &piece->a;
+    uint64_t col = (uint64_t)index * COLUMNS_PER_ITEM;
+    uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
+    double sums[COLUMNS_PER_ITEM] = {0};
+    for (uint64_t r = 0; r < a->rows; r++) {
+        const float *x = a->x + r * a->width + col;
+        const float *dy = a->dy + r * a->width + col;
+        for (uint64_t i = 0; i < cols; i++)
+            sums[i] += (double)dy[i] * (x[i] * piece->inverse[r]);
+    }
+    for (uint64_t i = 0; i < cols; i++)
+        a->dweight[col + i] += (float)sums[i];
+}
+
+/* The mean over a row of dy * weight * normed x. */
+static double norm_grad_mean(const struct norm_grad_piece *piece, uint64_t row)
+{
+    const struct op_norm_grad *a = &piece->a;
+    const float *x = a->x + row * a->width;
+    const float *dy = a->dy + row * a->width;
+    double sum = 0.0;
+    for (uint64_t col = 0; col < a->width; col += COLUMNS_PER_ITEM) {
+        uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
+        float weight[COLUMNS_PER_ITEM];
+        strata_host_widen(weight, a->weight, piece->weight_dtype, col, cols);
+        for (uint64_t i = 0; i < cols; i++)
+            sum += (double)(dy[col + i] * weight[i]) * (x[col + i] * piece->inverse[row]);
+    }
+    return sum / (double)a->width;
+}
+
+static void norm_grad_row(const struct norm_grad_piece *piece, uint64_t row)
+{
+    const struct op_norm_grad *a = &piece->a;
+    const float *x = a->x + row * a->width;
+    const float *dy = a->dy + row * a->width;
+    float *dx = a->dx + row * a->width;
+    float inverse = piece->inverse[row];
+    float mean = (float)norm_grad_mean(piece, row);
+    for (uint64_t col = 0; col < a->width; col += COLUMNS_PER_ITEM) {
+        uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
+        float weight[COLUMNS_PER_ITEM];
+        strata_host_widen(weight, a->weight, piece->weight_dtype, col, cols);
+        for (uint64_t i = 0; i < cols; i++) {
+            float normed = x[col + i] * inverse;
+            float grad = inverse * (dy[col + i] * weight[i] - normed * mean);
+            dx[col + i] = a->add ? dx[col + i] + grad : grad;
+        }
+    }
+}
+
+static void norm_grad_rows(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct norm_grad_piece *piece = user;
+    uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
+    uint64_t end = strata_host_min(first + ROWS_PER_ITEM, piece->a.rows);
+    for (uint64_t r = first; r < end; r++)
+        norm_grad_row(piece, r);
+}
+
+/* dweight before dx: dx may take the place of dy. */
+static void run_norm_grad(void *data)
+{
+    const struct norm_grad_call *call = data;
+    strata_workers *workers = call->ops.workers;
+    for (uint64_t row = 0; row < call->args.rows; row += STRATA_OP_PIECE_ROWS) {
+        struct norm_grad_piece piece = {call->args, call->ops.weight_dtype, {0}};
+        piece.a.x += row * piece.a.width;
+        piece.a.dy += row * piece.a.width;
+        piece.a.dx += row * piece.a.width;
+        piece.a.rows = strata_host_min(STRATA_OP_PIECE_ROWS, piece.a.rows - row);
+        uint32_t row_items = strata_host_items(piece.a.rows, ROWS_PER_ITEM);
+        strata_workers_run(workers, STRATA_JOB_PANEL, norm_grad_inverse, &piece, row_items);
+        strata_workers_run(workers, STRATA_JOB_PANEL, norm_grad_weight, &piece,
+                           strata_host_items(piece.a.width, COLUMNS_PER_ITEM));
+        strata_workers_run(workers, STRATA_JOB_PANEL, norm_grad_rows, &piece, row_items);
+    }
+}
+
+void strata_op_norm_grad(const struct ops *ops, const struct op_norm_grad *args)
+{
+    struct norm_grad_call call = {*ops, *args};
+    strata_stream_call(ops->stream, run_norm_grad, &call, sizeof call);
+}
+
+/* Rotary embedding. */
+
+struct rotary_call {
+    struct ops ops;
+    struct op_rotary args;
+};
+CHECK_CALL(struct rotary_call);
+
+static void rotate_head(float *x, const float *cosines, const float *sines, uint32_t half,
+                        float sign)
+{
+    for (uint32_t i = 0; i < half; i++) {
+        float low = x[i];
+        float high = x[i + half];
+        float sine = sign * sines[i];
+        x[i] = low * cosines[i] - high * sine;
+        x[i + half] = high * cosines[i] + low * sine;
+    }
+}
+
+static void rotary_rows(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct rotary_call *call = user;
+    const struct op_rotary *a = &call->args;
+    uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
+    uint64_t end = strata_host_min(first + ROWS_PER_ITEM, a->rows);
+    uint32_t half = a->head_dim / 2;
+    for (uint64_t row = first; row < end; row++) {
+        const float *cosines = a->table + row % a->seq * a->head_dim;
+        float *x = a->x + row * a->heads * a->head_dim;
+        for (uint32_t head = 0; head < a->heads; head++)
+            rotate_head(x + (uint64_t)head * a->head_dim, cosines, cosines + half, half,
+                        a->inverse ? -1.0f : 1.0f);
+    }
+}
+
+static void run_rotary(void *data)
+{
+    struct rotary_call *call = data;
+    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, rotary_rows, call,
+                       strata_host_items(call->args.rows, ROWS_PER_ITEM));
+}
+
+void strata_op_rotary(const struct ops *ops, const struct op_rotary *args)
+{
+    struct rotary_call call = {*ops, *args};
+    strata_stream_call(ops->stream, run_rotary, &call, sizeof call);
+}
+
+/* SwiGLU. */
+
+struct swiglu_call {
+    struct ops ops;
+    struct op_swiglu args;
+};
+CHECK_CALL(struct swiglu_call);
+
+static void swiglu_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct op_swiglu *a = &((const struct swiglu_call *)user)->args;
+    uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
+    uint64_t end = strata_host_min(first + ELEMS_PER_ITEM, a->count);
+    for (uint64_t i = first; i < end; i++)
+        a->out[i] = a->gate[i] / (1.0f + expf(-a->gate[i])) * a->up[i];
+}
+
+static void run_swiglu(void *data)
+{
+    struct swiglu_call *call = data;
+    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, swiglu_item, call,
+                       strata_host_items(call->args.count, ELEMS_PER_ITEM));
+}
+
+void strata_op_swiglu(const struct ops *ops, const struct op_swiglu *args)
+{
+    struct swiglu_call call = {*ops, *args};
+    strata_stream_call(ops->stream, run_swiglu, &call, sizeof call);
+}
+
+struct swiglu_grad_call {
+    struct ops ops;
+    struct op_swiglu_grad args;
+};
+CHECK_CALL(struct swiglu_grad_call);
+
+static void swiglu_grad_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct op_swiglu_grad *a = &((const struct swiglu_grad_call *)user)->args;
+    uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
+    uint64_t end = strata_host_min(first + ELEMS_PER_ITEM, a->count);
+    for (uint64_t i = first; i < end; i++) {
+        float gate = a->gate[i];
+        float sigmoid = 1.0f / (1.0f + expf(-gate));
+        a->gate[i] = a->d_out[i] * a->up[i] * (sigmoid * (1.0f + gate * (1.0f - sigmoid)));
+        a->up[i] = a->d_out[i] * (gate * sigmoid);
+    }
+}
+
+static void run_swiglu_grad(void *data)
+{
+    struct swiglu_grad_call *call = data;
+    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, swiglu_grad_item, call,
+                       strata_host_items(call->args.count, ELEMS_PER_ITEM));
+}
+
+void strata_op_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args)
+{
+    struct swiglu_grad_call call = {*ops, *args};
+    strata_stream_call(ops->stream, run_swiglu_grad, &call, sizeof call);
+}

@@ -1,0 +1,570 @@
+#define _GNU_SOURCE
+/*
+ * The command line of offload-train. See options.h.
+ *
+ * The table is the reference: getopt_long, the help text and the range checks are all made from
+ * it, so an option cannot be parsed and not documented, or documented and not checked. What
+ * concerns two options at once stands in check_together().
+ *
+ * getopt_long accepts every unambiguous beginning of a name. That is refused here (see
+ * options.h), by comparing what was written with the name that was found.
+ *
+ * Thread: one at a time.
+ */
+
+#include "train/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "strata/text.h"
+#include "train/fail.h"
+#include "train/llama.h"
+
+/* getopt's value of the first row. Above every character, which short options would be. */
+#define FIRST_OPTION 256
+
+enum option_kind {
+    KIND_SECTION, /* a heading of the help text        */
+    KIND_FLAG,    /* bool                              */
+    KIND_TEXT,    /* const char *, borrowed            */
+    KIND_SIZE,    /* uint64_t, bytes                   */
+    KIND_COUNT,   /* uint32_t                          */
+    KIND_LONG,    /* uint64_t                          */
+    KIND_NUMBER,  /* double                            */
+    KIND_CHOICE,  /* an enum, by name                  */
+    KIND_DIRS,    /* store_dirs, separated by commas   */
+    KIND_ALLOW    /* allow bits, separated by commas   */
+};
+
+struct choice {
+    const char *name; /* NULL ends the list */
+    uint32_t value;
+};
+
+struct option_row {
+    const char *name; /* section: its heading */
+    const char *argument;
+    const char *help;
+    const struct choice *choices;
+    enum option_kind kind;
+    size_t field;
+    double least; /* numbers: least <= value < below */
+    double below;
+};
+
+static const struct choice device_choices[] = {{"host", 0}, {NULL, 0}};
+static const struct choice tier_choices[] = {{"auto", STRATA_AUTO},
+                                             {"device", STRATA_DEVICE},
+                                             {"host", STRATA_HOST},
+                                             {"nvme", STRATA_NVME},
+                                             {NULL, 0}};
+/* Activation blocks do not go to NVMe in this version. */
+static const struct choice stash_choices[] = {
+    {"auto", STRATA_AUTO}, {"device", STRATA_DEVICE}, {"host", STRATA_HOST}, {NULL, 0}};
+static const struct choice io_choices[] = {
+    {"uring", STRATA_IO_URING}, {"threads", STRATA_IO_THREADS}, {NULL, 0}};
+static const struct choice allow_choices[] = {{"threads-io", STRATA_ALLOW_THREADS_IO},
+                                              {"buffered-io", STRATA_ALLOW_BUFFERED_IO},
+                                              {"unpinned", STRATA_ALLOW_UNPINNED},
+                                              {NULL, 0}};
+static const struct choice schedule_choices[] = {
+    {"constant", RATE_CONSTANT}, {"linear", RATE_LINEAR}, {"cosine", RATE_COSINE}, {NULL, 0}};
+/* Both mean: updates start once the norm is known. */
+static const struct choice clip_choices[] = {{"auto", 0}, {"deferred", 1}, {NULL, 0}};
+static const struct choice dtype_choices[] = {
+    {"fp32", STRATA_FP32}, {"bf16", STRATA_BF16}, {NULL, 0}};
+
+/* A choice with one meaning is checked and then forgotten. */
+#define NO_FIELD      SIZE_MAX
+#define FIELD(member) offsetof(struct options, member)
+#define SECTION(title)                                                                         \
+    {                                                                                          \
+        .name = title, .kind = KIND_SECTION                                                    \
+    }
+#define FLAG(name_, member, help_)                                                             \
+    {                                                                                          \
+        .name = name_, .help = help_, .kind = KIND_FLAG, .field = FIELD(member)                \
+    }
+#define VALUE(name_, kind_, argument_, member, help_)                                          \
+    {                                                                                          \
+        .name = name_, .argument = argument_, .help = help_, .kind = kind_,                    \
+        .field = FIELD(member)                                                                 \
+    }
+#define RANGE(name_, kind_, argument_, member, least_, below_, help_)                          \
+    {                                                                                          \
+        .name = name_, .argument = argument_, .help = help_, .kind = kind_,                    \
+        .field = FIELD(member), .least = least_, .below = below_                               \
+    }
+#define CHOICE(name_, argument_, choices_, field_, help_)                                      \
+    {                                                                                          \
+        .name = name_, .argument = argument_, .help = help_, .choices = choices_,              \
+        .kind = KIND_CHOICE, .field = field_                                                   \
+    }
+
+#define TWO_TO_31 2147483648.0
+/* The optimizer computes in fp32, where larger numbers are infinite. */
+#define FP32_BOUND 3.4e38
+
+static const struct option_row rows[] = {
+    SECTION("what to train"),
+    VALUE("data", KIND_TEXT, "FILE", data,
+          "any file (bytes are tokens) or a token shard; required"),
+    VALUE("model", KIND_TEXT, "NAME|FILE|DIR", model,
+          "a name, a config.json or a folder with one (llama-125m)"),
+    CHOICE("compute-dtype", "fp32|bf16", dtype_choices, FIELD(compute_dtype),
+           "weights and gradients between uses (bf16)"),
+    RANGE("vocab-slices", KIND_COUNT, "N", vocab_slices, 1, 1048576,
+          "cut embedding and head by rows (at most 16 Mi elements each)"),
+    RANGE("seed", KIND_LONG, "N", seed, 0, INFINITY, "of the initial weights (0)"),
+
+    SECTION("the machine"),
+    CHOICE("device", "host", device_choices, NO_FIELD,
+           "a device made of RAM; this build has no CUDA (host)"),
+    RANGE("threads", KIND_COUNT, "N", threads, 1, 4097,
+          "workers (one per core this process may use)"),
+    VALUE("device-mem", KIND_SIZE, "SIZE", device_bytes,
+          "hard limit of the device (nine tenths of what is free)"),
+    VALUE("host-mem", KIND_SIZE, "SIZE", host_bytes,
+          "hard limit of host RAM (half of what is free)"),
+    VALUE("nvme-mem", KIND_SIZE, "SIZE", nvme_bytes,
+          "hard limit of the store (nine tenths of what is free)"),
+    VALUE("store", KIND_DIRS, "DIR[,DIR...]", store_dirs,
+          "directories of the NVMe tier, one per drive (no such tier)"),
+    CHOICE("io", "uring|threads", io_choices, FIELD(io),
+           "how the store is read and written (uring)"),
+    VALUE("allow", KIND_ALLOW, "LIST", allow,
+          "accept a lack: threads-io, buffered-io, unpinned (none)"),
+
+    SECTION("where things rest"),
+    CHOICE("params", "auto|device|host|nvme", tier_choices, FIELD(params),
+           "weights (auto: the fastest tier with room)"),
+    CHOICE("grads", "auto|device|host|nvme", tier_choices, FIELD(grads), "gradients (auto)"),
+    CHOICE("states", "auto|device|host|nvme", tier_choices, FIELD(states),
+           "optimizer states (auto)"),
+    CHOICE("stash", "auto|device|host", stash_choices, FIELD(stash),
+           "activations between forward and backward (auto)"),
+    RANGE("tile", KIND_COUNT, "ELEMS", tile_elems, STRATA_BLOCK_ELEMS, 1073741825.0,
+          "unit of paging, a multiple of 16384 (from the model's size)"),
+    FLAG("no-overlap", no_overlap, "nothing ahead of its use; the same bits"),
+
+    SECTION("the run"),
+    RANGE("steps", KIND_LONG, "N", rate.steps, 1, TWO_TO_31, "optimizer steps (100)"),
+    RANGE("seq", KIND_COUNT, "N", seq, 1, TWO_TO_31, "tokens of a sequence (256)"),
+    RANGE("batch", KIND_COUNT, "N", batch, 1, TWO_TO_31, "sequences of a step (8)"),
+    RANGE("micro-batch", KIND_COUNT, "N", micro_batch, 1, TWO_TO_31,
+          "sequences at a time, divides the batch (the batch)"),
+
+    SECTION("the optimizer, AdamW"),
+    RANGE("lr", KIND_NUMBER, "X", rate.peak, 0, FP32_BOUND, "learning rate (3e-4)"),
+    CHOICE("lr-schedule", "constant|linear|cosine", schedule_choices, FIELD(rate.schedule),
+           "after the warm-up (constant)"),
+    RANGE("lr-min", KIND_NUMBER, "X", rate.least, 0, FP32_BOUND,
+          "linear and cosine: rate of the last step (0)"),
+    RANGE("warmup", KIND_LONG, "N", rate.warmup, 0, TWO_TO_31,
+          "steps in which the rate rises from lr/N to lr (0)"),
+    RANGE("beta1", KIND_NUMBER, "X", adam.beta1, 0, 1, "of the first moment (0.9)"),
+    RANGE("beta2", KIND_NUMBER, "X", adam.beta2, 0, 1, "of the second moment (0.95)"),
+    RANGE("eps", KIND_NUMBER, "X", adam.eps, 0, FP32_BOUND, "added to the root (1e-8)"),
+    RANGE("weight-decay", KIND_NUMBER, "X", adam.weight_decay, 0, FP32_BOUND,
+          "of matrices and embeddings, not of norms (0.1)"),
+    RANGE("clip", KIND_NUMBER, "X", clip, 0, FP32_BOUND,
+          "largest global gradient norm, 0: off (1)"),
+    CHOICE("clip-mode", "auto|deferred", clip_choices, NO_FIELD,
+           "updates start once the norm is known, both times (auto)"),
+
+    SECTION("what comes out"),
+    VALUE("log", KIND_TEXT, "FILE.jsonl", log,
+          "one line of JSON a step; replaced when the run starts"),
+    FLAG("hash-state", hash_state, "the log's last line carries a hash of weights and moments"),
+    FLAG("dry-run", dry_run, "print the plan and stop"),
+    FLAG("json", json, "one JSON document on stdout, tables on stderr"),
+    FLAG("quiet", quiet, "print errors only, and what --json asks for"),
+    FLAG("help", help, "this text"),
+    FLAG("version", version, "the version"),
+};
+
+enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
+
+static strata_status bad(strata_error *error, const char *name, const char *text,
+                         const char *why)
+{
+    return strata_train_fail(error, STRATA_E_INVALID, 0, "--%s %.80s: %s", name, text, why);
+}
+
+/* The range of a row in words, into buffer. */
+static const char *range_text(const struct option_row *row, char *buffer, size_t bytes)
+{
+    const char *what = row->kind == KIND_NUMBER ? "a number" : "a whole number";
+    if (isinf(row->below))
+        snprintf(buffer, bytes, "give %s of at least %.10g", what, row->least);
+    else if (row->kind == KIND_NUMBER)
+        snprintf(buffer, bytes, "give %s from %.10g to below %.10g", what, row->least,
+                 row->below);
+    else
+        snprintf(buffer, bytes, "give %s from %.10g to %.10g", what, row->least,
+                 row->below - 1);
+    return buffer;
+}
+
+/* Digits only: strtoull alone would take a sign, and "-1" as 2^64 - 1. */
+static bool whole_number(const char *text, uint64_t *out)
+{
+    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
+        return false;
+    errno = 0;
+    *out = strtoull(text, NULL, 10);
+    return errno == 0;
+}
+
+static bool real_number(const char *text, double *out)
+{
+    if (*text == '\0' || isspace((unsigned char)*text))
+        return false;
+    char *end;
+    *out = strtod(text, &end);
+    return *end == '\0' && isfinite(*out);
+}
+
+static strata_status set_whole(void *field, const struct option_row *row, const char *text,
+                               strata_error *error)
+{
+    uint64_t value = 0;
+    char range[96];
+    if (!whole_number(text, &value) || (double)value < row->least ||
+        (double)value >= row->below)
+        return bad(error, row->name, text, range_text(row, range, sizeof range));
+    if (row->kind == KIND_COUNT)
+        *(uint32_t *)field = (uint32_t)value;
+    else
+        *(uint64_t *)field = value;
+    return STRATA_OK;
+}
+
+static strata_status set_number(void *field, const struct option_row *row, const char *text,
+                                strata_error *error)
+{
+    double value = 0;
+    char range[96];
+    bool fits = real_number(text, &value) && value >= row->least && value < row->below;
+    if (!fits)
+        return bad(error, row->name, text, range_text(row, range, sizeof range));
+    *(double *)field = value;
+    return STRATA_OK;
+}
+
+static strata_status set_size(uint64_t *field, const struct option_row *row, const char *text,
+                              strata_error *error)
+{
+    strata_error inner = {0};
+    if (strata_parse_size(text, field, &inner) != STRATA_OK)
+        return strata_train_fail(error, STRATA_E_INVALID, 0, "--%s: %.180s", row->name,
+                                 inner.message);
+    if (*field == 0)
+        return bad(error, row->name, text, "a limit of nothing: give a size such as 512M");
+    return STRATA_OK;
+}
+
+static const struct choice *find_choice(const struct choice *choices, const char *text,
+                                        size_t length)
+{
+    for (; choices->name != NULL; choices++) {
+        if (strlen(choices->name) == length && memcmp(choices->name, text, length) == 0)
+            return choices;
+    }
+    return NULL;
+}
+
+static strata_status set_choice(void *options, const struct option_row *row, const char *text,
+                                strata_error *error)
+{
+    const struct choice *choice = find_choice(row->choices, text, strlen(text));
+    if (choice == NULL) {
+        char why[96];
+        snprintf(why, sizeof why, "not a choice of this version: give one of %s",
+                 row->argument);
+        return bad(error, row->name, text, why);
+    }
+    if (row->field != NO_FIELD)
+        memcpy((char *)options + row->field, &choice->value, sizeof choice->value);
+    return STRATA_OK;
+}
+
+static strata_status set_allow(struct options *options, const char *text, strata_error *error)
+{
+    options->allow = 0;
+    for (const char *at = text;; at++) {
+        size_t length = strcspn(at, ",");
+        const struct choice *choice = find_choice(allow_choices, at, length);
+        if (choice == NULL)
+            return bad(error, "allow", text,
+                       "give threads-io, buffered-io or unpinned, separated by commas");
+        options->allow |= choice->value;
+        at += length;
+        if (*at == '\0')
+            return STRATA_OK;
+    }
+}
+
+static strata_status set_dirs(struct options *options, const char *text, strata_error *error)
+{
+    if (strlen(text) >= sizeof options->store_text)
+        return bad(error, "store", text, "too long: give at most 4095 bytes of directories");
+    strcpy(options->store_text, text);
+    options->store_dir_count = 0;
+    for (char *at = options->store_text;; at++) {
+        char *dir = at;
+        at += strcspn(at, ",");
+        bool last = *at == '\0';
+        *at = '\0';
+        if (*dir == '\0')
+            return bad(error, "store", text,
+                       "an empty name: give directories separated by commas");
+        if (options->store_dir_count == OPTIONS_MAX_STORE_DIRS)
+            return bad(error, "store", text, "too many: give at most 16 directories");
+        for (uint32_t i = 0; i < options->store_dir_count; i++) {
+            if (strcmp(options->store_dirs[i], dir) == 0)
+                return bad(error, "store", text, "a directory twice: give each drive's once");
+        }
+        options->store_dirs[options->store_dir_count++] = dir;
+        if (last)
+            return STRATA_OK;
+    }
+}
+
+/* `--device cuda` is not a mistake in the command line: the machine, or the build, lacks it. */
+static strata_status refuse_cuda(const struct option_row *row, const char *text,
+                                 strata_error *error)
+{
+    if (row->choices != device_choices || strcmp(text, "cuda") != 0)
+        return STRATA_OK;
+    return strata_train_fail(error, STRATA_E_UNSUPPORTED, 0,
+                             "--device cuda: this build has no CUDA device: use --device host");
+}
+
+static strata_status set_row(struct options *options, const struct option_row *row,
+                             const char *text, strata_error *error)
+{
+    void *field = row->field == NO_FIELD ? NULL : (char *)options + row->field;
+    switch (row->kind) {
+    case KIND_SECTION:
+        return STRATA_OK;
+    case KIND_FLAG:
+        *(bool *)field = true;
+        return STRATA_OK;
+    case KIND_TEXT:
+        if (*text == '\0')
+            return bad(error, row->name, "\"\"", "an empty name: give a file");
+        *(const char **)field = text;
+        return STRATA_OK;
+    case KIND_SIZE:
+        return set_size(field, row, text, error);
+    case KIND_COUNT:
+    case KIND_LONG:
+        return set_whole(field, row, text, error);
+    case KIND_NUMBER:
+        return set_number(field, row, text, error);
+    case KIND_CHOICE:
+        STRATA_TRY(refuse_cuda(row, text, error));
+        return set_choice(options, row, text, error);
+    case KIND_DIRS:
+        return set_dirs(options, text, error);
+    case KIND_ALLOW:
+        return set_allow(options, text, error);
+    }
+    return STRATA_OK;
+}
+
+static strata_status check_homes(const struct options *options, strata_error *error)
+{
+    const struct {
+        const char *name;
+        strata_tier tier;
+    } homes[] = {
+        {"params", options->params}, {"grads", options->grads}, {"states", options->states}};
+    for (size_t i = 0; i < sizeof homes / sizeof homes[0]; i++) {
+        if (homes[i].tier == STRATA_NVME && options->store_dir_count == 0)
+            return bad(error, homes[i].name, "nvme", "there is no such tier: give --store DIR");
+    }
+    /* A state in the device is updated there, and reads and writes nothing elsewhere. */
+    if (options->states == STRATA_DEVICE &&
+        (options->params > STRATA_DEVICE || options->grads > STRATA_DEVICE))
+        return strata_train_fail(
+            error, STRATA_E_INVALID, 0,
+            "--states device: wants weights and gradients there too: leave "
+            "--params and --grads at auto or device");
+    if (options->nvme_bytes > 0 && options->store_dir_count == 0)
+        return strata_train_fail(
+            error, STRATA_E_INVALID, 0,
+            "--nvme-mem: a limit for a tier that is not there: give --store DIR");
+    return STRATA_OK;
+}
+
+/*
+ * A word that is neither a model's name nor a file is a mistake of the command line; a path
+ * that is not there is something absent, and whoever opens it says so.
+ */
+static strata_status check_model(const struct options *options, strata_error *error)
+{
+    struct llama_config config;
+    const char *name = options->model;
+    size_t length = strlen(name);
+    bool path =
+        strchr(name, '/') != NULL || (length > 5 && strcmp(name + length - 5, ".json") == 0);
+    if (path || strata_llama_config_named(&config, name) || access(name, F_OK) == 0)
+        return STRATA_OK;
+    return strata_train_fail(error, STRATA_E_INVALID, 0,
+                             "--model %.40s: no such name: give a config.json or one of %s",
+                             name, strata_llama_names());
+}
+
+static strata_status check_together(struct options *options, strata_error *error)
+{
+    if (options->data == NULL)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "no data to train on: give --data FILE, or see --help");
+    if (options->tile_elems % STRATA_BLOCK_ELEMS != 0)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--tile %u: not a multiple of %u: give one, such as 262144",
+                                 options->tile_elems, STRATA_BLOCK_ELEMS);
+    if (options->micro_batch == 0)
+        options->micro_batch = options->batch;
+    if (options->batch % options->micro_batch != 0)
+        return strata_train_fail(
+            error, STRATA_E_INVALID, 0,
+            "--micro-batch %u: does not divide the batch of %u: give a divisor",
+            options->micro_batch, options->batch);
+    /* So that token numbers of a step fit 31 bits, and those of a run 63. */
+    if ((uint64_t)options->batch * options->seq >= (1u << 31))
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--batch %u --seq %u: 2^31 tokens a step or more: give less",
+                                 options->batch, options->seq);
+    if (options->rate.schedule != RATE_CONSTANT && options->rate.least > options->rate.peak)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--lr-min %g: above the rate of %g: give at most that",
+                                 options->rate.least, options->rate.peak);
+    STRATA_TRY(check_model(options, error));
+    return check_homes(options, error);
+}
+
+static void fill_defaults(struct options *options)
+{
+    *options = (struct options){
+        .model = "llama-125m",
+        .seq = 256,
+        .batch = 8,
+        .rate = {.schedule = RATE_CONSTANT, .peak = 3e-4, .steps = 100},
+        .adam = strata_adam_defaults(),
+        .clip = 1.0,
+        .compute_dtype = STRATA_BF16,
+    };
+}
+
+static void fill_getopt(struct option *out)
+{
+    for (int i = 0; i < ROW_COUNT; i++) {
+        if (rows[i].kind == KIND_SECTION)
+            continue;
+        *out++ = (struct option){.name = rows[i].name,
+                                 .has_arg = rows[i].kind == KIND_FLAG ? no_argument
+                                                                      : required_argument,
+                                 .val = FIRST_OPTION + i};
+    }
+    *out = (struct option){0};
+}
+
+/* Was the option written as its full name, "--name" or "--name=..."? */
+static bool written_in_full(const char *word, const char *name)
+{
+    size_t length = strlen(name);
+    return strncmp(word, "--", 2) == 0 && strncmp(word + 2, name, length) == 0 &&
+           (word[2 + length] == '\0' || word[2 + length] == '=');
+}
+
+static strata_status refuse_word(const char *word, int found, strata_error *error)
+{
+    if (found == ':')
+        return strata_train_fail(error, STRATA_E_INVALID, 0, "%.80s: wants a value: see --help",
+                                 word);
+    /* getopt reports a flag with a value by the flag's own number. */
+    if (optopt >= FIRST_OPTION)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "%.80s: takes no value: leave it out", word);
+    return strata_train_fail(error, STRATA_E_INVALID, 0, "unknown option %.80s: see --help",
+                             word);
+}
+
+strata_status strata_options_parse(struct options *out, int argc, char **argv,
+                                   strata_error *error)
+{
+    struct option table[ROW_COUNT + 1];
+    fill_getopt(table);
+    fill_defaults(out);
+    opterr = 0;
+    optind = 0; /* start anew, even after an earlier parse */
+    while (!out->help && !out->version) {
+        const char *word = argv[optind > 0 ? optind : 1];
+        int found = getopt_long(argc, argv, "+:", table, NULL);
+        if (found == -1)
+            break;
+        if (found < FIRST_OPTION)
+            return refuse_word(word, found, error);
+        const struct option_row *row = &rows[found - FIRST_OPTION];
+        if (!written_in_full(word, row->name))
+            return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                     "unknown option %.80s: did you mean --%s?", word,
+                                     row->name);
+        STRATA_TRY(set_row(out, row, optarg, error));
+    }
+    if (out->help || out->version)
+        return STRATA_OK;
+    if (optind < argc)
+        return strata_train_fail(
+            error, STRATA_E_INVALID, 0,
+            "unknown argument %.80s: files are given by options, see --help", argv[optind]);
+    return check_together(out, error);
+}
+
+void strata_options_help(FILE *out)
+{
+    fputs("usage: offload-train --data FILE [options]\n"
+          "Train a transformer that is larger than the device's memory.\n"
+          "Sizes take K, M, G, T (powers of 1024). Defaults are in parentheses.\n",
+          out);
+    for (int i = 0; i < ROW_COUNT; i++) {
+        if (rows[i].kind == KIND_SECTION) {
+            fprintf(out, "\n%s\n", rows[i].name);
+            continue;
+        }
+        char left[64];
+        const char *argument = rows[i].argument != NULL ? rows[i].argument : "";
+        snprintf(left, sizeof left, "--%s %s", rows[i].name, argument);
+        fprintf(out, "  %-36s  %s\n", left, rows[i].help);
+    }
+    fputs("\nexit codes: 0 done; 1 failed; 2 usage; 3 something is absent; 128 + n after "
+          "signal n\n",
+          out);
+}
+
+enum exit_code strata_exit_code(const strata_error *error)
+{
+    switch (error->status) {
+    case STRATA_OK:
+        return EXIT_DONE;
+    case STRATA_E_UNSUPPORTED:
+        return EXIT_ABSENT;
+    case STRATA_E_IO:
+        if (error->native == ENOENT || error->native == ENOTDIR || error->native == ENODEV ||
+            error->native == ENXIO)
+            return EXIT_ABSENT;
+        return EXIT_FAILED;
+    default:
+        return EXIT_FAILED;
+    }
+}

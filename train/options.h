@@ -1,0 +1,94 @@
+#ifndef STRATA_TRAIN_OPTIONS_H
+#define STRATA_TRAIN_OPTIONS_H
+
+/*
+ * The command line of offload-train, and the exit codes it answers with.
+ *
+ * One table names every option once: its name, what it takes, the help text, the field it fills
+ * and the range it accepts. The parser, --help and the checks all read that table. Names are
+ * not to be shortened: an option of a later version must not change what an old command line
+ * means.
+ *
+ *     struct options options;
+ *     strata_error error = {0};
+ *     if (strata_options_parse(&options, argc, argv, &error) != STRATA_OK) ...
+ *
+ * Thread: one at a time; getopt keeps its place in globals.
+ */
+
+#include <stdio.h>
+
+#include "strata/engine.h"
+#include "train/rate.h"
+
+/* What a shell sees. A signal n that ended the run is 128 + n. */
+enum exit_code {
+    EXIT_DONE = 0,
+    /* A file's content, a budget, a store in use, I/O, a loss that is not finite. */
+    EXIT_FAILED = 1,
+    /* The command line alone is wrong: unknown name, value out of range. */
+    EXIT_USAGE = 2,
+    /* Something that was named is not there: file, directory, device, io_uring. */
+    EXIT_ABSENT = 3
+};
+
+#define OPTIONS_MAX_STORE_DIRS 16
+
+/* Borrows argv's text until it is dropped; not to be copied, store_dirs point into it. */
+struct options {
+    const char *data;
+    const char *model;
+    uint32_t threads; /* 0: the library's default, and so for every size below         */
+    uint64_t device_bytes;
+    uint64_t host_bytes;
+    uint64_t nvme_bytes;
+    const char *store_dirs[OPTIONS_MAX_STORE_DIRS];
+    uint32_t store_dir_count; /* 0: no store                                                */
+    strata_io_backend io;
+    uint32_t allow; /* STRATA_ALLOW_... bits                                                */
+    strata_tier params;
+    strata_tier grads;
+    strata_tier states;
+    strata_tier stash;
+    uint32_t tile_elems;
+    uint32_t vocab_slices;
+    bool no_overlap;
+    uint32_t seq;
+    uint32_t batch;
+    uint32_t micro_batch; /* resolved: batch unless it was given                            */
+    uint64_t seed;
+    struct rate rate; /* its steps are the run's                                            */
+    strata_adam_params adam;
+    double clip;
+    strata_dtype compute_dtype;
+    const char *log;
+    bool hash_state;
+    bool dry_run;
+    bool json;
+    bool quiet;
+    bool help;    /* print the help and leave; nothing else was checked                     */
+    bool version; /* likewise                                                               */
+    char store_text[4096];
+};
+
+/*
+ * Fill out from the defaults and the command line and check it as far as it can be checked
+ * alone.
+ *
+ * STRATA_E_INVALID:     an unknown option, a value that cannot be meant, options that exclude
+ *                       each other.
+ * STRATA_E_UNSUPPORTED: a device that this build does not have.
+ */
+strata_status strata_options_parse(struct options *out, int argc, char **argv,
+                                   strata_error *error);
+
+/* Every option with its default. */
+void strata_options_help(FILE *out);
+
+/*
+ * The exit code of a failure after the command line was accepted. A value that does not go with
+ * what a file says is the file's fault here: the command line alone was in order.
+ */
+enum exit_code strata_exit_code(const strata_error *error);
+
+#endif

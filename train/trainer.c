@@ -1,0 +1,286 @@
+#define _GNU_SOURCE
+/*
+ * A training run. See trainer.h.
+ *
+ * A step's loss is read after the stream has been synchronised, which is also what makes the
+ * token buffers free for the next step. The updates of step t go on while step t + 1 computes;
+ * only the norm is waited for, because the log line carries it.
+ *
+ * The time of a step runs from the reading of its tokens to the moment its loss and norm are
+ * known. Exposed time is the part of it in which the compute lane was idle. The lane's counter
+ * may be a moment behind the clock, so a small negative remainder counts as zero.
+ *
+ * Thread: one per object, the engine's caller.
+ */
+
+#include "train/trainer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "train/fail.h"
+#include "train/log.h"
+
+struct trainer {
+    const struct options *options;
+    struct llama_config config;
+    struct data *data;
+    strata_workers *workers;
+    struct llama *llama;
+    struct llama_init init;
+    strata_device *device;
+    strata_stream *stream;
+    strata_engine_desc desc;
+    strata_plan plan;
+    strata_engine *engine;
+    uint64_t steps_done;
+    strata_stats before; /* at the end of the latest step */
+};
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static struct data_desc describe_data(const struct trainer *trainer)
+{
+    return (struct data_desc){.path = trainer->options->data,
+                              .seq = trainer->options->seq,
+                              .batch = trainer->options->batch,
+                              .vocab_size = trainer->config.vocab_size};
+}
+
+static strata_status open_model(struct trainer *trainer, strata_error *error)
+{
+    if (strata_llama_config_named(&trainer->config, trainer->options->model))
+        return STRATA_OK;
+    return strata_llama_config_read(&trainer->config, trainer->options->model, error);
+}
+
+static strata_status open_llama(struct trainer *trainer, strata_error *error)
+{
+    const struct options *options = trainer->options;
+    struct llama_shape shape = {.seq = options->seq,
+                                .batch = options->batch,
+                                .micro_batch = options->micro_batch,
+                                .vocab_slices = options->vocab_slices,
+                                .compute_dtype = options->compute_dtype};
+    STRATA_TRY(strata_llama_create(&trainer->llama, &trainer->config, &shape, trainer->workers,
+                                   error));
+    trainer->init = (struct llama_init){.llama = trainer->llama, .seed = options->seed};
+    return STRATA_OK;
+}
+
+static void describe_engine(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    struct data_desc data = describe_data(trainer);
+    trainer->desc = (strata_engine_desc){
+        .device = trainer->device,
+        .workers = trainer->workers,
+        .model = strata_llama_model(trainer->llama),
+        .compute_dtype = options->compute_dtype,
+        .adam = &options->adam,
+        .init = strata_llama_init_weights,
+        .init_user = &trainer->init,
+        .clip = (float)options->clip,
+        .device_bytes = options->device_bytes,
+        .host_bytes = options->host_bytes,
+        .nvme_bytes = options->nvme_bytes,
+        .reserved_host_bytes = strata_llama_host_bytes(trainer->llama) +
+                               strata_data_host_bytes(&data) + LOG_LINE_BYTES,
+        .params = options->params,
+        .grads = options->grads,
+        .states = options->states,
+        .stash = options->stash,
+        .store_dirs = options->store_dir_count > 0 ? options->store_dirs : NULL,
+        .store_dir_count = options->store_dir_count,
+        .io = options->io,
+        .allow = options->allow,
+        .tile_elems = options->tile_elems,
+        .no_overlap = options->no_overlap,
+    };
+}
+
+static strata_status open_all(struct trainer *trainer, strata_error *error)
+{
+    STRATA_TRY(open_model(trainer, error));
+    struct data_desc data = describe_data(trainer);
+    STRATA_TRY(strata_data_open(&trainer->data, &data, error));
+    strata_workers_desc workers = {.thread_count = trainer->options->threads};
+    STRATA_TRY(strata_workers_create(&trainer->workers, &workers, error));
+    STRATA_TRY(open_llama(trainer, error));
+    STRATA_TRY(strata_device_open_host(&trainer->device, error));
+    describe_engine(trainer);
+    return strata_engine_plan(&trainer->plan, &trainer->desc, error);
+}
+
+strata_status strata_trainer_create(struct trainer **out, const struct options *options,
+                                    strata_error *error)
+{
+    *out = NULL;
+    struct trainer *trainer = calloc(1, sizeof *trainer);
+    if (trainer == NULL)
+        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                 "memory for the trainer: none left");
+    trainer->options = options;
+    strata_status status = open_all(trainer, error);
+    if (status != STRATA_OK) {
+        strata_trainer_destroy(trainer);
+        return status;
+    }
+    *out = trainer;
+    return STRATA_OK;
+}
+
+strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, void *log_user,
+                                   strata_error *error)
+{
+    trainer->desc.log = log;
+    trainer->desc.log_user = log_user;
+    STRATA_TRY(strata_stream_create(&trainer->stream, trainer->device, "compute", error));
+    STRATA_TRY(strata_engine_create(&trainer->engine, &trainer->desc, error));
+    trainer->plan = *strata_engine_plan_of(trainer->engine);
+    strata_engine_stats(trainer->engine, &trainer->before);
+    return STRATA_OK;
+}
+
+/* Hand an engine's failure to the caller, with the engine's story. */
+static strata_status engine_failed(struct trainer *trainer, strata_status status,
+                                   strata_error *error)
+{
+    const strata_error *story = strata_engine_error(trainer->engine);
+    if (story->status != STRATA_OK)
+        return strata_train_fail(error, story->status, story->native, "%s", story->message);
+    return strata_train_fail(error, status, 0, "step %llu: %s",
+                             (unsigned long long)trainer->steps_done + 1,
+                             strata_status_name(status));
+}
+
+/* Forward, backward and update of one step; returns when its loss and norm are known. */
+static strata_status run_step(struct trainer *trainer, bool last, double lr,
+                              strata_step_result *out, strata_error *error)
+{
+    const uint32_t *inputs;
+    const uint32_t *targets;
+    STRATA_TRY(strata_data_batch(trainer->data, trainer->steps_done, &inputs, &targets, error));
+    strata_status status = strata_step_begin(trainer->engine, lr);
+    if (status == STRATA_OK)
+        status = strata_llama_step(trainer->llama, trainer->engine, trainer->stream, inputs,
+                                   targets);
+    if (status == STRATA_OK)
+        status = strata_step_end(trainer->engine);
+    /* Whatever happened, the stream may still read the tokens. */
+    strata_stream_sync(trainer->stream);
+    if (status == STRATA_OK)
+        status = strata_wait(trainer->engine, trainer->steps_done + 1, out);
+    if (status == STRATA_OK && last) {
+        strata_step_result all;
+        status = strata_wait(trainer->engine, 0, &all);
+    }
+    return status == STRATA_OK ? STRATA_OK : engine_failed(trainer, status, error);
+}
+
+/* What the lanes did since the previous step ended. */
+static void fill_lanes(struct trainer *trainer, struct trainer_step *out)
+{
+    strata_engine_stats(trainer->engine, &out->total);
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        const strata_lane_stats *now = &out->total.lanes[lane];
+        const strata_lane_stats *then = &trainer->before.lanes[lane];
+        out->lanes[lane] = (strata_lane_stats){.bytes = now->bytes - then->bytes,
+                                               .busy_ns = now->busy_ns - then->busy_ns,
+                                               .ops = now->ops - then->ops};
+    }
+    trainer->before = out->total;
+}
+
+strata_status strata_trainer_step(struct trainer *trainer, bool last, struct trainer_step *out,
+                                  strata_error *error)
+{
+    const struct options *options = trainer->options;
+    const uint64_t step = trainer->steps_done + 1;
+    double lr = strata_rate_at(&options->rate, step);
+    strata_step_result result = {0};
+    double start = now_s();
+    STRATA_TRY(run_step(trainer, last, lr, &result, error));
+    double seconds = now_s() - start;
+    double loss = strata_llama_loss(trainer->llama);
+    if (!isfinite(loss) || !isfinite(result.grad_norm))
+        return strata_train_fail(
+            error, STRATA_E_NUMERIC, 0,
+            "step %llu: its loss is %g and its gradient norm %g: try a smaller --lr",
+            (unsigned long long)step, loss, result.grad_norm);
+    trainer->steps_done = step;
+    *out =
+        (struct trainer_step){.step = step,
+                              .loss = loss,
+                              .grad_norm = result.grad_norm,
+                              .lr = lr,
+                              .seconds = seconds,
+                              .tokens_per_s = (double)options->batch * options->seq / seconds};
+    fill_lanes(trainer, out);
+    double exposed = seconds - 1e-9 * (double)out->lanes[STRATA_LANE_COMPUTE].busy_ns;
+    out->exposed_s = exposed > 0 ? exposed : 0;
+    return STRATA_OK;
+}
+
+strata_status strata_trainer_hash(struct trainer *trainer, uint8_t out[16], strata_error *error)
+{
+    strata_status status = strata_engine_hash(trainer->engine, out);
+    return status == STRATA_OK ? STRATA_OK : engine_failed(trainer, status, error);
+}
+
+void strata_trainer_destroy(struct trainer *trainer)
+{
+    if (trainer == NULL)
+        return;
+    if (trainer->stream != NULL)
+        strata_stream_sync(trainer->stream);
+    strata_engine_destroy(trainer->engine);
+    strata_stream_destroy(trainer->stream);
+    strata_device_close(trainer->device);
+    strata_llama_destroy(trainer->llama);
+    strata_workers_destroy(trainer->workers);
+    strata_data_close(trainer->data);
+    free(trainer);
+}
+
+const struct options *strata_trainer_options(const struct trainer *trainer)
+{
+    return trainer->options;
+}
+
+const struct llama_config *strata_trainer_config(const struct trainer *trainer)
+{
+    return &trainer->config;
+}
+
+const struct data *strata_trainer_data(const struct trainer *trainer)
+{
+    return trainer->data;
+}
+
+const strata_plan *strata_trainer_plan(const struct trainer *trainer)
+{
+    return &trainer->plan;
+}
+
+const char *strata_trainer_device_name(const struct trainer *trainer)
+{
+    return strata_device_name(trainer->device);
+}
+
+uint32_t strata_trainer_thread_count(const struct trainer *trainer)
+{
+    return strata_workers_count(trainer->workers);
+}
+
+void strata_trainer_stats(struct trainer *trainer, strata_stats *out)
+{
+    strata_engine_stats(trainer->engine, out);
+}

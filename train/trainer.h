@@ -1,0 +1,77 @@
+#ifndef STRATA_TRAIN_TRAINER_H
+#define STRATA_TRAIN_TRAINER_H
+
+/*
+ * A training run, step by step: options in, numbers out. It opens everything in an order in
+ * which what costs nothing is refused first, and it prints nothing.
+ *
+ *     strata_trainer_create(&trainer, &options, &error);      config, data, plan
+ *     strata_trainer_start(trainer, log, user, &error);       memory, store, initial weights
+ *     for (step = 1; ...; step++)
+ *         strata_trainer_step(trainer, step == last, &report, &error);
+ *     strata_trainer_destroy(trainer);
+ *
+ * Thread: one per object.
+ */
+
+#include "train/data.h"
+#include "train/llama.h"
+#include "train/options.h"
+
+struct trainer;
+
+/* What one step came to. */
+struct trainer_step {
+    uint64_t step; /* from 1 */
+    double loss;
+    double grad_norm;
+    double lr;
+    double seconds;
+    double exposed_s; /* seconds in which the device did not compute */
+    double tokens_per_s;
+    strata_lane_stats lanes[STRATA_LANE_COUNT]; /* of this step alone         */
+    strata_stats total;                         /* since the start            */
+};
+
+/*
+ * Read the model's config, open the data, make the plan. Takes the memory of the objects
+ * themselves and starts the workers; no tier is touched. options is borrowed until destroy.
+ * *out is owned.
+ *
+ * STRATA_E_INVALID: what a file says cannot be meant, or does not go with the options.
+ * The other refusals are those of strata_engine_plan(), the config reader and the data reader.
+ */
+strata_status strata_trainer_create(struct trainer **out, const struct options *options,
+                                    strata_error *error);
+
+/* Take all memory, make the store, write the initial weights. log: the engine's, or NULL. */
+strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, void *log_user,
+                                   strata_error *error);
+
+/*
+ * Train one step. `last` waits for every update as well, so that the last step pays for its
+ * own. Allocates nothing.
+ *
+ * STRATA_E_NUMERIC: a norm or a loss that is not finite.
+ */
+strata_status strata_trainer_step(struct trainer *trainer, bool last, struct trainer_step *out,
+                                  strata_error *error);
+
+/* The engine's state hash; after start, between steps. */
+strata_status strata_trainer_hash(struct trainer *trainer, uint8_t out[16],
+                                  strata_error *error);
+
+/* Waits for what is under way and gives everything back. NULL is fine. */
+void strata_trainer_destroy(struct trainer *trainer);
+
+/* All lent until destroy. */
+const struct options *strata_trainer_options(const struct trainer *trainer);
+const struct llama_config *strata_trainer_config(const struct trainer *trainer);
+const struct data *strata_trainer_data(const struct trainer *trainer);
+const strata_plan *strata_trainer_plan(const struct trainer *trainer);
+const char *strata_trainer_device_name(const struct trainer *trainer);
+uint32_t strata_trainer_thread_count(const struct trainer *trainer);
+/* After start. */
+void strata_trainer_stats(struct trainer *trainer, strata_stats *out);
+
+#endif
