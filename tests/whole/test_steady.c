@@ -6,6 +6,7 @@
  */
 
 #include "tests/support/temp_dir.h"
+#include "tests/support/llama_rig.h"
 #include "tests/support/toy.h"
 
 #include <criterion/criterion.h>
@@ -19,6 +20,7 @@
 /* Written by the caller's thread between steps, read by every thread that allocates. */
 static atomic_bool counting;
 static atomic_uint allocations;
+static atomic_uint seen; /* outside steps too: shows that the linker's wrap is at work */
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
@@ -31,6 +33,7 @@ void *__wrap_aligned_alloc(size_t align, size_t bytes);
 
 static void count(void)
 {
+    atomic_fetch_add(&seen, 1);
     if (atomic_load(&counting))
         atomic_fetch_add(&allocations, 1);
 }
@@ -131,4 +134,46 @@ Test(steady, a_thousand_steps_take_nothing)
     strata_temp_dir_remove(&dir);
     cr_assert_eq(result.status, STRATA_OK, "%s", result.error.message);
     cr_expect_eq(atomic_load(&allocations), 0, "%u allocations", atomic_load(&allocations));
+    cr_expect_gt(atomic_load(&seen), 10, "the allocators are not wrapped");
+}
+
+/* The trainer's own arithmetic as well. The first step is left out: BLAS takes its buffers there. */
+Test(steady, a_llama_step_takes_nothing)
+{
+    static struct llama_rig rig;
+    static uint32_t tokens[4 * 33];
+    strata_error error = {0};
+    double loss = 0;
+    struct llama_rig_desc desc = {
+        .config = {.vocab_size = 256,
+                   .hidden_size = 64,
+                   .layer_count = 3,
+                   .head_count = 4,
+                   .kv_head_count = 2,
+                   .head_dim = 16,
+                   .ffn_size = 128,
+                   .rms_eps = 1e-5,
+                   .rope_theta = 10000,
+                   .initializer_range = 0.02},
+        .shape = {.seq = 32,
+                  .batch = 4,
+                  .micro_batch = 2,
+                  .vocab_slices = 2,
+                  .compute_dtype = STRATA_BF16},
+        .adam = strata_adam_defaults(),
+        .clip = 1,
+        .stash = STRATA_HOST,
+    };
+    for (uint32_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
+        tokens[i] = i * 37 % 256;
+    cr_assert_eq(strata_test_llama_open(&rig, &desc, &error), STRATA_OK, "%s", error.message);
+    for (int step = 1; step <= 20; step++) {
+        atomic_store(&counting, step > 1);
+        strata_status status = strata_test_llama_step(&rig, 1e-3, tokens, &loss, NULL);
+        atomic_store(&counting, false);
+        cr_assert_eq(status, STRATA_OK, "%s", strata_engine_error(rig.engine)->message);
+    }
+    strata_test_llama_close(&rig);
+    cr_expect_eq(atomic_load(&allocations), 0, "%u allocations", atomic_load(&allocations));
+    cr_expect_gt(atomic_load(&seen), 10, "the allocators are not wrapped");
 }
