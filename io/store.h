@@ -25,14 +25,43 @@
 
 struct store;
 
+/* Bytes an identity may have; see store_records. */
+#define STRATA_IDENTITY_BYTES 2048u
+/* Commits that may be retained at once. */
+#define STRATA_STORE_MAX_KEEP 16u
+
+/*
+ * The records of a store: the state record of each tile, in one of several slots. Slot s of record
+ * r is place place_count + r x slots + s, after the scratch places. Their layout in the files
+ * follows from this descriptor and the directories alone, not from the scratch places, which lie
+ * behind it and may change from run to run.
+ */
+struct store_records {
+    const uint64_t *
+        bytes; /* required; borrowed during open; by record, multiples of 4096; 0: no such record */
+    uint32_t count; /* required                                                          */
+    uint32_t slots; /* required; 1: scratch; durable: 2 + keep                            */
+    uint32_t keep;  /* retained commits at most, up to STRATA_STORE_MAX_KEEP              */
+    uint32_t
+        record_type; /* 1: fp32 master, m, v                                              */
+    bool durable;    /* commits; false: scratch, removed at close                          */
+    bool flush;      /* fdatasync in a commit (durability power); false: durability process */
+    bool resume;     /* go on from a commit; there is none: begin anew                     */
+    uint64_t
+        resume_step; /* UINT64_MAX: the last; else a listed one                             */
+    const char
+        *identity; /* durable: "name=value" lines that a resume must match; copied       */
+};
+
 struct store_desc {
     const char *const *dirs; /* required; borrowed during open; they exist */
     uint32_t dir_count;      /* required */
     /* required; borrowed during open; multiples of 4096, not 0 */
     const uint64_t *place_bytes;
-    uint32_t place_count; /* required */
-    uint64_t limit_bytes; /* required; all files together, headers included */
-    uint32_t tile_elems;  /* for the header */
+    uint32_t place_count;                /* scratch places; may be 0 when there are records */
+    const struct store_records *records; /* required; borrowed during open */
+    uint64_t limit_bytes;                /* required; all files together, headers included */
+    uint32_t tile_elems;                 /* for the header */
     strata_io_backend backend;
     uint32_t allow;         /* STRATA_ALLOW_THREADS_IO, STRATA_ALLOW_BUFFERED_IO */
     uint32_t depth;         /* 0: 32 requests in flight per drive */
@@ -47,6 +76,8 @@ struct store_io {
     /* set by the owner before start */
     bool write;
     uint32_t place;
+    uint64_t
+        step; /* records: the updates it has seen; seeds its hash with the record's number */
     void *buffer; /* 4096-aligned, place_bytes long */
     /* On the I/O thread; must not block. It may start transfers, and it may drop io. */
     void (*done)(void *user, struct store_io *io);
@@ -99,6 +130,31 @@ void strata_store_start(struct store *store, struct store_io *io);
  * function. */
 strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
                                     void *buffer);
+
+/* A commit as the store knows it: a step, and each record's slot. */
+struct store_line {
+    uint64_t step;
+    const uint8_t *slots; /* by record */
+};
+
+/* What open found. lines[0] is where the run goes on, then the retained ones, newest first. */
+struct store_recovery {
+    uint32_t line_count; /* 0: a new store */
+    struct store_line lines[1 + STRATA_STORE_MAX_KEEP];
+    uint64_t updates;
+    double loss_scale;
+};
+const struct store_recovery *strata_store_recovery(const struct store *store);
+
+/*
+ * Make a commit durable: tile tables into places no other listed commit uses, one sync per file,
+ * then the commit record into the oldest of its four copies, one sync. Every write of the records
+ * named has been reported done. lines[0] is the new commit; the others are those that stay listed,
+ * and were before. Blocks; one at a time; not from a done function. A failed sync is never retried:
+ * the store has failed, the last commit stands.
+ */
+strata_status strata_store_commit(struct store *store, const struct store_line *lines,
+                                  uint32_t line_count, uint64_t updates, double loss_scale);
 
 /*
  * The first failure, which sticks. Written by an I/O thread before the failing done call, so

@@ -70,7 +70,8 @@ static strata_status take_homes(struct offload_plan *plan, strata_error *error)
     plan->grad_home =
         strata_tables_take(tables, plan->model.group_count, sizeof *plan->grad_home);
     plan->place_bytes =
-        strata_tables_take(tables, (uint64_t)tiles * 4, sizeof *plan->place_bytes);
+        strata_tables_take(tables, (uint64_t)tiles * 3, sizeof *plan->place_bytes);
+    plan->record_bytes = strata_tables_take(tables, tiles, sizeof *plan->record_bytes);
     return strata_tables_check(tables, error);
 }
 
@@ -240,7 +241,9 @@ static strata_status plan_device(struct offload_plan *plan, const struct plan_de
 strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc,
                                 strata_error *error)
 {
-    *out = (struct offload_plan){.compute_dtype = desc->compute_dtype,
+    *out = (struct offload_plan){.durable = desc->slots.durable,
+                                 .slots = strata_slots_per_tile(&desc->slots),
+                                 .compute_dtype = desc->compute_dtype,
                                  .w = strata_dtype_bytes(desc->compute_dtype)};
     strata_status status =
         strata_model_build(&out->model, &out->tables, desc->model, desc->tile_elems, error);
@@ -267,7 +270,8 @@ static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_CO
     for (uint32_t i = 0; i < plan->model.tile_count; i++) {
         out[FRAME_FETCH] |= plan->homes[STRATA_PARAM].tier[i] == STRATA_NVME;
         out[FRAME_GRAD] |= plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME;
-        out[FRAME_UPDATE] |= strata_plan_update_needs_frame(plan, i);
+        out[FRAME_UPDATE] |= strata_plan_update_needs_frame(plan, i) ||
+                             (plan->durable && plan->states_on_device);
         out[FRAME_PARK] |= plan->park.tier[i] == STRATA_NVME;
     }
 }
@@ -371,7 +375,7 @@ static void number_places(struct offload_plan *plan)
 {
     plan->place_count = 0;
     for (uint32_t i = 0; i < plan->model.tile_count; i++) {
-        for (int part = 0; part < STRATA_PART_COUNT; part++) {
+        for (int part = STRATA_PARAM; part <= STRATA_GRAD; part++) {
             if (plan->homes[part].tier[i] != STRATA_NVME)
                 continue;
             plan->homes[part].at[i] = plan->place_count;
@@ -382,16 +386,36 @@ static void number_places(struct offload_plan *plan)
             plan->park.at[i] = plan->place_count;
             plan->place_bytes[plan->place_count++] = 4 * (uint64_t)plan->model.tiles[i].elems;
         }
+        bool record = plan->durable || plan->homes[STRATA_STATE].tier[i] == STRATA_NVME;
+        plan->record_bytes[i] = record ? strata_plan_part_bytes(plan, STRATA_STATE, i) : 0;
     }
 }
 
-static struct store_desc store_with_places(const struct offload_plan *plan,
-                                           const struct plan_desc *desc)
+uint32_t strata_plan_record_place(const struct offload_plan *plan, uint32_t tile, uint32_t slot)
 {
-    struct store_desc store = *desc->store;
+    return plan->place_count + tile * plan->slots + slot;
+}
+
+bool strata_plan_uses_store(const struct offload_plan *plan)
+{
+    bool used = plan->place_count > 0;
+    for (uint32_t i = 0; i < plan->model.tile_count && !used; i++)
+        used = plan->record_bytes[i] > 0;
+    return used;
+}
+
+struct store_desc strata_plan_store(const struct offload_plan *plan,
+                                    const struct store_desc *base,
+                                    struct store_records *records)
+{
+    struct store_desc store = *base;
+    *records = *base->records;
+    records->bytes = plan->record_bytes;
+    records->count = plan->model.tile_count;
+    records->slots = plan->slots;
+    store.records = records;
     store.place_bytes = plan->place_bytes;
     store.place_count = plan->place_count;
-    store.limit_bytes = desc->nvme_bytes;
     store.tile_elems = plan->model.tile_elems;
     return store;
 }
@@ -401,8 +425,9 @@ static uint64_t host_fixed(struct offload_plan *plan, const struct plan_desc *de
 {
     uint64_t bytes = plan->tables.bytes + desc->reserved_host_bytes;
     number_places(plan);
-    if (plan->place_count > 0 && desc->store != NULL) {
-        struct store_desc store = store_with_places(plan, desc);
+    if (desc->store != NULL && strata_plan_uses_store(plan)) {
+        struct store_records records;
+        struct store_desc store = strata_plan_store(plan, desc->store, &records);
         bytes += strata_store_table_bytes(&store);
     }
     return bytes;
@@ -483,13 +508,14 @@ static strata_status plan_nvme(struct offload_plan *plan, const struct plan_desc
                                strata_error *error)
 {
     strata_plan_tier *tier = &plan->summary.tiers[STRATA_NVME];
-    if (plan->place_count == 0)
+    if (!strata_plan_uses_store(plan))
         return STRATA_OK;
     if (desc->store == NULL)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "something is to rest on nvme but no store directory is given "
                            "(--store DIR)");
-    struct store_desc store = store_with_places(plan, desc);
+    struct store_records records;
+    struct store_desc store = strata_plan_store(plan, desc->store, &records);
     tier->limit_bytes = desc->nvme_bytes;
     tier->need_bytes = tier->used_bytes = strata_store_file_bytes(&store);
     for (int part = 0; part < STRATA_PART_COUNT; part++)

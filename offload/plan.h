@@ -14,6 +14,7 @@
 
 #include "io/store.h"
 #include "offload/residency.h"
+#include "offload/slots.h"
 #include "strata/plan.h"
 
 #define STRATA_STATE_BYTES 12u /* of an element's fp32 record: master, m, v */
@@ -35,6 +36,7 @@ struct plan_desc {
     uint64_t reserved_host_bytes;
     strata_tier want[STRATA_PART_COUNT]; /* AUTO: decide */
     strata_tier want_stash;
+    struct slots_desc slots;        /* durable: every state has a record in the store */
     const struct store_desc *store; /* NULL: no NVMe tier; places are filled in here */
 };
 
@@ -68,6 +70,9 @@ struct offload_plan {
     uint64_t frames_at[FRAME_KIND_COUNT]; /* host */
     uint64_t frame_stride[FRAME_KIND_COUNT];
     uint32_t frame_count[FRAME_KIND_COUNT];
+    uint64_t *record_bytes; /* state record of each tile in the store; 0: none */
+    uint32_t slots;         /* per record */
+    bool durable;
     uint64_t *place_bytes; /* by place */
     uint32_t place_count;
     strata_plan summary;
@@ -80,6 +85,19 @@ strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc
 /* STRATA_E_NOMEM (host, nvme), STRATA_E_INVALID. The caller frees the plan either way. */
 strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_desc *desc,
                                  strata_error *error);
+
+/* Does anything rest in a store? Once finished. */
+bool strata_plan_uses_store(const struct offload_plan *plan);
+
+/* The descriptor of the plan's store: base with places and records filled in; records is lent to
+ * it. */
+struct store_desc strata_plan_store(const struct offload_plan *plan,
+                                    const struct store_desc *base,
+                                    struct store_records *records);
+
+/* The store's place of a tile's state record in one of its slots. */
+uint32_t strata_plan_record_place(const struct offload_plan *plan, uint32_t tile,
+                                  uint32_t slot);
 
 void strata_plan_free(struct offload_plan *plan);
 

@@ -36,6 +36,7 @@ static strata_lane lane_of(enum op_kind kind)
         [OP_NORM] = STRATA_LANE_CPU,
         [OP_UPDATE] = STRATA_LANE_CPU,
         [OP_TOTAL] = STRATA_LANE_CPU,
+        [OP_COMMIT] = STRATA_LANE_NVME_WRITE,
     };
     return lanes[kind];
 }
@@ -81,15 +82,21 @@ static bool asked_past(const struct schedule *s, uint64_t step, uint32_t use)
 
 static void start_with_frame(struct schedule *s, uint32_t c);
 
+/* Does this step end with a commit? */
+static bool commit_due(const struct schedule *s, uint64_t step)
+{
+    return s->slots.desc.durable && s->commit_every > 0 &&
+           (s->base_step + step + 1) % s->commit_every == 0;
+}
+
 /* Frames. A chain that needs none starts at once. */
 
 static enum frame_kind frame_of(const struct chain *chain)
 {
-    static const enum frame_kind kinds[] = {[CHAIN_FETCH] = FRAME_FETCH,
-                                            [CHAIN_PARK_IN] = FRAME_PARK,
-                                            [CHAIN_PARK_OUT] = FRAME_PARK,
-                                            [CHAIN_GRAD] = FRAME_GRAD,
-                                            [CHAIN_UPDATE] = FRAME_UPDATE};
+    static const enum frame_kind kinds[] = {
+        [CHAIN_FETCH] = FRAME_FETCH,   [CHAIN_PARK_IN] = FRAME_PARK,
+        [CHAIN_PARK_OUT] = FRAME_PARK, [CHAIN_GRAD] = FRAME_GRAD,
+        [CHAIN_UPDATE] = FRAME_UPDATE, [CHAIN_SAVE] = FRAME_UPDATE};
     return kinds[chain->kind];
 }
 
@@ -101,7 +108,10 @@ static bool needs_frame(const struct schedule *s, const struct chain *chain)
     case CHAIN_GRAD:
         return home(s, STRATA_GRAD, chain->tile) == STRATA_NVME;
     case CHAIN_UPDATE:
-        return strata_plan_update_needs_frame(s->plan, chain->tile);
+        return strata_plan_update_needs_frame(s->plan, chain->tile) ||
+               (s->plan->states_on_device && commit_due(s, chain->step));
+    case CHAIN_SAVE:
+        return s->plan->states_on_device;
     case CHAIN_PARK_IN:
     case CHAIN_PARK_OUT:
         return s->plan->park.tier[chain->tile] == STRATA_NVME;
@@ -150,9 +160,64 @@ static void begin_chain(struct schedule *s, uint32_t c, enum chain_kind kind, ui
     STRATA_CHECK(!chain->busy);
     chain->busy = true;
     chain->kind = (uint8_t)kind;
+    chain->slot = STRATA_NONE;
     chain->step = step;
     chain->key = key;
     chain->pending = 0;
+}
+
+/* Write the tile's state record to a slot that may be written, once there is one. */
+static void write_state(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    bool commits = chain->kind == CHAIN_SAVE || commit_due(s, chain->step);
+    bool prepares = !commits || strata_slots_prepare(&s->slots, s->base_step + chain->step + 1);
+    uint32_t slot = prepares ? strata_slots_choose(&s->slots, chain->tile) : STRATA_NO_SLOT;
+    if (slot == STRATA_NO_SLOT) {
+        chain->pending++;
+        strata_heap_push(&s->slot_waits, (struct entry){.key = chain->key, .chain = c});
+        return;
+    }
+    if (commits)
+        strata_slots_name(&s->slots, chain->tile, slot);
+    chain->slot = slot;
+    queue(s, c, OP_NVME_WRITE, WHAT_STATE);
+}
+
+/* From wherever the state rests; what rests in the device comes through the chain's frame. */
+static void save_state(struct schedule *s, uint32_t c)
+{
+    if (s->plan->states_on_device)
+        queue(s, c, OP_D2H, WHAT_STATE);
+    else
+        write_state(s, c);
+}
+
+static void queue_commit(struct schedule *s)
+{
+    begin_chain(s, s->commit_chain, CHAIN_COMMIT, s->slots.preparing.step, 0);
+    queue(s, s->commit_chain, OP_COMMIT, WHAT_NOTHING);
+}
+
+static void state_written(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    strata_slots_written(&s->slots, chain->tile, chain->slot);
+    bool commits = chain->kind == CHAIN_SAVE || commit_due(s, chain->step);
+    if (commits && strata_slots_ready(&s->slots))
+        queue_commit(s);
+}
+
+static void commit_done(struct schedule *s)
+{
+    s->chains[s->commit_chain].busy = false;
+    strata_slots_committed(&s->slots);
+    /* Each may find a slot now; one that does not waits again. */
+    for (uint32_t left = s->slot_waits.count; left > 0; left--) {
+        uint32_t c = strata_heap_pop(&s->slot_waits).chain;
+        s->chains[c].pending--;
+        write_state(s, c);
+    }
 }
 
 /* The first op of a chain that has what it needs. */
@@ -186,6 +251,9 @@ static void start_with_frame(struct schedule *s, uint32_t c)
             queue(s, c, OP_D2H, WHAT_GRAD);
         if (chain->pending == 0)
             queue(s, c, OP_UPDATE, WHAT_STATE);
+        break;
+    case CHAIN_SAVE:
+        save_state(s, c);
         break;
     default:
         STRATA_CHECK(false);
@@ -329,6 +397,8 @@ static void maybe_update(struct schedule *s, uint32_t tile)
     if (s->chains[c].busy || state->updates >= state->grads)
         return;
     uint64_t step = state->updates;
+    if (s->updated < step)
+        return;
     if ((s->deferred || s->no_overlap) && s->normed <= step)
         return;
     state->updates++;
@@ -352,45 +422,104 @@ static void param_written(struct schedule *s, uint32_t tile)
 
 static void update_ended(struct schedule *s, uint32_t c)
 {
-    uint64_t step = s->chains[c].step;
-    uint32_t tile = s->chains[c].tile;
     end_chain(s, c);
-    if (--s->updates_left[step % 2] == 0) {
-        s->updates_left[step % 2] = s->plan->model.tile_count;
-        s->updated++;
-        if (s->no_overlap)
-            open_placements(s);
-    }
-    maybe_update(s, tile);
+    if (--s->updates_left > 0)
+        return;
+    s->updates_left = s->plan->model.tile_count;
+    s->updated++;
+    if (s->no_overlap)
+        open_placements(s);
+    /* Without clipping the next step's gradients may already be there. */
+    for (uint32_t i = 0; i < s->plan->model.tile_count; i++)
+        maybe_update(s, i);
+}
+
+/* The update of a tile has been computed: write what is not in place, save what a commit wants. */
+static void update_computed(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    uint32_t tile = chain->tile;
+    if (!s->plan->states_on_device && home(s, STRATA_STATE, tile) == STRATA_NVME)
+        write_state(s, c);
+    else if (commit_due(s, chain->step))
+        save_state(s, c);
+    if (home(s, STRATA_PARAM, tile) == STRATA_NVME)
+        queue(s, c, OP_NVME_WRITE, WHAT_PARAM);
+    else if (home(s, STRATA_PARAM, tile) == STRATA_DEVICE && !s->plan->states_on_device)
+        queue(s, c, OP_H2D, WHAT_PARAM);
+    else
+        param_written(s, tile);
 }
 
 static void update_done(struct schedule *s, uint32_t c, const struct op *op)
 {
     struct chain *chain = &s->chains[c];
-    uint32_t tile = chain->tile;
-    switch (op->kind) {
-    case OP_NVME_READ:
-    case OP_D2H:
+    if (op->kind == OP_NVME_READ || (op->kind == OP_D2H && op->what == WHAT_GRAD)) {
         if (chain->pending == 0)
             queue(s, c, OP_UPDATE, WHAT_STATE);
         return;
-    case OP_UPDATE:
-        if (!s->plan->states_on_device && home(s, STRATA_STATE, tile) == STRATA_NVME)
-            queue(s, c, OP_NVME_WRITE, WHAT_STATE);
-        if (home(s, STRATA_PARAM, tile) == STRATA_NVME)
-            queue(s, c, OP_NVME_WRITE, WHAT_PARAM);
-        else if (home(s, STRATA_PARAM, tile) == STRATA_DEVICE && !s->plan->states_on_device)
-            queue(s, c, OP_H2D, WHAT_PARAM);
-        else
-            param_written(s, tile);
-        break;
-    default:
-        if (op->what == WHAT_PARAM)
-            param_written(s, tile);
-        break;
     }
+    if (op->kind == OP_UPDATE)
+        update_computed(s, c);
+    else if (op->kind == OP_D2H)
+        write_state(s, c);
+    else if (op->what == WHAT_STATE)
+        state_written(s, c);
+    else
+        param_written(s, chain->tile);
     if (chain->pending == 0)
         update_ended(s, c);
+}
+
+static void save_done(struct schedule *s, uint32_t c, const struct op *op)
+{
+    if (op->kind == OP_D2H) {
+        write_state(s, c);
+        return;
+    }
+    state_written(s, c);
+    end_chain(s, c);
+}
+
+void strata_schedule_save(struct schedule *s)
+{
+    STRATA_CHECK(s->slots.desc.durable && !s->slots.active);
+    uint64_t step = s->base_step + s->updated;
+    STRATA_CHECK(s->updated > 0 && strata_slots_prepare(&s->slots, step));
+    bool last = false;
+    for (uint32_t i = 0; i < s->plan->model.tile_count; i++) {
+        if (!s->plan->states_on_device && home(s, STRATA_STATE, i) == STRATA_NVME) {
+            strata_slots_name(&s->slots, i, s->slots.current[i]);
+            last = strata_slots_ready(&s->slots);
+            continue;
+        }
+        begin_chain(s, s->first_update + i, CHAIN_SAVE, s->updated - 1, 0);
+        start_chain(s, s->first_update + i);
+    }
+    if (last)
+        queue_commit(s);
+}
+
+uint64_t strata_schedule_committed(const struct schedule *s)
+{
+    return s->slots.line_count > 0 ? s->slots.lines[0].step : 0;
+}
+
+uint32_t strata_schedule_commit_lines(const struct schedule *s,
+                                      struct commit_line out[1 + STRATA_MAX_KEEP])
+{
+    return strata_slots_next_lines(&s->slots, out);
+}
+
+void strata_schedule_recover(struct schedule *s, const struct commit_line *lines,
+                             uint32_t count)
+{
+    strata_slots_recover(&s->slots, lines, count);
+}
+
+uint32_t strata_schedule_slot(const struct schedule *s, uint32_t tile)
+{
+    return s->slots.current[tile];
 }
 
 /* Gradients on their way out. */
@@ -678,6 +807,12 @@ void strata_schedule_done(struct schedule *s, const struct op *op)
     case CHAIN_STASH:
         stash_done(s, op->chain, op);
         break;
+    case CHAIN_SAVE:
+        save_done(s, op->chain, op);
+        break;
+    case CHAIN_COMMIT:
+        commit_done(s);
+        break;
     case CHAIN_GROUP:
         group_done(s, op->chain, op);
         break;
@@ -694,7 +829,8 @@ static void fill(const struct schedule *s, const struct entry *entry, strata_lan
 {
     const struct chain *chain = &s->chains[entry->chain];
     bool stash = chain->kind == CHAIN_STASH;
-    bool placed = chain->kind != CHAIN_UPDATE && chain->kind != CHAIN_TOTAL && !stash;
+    bool placed = chain->owner != STRATA_NONE && !stash;
+    bool state = entry->what == WHAT_STATE && chain->tile != STRATA_NONE;
     *out = (struct op){
         .kind = (enum op_kind)entry->kind,
         .what = (enum op_what)entry->what,
@@ -705,6 +841,9 @@ static void fill(const struct schedule *s, const struct entry *entry, strata_lan
         .tile = chain->tile,
         .placement = placed ? chain->owner : STRATA_NONE,
         .stash_event = stash ? chain->owner : STRATA_NONE,
+        .slot = !state                         ? STRATA_NONE
+                : entry->kind == OP_NVME_WRITE ? chain->slot
+                                               : s->slots.current[chain->tile],
         .frame = chain->frame,
         .step = chain->step,
     };

@@ -16,6 +16,7 @@
  *     update   [nvme_read state, grad] [d2h grad] -> update -> [nvme_write state, param] [h2d]
  *     park     d2h -> [nvme_write], and back: a gradient that is not finished
  *     stash    d2h, and back: an activation block
+ *     save     [d2h state] -> nvme_write state: of a state homed elsewhere, for a commit
  *
  * The rules of progress:
  *
@@ -25,6 +26,9 @@
  *     frames of its own, so a chain that has started ends.
  *   - A tile's parameters for step n are fetched once its update n has been written, and a
  *     gradient placement of step n opens once the norm of step n - 1 is known.
+ *   - A state record is written to a slot that no commit needs (offload/slots.h), or waits for the
+ *     commit in preparation. An update of step n starts once step n - 1 is at home throughout, so
+ *     that commit never waits for a frame that such a write holds.
  *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
  *     first); on the cpu lane whoever holds a frame goes before all others.
  *
@@ -34,6 +38,7 @@
  */
 
 #include "offload/plan.h"
+#include "offload/slots.h"
 #include "strata/engine.h"
 
 enum op_kind {
@@ -46,6 +51,7 @@ enum op_kind {
     OP_NORM,   /* cpu lane, or d2h lane on the device: sums of a tile's blocks */
     OP_UPDATE, /* cpu lane, or d2h lane on the device */
     OP_TOTAL,  /* cpu lane: the norm of the step */
+    OP_COMMIT, /* nvme_write lane: make the states that lie in the slots given a commit */
     OP_OPEN    /* no lane, no completion: what a stream waits for is there: open a gate */
 };
 
@@ -60,6 +66,7 @@ struct op {
     uint32_t tile;        /* or STRATA_NONE */
     uint32_t placement;   /* or STRATA_NONE; OP_OPEN of a stash: STRATA_NONE */
     uint32_t stash_event; /* or STRATA_NONE */
+    uint32_t slot;        /* of the tile's state record, or STRATA_NONE */
     uint32_t frame;       /* of the chain's kind, or STRATA_NONE */
     uint64_t step;
 };
@@ -70,6 +77,9 @@ struct schedule_desc {
     const struct offload_plan *plan; /* borrowed; frames and homes are read only after create */
     bool deferred;                   /* updates wait for the norm */
     bool no_overlap;                 /* the naive order */
+    struct slots_desc slots;         /* tile_count is filled in */
+    uint32_t commit_every;           /* steps; 0: only when asked */
+    uint64_t base_step;              /* steps that were done before this run */
 };
 
 /* Takes its arrays from tables, whose owner frees them. */
@@ -98,6 +108,24 @@ bool strata_schedule_next(struct schedule *schedule, struct op *out);
 /* Steps whose norm is known; steps whose updates are all at home. */
 uint64_t strata_schedule_normed(const struct schedule *schedule);
 uint64_t strata_schedule_updated(const struct schedule *schedule);
+
+/* Commit the latest step, all of whose updates are at home. */
+void strata_schedule_save(struct schedule *schedule);
+
+/* The step of the last durable commit, base_step and earlier runs included. */
+uint64_t strata_schedule_committed(const struct schedule *schedule);
+
+/* What OP_COMMIT is to make durable: the new commit, then those that stay listed. The arrays do not
+ * change until it is done. */
+uint32_t strata_schedule_commit_lines(const struct schedule *schedule,
+                                      struct commit_line out[1 + STRATA_MAX_KEEP]);
+
+/* What the store already holds; before start. */
+void strata_schedule_recover(struct schedule *schedule, const struct commit_line *lines,
+                             uint32_t count);
+
+/* The slot of the newest state record of a tile; between steps. */
+uint32_t strata_schedule_slot(const struct schedule *schedule, uint32_t tile);
 
 /* Gates: one per placement, then one per stash event; opened to step + 1. */
 uint32_t strata_schedule_gate_count(const struct offload_plan *plan);

@@ -43,12 +43,17 @@ static void number_chains(struct schedule *s)
     s->total_chain = next;
     s->chains[next++] =
         (struct chain){.tile = STRATA_NONE, .owner = STRATA_NONE, .frame = STRATA_NONE};
+    s->commit_chain = next;
+    s->chains[next++] =
+        (struct chain){.tile = STRATA_NONE, .owner = STRATA_NONE, .frame = STRATA_NONE};
+    for (uint32_t i = 0; i < next; i++)
+        s->chains[i].slot = STRATA_NONE;
     STRATA_CHECK(next == s->chain_count);
 }
 
 static uint32_t count_chains(const struct offload_plan *plan)
 {
-    uint32_t count = plan->model.tile_count + plan->model.stash_event_count + 1;
+    uint32_t count = plan->model.tile_count + plan->model.stash_event_count + 2;
     for (uint32_t i = 0; i < plan->residency.count; i++)
         count += plan->model.groups[plan->residency.placements[i].group].tile_count + 1;
     return count;
@@ -76,12 +81,18 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
         strata_heap_take(&s->waits[kind], tables, s->chain_count);
     strata_heap_take(&s->opens, tables, s->chain_count);
+    strata_heap_take(&s->slot_waits, tables, model->tile_count);
+    s->commit_every = desc->commit_every;
+    s->base_step = desc->base_step;
+    struct slots_desc slots = desc->slots;
+    slots.tile_count = model->tile_count;
+    STRATA_TRY(strata_slots_create(&s->slots, tables, &slots, error));
     STRATA_TRY(strata_tables_check(tables, error));
     memset(s->group_first, 0xff, model->group_count * sizeof *s->group_first);
     number_chains(s);
     for (uint32_t i = 0; i < model->tile_count; i++)
         s->tiles[i].waiting = STRATA_NONE;
-    s->norms_left = s->updates_left[0] = s->updates_left[1] = model->tile_count;
+    s->norms_left = s->updates_left = model->tile_count;
     *out = s;
     return STRATA_OK;
 }

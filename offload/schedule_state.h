@@ -21,6 +21,8 @@ enum chain_kind {
     CHAIN_GRAD,
     CHAIN_UPDATE,
     CHAIN_STASH,
+    CHAIN_SAVE,
+    CHAIN_COMMIT,
     CHAIN_GROUP,
     CHAIN_TOTAL
 };
@@ -31,6 +33,7 @@ struct chain {
     uint32_t tile;  /* or STRATA_NONE */
     uint32_t owner; /* placement, stash event */
     uint32_t frame; /* held, or STRATA_NONE */
+    uint32_t slot;  /* a state record is written to, or STRATA_NONE */
     uint32_t next;  /* fetch: next in the list of those that wait for the tile's update */
     uint8_t kind;
     uint8_t pending; /* ops under way or queued */
@@ -71,13 +74,18 @@ struct schedule {
     uint32_t *group_first; /* by group: its first parameter placement */
     struct heap lanes[STRATA_LANE_COUNT];
     struct heap waits[FRAME_KIND_COUNT];
-    struct heap opens; /* OP_OPEN */
+    struct heap opens;      /* OP_OPEN */
+    struct heap slot_waits; /* state records that no slot is free for */
+    struct slots slots;
     uint32_t in_flight[STRATA_LANE_COUNT];
     uint32_t free_frames[FRAME_KIND_COUNT][STRATA_MAX_FRAMES];
     uint32_t free_count[FRAME_KIND_COUNT];
     uint32_t chain_count;
     uint32_t first_update; /* chains: one per tile */
     uint32_t total_chain;
+    uint32_t commit_chain;
+    uint32_t commit_every;
+    uint64_t base_step;
     uint32_t open_count;
     uint64_t next_placement; /* counted through all steps */
     uint64_t next_stash;     /* stash event, counted through all steps */
@@ -86,8 +94,8 @@ struct schedule {
     bool asked_any;
     uint64_t normed;
     uint64_t updated;
-    uint32_t norms_left;      /* tiles of the step in progress */
-    uint32_t updates_left[2]; /* by step mod 2 */
+    uint32_t norms_left; /* tiles of the step in progress */
+    uint32_t updates_left;
     bool deferred;
     bool no_overlap;
 };

@@ -33,7 +33,9 @@ struct driver {
     uint64_t step;
     uint32_t use;
     bool asked;
+    bool saved;
     bool deferred;
+    struct schedule_desc schedule_desc;
     struct stream_entry queue[MAX_USES * (STEPS + 1)];
     uint32_t queue_first;
     uint32_t queue_last;
@@ -45,6 +47,10 @@ struct driver {
     uint64_t *updates;  /* by tile */
     uint64_t *norms;    /* by tile */
     uint64_t *versions; /* by tile: parameters at home */
+    uint64_t
+        *content; /* by tile and slot: updates the record there has seen; torn: UINT64_MAX */
+    struct commit_line durable[1 + STRATA_MAX_KEEP]; /* copies of what was made durable */
+    uint32_t durable_count;
     bool block_busy[2]; /* the device's stash blocks */
     uint64_t *stashed;  /* by block of the model: steps in which it has reached the host */
     const char *problem;
@@ -116,8 +122,10 @@ static bool plan_once(struct driver *d, struct plan_desc *desc, const struct dri
 {
     if (strata_plan_begin(&d->plan, desc, error) != STRATA_OK)
         return false;
-    struct schedule_desc schedule = {
-        .plan = &d->plan, .deferred = what->deferred, .no_overlap = what->no_overlap};
+    struct schedule_desc schedule = d->schedule_desc;
+    schedule.plan = &d->plan;
+    schedule.deferred = what->deferred;
+    schedule.no_overlap = what->no_overlap;
     return strata_schedule_create(&d->schedule, &d->plan.tables, &schedule, error) ==
                STRATA_OK &&
            strata_plan_finish(&d->plan, desc, error) == STRATA_OK;
@@ -209,6 +217,49 @@ static void check_placement(struct driver *d, const struct op *op)
     }
 }
 
+static uint64_t *content(struct driver *d, uint32_t tile, uint32_t slot)
+{
+    return &d->content[tile * strata_slots_per_tile(&d->schedule_desc.slots) + slot];
+}
+
+/* A write of a state record must spare what durable commits name; a read must find the newest. */
+static void check_record(struct driver *d, const struct op *op)
+{
+    if (op->what != WHAT_STATE || (op->kind != OP_NVME_READ && op->kind != OP_NVME_WRITE))
+        return;
+    HOLDS(op->slot < strata_slots_per_tile(&d->schedule_desc.slots));
+    if (op->kind == OP_NVME_READ) {
+        HOLDS(*content(d, op->tile, op->slot) == op->step);
+        return;
+    }
+    for (uint32_t i = 0; i < d->durable_count; i++)
+        HOLDS(d->durable[i].slots[op->tile] != op->slot);
+    *content(d, op->tile, op->slot) = UINT64_MAX;
+}
+
+/* A commit must name whole records of its own step. */
+static void check_commit(struct driver *d, const struct op *op)
+{
+    if (op->kind != OP_COMMIT)
+        return;
+    struct commit_line lines[1 + STRATA_MAX_KEEP];
+    uint32_t count = strata_schedule_commit_lines(d->schedule, lines);
+    HOLDS(count >= 1 && count <= 1 + d->schedule_desc.slots.keep);
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t tile = 0; tile < d->plan.model.tile_count; tile++)
+            HOLDS(*content(d, tile, lines[i].slots[tile]) == lines[i].step);
+}
+
+static void note_commit(struct driver *d)
+{
+    struct commit_line lines[1 + STRATA_MAX_KEEP];
+    d->durable_count = strata_schedule_commit_lines(d->schedule, lines);
+    for (uint32_t i = 0; i < d->durable_count; i++) {
+        d->durable[i].step = lines[i].step;
+        memcpy(d->durable[i].slots, lines[i].slots, d->plan.model.tile_count);
+    }
+}
+
 /* May this op start now? */
 static void check_start(struct driver *d, const struct op *op)
 {
@@ -248,6 +299,10 @@ static void note_done(struct driver *d, const struct op *op)
         (d->plan.states_on_device || d->plan.homes[STRATA_PARAM].tier[op->tile] == STRATA_HOST);
     if (op->kind == OP_UPDATE)
         d->updates[op->tile]++;
+    if (op->kind == OP_NVME_WRITE && op->what == WHAT_STATE)
+        *content(d, op->tile, op->slot) = d->updates[op->tile];
+    if (op->kind == OP_COMMIT)
+        note_commit(d);
     if (op->kind == OP_NORM)
         d->norms[op->tile]++;
     if (written || in_place)
@@ -287,6 +342,8 @@ static void start_ops(struct driver *d)
         }
         check_start(d, &op);
         check_stash(d, &op);
+        check_record(d, &op);
+        check_commit(d, &op);
         HOLDS(d->running_count < MAX_RUNNING);
         if (d->problem != NULL)
             return;
@@ -359,8 +416,27 @@ static bool lane_moves(struct driver *d)
     return true;
 }
 
+/* At the end the latest step is committed if it is not yet. false: there is nothing to do. */
+static bool save_rest(struct driver *d)
+{
+    if (!d->schedule_desc.slots.durable)
+        return false;
+    if (strata_schedule_committed(d->schedule) == STEPS)
+        return false;
+    HOLDS(!d->saved);
+    d->saved = true;
+    strata_schedule_save(d->schedule);
+    start_ops(d);
+    return d->problem == NULL;
+}
+
 static void run(struct driver *d)
 {
+    struct commit_line initial = {.slots = d->durable[0].slots};
+    if (d->schedule_desc.slots.durable) {
+        strata_schedule_recover(d->schedule, &initial, 1);
+        d->durable_count = 1;
+    }
     strata_schedule_start(d->schedule);
     start_ops(d);
     while (d->problem == NULL) {
@@ -376,7 +452,8 @@ static void run(struct driver *d)
         HOLDS(d->step == STEPS && d->queue_first == d->queue_last);
         HOLDS(strata_schedule_normed(d->schedule) == STEPS);
         HOLDS(strata_schedule_updated(d->schedule) == STEPS);
-        break;
+        if (d->problem != NULL || !save_rest(d))
+            break;
     }
     for (uint32_t i = 0; i < d->plan.model.tile_count; i++)
         HOLDS(d->updates[i] == STEPS && d->versions[i] == STEPS);
@@ -388,18 +465,25 @@ const char *strata_drive(const struct driver_case *what)
     static _Thread_local struct random_model model;
     strata_error error = {0};
     make_model(&d, &model);
-    struct store_desc store = {.dirs = (const char *const[]){"."}, .dir_count = 1};
+    struct store_records records = {0};
+    struct store_desc store = {
+        .dirs = (const char *const[]){"."}, .dir_count = 1, .records = &records};
     struct plan_desc desc = {
         .model = &model.desc,
         .compute_dtype = roll(&d, 2) ? STRATA_BF16 : STRATA_FP32,
         .tile_elems = STRATA_BLOCK_ELEMS * (1 + (uint32_t)roll(&d, 3)),
         .device_bytes = 16u << 20,
         .host_bytes = 64u << 20,
-        .nvme_bytes = 64u << 20,
+        .nvme_bytes = 256u << 20,
         .want = {some_tier(&d), some_tier(&d), some_tier(&d)},
         .want_stash = roll(&d, 3) == 0 ? STRATA_DEVICE : STRATA_HOST,
         .store = &store,
     };
+    d.schedule_desc.slots.durable = roll(&d, 3) != 0;
+    d.schedule_desc.slots.keep = (uint32_t)roll(&d, 3);
+    d.schedule_desc.slots.keep_every = 1 + (uint32_t)roll(&d, 2);
+    d.schedule_desc.commit_every = (uint32_t)roll(&d, 4);
+    desc.slots = d.schedule_desc.slots;
     if (desc.want[STRATA_STATE] == STRATA_DEVICE)
         desc.want[STRATA_PARAM] = desc.want[STRATA_GRAD] = STRATA_DEVICE;
     if (!make_plan(&d, &desc, what, &error)) {
@@ -411,6 +495,10 @@ const char *strata_drive(const struct driver_case *what)
     d.gates = calloc(strata_schedule_gate_count(&d.plan), sizeof *d.gates);
     d.stashed = calloc(d.plan.model.stash_block_count + 1, sizeof *d.stashed);
     d.updates = calloc(3 * (size_t)tiles, sizeof *d.updates);
+    d.content = calloc((size_t)tiles * (2 + STRATA_MAX_KEEP), sizeof *d.content);
+    uint8_t *durable = calloc((size_t)tiles * (1 + STRATA_MAX_KEEP), 1);
+    for (uint32_t i = 0; i <= STRATA_MAX_KEEP; i++)
+        d.durable[i].slots = durable + (size_t)i * tiles;
     d.norms = d.updates + tiles;
     d.versions = d.norms + tiles;
     run(&d);
@@ -419,6 +507,8 @@ const char *strata_drive(const struct driver_case *what)
                  d.problem);
     free(d.gates);
     free(d.stashed);
+    free(d.content);
+    free(durable);
     free(d.updates);
     strata_plan_free(&d.plan);
     return d.problem != NULL ? complaint : NULL;
