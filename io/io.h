@@ -11,14 +11,14 @@
  *     while ((done = strata_io_queue_reap(queue, timeout_ns)))
  *         ...                                           // done->status says how it went
  *
- * A request is embedded in its owner's struct and lent to the queue until it has been reaped. It
- * is good only when every byte has moved: short transfers, EAGAIN and EINTR never reach the owner.
- * A sync that failed is not repeated by anyone, because the kernel may have dropped the very pages
- * it could not write.
+ * A request is embedded in its owner's struct and lent to the queue until it has been reaped.
+ * It is good only when every byte has moved: short transfers, EAGAIN and EINTR never reach the
+ * owner. A sync that failed is not repeated by anyone, because the kernel may have dropped the
+ * very pages it could not write.
  *
- * Backends report, the queue decides. A backend starts attempts and says later what came back for
- * which id; it neither retries nor judges, and it never sees a request. So what happens after a
- * failure is written once, in queue.c, and tested with a backend that fails on purpose.
+ * Backends report, the queue decides. A backend starts attempts and says later what came back
+ * for which id; it neither retries nor judges, and it never sees a request. So what happens
+ * after a failure is written once, in queue.c, and tested with a backend that fails on purpose.
  *
  * Thread: one per queue, its owner, for everything but strata_io_queue_wake().
  */
@@ -27,10 +27,10 @@
 
 #include <stdbool.h>
 
-/* Direct transfers: offsets, lengths and buffers are multiples of this, whatever the drive asks. */
+/* Offsets, lengths and buffers of transfers are multiples of this, whatever the drive asks. */
 #define STRATA_IO_ALIGN_BYTES 4096u
 
-/* The slot of a request is this many values wide in its id; far above what any drive can use. */
+/* A request's id names one of this many slots; far above what any drive can use. */
 #define STRATA_IO_MAX_DEPTH 4096u
 
 enum io_op {
@@ -91,8 +91,8 @@ struct io_backend {
 };
 
 /*
- * What a backend must do; all of it is required. Calls come from the queue's owning thread only,
- * except wake, so a backend without threads of its own needs no locks.
+ * What a backend must do; all of it is required. Calls come from the queue's owning thread
+ * only, except wake, so a backend without threads of its own needs no locks.
  */
 struct io_ops {
     const char *name;
@@ -148,18 +148,18 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
                                    strata_error *error);
 
 /*
- * Waits for what is in flight, at most the deadline once more; then a drive that never answers is
- * left to the kernel, which keeps the pages it may still write to. NULL is fine.
+ * Waits for what is in flight, at most the deadline once more; then a drive that never answers
+ * is left to the kernel, which keeps the pages it may still write to. NULL is fine.
  */
 void strata_io_queue_close(struct io_queue *queue);
 
-/* Take a request; never fails and never waits. More than depth of them wait in order of arrival. */
+/* Take a request; never fails, never waits. What is beyond depth waits in order of arrival. */
 void strata_io_queue_start(struct io_queue *queue, struct io_req *req);
 
 /*
- * A request that is done, good or not; NULL after a wake or the timeout (UINT64_MAX: none), or at
- * the backend's leisure. After STRATA_E_TIMEOUT the request is the owner's again, but the kernel may still
- * write to its buffer until the queue is closed.
+ * A request that is done, good or not; NULL after a wake or the timeout (UINT64_MAX: none), or
+ * at the backend's leisure. After STRATA_E_TIMEOUT the request is the owner's again, but the
+ * kernel may still write to its buffer until the queue is closed.
  */
 struct io_req *strata_io_queue_reap(struct io_queue *queue, uint64_t timeout_ns);
 

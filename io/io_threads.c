@@ -2,9 +2,9 @@
 /*
  * The backend for where io_uring is forbidden: a few threads with pread, pwrite and fdatasync.
  *
- * Containers forbid io_uring by default, so this is a full backend and not a toy. With requests of
- * megabytes a handful of threads reaches the rate of the device; more of them only cost stacks.
- * They exist from open on: a thread per request would allocate in the middle of a step.
+ * Containers forbid io_uring by default, so this is a full backend and not a toy. With requests
+ * of megabytes a handful of threads reaches the rate of the device; more of them only cost
+ * stacks. They exist from open on: a thread per request would allocate in the middle of a step.
  *
  * Attempts are copied into a ring of jobs, results into a ring of results; both have room for
  * everything that may be in flight, so neither side ever waits for room.
@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Four reach the device's rate with requests of 1 MiB and more (measured); eight leave a margin. */
+/* Four reach the device's rate with requests of 1 MiB (measured); eight leave a margin. */
 #define MAX_THREADS 8
 
 /* pread needs next to none; sanitizers and the C library want some. */

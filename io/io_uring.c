@@ -2,20 +2,21 @@
 /*
  * The backend on io_uring: one ring per drive.
  *
- * The files are registered with the ring. That saves a little per request, but the reason is the
- * lock: a lock on a registered file lasts as long as the ring does, and the ring of a process that
- * was killed lasts until its last write has landed. So whoever gets the lock gets a quiet file.
+ * The files are registered with the ring. That saves a little per request, but the reason is
+ * the lock: a lock on a registered file lasts as long as the ring does, and the ring of a
+ * process that was killed lasts until its last write has landed. So whoever gets the lock gets
+ * a quiet file.
  *
- * There is one system call to start a batch and one to wait. No kernel thread polls for requests
- * (it would burn a core that Adam and the loader need), and no completion is polled for (that ring
- * could not sync, and requests of megabytes do not gain from it). Waiting for several completions
- * at once gained nothing either.
+ * There is one system call to start a batch and one to wait. No kernel thread polls for
+ * requests (it would burn a core that Adam and the loader need), and no completion is polled
+ * for (that ring could not sync, and requests of megabytes do not gain from it). Waiting for
+ * several completions at once gained nothing either.
  *
- * Others end a wait through an eventfd that the ring polls. The poll is armed again before every
- * wait; a wake that comes in between finds the eventfd readable when it is armed.
+ * Others end a wait through an eventfd that the ring polls. The poll is armed again before
+ * every wait; a wake that comes in between finds the eventfd readable when it is armed.
  *
- * A buffer is the kernel's until its completion has come. A ring that is closed with requests in
- * flight leaves that to the kernel, which has the pages pinned.
+ * A buffer is the kernel's until its completion has come. A ring that is closed with requests
+ * in flight leaves that to the kernel, which has the pages pinned.
  *
  * Thread: the queue's owner; wake from any.
  */
@@ -40,6 +41,7 @@
 struct uring {
     struct io_backend base;
     struct io_uring ring;
+    uint32_t in_flight; /* attempts; the poll for wakes left out */
     int wake_fd;
     bool wake_armed;
 };
@@ -125,7 +127,7 @@ static strata_status uring_open(struct io_backend **out, const struct io_backend
         status = refused(-rc, error);
         goto free_uring;
     }
-    /* Waiting with a timeout in one call; without it a timeout would be a request of its own. */
+    /* Waits with a timeout in one call; without it a timeout would be a request of its own. */
     if (!(uring->ring.features & IORING_FEAT_EXT_ARG)) {
         status = refused(ENOSYS, error);
         goto exit_ring;
@@ -151,6 +153,10 @@ free_uring:
 static void uring_close(struct io_backend *backend)
 {
     struct uring *uring = (struct uring *)backend;
+    /* The ring goes at the kernel's leisure, and would keep the space of a file removed since.
+       With requests in flight this call would wait for them. */
+    if (uring->in_flight == 0)
+        (void)io_uring_unregister_files(&uring->ring);
     io_uring_queue_exit(&uring->ring);
     close(uring->wake_fd);
     free(uring);
@@ -185,12 +191,13 @@ static uint32_t uring_start(struct io_backend *backend, const struct io_attempt 
             break;
         prepare(sqe, &attempts[started]);
     }
+    uring->in_flight += started;
     /* What the kernel does not take now stays in the ring and goes with the next call. */
     (void)io_uring_submit(&uring->ring);
     return started;
 }
 
-/* Copy out what has completed; a wake's completion only makes the eventfd ready for the next. */
+/* Copy out what has completed. A wake is no result, but the wait is over with it. */
 static uint32_t collect(struct uring *uring, struct io_result *out, uint32_t capacity,
                         bool *out_woken)
 {
@@ -201,6 +208,7 @@ static uint32_t collect(struct uring *uring, struct io_result *out, uint32_t cap
         int32_t result = cqe->res;
         io_uring_cqe_seen(&uring->ring, cqe);
         if (id != WAKE_ID) {
+            uring->in_flight--;
             out[count++] = (struct io_result){.id = id, .result = result};
             continue;
         }
@@ -231,7 +239,7 @@ static int32_t uring_reap(struct io_backend *backend, struct io_result *out, uin
     struct uring *uring = (struct uring *)backend;
     bool woken = false;
     uint32_t count = collect(uring, out, capacity, &woken);
-    /* A wake that had come before is as good as one that comes now: its message is not seen yet. */
+    /* A wake that had come before is as good as one to come: its message is not seen yet. */
     if (count > 0 || woken)
         return (int32_t)count;
     arm_wake(uring);

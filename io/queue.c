@@ -5,16 +5,18 @@
  * Four facts shape this file.
  *
  * A transfer may be short without being an error: a signal, a device that splits, a file system
- * that does so at will. So a request is done only when every byte has moved. The rest of a short
- * one goes back to the backend, from the last whole block on, because direct transfers start at
- * blocks; an attempt that moved not even one block is an error, or it would be repeated for ever.
+ * that does so at will. So a request is done only when every byte has moved. The rest of a
+ * short one goes back to the backend, from the last whole block on, because direct transfers
+ * start at blocks; an attempt that moved not even one block is an error, or it would be
+ * repeated for ever.
  *
- * A result may come too late, or twice. Once a request was given up its owner may reuse it, so a
- * result must never lead to a request by itself: every attempt has an id of its own, which names a
- * slot here, and a result whose id is not the slot's is counted and dropped.
+ * A result may come too late, or twice. Once a request was given up its owner may reuse it, so
+ * a result must never lead to a request by itself: every attempt has an id of its own, which
+ * names a slot here, and a result whose id is not the slot's is counted and dropped.
  *
- * Nothing may hang. A request older than the deadline is reported, with a line on what else was in
- * flight. Its slot stays taken until its result has come, since the kernel still owns the buffer.
+ * Nothing may hang. A request older than the deadline is reported, with a line on what else was
+ * in flight. Its slot stays taken until its result has come, since the kernel still owns the
+ * buffer.
  *
  * Nothing is allocated after open: one block holds the queue and its tables.
  *
@@ -31,11 +33,11 @@
 #include <string.h>
 #include <time.h>
 
-/* An id is a count of attempts above this many bits of slot index; 2^52 attempts are never reached. */
+/* An id is a count of attempts above this many bits of slot; 2^52 of them never come. */
 #define SLOT_BITS 12
 _Static_assert(STRATA_IO_MAX_DEPTH == 1u << SLOT_BITS, "an id names a slot");
 
-/* Attempts told to try again this often in a row are a machine out of memory: give it a moment. */
+/* Told to try again this often in a row, it is a machine out of memory: give it a moment. */
 #define PATIENT_STALLS 8
 #define PAUSE_NS       1000000
 

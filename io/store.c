@@ -2,20 +2,20 @@
 /*
  * The tile store: places on drives, and the threads that move them.
  *
- * Every drive has one I/O thread, which owns its queue, its file and the order of its transfers.
- * Others reach it through a bounded channel that has room for a transfer of every place at once;
- * since a place has at most one transfer under way, sending never waits.
+ * Every drive has one I/O thread, which owns its queue, its file and the order of its
+ * transfers. Others reach it through a bounded channel that has room for a transfer of every
+ * place at once; since a place has at most one transfer under way, sending never waits.
  *
- * A transfer is a whole place and may be tens of megabytes. It is cut into requests of a few, in
- * order of arrival, so that a drive has several in flight and none waits behind a giant.
+ * A transfer is a whole place and may be tens of megabytes. It is cut into requests of a few,
+ * in order of arrival, so that a drive has several in flight and none waits behind a giant.
  *
- * A hash is checked before anybody sees the bytes, and it is seeded with the place and the count
- * of writes to it: the right bytes of another place, or of this place's last write, do not pass.
- * It is computed before the first request of a write is given away, because what the kernel reads
- * from the buffer later must be what was hashed.
+ * A hash is checked before anybody sees the bytes, and it is seeded with the place and the
+ * count of writes to it: the right bytes of another place, or of this place's last write, do
+ * not pass. It is computed before the first request of a write is given away, because what the
+ * kernel reads from the buffer later must be what was hashed.
  *
- * The first failure ends the store. What is in flight is awaited, what comes later is refused with
- * the same status: nobody should go on training on a drive that has begun to lie.
+ * The first failure ends the store. What is in flight is awaited, what comes later is refused
+ * with the same status: nobody should go on training on a drive that has begun to lie.
  *
  * Thread: "I/O" in the table of threads, one per drive; the functions of store.h as they say.
  */

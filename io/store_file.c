@@ -2,20 +2,23 @@
 /*
  * The file of one drive: who owns it, what it is, and that it is removed.
  *
- * Ownership is a lock on the file itself, not a file beside it: the kernel drops it with the last
- * reference, and the ring that writes to the file holds one. So a file that can be locked has no
- * write in flight, even if its last owner was killed in the middle of one. Such writes take tens
- * of milliseconds to land, therefore a lock that is taken is tried again for a moment.
+ * Ownership is a lock on the file itself, not a file beside it: the kernel drops it with the
+ * last reference, and the ring that writes to the file holds one. So a file that can be locked
+ * has no write in flight, even if its last owner was killed in the middle of one. Such writes
+ * take tens of milliseconds to land, therefore a lock that is taken is tried again for a
+ * moment.
  *
  * The name may have been removed, or given to another file, between opening and locking. Only a
- * locked file that still has the name counts; its owner removes the name while it holds the lock.
+ * locked file that still has the name counts; its owner removes the name while it holds the
+ * lock.
  *
- * Nobody's work is overwritten. A file is taken over only if its header is one this version wrote
- * and names no commit, or if it is empty, which is what a process killed between creating a file
- * and writing its header leaves. Everything else is refused and not touched.
+ * Nobody's work is overwritten. A file is taken over only if its header is one this version
+ * wrote and names no commit, or if it is empty, which is what a process killed between creating
+ * a file and writing its header leaves. Everything else is refused and not touched.
  *
  * O_DIRECT is switched on after opening: an open that fails for lack of it may have created the
- * file already. Some file systems accept the flag and use the page cache all the same; statx tells.
+ * file already. Some file systems accept the flag and use the page cache all the same; statx
+ * tells.
  *
  * Thread: one at a time per file.
  */
@@ -41,11 +44,11 @@
 #define VERSION 1u
 static const char magic[8] = {'S', 'T', 'R', 'A', 'T', 'A', '\r', '\n'};
 
-/* Writes of a killed owner were seen to land up to 59 ms later; two seconds are still a moment. */
+/* Writes of a killed owner were seen to land up to 59 ms later; two seconds are a moment. */
 #define LOCK_WAIT_NS  2000000000u
 #define LOCK_PAUSE_NS 10000000
 
-/* A creation that meets others' removals tries again; each lap means that somebody closed a store. */
+/* Each lap means that somebody closed a store between our open and our lock. */
 #define FIND_LAPS 16
 
 _Static_assert(sizeof(struct store_header) == STRATA_STORE_HEADER_BYTES, "one block");
@@ -253,7 +256,7 @@ static strata_status make_anew(struct store_file *file, strata_error *error)
     return STRATA_OK;
 }
 
-/* The alignment this file asks of direct transfers is one that we keep. 0: it has no such thing. */
+/* The alignment this file asks of direct transfers is one that we keep. 0: it has none. */
 static bool alignment_fits(int fd)
 {
     struct statx fields;
@@ -329,8 +332,6 @@ void strata_store_file_close(struct store_file *file)
     if (file->fd >= 0) {
         if (file->made && named(file->dir_fd, file->fd))
             unlinkat(file->dir_fd, STRATA_STORE_FILE_NAME, 0);
-        /* A ring that is being torn down may hold the file for a moment longer than we do. */
-        flock(file->fd, LOCK_UN);
         close(file->fd);
     }
     if (file->dir_fd >= 0)

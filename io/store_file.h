@@ -2,8 +2,8 @@
 #define STRATA_IO_STORE_FILE_H
 
 /*
- * One drive's file of a store: finding, locking, making and removing it, and the block it begins
- * with. What lies behind that block is the store's business.
+ * One drive's file of a store: finding, locking, making and removing it, and the block it
+ * begins with. What lies behind that block is the store's business.
  *
  * The order is always the same, so that a refusal leaves everything as it was:
  *
@@ -25,8 +25,8 @@
 
 /*
  * The first block of a file, in the byte order of the machine, which is little-endian wherever
- * this library runs. A reader refuses what it does not know; so a field that changes what the rest
- * of the file means raises the version.
+ * this library runs. A reader refuses what it does not know; so a field that changes what the
+ * rest of the file means raises the version.
  */
 struct store_header {
     char magic[8];
@@ -83,7 +83,10 @@ strata_status strata_store_file_reserve(const struct store_file *file, uint64_t 
 strata_status strata_store_header_check(const struct store_header *header, const char *path,
                                         strata_error *error);
 
-/* Removes the file if it was made, unlocks, closes. A zeroed file with both fds -1 is fine. */
+/*
+ * Removes the file if it was made, then closes it, which gives up the lock. A zeroed file with
+ * both descriptors -1 is fine.
+ */
 void strata_store_file_close(struct store_file *file);
 
 #endif

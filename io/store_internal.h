@@ -8,8 +8,8 @@
  *     store_open.c   sizes, files, creation: everything before the first transfer
  *     store.c        transfers and the end
  *
- * Thread: a drive's queue, pieces and list belong to one thread at a time: to the opener, then to
- * a creating thread, then to the I/O thread; starting and joining a thread hands them over.
+ * Thread: a drive's queue, pieces and list belong to one thread at a time: to the opener, then
+ * to a creating thread, then to the I/O thread; starting and joining a thread hands them over.
  */
 
 #include "io/io.h"

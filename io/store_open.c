@@ -6,12 +6,12 @@
  * that are missing or the same, a file that is not ours, a lock that is held, too little space.
  * After that whatever this call made is removed again when it fails.
  *
- * Creation writes every block once. It proves that the space is there, and it spares the drive the
- * conversion of reserved extents in the middle of a step. All drives are written at once, each by
- * a thread that ends before the drive's I/O thread begins.
+ * Creation writes every block once. It proves that the space is there, and it spares the drive
+ * the conversion of reserved extents in the middle of a step. All drives are written at once,
+ * each by a thread that ends before the drive's I/O thread begins.
  *
- * All memory is taken here. The tables are one block, so that what the budget was told and what is
- * taken cannot differ.
+ * All memory is taken here. The tables are one block, so that what the budget was told and what
+ * is taken cannot differ.
  *
  * Thread: the opener, and "I/O" for the creation of its drive.
  */

@@ -1,9 +1,9 @@
 #define _GNU_SOURCE
 
 /*
- * What stands in for io/io_uring.c in a library built without it (STRATA_URING=OFF): a backend that
- * refuses to open. So the rest of the library has one shape, and the refusal takes the way that a
- * kernel's refusal takes: an error, or the threads backend where that is allowed.
+ * What stands in for io/io_uring.c in a library built without it (STRATA_URING=OFF): a backend
+ * that refuses to open. So the rest of the library has one shape, and the refusal takes the way
+ * that a kernel's refusal takes: an error, or the threads backend where that is allowed.
  *
  * Thread: any; nothing is ever opened.
  */
@@ -25,9 +25,10 @@ static strata_status absent_open(struct io_backend **out, const struct io_backen
 {
     (void)desc;
     *out = NULL;
-    return strata_fail(error, STRATA_E_UNSUPPORTED, ENOSYS,
-                       "io_uring: this library was built without it; allow threads-io, or build "
-                       "with STRATA_URING=ON");
+    return strata_fail(
+        error, STRATA_E_UNSUPPORTED, ENOSYS,
+        "io_uring: this library was built without it; allow threads-io, or build "
+        "with STRATA_URING=ON");
 }
 
 /* Nothing was opened, so what follows is never called. */

@@ -2,8 +2,8 @@
  * The failing backend: attempts pass through, chosen ones are marked, and what comes back for a
  * marked id is bent on its way up.
  *
- * Results of its own making and held ones lie in one array with the time each is due, so a wait on
- * the wrapped backend ends when the next one is.
+ * Results of its own making and held ones lie in one array with the time each is due, so a wait
+ * on the wrapped backend ends when the next one is.
  *
  * Thread: the queue's owner; wake from any.
  */

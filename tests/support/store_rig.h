@@ -2,8 +2,8 @@
 #define STRATA_TESTS_STORE_RIG_H
 
 /*
- * A small store in directories of its own: places of several sizes, none a multiple of the request
- * size but one, over one to three drives.
+ * A small store in directories of its own: places of several sizes, none a multiple of the
+ * request size but one, over one to three drives.
  *
  * Thread: one.
  */

@@ -2,8 +2,9 @@
 #define STRATA_TESTS_TEMP_DIR_H
 
 /*
- * A directory for one test, on the file system of the build and not in /tmp, which may be made of
- * RAM and then has neither a drive's alignment nor its errors. TMPDIR, where set, is taken instead.
+ * A directory for one test, on the file system of the build and not in /tmp, which may be made
+ * of RAM and then has neither a drive's alignment nor its errors. TMPDIR, where set, is taken
+ * instead.
  *
  * Thread: any.
  */
