@@ -37,20 +37,17 @@ struct store;
  * behind it and may change from run to run.
  */
 struct store_records {
-    const uint64_t *
-        bytes; /* required; borrowed during open; by record, multiples of 4096; 0: no such record */
-    uint32_t count; /* required                                                          */
-    uint32_t slots; /* required; 1: scratch; durable: 2 + keep                            */
-    uint32_t keep;  /* retained commits at most, up to STRATA_STORE_MAX_KEEP              */
-    uint32_t
-        record_type; /* 1: fp32 master, m, v                                              */
-    bool durable;    /* commits; false: scratch, removed at close                          */
-    bool flush;      /* fdatasync in a commit (durability power); false: durability process */
-    bool resume;     /* go on from a commit; there is none: begin anew                     */
-    uint64_t
-        resume_step; /* UINT64_MAX: the last; else a listed one                             */
-    const char
-        *identity; /* durable: "name=value" lines that a resume must match; copied       */
+    /* required; borrowed during open; by record, multiples of 4096; 0: no such record */
+    const uint64_t *bytes;
+    uint32_t count;       /* required */
+    uint32_t slots;       /* required; 1: scratch; durable: 2 + keep */
+    uint32_t keep;        /* retained commits at most, up to STRATA_STORE_MAX_KEEP */
+    uint32_t record_type; /* 1: fp32 master, m, v */
+    bool durable;         /* commits; false: scratch, removed at close */
+    bool flush;  /* fdatasync in a commit (durability power); false: durability process */
+    bool resume; /* go on from a commit; there is none: begin anew */
+    uint64_t resume_step; /* UINT64_MAX: the last; else a listed one */
+    const char *identity; /* durable: "name=value" lines that a resume must match; copied */
 };
 
 struct store_desc {
@@ -76,9 +73,8 @@ struct store_io {
     /* set by the owner before start */
     bool write;
     uint32_t place;
-    uint64_t
-        step; /* records: the updates it has seen; seeds its hash with the record's number */
-    void *buffer; /* 4096-aligned, place_bytes long */
+    uint64_t step; /* records: updates it has seen; seeds the hash with its number */
+    void *buffer;  /* 4096-aligned, place_bytes long */
     /* On the I/O thread; must not block. It may start transfers, and it may drop io. */
     void (*done)(void *user, struct store_io *io);
     void *user;
@@ -129,7 +125,7 @@ void strata_store_start(struct store *store, struct store_io *io);
 /* The same, waiting: for creation, the state hash and reads between steps. Not from a done
  * function. */
 strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
-                                    void *buffer);
+                                    uint64_t step, void *buffer);
 
 /* A commit as the store knows it: a step, and each record's slot. */
 struct store_line {

@@ -166,13 +166,16 @@ static bool make_plan(struct driver *d, struct plan_desc *desc, const struct dri
             d->problem = #condition;                                                           \
     } while (0)
 
-static uint64_t places_of(const struct driver *d, const struct op *op)
+/* Where in the store an op reads or writes; UINT64_MAX: it is no transfer. */
+static uint64_t place_of(const struct driver *d, const struct op *op)
 {
-    const struct homes *home = op->what == WHAT_PARK    ? &d->plan.park
-                               : op->what == WHAT_STATE ? &d->plan.homes[STRATA_STATE]
-                               : op->what == WHAT_GRAD  ? &d->plan.homes[STRATA_GRAD]
-                                                        : &d->plan.homes[STRATA_PARAM];
-    return home->at[op->tile];
+    if (op->kind != OP_NVME_READ && op->kind != OP_NVME_WRITE)
+        return UINT64_MAX;
+    if (op->what == WHAT_STATE)
+        return strata_plan_record_place(&d->plan, op->tile, op->slot);
+    if (op->what == WHAT_PARK)
+        return d->plan.park.at[op->tile];
+    return d->plan.homes[op->what == WHAT_GRAD ? STRATA_GRAD : STRATA_PARAM].at[op->tile];
 }
 
 static enum frame_kind kind_of(const struct op *op)
@@ -234,6 +237,13 @@ static void check_record(struct driver *d, const struct op *op)
     }
     for (uint32_t i = 0; i < d->durable_count; i++)
         HOLDS(d->durable[i].slots[op->tile] != op->slot);
+    struct commit_line lines[1 + STRATA_MAX_KEEP];
+    for (uint32_t i = 0; i < d->running_count; i++) {
+        if (d->running[i].kind != OP_COMMIT)
+            continue;
+        uint32_t count = strata_schedule_commit_lines(d->schedule, lines);
+        HOLDS(count > 0 && lines[0].slots[op->tile] != op->slot);
+    }
     *content(d, op->tile, op->slot) = UINT64_MAX;
 }
 
@@ -265,12 +275,8 @@ static void check_start(struct driver *d, const struct op *op)
 {
     check_frame(d, op);
     check_placement(d, op);
-    bool io = op->kind == OP_NVME_READ || op->kind == OP_NVME_WRITE;
-    for (uint32_t i = 0; io && i < d->running_count; i++) {
-        const struct op *other = &d->running[i];
-        if (other->kind == OP_NVME_READ || other->kind == OP_NVME_WRITE)
-            HOLDS(places_of(d, op) != places_of(d, other));
-    }
+    for (uint32_t i = 0; i < d->running_count && place_of(d, op) != UINT64_MAX; i++)
+        HOLDS(place_of(d, op) != place_of(d, &d->running[i]));
     bool fetch = op->what == WHAT_PARAM && op->placement != STRATA_NONE;
     if (fetch)
         HOLDS(d->versions[op->tile] == op->step);
