@@ -24,6 +24,9 @@
 #define MAX_TILE_ELEMS (4u << 20)
 #define MAX_TILES      16384u
 
+/* The record type of the store's header: fp32 master, m and v. */
+#define RECORD_FP32 1u
+
 uint32_t strata_default_tile_elems(const strata_model_desc *model)
 {
     for (uint32_t tile = MIN_TILE_ELEMS; tile < MAX_TILE_ELEMS; tile *= 2) {
@@ -77,6 +80,11 @@ static strata_status check_desc(const strata_engine_desc *desc, strata_error *er
     if (desc->stash == STRATA_NVME)
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
                            "stash on nvme is not supported yet: device or host");
+    if (desc->durability != STRATA_SCRATCH && desc->store_dir_count == 0)
+        return strata_fail(error, STRATA_E_INVALID, 0, "durability needs a store directory");
+    if (desc->keep > STRATA_MAX_KEEP)
+        return strata_fail(error, STRATA_E_INVALID, 0, "keep %u commits: at most %u",
+                           desc->keep, STRATA_MAX_KEEP);
     if (desc->store_dir_count > 0 && desc->store_dirs == NULL)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "store_dirs is NULL, store_dir_count is %u", desc->store_dir_count);
@@ -105,14 +113,32 @@ static strata_status resolve(strata_engine_desc *out, const strata_engine_desc *
         out->nvme_bytes = on_store / 10 * 9;
     if (out->tile_elems == 0)
         out->tile_elems = strata_default_tile_elems(desc->model);
+    if (out->keep_every == 0)
+        out->keep_every = 1000;
     return STRATA_OK;
 }
 
 /* Planning. */
 
-static struct store_desc store_desc(const strata_engine_desc *desc)
+static struct store_records store_records(const strata_engine_desc *desc)
+{
+    return (struct store_records){
+        .keep = desc->durability == STRATA_SCRATCH ? 0 : desc->keep,
+        .record_type = RECORD_FP32,
+        .durable = desc->durability != STRATA_SCRATCH,
+        .flush = desc->durability == STRATA_DURABLE_POWER,
+        .resume = desc->resume,
+        .resume_step = desc->resume_step != 0 ? desc->resume_step : UINT64_MAX,
+        .identity = desc->identity,
+    };
+}
+
+static struct store_desc store_desc(const strata_engine_desc *desc,
+                                    const struct store_records *records)
 {
     return (struct store_desc){
+        .records = records,
+        .limit_bytes = desc->nvme_bytes,
         .dirs = desc->store_dirs,
         .dir_count = desc->store_dir_count,
         .backend = desc->io,
@@ -127,8 +153,15 @@ static struct store_desc store_desc(const strata_engine_desc *desc)
 static strata_status plan_all(strata_engine *engine, strata_error *error)
 {
     const strata_engine_desc *desc = &engine->desc;
-    struct store_desc store = store_desc(desc);
+    engine->records = store_records(desc);
+    struct store_desc store = store_desc(desc, &engine->records);
+    struct slots_desc slots = {
+        .durable = engine->records.durable,
+        .keep = engine->records.keep,
+        .keep_every = desc->keep_every,
+    };
     struct plan_desc plan = {
+        .slots = slots,
         .model = desc->model,
         .compute_dtype = desc->compute_dtype,
         .tile_elems = desc->tile_elems,
@@ -152,7 +185,9 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
         .plan = &engine->plan,
         .deferred = desc->clip > 0,
         .no_overlap = desc->no_overlap,
+        .slots = slots,
     };
+    engine->first_line.slots = strata_tables_take(tables, engine->plan.model.tile_count, 1);
     STRATA_TRY(strata_schedule_create(&engine->schedule, tables, &schedule, error));
     return strata_plan_finish(&engine->plan, &plan, error);
 }
@@ -218,16 +253,46 @@ static strata_status take_arenas(strata_engine *engine, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status open_store(strata_engine *engine, strata_error *error)
+/* Steps between commits: what was asked for, else every step where that costs no extra writes. */
+static uint32_t commit_every(const strata_engine *engine)
 {
-    if (engine->plan.place_count == 0)
+    if (engine->desc.commit_every > 0)
+        return engine->desc.commit_every;
+    for (uint32_t i = 0; i < engine->plan.model.tile_count; i++)
+        if (engine->plan.homes[STRATA_STATE].tier[i] != STRATA_NVME)
+            return 10;
+    return 1;
+}
+
+/* Tell the schedule what the store holds, and remember where this run begins. */
+static void recover(strata_engine *engine)
+{
+    struct commit_line lines[1 + STRATA_MAX_KEEP] = {engine->first_line};
+    const struct store_recovery *found = strata_store_recovery(engine->store);
+    for (uint32_t i = 0; i < found->line_count; i++)
+        lines[i] = (struct commit_line){.step = found->lines[i].step,
+                                        .slots = (uint8_t *)(uintptr_t)found->lines[i].slots};
+    uint32_t count = found->line_count > 0 ? found->line_count : 1;
+    engine->first_line.step = lines[0].step;
+    memmove(engine->first_line.slots, lines[0].slots, engine->plan.model.tile_count);
+    engine->steps = engine->base_step = lines[0].step;
+    strata_schedule_recover(engine->schedule, lines, count, commit_every(engine));
+}
+
+static strata_status open_store(strata_engine *engine, bool *out_fresh, strata_error *error)
+{
+    *out_fresh = true;
+    if (!strata_plan_uses_store(&engine->plan))
         return STRATA_OK;
-    struct store_desc store = store_desc(&engine->desc);
-    store.place_bytes = engine->plan.place_bytes;
-    store.place_count = engine->plan.place_count;
-    store.limit_bytes = engine->desc.nvme_bytes;
-    store.tile_elems = engine->desc.tile_elems;
-    return strata_store_open(&engine->store, &store, error);
+    struct store_records records;
+    struct store_desc base = store_desc(&engine->desc, &engine->records);
+    struct store_desc store = strata_plan_store(&engine->plan, &base, &records);
+    STRATA_TRY(strata_store_open(&engine->store, &store, error));
+    if (!engine->plan.durable)
+        return STRATA_OK;
+    *out_fresh = strata_store_recovery(engine->store)->line_count == 0;
+    recover(engine);
+    return STRATA_OK;
 }
 
 static strata_status start_pager(strata_engine *engine, strata_error *error)
@@ -235,6 +300,7 @@ static strata_status start_pager(strata_engine *engine, strata_error *error)
     struct pager_desc pager = {
         .memory = engine->memory,
         .schedule = engine->schedule,
+        .base_step = engine->base_step,
         .device = engine->desc.device,
         .store = engine->store,
         .functions = &strata_engine_lanes,
@@ -250,6 +316,7 @@ static void forget_borrowed(strata_engine_desc *desc)
     desc->adam = NULL;
     desc->init = NULL;
     desc->store_dirs = NULL;
+    desc->identity = NULL;
 }
 
 static strata_status build(strata_engine *engine, const strata_engine_desc *desc,
@@ -262,8 +329,9 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
     STRATA_TRY(strata_hash_create(&engine->hash, error));
     STRATA_TRY(take_arenas(engine, error));
     STRATA_TRY(strata_stream_create(&engine->stream, desc->device, "strata-engine", error));
-    STRATA_TRY(open_store(engine, error));
-    STRATA_TRY(strata_records_init(engine, error));
+    bool fresh;
+    STRATA_TRY(open_store(engine, &fresh, error));
+    STRATA_TRY(strata_records_init(engine, fresh, error));
     STRATA_TRY(start_pager(engine, error));
     forget_borrowed(&engine->desc);
     return STRATA_OK;

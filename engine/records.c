@@ -1,6 +1,6 @@
 /*
- * Master weights and moments between steps: the first values at create, the state hash, reading
- * them out. All of it goes block by block or tile by tile through memory that the plan has
+ * Master weights and moments between steps: the first values at create or those of a commit, the
+ * state hash, reading them out. All of it goes block by block or tile by tile through memory that the plan has
  * counted: a record on NVMe comes through the first update frame, one in the device through a
  * block's bounce.
  *
@@ -57,70 +57,101 @@ static void initial_block(strata_engine *engine, uint32_t tile, uint64_t at)
             engine->desc.init(engine->desc.init_user, g, t, from - tensor->offset, to - from,
                               engine->bounce + (from - first));
     }
-    strata_convert(STRATA_ISA_BEST, engine->bounce_param, engine->plan.compute_dtype,
-                   engine->bounce, STRATA_FP32, STRATA_BLOCK_ELEMS);
 }
 
-static void put_block(strata_engine *engine, uint32_t tile, uint64_t at)
+/* Parameters of one block from its master weights, to where they rest or the frame. */
+static void put_params(strata_engine *engine, uint32_t tile, uint64_t at, const float *master)
 {
     uint64_t w = engine->plan.w;
-    size_t bytes = STRATA_BLOCK_ELEMS * sizeof *engine->bounce;
-    uint8_t state = tier_of(engine, STRATA_STATE, tile);
-    uint8_t param = tier_of(engine, STRATA_PARAM, tile);
-    initial_block(engine, tile, at);
-    float *master = (state == STRATA_NVME ? frame_state(engine)
-                                          : (float *)home_of(engine, STRATA_STATE, tile)) +
-                    at;
+    uint8_t tier = tier_of(engine, STRATA_PARAM, tile);
     uint8_t *params =
-        (param == STRATA_NVME ? frame_param(engine) : home_of(engine, STRATA_PARAM, tile)) +
+        (tier == STRATA_NVME ? frame_param(engine) : home_of(engine, STRATA_PARAM, tile)) +
         at * w;
-    if (state == STRATA_DEVICE)
-        copy_now(engine, master, engine->bounce, bytes);
-    else
-        memcpy(master, engine->bounce, bytes);
-    if (param == STRATA_DEVICE)
+    strata_convert(STRATA_ISA_BEST, engine->bounce_param, engine->plan.compute_dtype, master,
+                   STRATA_FP32, STRATA_BLOCK_ELEMS);
+    if (tier == STRATA_DEVICE)
         copy_now(engine, params, engine->bounce_param, STRATA_BLOCK_ELEMS * w);
     else
         memcpy(params, engine->bounce_param, STRATA_BLOCK_ELEMS * w);
 }
 
-static void zero_moments(strata_engine *engine, uint32_t tile)
+/* Where a whole record can be put together in host RAM: at home, or in the update frame. NULL: it
+ * rests in the device and nothing else needs a frame. */
+static float *record_buffer(const strata_engine *engine, uint32_t tile)
 {
-    uint64_t elems = engine->plan.model.tiles[tile].elems;
-    uint8_t tier = tier_of(engine, STRATA_STATE, tile);
-    float *state = tier == STRATA_NVME ? frame_state(engine)
-                                       : (float *)home_of(engine, STRATA_STATE, tile);
-    if (tier == STRATA_DEVICE) {
-        strata_stream_zero(engine->stream, state + elems, 2 * elems * sizeof *state);
-        strata_stream_sync(engine->stream);
-    } else {
-        memset(state + elems, 0, 2 * elems * sizeof *state);
-    }
+    if (tier_of(engine, STRATA_STATE, tile) == STRATA_HOST)
+        return (float *)home_of(engine, STRATA_STATE, tile);
+    return engine->plan.frame_count[FRAME_UPDATE] > 0 ? frame_state(engine) : NULL;
 }
 
-strata_status strata_records_init(strata_engine *engine, strata_error *error)
+static void initial_record(strata_engine *engine, uint32_t tile)
+{
+    uint64_t elems = engine->plan.model.tiles[tile].elems;
+    float *record = record_buffer(engine, tile);
+    float *device = record == NULL ? (float *)home_of(engine, STRATA_STATE, tile) : NULL;
+    for (uint64_t at = 0; at < elems; at += STRATA_BLOCK_ELEMS) {
+        initial_block(engine, tile, at);
+        if (record != NULL)
+            memcpy(record + at, engine->bounce, STRATA_BLOCK_ELEMS * sizeof *record);
+        else
+            copy_now(engine, device + at, engine->bounce, STRATA_BLOCK_ELEMS * sizeof *device);
+        put_params(engine, tile, at, engine->bounce);
+    }
+    if (record != NULL) {
+        memset(record + elems, 0, 2 * elems * sizeof *record);
+        return;
+    }
+    strata_stream_zero(engine->stream, device + elems, 2 * elems * sizeof *device);
+    strata_stream_sync(engine->stream);
+}
+
+/* Read the record that the commit names, and make the parameters from its master weights. */
+static strata_status committed_record(strata_engine *engine, uint32_t tile)
+{
+    const struct commit_line *line = &engine->first_line;
+    float *record = record_buffer(engine, tile);
+    STRATA_TRY(strata_store_transfer(
+        engine->store, false, strata_plan_record_place(&engine->plan, tile, line->slots[tile]),
+        line->step, record));
+    for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS)
+        put_params(engine, tile, at, record + at);
+    return STRATA_OK;
+}
+
+/* The record and the parameters are in host RAM: bring them to where they rest. */
+static strata_status send_home(strata_engine *engine, uint32_t tile, bool fresh)
 {
     const struct offload_plan *plan = &engine->plan;
-    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
-        for (uint64_t at = 0; at < plan->model.tiles[i].elems; at += STRATA_BLOCK_ELEMS)
-            put_block(engine, i, at);
-        zero_moments(engine, i);
-        strata_status status = STRATA_OK;
-        if (tier_of(engine, STRATA_STATE, i) == STRATA_NVME)
-            status = strata_store_transfer(engine->store, true,
-                                           (uint32_t)plan->homes[STRATA_STATE].at[i],
-                                           frame_state(engine));
-        if (status == STRATA_OK && tier_of(engine, STRATA_PARAM, i) == STRATA_NVME)
-            status = strata_store_transfer(engine->store, true,
-                                           (uint32_t)plan->homes[STRATA_PARAM].at[i],
-                                           frame_param(engine));
-        if (status != STRATA_OK) {
-            if (error != NULL)
-                *error = *strata_store_error(engine->store);
-            return status;
-        }
-    }
+    float *record = record_buffer(engine, tile);
+    if (record != NULL && tier_of(engine, STRATA_STATE, tile) == STRATA_DEVICE)
+        copy_now(engine, home_of(engine, STRATA_STATE, tile), record,
+                 strata_plan_part_bytes(plan, STRATA_STATE, tile));
+    if (fresh && plan->record_bytes[tile] > 0)
+        STRATA_TRY(strata_store_transfer(engine->store, true,
+                                         strata_plan_record_place(plan, tile, 0), 0, record));
+    if (tier_of(engine, STRATA_PARAM, tile) == STRATA_NVME)
+        STRATA_TRY(strata_store_transfer(engine->store, true,
+                                         (uint32_t)plan->homes[STRATA_PARAM].at[tile], 0,
+                                         frame_param(engine)));
     return STRATA_OK;
+}
+
+strata_status strata_records_init(strata_engine *engine, bool fresh, strata_error *error)
+{
+    strata_status status = STRATA_OK;
+    for (uint32_t i = 0; status == STRATA_OK && i < engine->plan.model.tile_count; i++) {
+        if (fresh)
+            initial_record(engine, i);
+        else
+            status = committed_record(engine, i);
+        if (status == STRATA_OK)
+            status = send_home(engine, i, fresh);
+    }
+    if (status == STRATA_OK && fresh && engine->plan.durable)
+        status = strata_commit_lines(engine->store, &engine->first_line, 1, 0);
+    if (status != STRATA_OK && error != NULL)
+        *error = *strata_store_error(engine->store);
+    return status;
 }
 
 /* Where a tile's state record can be read by the host. NULL: it is in the device. */
@@ -136,8 +167,10 @@ static strata_status state_of(strata_engine *engine, uint32_t tile, float **out)
     if (engine->cached_tile == tile)
         return STRATA_OK;
     engine->cached_tile = STRATA_NONE;
+    uint32_t slot = strata_schedule_slot(engine->schedule, tile);
     strata_status status = strata_store_transfer(
-        engine->store, false, (uint32_t)engine->plan.homes[STRATA_STATE].at[tile], *out);
+        engine->store, false, strata_plan_record_place(&engine->plan, tile, slot),
+        engine->steps, *out);
     if (status != STRATA_OK) {
         engine->error = *strata_store_error(engine->store);
         return status;

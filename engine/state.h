@@ -30,8 +30,11 @@ struct strata_engine {
     struct hash_state *hash;
     uint32_t cached_tile; /* state record that lies in the first update frame */
     bool in_step;
-    uint64_t steps; /* ended */
-    uint32_t use;   /* next on the list */
+    uint64_t steps;                /* done, earlier runs' included */
+    uint64_t base_step;            /* done before this run */
+    struct store_records records;  /* the store's descriptor's */
+    struct commit_line first_line; /* what the run begins with */
+    uint32_t use;                  /* next on the list */
     uint64_t acquire_blocked_ns;
     strata_error error; /* the first failure, as far as the caller was told */
 };
@@ -39,8 +42,9 @@ struct strata_engine {
 /* lanes.c */
 extern const struct lane_functions strata_engine_lanes;
 
-/* records.c: fill every home with the initial weights and zero moments. */
-strata_status strata_records_init(strata_engine *engine, strata_error *error);
+/* records.c: fill every home, with the initial weights and zero moments (fresh, which a durable
+ * engine also commits as step 0) or with what first_line names. */
+strata_status strata_records_init(strata_engine *engine, bool fresh, strata_error *error);
 
 /* step.c: make a failure the engine's own and return its status. */
 strata_status strata_engine_failed(strata_engine *engine, strata_status status);

@@ -50,6 +50,17 @@ static strata_status take_use(strata_engine *engine, const char *call, strata_us
     return STRATA_OK;
 }
 
+/* The pager counts the steps of this run. */
+static uint64_t local_step(const strata_engine *engine)
+{
+    return engine->steps - engine->base_step;
+}
+
+uint64_t strata_engine_step(const strata_engine *engine)
+{
+    return engine->steps;
+}
+
 strata_status strata_step_begin(strata_engine *engine, double lr)
 {
     if (engine->error.status != STRATA_OK)
@@ -58,7 +69,7 @@ strata_status strata_step_begin(strata_engine *engine, double lr)
         return out_of_order(engine, "step begin", "the step before has not ended");
     engine->in_step = true;
     engine->use = 0;
-    strata_pager_begin(engine->pager, engine->steps, lr);
+    strata_pager_begin(engine->pager, local_step(engine), lr);
     return STRATA_OK;
 }
 
@@ -69,9 +80,9 @@ strata_status strata_acquire(strata_engine *engine, uint32_t group, strata_strea
     uint64_t blocked_ns;
     STRATA_TRY(take_use(engine, "acquire", STRATA_USE_ACQUIRE, group));
     STRATA_TRY(strata_engine_failed(
-        engine, strata_pager_ask(engine->pager, engine->steps, use, &blocked_ns)));
+        engine, strata_pager_ask(engine->pager, local_step(engine), use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
-    strata_pager_queue_acquire(engine->pager, stream, engine->steps, use);
+    strata_pager_queue_acquire(engine->pager, stream, local_step(engine), use);
     *out = strata_pager_view(engine->pager, use);
     return STRATA_OK;
 }
@@ -80,7 +91,7 @@ strata_status strata_release(strata_engine *engine, uint32_t group, strata_strea
 {
     uint32_t use = engine->use;
     STRATA_TRY(take_use(engine, "release", STRATA_USE_RELEASE, group));
-    strata_pager_queue_release(engine->pager, stream, engine->steps, use);
+    strata_pager_queue_release(engine->pager, stream, local_step(engine), use);
     return STRATA_OK;
 }
 
@@ -91,9 +102,9 @@ static strata_status move_block(strata_engine *engine, strata_use_kind kind, uin
     uint64_t blocked_ns;
     STRATA_TRY(take_use(engine, kind == STRATA_USE_STASH ? "stash" : "unstash", kind, block));
     STRATA_TRY(strata_engine_failed(
-        engine, strata_pager_ask(engine->pager, engine->steps, use, &blocked_ns)));
+        engine, strata_pager_ask(engine->pager, local_step(engine), use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
-    strata_pager_queue_stash(engine->pager, stream, engine->steps, use, bytes);
+    strata_pager_queue_stash(engine->pager, stream, local_step(engine), use, bytes);
     return STRATA_OK;
 }
 
@@ -130,20 +141,28 @@ strata_status strata_wait(strata_engine *engine, uint64_t step, strata_step_resu
     if (step == 0) {
         if (engine->in_step)
             return out_of_order(engine, "wait for all updates", "the step has not ended");
-        return strata_engine_failed(engine,
-                                    strata_pager_wait_updates(engine->pager, engine->steps));
+        return strata_engine_failed(
+            engine, strata_pager_wait_updates(engine->pager, local_step(engine)));
     }
-    if (step > engine->steps || step + 1 < engine->steps)
+    if (step > engine->steps || step + 1 < engine->steps || step <= engine->base_step)
         return strata_fail(&engine->error, STRATA_E_INVALID, 0,
                            "wait for step %llu: the norms of the last two of %llu "
                            "steps are kept",
                            (unsigned long long)step, (unsigned long long)engine->steps);
     strata_step_result result;
-    strata_status status =
-        strata_engine_failed(engine, strata_pager_wait_norm(engine->pager, step, &result));
+    strata_status status = strata_engine_failed(
+        engine, strata_pager_wait_norm(engine->pager, step - engine->base_step, &result));
     if (status == STRATA_OK && out != NULL)
         *out = result;
     return status;
+}
+
+strata_status strata_commit(strata_engine *engine)
+{
+    if (engine->desc.durability == STRATA_SCRATCH)
+        return out_of_order(engine, "commit", "the engine is not durable");
+    STRATA_TRY(strata_wait(engine, 0, NULL));
+    return strata_engine_failed(engine, strata_pager_commit(engine->pager, engine->steps));
 }
 
 void *strata_scratch(strata_engine *engine)
@@ -177,7 +196,7 @@ void strata_engine_stats(strata_engine *engine, strata_stats *out)
         .acquire_blocked_ns = engine->acquire_blocked_ns,
         .huge_pages = engine->host.huge && engine->device_huge,
     };
-    out->updates = strata_pager_stats(engine->pager, out->lanes);
+    out->updates = engine->base_step + strata_pager_stats(engine->pager, out->lanes);
     if (engine->store != NULL) {
         out->io_name = strata_store_backend_name(engine->store);
         out->io_direct = strata_store_is_direct(engine->store);

@@ -90,6 +90,35 @@ uint64_t strata_address_bytes(const struct memory *memory, const struct op *op)
     }
 }
 
+/* A state record is written from its home in host RAM, else through an update frame. */
+static struct transfer record_transfer(const struct memory *memory, const struct op *op)
+{
+    bool at_home = memory->plan->homes[STRATA_STATE].tier[op->tile] == STRATA_HOST;
+    return (struct transfer){
+        .place = strata_plan_record_place(memory->plan, op->tile, op->slot),
+        .buffer = at_home ? strata_address_home(memory, STRATA_STATE, op->tile)
+                          : strata_address_update_frame(memory, op->frame, STRATA_STATE),
+    };
+}
+
+struct transfer strata_address_transfer(const struct memory *memory, const struct op *op)
+{
+    if (op->what == WHAT_STATE)
+        return record_transfer(memory, op);
+    if (op->what == WHAT_PARK)
+        return (struct transfer){.place = (uint32_t)memory->plan->park.at[op->tile],
+                                 .buffer = strata_address_frame(memory, FRAME_PARK, op->frame)};
+    bool grad = op->what == WHAT_GRAD;
+    strata_part part = grad ? STRATA_GRAD : STRATA_PARAM;
+    struct transfer transfer = {.place = (uint32_t)memory->plan->homes[part].at[op->tile]};
+    if (op->placement == STRATA_NONE)
+        transfer.buffer = strata_address_update_frame(memory, op->frame, part);
+    else
+        transfer.buffer =
+            strata_address_frame(memory, grad ? FRAME_GRAD : FRAME_FETCH, op->frame);
+    return transfer;
+}
+
 static struct ends placement_ends(const struct memory *memory, const struct op *op)
 {
     const struct offload_plan *plan = memory->plan;
@@ -125,8 +154,11 @@ struct ends strata_address_ends(const struct memory *memory, const struct op *op
                              .bytes = memory->plan->model.stash_copy_bytes};
     if (op->placement != STRATA_NONE)
         return placement_ends(memory, op);
-    /* An update's: its gradient rests in the device, or its new parameters do. */
-    strata_part part = op->what == WHAT_PARAM ? STRATA_PARAM : STRATA_GRAD;
+    /* An update's: its gradient rests in the device, or its new parameters do; or a state that
+     * rests there is saved. */
+    strata_part part = op->what == WHAT_PARAM   ? STRATA_PARAM
+                       : op->what == WHAT_STATE ? STRATA_STATE
+                                                : STRATA_GRAD;
     return (struct ends){.device = strata_address_home(memory, part, op->tile),
                          .host = strata_address_update_frame(memory, op->frame, part),
                          .bytes = strata_address_bytes(memory, op)};

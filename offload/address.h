@@ -39,6 +39,13 @@ uint8_t *strata_address_rounded(const struct memory *memory, uint32_t placement)
 uint8_t *strata_address_stash_frame(const struct memory *memory, uint64_t step, uint32_t event);
 uint8_t *strata_address_stash_home(const struct memory *memory, uint32_t event);
 
+/* What a transfer op reads or writes: a place of the store, and where in host RAM. */
+struct transfer {
+    uint32_t place;
+    uint8_t *buffer;
+};
+struct transfer strata_address_transfer(const struct memory *memory, const struct op *op);
+
 /* Bytes of what an op moves of its tile. */
 uint64_t strata_address_bytes(const struct memory *memory, const struct op *op);
 

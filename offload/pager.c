@@ -44,6 +44,7 @@ enum message_kind {
     MESSAGE_ASK,
     MESSAGE_WAIT_NORM,
     MESSAGE_WAIT_UPDATES,
+    MESSAGE_COMMIT,
     MESSAGE_STATS,
     MESSAGE_COMPUTING,
     MESSAGE_RELEASED,
@@ -81,6 +82,7 @@ struct pager {
     struct channel *events;  /* struct message: to the pager */
     struct channel *answers; /* struct answer: to the caller */
     struct cpu_lane *cpu;
+    struct committer *committer; /* NULL: nothing is durable */
     strata_stream *h2d;
     strata_stream *d2h;
     void *gates;
@@ -158,6 +160,14 @@ static void on_store(void *user, struct store_io *io)
     strata_channel_send(p->events, &message);
 }
 
+static void on_commit(void *user, uint32_t slot, strata_status status)
+{
+    struct pager *p = user;
+    struct message message = {
+        .kind = MESSAGE_DONE, .index = slot, .status = status, .end_ns = strata_now_ns()};
+    strata_channel_send(p->events, &message);
+}
+
 static void on_cpu(void *user, const struct cpu_result *result)
 {
     struct pager *p = user;
@@ -175,27 +185,26 @@ static void on_cpu(void *user, const struct cpu_result *result)
 static void start_transfer(struct pager *p, struct slot *slot)
 {
     const struct op *op = &slot->op;
-    const struct offload_plan *plan = p->desc.memory.plan;
-    static const strata_part parts[] = {
-        [WHAT_PARAM] = STRATA_PARAM, [WHAT_GRAD] = STRATA_GRAD, [WHAT_STATE] = STRATA_STATE};
-    const struct homes *home =
-        op->what == WHAT_PARK ? &plan->park : &plan->homes[parts[op->what]];
-    void *buffer;
-    if (op->placement == STRATA_NONE)
-        buffer = strata_address_update_frame(&p->desc.memory, op->frame, parts[op->what]);
-    else
-        buffer = strata_address_frame(&p->desc.memory,
-                                      op->what == WHAT_PARK   ? FRAME_PARK
-                                      : op->what == WHAT_GRAD ? FRAME_GRAD
-                                                              : FRAME_FETCH,
-                                      op->frame);
-    slot->io = (struct store_io){.write = op->kind == OP_NVME_WRITE,
-                                 .place = (uint32_t)home->at[op->tile],
-                                 .buffer = buffer,
-                                 .done = on_store,
-                                 .user = p};
+    bool write = op->kind == OP_NVME_WRITE;
+    struct transfer transfer = strata_address_transfer(&p->desc.memory, op);
+    slot->io = (struct store_io){
+        .write = write,
+        .place = transfer.place,
+        .step = p->desc.base_step + op->step + write,
+        .buffer = transfer.buffer,
+        .done = on_store,
+        .user = p,
+    };
     slot->bytes = strata_address_bytes(&p->desc.memory, op);
     strata_store_start(p->desc.store, &slot->io);
+}
+
+static void start_commit(struct pager *p, struct slot *slot)
+{
+    struct commit_job job = {.slot = (uint32_t)(slot - p->slots)};
+    job.line_count = strata_schedule_commit_lines(p->desc.schedule, job.lines);
+    job.updates = job.lines[0].step;
+    strata_committer_start(p->committer, &job);
 }
 
 /* Queue the op's work on its copy stream. */
@@ -238,10 +247,10 @@ static struct update_job update_job(const struct pager *p, const struct op *op)
 {
     return (struct update_job){
         .tile = op->tile,
-        .t = op->step + 1,
+        .t = p->desc.base_step + op->step + 1,
         .lr = p->lr[op->step % RATES],
         /* Without clipping the scale is 1 and the norm may not be known yet. */
-        .grad_scale = p->results[op->step % RESULTS].step == op->step + 1
+        .grad_scale = p->results[op->step % RESULTS].step == p->desc.base_step + op->step + 1
                           ? p->results[op->step % RESULTS].grad_scale
                           : 1,
         .grad = strata_address_update(&p->desc.memory, op, STRATA_GRAD),
@@ -276,7 +285,8 @@ static void start_on_cpu(struct pager *p, struct slot *slot)
     const struct op *op = &slot->op;
     uint64_t elems =
         op->tile == STRATA_NONE ? 0 : p->desc.memory.plan->model.tiles[op->tile].elems;
-    struct cpu_job job = {.slot = (uint32_t)(slot - p->slots), .step = op->step + 1};
+    struct cpu_job job = {.slot = (uint32_t)(slot - p->slots),
+                          .step = p->desc.base_step + op->step + 1};
     if (op->kind == OP_UPDATE) {
         job.kind = CPU_UPDATE;
         job.update = update_job(p, op);
@@ -312,6 +322,8 @@ static void start(struct pager *p, const struct op *op)
     *slot = (struct slot){.op = *op, .queued_ns = strata_now_ns()};
     if (op->kind == OP_NVME_READ || op->kind == OP_NVME_WRITE)
         start_transfer(p, slot);
+    else if (op->kind == OP_COMMIT)
+        start_commit(p, slot);
     else if (op->kind == OP_ROUND)
         start_round(p, slot);
     else if (op->on_device)
@@ -346,7 +358,7 @@ static void op_done(struct pager *p, const struct message *message)
     account(p, op.lane, slot, message);
     p->free_slots[p->free_count++] = message->index;
     if (message->status != STRATA_OK) {
-        bool io = op.kind == OP_NVME_READ || op.kind == OP_NVME_WRITE;
+        bool io = op.lane == STRATA_LANE_NVME_READ || op.lane == STRATA_LANE_NVME_WRITE;
         fail(p, io ? strata_store_error(p->desc.store) : strata_cpu_lane_error(p->cpu));
     }
     if (halted(p))
@@ -354,6 +366,9 @@ static void op_done(struct pager *p, const struct message *message)
     if (op.kind == OP_TOTAL)
         p->results[op.step % RESULTS] = message->total;
     strata_schedule_done(p->desc.schedule, &op);
+    /* A commit that was asked for while an earlier one was being made. */
+    if (op.kind == OP_COMMIT && p->caller_waits && p->waiting.kind == MESSAGE_COMMIT)
+        strata_schedule_save(p->desc.schedule);
 }
 
 static void computing_ended(struct pager *p, uint64_t end_ns)
@@ -400,11 +415,16 @@ static void take(struct pager *p, const struct message *message)
     case MESSAGE_DONE:
         op_done(p, message);
         break;
+    case MESSAGE_COMMIT:
+        if (!halted(p))
+            strata_schedule_save(p->desc.schedule);
+        break;
     default:
         break;
     }
     bool asks = message->kind == MESSAGE_ASK || message->kind == MESSAGE_WAIT_NORM ||
-                message->kind == MESSAGE_WAIT_UPDATES || message->kind == MESSAGE_STATS;
+                message->kind == MESSAGE_WAIT_UPDATES || message->kind == MESSAGE_COMMIT ||
+                message->kind == MESSAGE_STATS;
     if (asks) {
         p->waiting = *message;
         p->caller_waits = true;
@@ -421,6 +441,8 @@ static bool answerable(const struct pager *p)
         return strata_schedule_normed(p->desc.schedule) >= question->step;
     case MESSAGE_WAIT_UPDATES:
         return strata_schedule_updated(p->desc.schedule) >= question->step;
+    case MESSAGE_COMMIT:
+        return strata_schedule_committed(p->desc.schedule) >= question->step;
     default:
         return true;
     }
@@ -558,6 +580,12 @@ strata_status strata_pager_wait_updates(struct pager *p, uint64_t steps)
     return ask(p, (struct message){.kind = MESSAGE_WAIT_UPDATES, .step = steps}, &answer);
 }
 
+strata_status strata_pager_commit(struct pager *p, uint64_t step)
+{
+    struct answer answer;
+    return ask(p, (struct message){.kind = MESSAGE_COMMIT, .step = step}, &answer);
+}
+
 uint64_t strata_pager_stats(struct pager *p, strata_lane_stats out[STRATA_LANE_COUNT])
 {
     struct answer answer;
@@ -594,7 +622,10 @@ static strata_status create_lanes(struct pager *p, strata_error *error)
                                 .functions_user = p->desc.functions_user,
                                 .done = on_cpu,
                                 .done_user = p};
-    return strata_cpu_lane_create(&p->cpu, &cpu, error);
+    STRATA_TRY(strata_cpu_lane_create(&p->cpu, &cpu, error));
+    if (!p->desc.memory.plan->durable)
+        return STRATA_OK;
+    return strata_committer_create(&p->committer, p->desc.store, on_commit, p, error);
 }
 
 strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc,
@@ -640,6 +671,7 @@ void strata_pager_destroy(struct pager *p)
         strata_channel_send(p->events, &(struct message){.kind = MESSAGE_EXIT});
         pthread_join(p->thread, NULL);
     }
+    strata_committer_destroy(p->committer);
     strata_cpu_lane_destroy(p->cpu);
     if (p->d2h != NULL)
         device->stream_destroy(p->d2h);

@@ -15,6 +15,7 @@
  */
 
 #include "offload/address.h"
+#include "offload/committer.h"
 #include "offload/cpu_lane.h"
 #include "offload/device.h"
 
@@ -27,6 +28,7 @@ struct pager_desc {
     struct memory memory;      /* the finished plan and the arenas */
     struct schedule *schedule; /* borrowed; the pager's until destroy */
     strata_device *device;     /* borrowed */
+    uint64_t base_step;        /* steps done before this run; names records and updates */
     struct store *store;       /* borrowed; NULL: none */
     const struct lane_functions *functions;
     void *functions_user;
@@ -65,6 +67,9 @@ strata_status strata_pager_wait_norm(struct pager *pager, uint64_t steps,
                                      strata_step_result *out);
 /* Block until `steps` steps are updated and at home. */
 strata_status strata_pager_wait_updates(struct pager *pager, uint64_t steps);
+
+/* Make the latest step durable; all its updates are at home. step: base_step included. */
+strata_status strata_pager_commit(struct pager *pager, uint64_t step);
 
 /* Steps whose updates are all at home, and what the lanes did. */
 uint64_t strata_pager_stats(struct pager *pager, strata_lane_stats out[STRATA_LANE_COUNT]);

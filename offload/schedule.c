@@ -481,11 +481,17 @@ static void save_done(struct schedule *s, uint32_t c, const struct op *op)
     end_chain(s, c);
 }
 
+uint64_t strata_schedule_committed(const struct schedule *s)
+{
+    return s->slots.line_count > 0 ? s->slots.lines[0].step : 0;
+}
+
 void strata_schedule_save(struct schedule *s)
 {
-    STRATA_CHECK(s->slots.desc.durable && !s->slots.active);
     uint64_t step = s->base_step + s->updated;
-    STRATA_CHECK(s->updated > 0 && strata_slots_prepare(&s->slots, step));
+    if (strata_schedule_committed(s) == step || s->slots.active)
+        return;
+    STRATA_CHECK(s->slots.desc.durable && strata_slots_prepare(&s->slots, step));
     bool last = false;
     for (uint32_t i = 0; i < s->plan->model.tile_count; i++) {
         if (!s->plan->states_on_device && home(s, STRATA_STATE, i) == STRATA_NVME) {
@@ -500,11 +506,6 @@ void strata_schedule_save(struct schedule *s)
         queue_commit(s);
 }
 
-uint64_t strata_schedule_committed(const struct schedule *s)
-{
-    return s->slots.line_count > 0 ? s->slots.lines[0].step : 0;
-}
-
 uint32_t strata_schedule_commit_lines(const struct schedule *s,
                                       struct commit_line out[1 + STRATA_MAX_KEEP])
 {
@@ -515,6 +516,8 @@ void strata_schedule_recover(struct schedule *s, const struct commit_line *lines
                              uint32_t count)
 {
     strata_slots_recover(&s->slots, lines, count);
+    s->base_step = lines[0].step;
+    s->commit_every = commit_every;
 }
 
 uint32_t strata_schedule_slot(const struct schedule *s, uint32_t tile)

@@ -78,8 +78,6 @@ struct schedule_desc {
     bool deferred;                   /* updates wait for the norm */
     bool no_overlap;                 /* the naive order */
     struct slots_desc slots;         /* tile_count is filled in */
-    uint32_t commit_every;           /* steps; 0: only when asked */
-    uint64_t base_step;              /* steps that were done before this run */
 };
 
 /* Takes its arrays from tables, whose owner frees them. */
@@ -109,10 +107,10 @@ bool strata_schedule_next(struct schedule *schedule, struct op *out);
 uint64_t strata_schedule_normed(const struct schedule *schedule);
 uint64_t strata_schedule_updated(const struct schedule *schedule);
 
-/* Commit the latest step, all of whose updates are at home. */
+/* Commit the latest step, all of whose updates are at home; nothing if it is, or is being. */
 void strata_schedule_save(struct schedule *schedule);
 
-/* The step of the last durable commit, base_step and earlier runs included. */
+/* The step of the last durable commit, earlier runs' included. */
 uint64_t strata_schedule_committed(const struct schedule *schedule);
 
 /* What OP_COMMIT is to make durable: the new commit, then those that stay listed. The arrays do not
@@ -120,9 +118,10 @@ uint64_t strata_schedule_committed(const struct schedule *schedule);
 uint32_t strata_schedule_commit_lines(const struct schedule *schedule,
                                       struct commit_line out[1 + STRATA_MAX_KEEP]);
 
-/* What the store already holds; before start. */
+/* What the store already holds, newest first; before start. This run goes on
+ * from lines[0] and commits every so many steps, 0: only when asked. */
 void strata_schedule_recover(struct schedule *schedule, const struct commit_line *lines,
-                             uint32_t count);
+                             uint32_t count, uint32_t commit_every);
 
 /* The slot of the newest state record of a tile; between steps. */
 uint32_t strata_schedule_slot(const struct schedule *schedule, uint32_t tile);

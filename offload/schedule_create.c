@@ -82,8 +82,6 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
         strata_heap_take(&s->waits[kind], tables, s->chain_count);
     strata_heap_take(&s->opens, tables, s->chain_count);
     strata_heap_take(&s->slot_waits, tables, model->tile_count);
-    s->commit_every = desc->commit_every;
-    s->base_step = desc->base_step;
     struct slots_desc slots = desc->slots;
     slots.tile_count = model->tile_count;
     STRATA_TRY(strata_slots_create(&s->slots, tables, &slots, error));

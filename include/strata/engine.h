@@ -68,6 +68,13 @@ enum {
     STRATA_ALLOW_UNPINNED = 4     /* host memory cannot be pinned for a CUDA device */
 };
 
+/* What the store promises. A commit is all states of one step; it survives what its name says. */
+typedef enum strata_durability {
+    STRATA_SCRATCH = 0,     /* no commits: the store is removed at destroy               */
+    STRATA_DURABLE_PROCESS, /* the end of the process, however sudden; no flushes        */
+    STRATA_DURABLE_POWER    /* loss of power, on drives that honour a flush              */
+} strata_durability;
+
 typedef struct strata_engine_desc {
     strata_device *device;          /* required; borrowed until destroy */
     strata_workers *workers;        /* required; borrowed until destroy */
@@ -87,6 +94,13 @@ typedef struct strata_engine_desc {
     strata_tier stash;             /* STRATA_AUTO: device if there is room, else host */
     const char *const *store_dirs; /* NULL: no NVMe tier; copied; one directory per drive */
     uint32_t store_dir_count;
+    strata_durability durability; /* STRATA_SCRATCH: nothing survives */
+    uint32_t commit_every;        /* 0: 1 when all states rest on NVMe, else 10 */
+    uint32_t keep;                /* 0: only the last commit; others that stay, 16 at most */
+    uint32_t keep_every;          /* 0: 1000; a commit stays when its step is a multiple */
+    bool resume;          /* go on from the store's last commit; none there: begin anew */
+    uint64_t resume_step; /* 0: the last; else one that is listed, newer ones are dropped */
+    const char *identity; /* NULL: none; "name=value" lines a resume must match; copied */
     strata_io_backend io;
     uint32_t allow;      /* STRATA_ALLOW_... bits */
     uint32_t io_depth;   /* 0: 32 requests in flight per drive */
@@ -118,7 +132,8 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_plan(strata_plan *out,
  *
  * STRATA_E_NOMEM, STRATA_E_INVALID: as strata_engine_plan().
  * STRATA_E_IO:          a store directory cannot be used; native is the errno.
- * STRATA_E_STATE:       the store is in use by another process.
+ * STRATA_E_STATE:       the store is in use by another process, or holds a run and resume is not
+ *                       set.
  * STRATA_E_UNSUPPORTED: io_uring or O_DIRECT is not to be had and not allowed to lack.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_create(strata_engine **out,
@@ -141,6 +156,9 @@ STRATA_API const strata_error *strata_engine_error(strata_engine *engine);
 /* The caller's part of the device arena, model.scratch_bytes long, 4096-aligned. Lent until
  * destroy. */
 STRATA_API void *strata_scratch(strata_engine *engine);
+
+/* Steps that are done, earlier runs' included: where a resumed engine stands. */
+STRATA_API uint64_t strata_engine_step(const strata_engine *engine);
 
 /* Begin the next step; steps count from 1. lr: the learning rate of this step's update. */
 STRATA_API STRATA_NODISCARD strata_status strata_step_begin(strata_engine *engine, double lr);
@@ -195,6 +213,12 @@ typedef struct strata_step_result {
  */
 STRATA_API STRATA_NODISCARD strata_status strata_wait(strata_engine *engine, uint64_t step,
                                                       strata_step_result *out);
+
+/*
+ * Make the latest step durable now, whatever commit_every says; waits for it. Between steps.
+ * STRATA_E_STATE: the engine is not durable.
+ */
+STRATA_API STRATA_NODISCARD strata_status strata_commit(strata_engine *engine);
 
 typedef enum strata_lane {
     STRATA_LANE_NVME_READ = 0,

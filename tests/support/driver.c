@@ -36,6 +36,7 @@ struct driver {
     bool saved;
     bool deferred;
     struct schedule_desc schedule_desc;
+    uint32_t commit_every;
     struct stream_entry queue[MAX_USES * (STEPS + 1)];
     uint32_t queue_first;
     uint32_t queue_last;
@@ -440,7 +441,7 @@ static void run(struct driver *d)
 {
     struct commit_line initial = {.slots = d->durable[0].slots};
     if (d->schedule_desc.slots.durable) {
-        strata_schedule_recover(d->schedule, &initial, 1);
+        strata_schedule_recover(d->schedule, &initial, 1, d->commit_every);
         d->durable_count = 1;
     }
     strata_schedule_start(d->schedule);
@@ -488,7 +489,7 @@ const char *strata_drive(const struct driver_case *what)
     d.schedule_desc.slots.durable = roll(&d, 3) != 0;
     d.schedule_desc.slots.keep = (uint32_t)roll(&d, 3);
     d.schedule_desc.slots.keep_every = 1 + (uint32_t)roll(&d, 2);
-    d.schedule_desc.commit_every = (uint32_t)roll(&d, 4);
+    d.commit_every = (uint32_t)roll(&d, 4);
     desc.slots = d.schedule_desc.slots;
     if (desc.want[STRATA_STATE] == STRATA_DEVICE)
         desc.want[STRATA_PARAM] = desc.want[STRATA_GRAD] = STRATA_DEVICE;
