@@ -513,7 +513,7 @@ uint32_t strata_schedule_commit_lines(const struct schedule *s,
 }
 
 void strata_schedule_recover(struct schedule *s, const struct commit_line *lines,
-                             uint32_t count)
+                             uint32_t count, uint32_t commit_every)
 {
     strata_slots_recover(&s->slots, lines, count);
     s->base_step = lines[0].step;
