@@ -129,7 +129,7 @@ static struct store_records store_records(const strata_engine_desc *desc)
         .flush = desc->durability == STRATA_DURABLE_POWER,
         .resume = desc->resume,
         .resume_step = desc->resume_step != 0 ? desc->resume_step : UINT64_MAX,
-        .identity = desc->identity,
+        .identity = desc->identity != NULL ? desc->identity : "",
     };
 }
 

@@ -9,10 +9,11 @@
  * A transfer is a whole place and may be tens of megabytes. It is cut into requests of a few,
  * in order of arrival, so that a drive has several in flight and none waits behind a giant.
  *
- * A hash is checked before anybody sees the bytes, and it is seeded with the place and the
- * count of writes to it: the right bytes of another place, or of this place's last write, do
- * not pass. It is computed before the first request of a write is given away, because what the
- * kernel reads from the buffer later must be what was hashed.
+ * A hash is checked before anybody sees the bytes. A record's is seeded with its number and
+ * step, a scratch place's with the place and the count of writes to it: the right bytes of
+ * another place, or of an earlier write, do not pass. It is computed before the first request
+ * of a write is given away, because what the kernel reads from the buffer later must be what
+ * was hashed.
  *
  * The first failure ends the store. What is in flight is awaited, what comes later is refused
  * with the same status: nobody should go on training on a drive that has begun to lie.
@@ -69,37 +70,53 @@ struct piece *strata_drive_reap(struct drive *drive, uint64_t timeout_ns)
     return (struct piece *)req;
 }
 
-static uint64_t hash_seed(const struct store_io *io, const struct place *place)
+static struct hash128 hash_place(const struct store *store, const struct store_io *io,
+                                 const struct place *place)
 {
-    return (uint64_t)io->place << 32 | place->write_count;
+    uint64_t seed = io->place < store->scratch_count
+                        ? (uint64_t)io->place << 32 | (uint32_t)place->round
+                        : strata_store_record_seed(
+                              (io->place - store->scratch_count) / store->slots, place->round);
+    return strata_hash(io->buffer, place->bytes, seed);
 }
 
-static struct hash128 hash_place(const struct store_io *io, const struct place *place)
+/* Before the first request of a transfer goes out. Tables and commit records carry their own
+ * hashes. */
+static void begin(const struct store *store, struct store_io *io, struct place *place)
 {
-    return strata_hash(io->buffer, place->bytes, hash_seed(io, place));
-}
-
-/* Before the first request of a transfer goes out. */
-static void begin(struct store_io *io, struct place *place)
-{
-    if (io->write) {
-        place->write_count++;
-        place->hash = hash_place(io, place);
-    }
     io->start_ns = strata_now_ns();
+    if (!io->write || io->place >= store->public_count)
+        return;
+    place->round = io->place < store->scratch_count ? place->round + 1 : io->step;
+    place->hash = hash_place(store, io, place);
+    place->known = true;
+}
+
+/* What a message calls a place: a record's is known by its tile. */
+static void name_place(const struct store *store, uint32_t place, char *out, size_t bytes)
+{
+    uint32_t slot = place - store->scratch_count;
+    if (place < store->scratch_count)
+        snprintf(out, bytes, "place %" PRIu32, place);
+    else
+        snprintf(out, bytes, "tile %" PRIu32 ", slot %" PRIu32, slot / store->slots,
+                 slot % store->slots);
 }
 
 static void verify(struct drive *drive, struct store_io *io, const struct place *place)
 {
-    struct hash128 hash = hash_place(io, place);
+    char name[48];
+    struct hash128 hash = hash_place(drive->store, io, place);
     if (hash.low == place->hash.low && hash.high == place->hash.high)
         return;
     strata_error error = {.status = STRATA_OK};
+    name_place(drive->store, io->place, name, sizeof name);
     io->status = strata_fail(
         &error, STRATA_E_CORRUPT, 0,
-        "read of place %" PRIu32 ", %" PRIu64 " bytes at %" PRIu64
-        " in %s: the hash differs, these are not the bytes of write %" PRIu32,
-        io->place, place->bytes, place->offset, drive->file.path, place->write_count);
+        "read of %s, %" PRIu64 " bytes at %" PRIu64
+        " in %s: the hash differs, these are not the bytes of %s %" PRIu64,
+        name, place->bytes, place->offset, drive->file.path,
+        io->place < drive->store->scratch_count ? "write" : "step", place->round);
     strata_store_note(drive->store, &error);
 }
 
@@ -107,7 +124,7 @@ static void verify(struct drive *drive, struct store_io *io, const struct place 
 static void finish(struct drive *drive, struct store_io *io)
 {
     struct place *place = &drive->store->places[io->place];
-    if (io->status == STRATA_OK && !io->write)
+    if (io->status == STRATA_OK && !io->write && io->place < drive->store->public_count)
         verify(drive, io, place);
     io->end_ns = strata_now_ns();
     atomic_store_explicit(&place->busy, false, memory_order_release);
@@ -121,6 +138,14 @@ static void drop_first(struct drive *drive)
         drive->end = &drive->first;
 }
 
+/* A place without bytes is the file itself, which is flushed. */
+static enum io_op op_of(const struct store_io *io, const struct place *place)
+{
+    if (place->bytes == 0)
+        return IO_SYNC;
+    return io->write ? IO_WRITE : IO_READ;
+}
+
 static void cut_piece(struct drive *drive, struct store_io *io, const struct place *place)
 {
     struct piece *piece = strata_drive_take(drive);
@@ -129,7 +154,7 @@ static void cut_piece(struct drive *drive, struct store_io *io, const struct pla
     uint32_t length = (uint32_t)(left < most ? left : most);
     piece->io = io;
     piece->req = (struct io_req){
-        .op = io->write ? IO_WRITE : IO_READ,
+        .op = op_of(io, place),
         .length = length,
         .buffer = (uint8_t *)io->buffer + io->submitted,
         .offset = place->offset + io->submitted,
@@ -165,7 +190,7 @@ static void submit(struct drive *drive)
         if (drive->free_pieces == NULL)
             return;
         if (io->submitted == 0)
-            begin(io, place);
+            begin(drive->store, io, place);
         cut_piece(drive, io, place);
         if (io->submitted == place->bytes)
             drop_first(drive);
@@ -180,7 +205,7 @@ static void finish_piece(struct drive *drive, struct piece *piece)
     if (piece->req.status != STRATA_OK) {
         if (io->status == STRATA_OK)
             io->status = piece->req.status;
-    } else {
+    } else if (io->place < drive->store->public_count) {
         _Atomic uint64_t *count = io->write ? &drive->written_bytes : &drive->read_bytes;
         atomic_fetch_add_explicit(count, length, memory_order_relaxed);
     }
@@ -245,18 +270,17 @@ void strata_store_close(struct store *store)
         strata_store_file_close(&drive->file);
     }
     pthread_mutex_destroy(&store->error_lock);
+    free(store->blocks);
     free(store);
 }
 
-void strata_store_start(struct store *store, struct store_io *io)
+void strata_store_launch(struct store *store, struct store_io *io)
 {
-    STRATA_CHECK(io->place < store->place_count && io->done != NULL);
-    STRATA_CHECK((uintptr_t)io->buffer % STRATA_IO_ALIGN_BYTES == 0 && io->buffer != NULL);
     struct place *place = &store->places[io->place];
     struct drive *drive = &store->drives[place->drive_index];
     /* Two at once would race for the bytes, and the channel has no room for a second. */
     STRATA_CHECK(!atomic_exchange_explicit(&place->busy, true, memory_order_acquire));
-    STRATA_CHECK(io->write || place->write_count > 0);
+    STRATA_CHECK(io->write || place->known || io->place >= store->public_count);
     io->status = STRATA_OK;
     io->start_ns = 0;
     io->end_ns = 0;
@@ -268,6 +292,14 @@ void strata_store_start(struct store *store, struct store_io *io)
     strata_io_queue_wake(drive->queue);
 }
 
+void strata_store_start(struct store *store, struct store_io *io)
+{
+    STRATA_CHECK(io->place < store->public_count && io->done != NULL);
+    STRATA_CHECK((uintptr_t)io->buffer % STRATA_IO_ALIGN_BYTES == 0 && io->buffer != NULL);
+    STRATA_CHECK(store->places[io->place].bytes > 0);
+    strata_store_launch(store, io);
+}
+
 static void post(void *user, struct store_io *io)
 {
     (void)io;
@@ -275,17 +307,28 @@ static void post(void *user, struct store_io *io)
 }
 
 strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
-                                    void *buffer)
+                                    uint64_t step, void *buffer)
 {
     sem_t done;
     sem_init(&done, 0, 0);
     struct store_io io = {
-        .write = write, .place = place, .buffer = buffer, .done = post, .user = &done};
+        .write = write,
+        .place = place,
+        .step = step,
+        .buffer = buffer,
+        .done = post,
+        .user = &done,
+    };
     strata_store_start(store, &io);
     while (sem_wait(&done) != 0)
         STRATA_CHECK(errno == EINTR);
     sem_destroy(&done);
     return io.status;
+}
+
+const struct store_recovery *strata_store_recovery(const struct store *store)
+{
+    return &store->recovery;
 }
 
 const strata_error *strata_store_error(const struct store *store)

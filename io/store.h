@@ -4,18 +4,22 @@
 /*
  * The tile store: the NVMe tier's bytes, one file per drive.
  *
- * A store holds places. A place is a fixed range of one file that one part of one tile rests
- * in; the engine numbers them. Places are spread over the drives so that each drive gets its
- * share of the bytes. Files are preallocated and written once at creation, opened with
- * O_DIRECT, and begin with a 4 KiB header that names what they are; a header this version does
- * not know is refused.
+ * A store holds places. A scratch place is a fixed range of one file that one part of one tile
+ * rests in; the engine numbers them. A record is a tile's state, in one of several slots, each a
+ * place as well. Places are spread over the drives so that each drive gets its share of the
+ * bytes. Files are preallocated and written once at creation, opened with O_DIRECT, and begin
+ * with a 4 KiB header that names what they are; what this version does not know it refuses.
  *
- * A place's content carries an XXH3-128 hash, seeded with the place and the count of writes to
- * it, kept in memory; a read is checked against it before it is reported as good.
+ * Every place's content carries an XXH3-128 hash, seeded with the record and its step, or the
+ * scratch place and the count of writes to it; a read is checked against it before it is
+ * reported as good. Hashes are kept in memory; those of a commit are in its tile tables too.
  *
- * What the file is not yet: durable. There is one slot per part and no commit record, so a
- * store is scratch: closing it removes its files, and files found without a commit are made
- * anew.
+ * A durable store outlives its process. A commit names a step and a slot of every record, and is
+ * made in an order that a crash at any moment leaves the last one or the new one whole. As long
+ * as it is listed its slots must not be written: which slot may be is the caller's business
+ * (offload/slots.h). A store without a commit is nobody's and is made anew; one with a commit is
+ * gone on with, or refused, never overwritten. A scratch store leaves nothing behind, however
+ * the process ends.
  *
  * Thread: create, close: one thread. strata_store_start: any thread; the request is lent to the
  * store until its done function has been called, on the drive's I/O thread.
@@ -29,6 +33,8 @@ struct store;
 #define STRATA_IDENTITY_BYTES 2048u
 /* Commits that may be retained at once. */
 #define STRATA_STORE_MAX_KEEP 16u
+/* Directories; more than any machine has drives. */
+#define STRATA_STORE_MAX_DRIVES 64u
 
 /*
  * The records of a store: the state record of each tile, in one of several slots. Slot s of record
@@ -52,7 +58,7 @@ struct store_records {
 
 struct store_desc {
     const char *const *dirs; /* required; borrowed during open; they exist */
-    uint32_t dir_count;      /* required */
+    uint32_t dir_count;      /* required; at most STRATA_STORE_MAX_DRIVES */
     /* required; borrowed during open; multiples of 4096, not 0 */
     const uint64_t *place_bytes;
     uint32_t place_count;                /* scratch places; may be 0 when there are records */
@@ -97,21 +103,24 @@ uint64_t strata_store_table_bytes(const struct store_desc *desc);
 uint64_t strata_store_file_bytes(const struct store_desc *desc);
 
 /*
- * Make the files (0600, O_NOFOLLOW), lock them, fill them, start one I/O thread per drive.
- * On failure nothing is held and files that this call made are gone.
+ * Lock the directories, find what is there, make the files (0600, O_NOFOLLOW) or go on with
+ * them, start one I/O thread per drive. On failure nothing is held and files that this call made
+ * are gone. Creation ends without a commit: the owner writes the records and makes the first.
  *
  * STRATA_E_NOMEM: limit_bytes or the free space is too little; nothing was written.
  * STRATA_E_IO: native ENOENT: no such directory; ENOSPC: the space went away meanwhile; EROFS;
- * ... STRATA_E_INVALID: a directory is named twice. STRATA_E_STATE: another process holds the
- * lock. STRATA_E_UNSUPPORTED: no io_uring, no O_DIRECT, and not allowed to lack; or a header of
- * another version, which is left alone.
+ * ... STRATA_E_INVALID: a directory is named twice; or the run to be resumed is another: its
+ * drives, identity, layout or step are not those named. STRATA_E_STATE: another process holds
+ * the lock; or there is a run and resume was not asked for. STRATA_E_UNSUPPORTED: no io_uring, no
+ * O_DIRECT, and not allowed to lack; or a file that is not a store's or of another version, which
+ * is left alone. STRATA_E_CORRUPT: a header, or the tables of the only commit, are damaged.
  */
 strata_status strata_store_open(struct store **out, const struct store_desc *desc,
                                 strata_error *error);
 
 /*
- * Waits for what is in flight, removes the files, unlocks. NULL is fine. No other call may be
- * under way, a start whose transfer is done already included.
+ * Waits for what is in flight, forgets scratch files, unlocks. NULL is fine. No other call may
+ * be under way, a start whose transfer is done already included.
  */
 void strata_store_close(struct store *store);
 
@@ -133,7 +142,8 @@ struct store_line {
     const uint8_t *slots; /* by record */
 };
 
-/* What open found. lines[0] is where the run goes on, then the retained ones, newest first. */
+/* What open found. lines[0] is where the run goes on, then the retained ones, newest first.
+ * Lent until close. */
 struct store_recovery {
     uint32_t line_count; /* 0: a new store */
     struct store_line lines[1 + STRATA_STORE_MAX_KEEP];
@@ -162,7 +172,7 @@ const strata_error *strata_store_error(const struct store *store);
 const char *strata_store_backend_name(const struct store *store);
 bool strata_store_is_direct(const struct store *store);
 
-/* Bytes moved since open, creation left out. */
+/* Bytes of places moved since open; creation, tables and commit records left out. */
 void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
                            uint64_t *out_written_bytes);
 

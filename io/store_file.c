@@ -1,20 +1,17 @@
 #define _GNU_SOURCE
 /*
- * The file of one drive: who owns it, what it is, and that it is removed.
+ * The file of one drive: who owns it, what it is, and what becomes of it.
  *
- * Ownership is a lock on the file itself, not a file beside it: the kernel drops it with the
- * last reference, and the ring that writes to the file holds one. So a file that can be locked
- * has no write in flight, even if its last owner was killed in the middle of one. Such writes
- * take tens of milliseconds to land, therefore a lock that is taken is tried again for a
- * moment.
+ * Two locks, for two questions. Is another process at work here? A lock on the directory says
+ * so; it is gone with the process. Are writes of a dead one still on their way? A lock on the
+ * file says so: the ring that writes to the file holds a reference to it, and the kernel drops
+ * the lock with the last one. So a file that can be locked has no write in flight, even if its
+ * owner was killed in the middle of one.
  *
- * The name may have been removed, or given to another file, between opening and locking. Only a
- * locked file that still has the name counts; its owner removes the name while it holds the
- * lock.
- *
- * Nobody's work is overwritten. A file is taken over only if its header is one this version
- * wrote and names no commit, or if it is empty, which is what a process killed between creating
- * a file and writing its header leaves. Everything else is refused and not touched.
+ * A file gets the store's name only when it is complete and on the drive. Whatever has that
+ * name has therefore a header, and can be judged by it: nobody's work is overwritten, and what
+ * a creation left that lost its power half way has another name, or none. A scratch file has
+ * no name at all, so nothing of it outlives the process.
  *
  * O_DIRECT is switched on after opening: an open that fails for lack of it may have created the
  * file already. Some file systems accept the flag and use the page cache all the same; statx
@@ -29,231 +26,90 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/hash.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define VERSION 1u
-static const char magic[8] = {'S', 'T', 'R', 'A', 'T', 'A', '\r', '\n'};
+/* A process that was killed may take this long to be gone. */
+#define OWNER_WAIT_NS 2000000000u
+/* Writes of a killed owner were seen to land up to 59 ms later; a drive with errors is slower. */
+#define WRITES_WAIT_NS 10000000000u
+#define LOCK_PAUSE_NS  10000000
 
-/* Writes of a killed owner were seen to land up to 59 ms later; two seconds are a moment. */
-#define LOCK_WAIT_NS  2000000000u
-#define LOCK_PAUSE_NS 10000000
-
-/* Each lap means that somebody closed a store between our open and our lock. */
-#define FIND_LAPS 16
-
-_Static_assert(sizeof(struct store_header) == STRATA_STORE_HEADER_BYTES, "one block");
-_Static_assert(offsetof(struct store_header, hash) == STRATA_STORE_HEADER_BYTES - 16,
-               "at its end");
-
-static void header_hash(const struct store_header *header, uint8_t out[16])
-{
-    struct hash128 hash = strata_hash(header, offsetof(struct store_header, hash), 0);
-    memcpy(out, &hash.low, 8);
-    memcpy(out + 8, &hash.high, 8);
-}
-
-strata_status strata_store_header_check(const struct store_header *header, const char *path,
-                                        strata_error *error)
-{
-    uint8_t hash[16];
-    if (memcmp(header->magic, magic, sizeof magic) != 0)
-        return strata_fail(
-            error, STRATA_E_UNSUPPORTED, 0,
-            "%s is not a store's file; it is left alone: move it or name another "
-            "directory",
-            path);
-    if (header->version != VERSION || header->header_bytes != STRATA_STORE_HEADER_BYTES)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                           "%s is of store version %" PRIu32 ", this one knows %u; it is left "
-                           "alone",
-                           path, header->version, VERSION);
-    header_hash(header, hash);
-    if (memcmp(hash, header->hash, sizeof hash) != 0)
-        return strata_fail(error, STRATA_E_CORRUPT, 0,
-                           "the header of %s, %u bytes at 0, is not what was written; the file "
-                           "is left alone: move it or remove it",
-                           path, STRATA_STORE_HEADER_BYTES);
-    return STRATA_OK;
-}
-
-/* Take the lock, patiently. EWOULDBLOCK: the owner lives. */
-static int lock_file(int fd)
+/* Take a lock, patiently. EWOULDBLOCK: it is held all the time. */
+static int lock(int fd, uint64_t wait_ns)
 {
     uint64_t begin_ns = strata_now_ns();
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return errno;
-        if (strata_now_ns() - begin_ns > LOCK_WAIT_NS)
+        if (strata_now_ns() - begin_ns > wait_ns)
             return EWOULDBLOCK;
         nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
     }
     return 0;
 }
 
-static strata_status lock_failed(const struct store_file *file, int cause, strata_error *error)
+static int path_dir_bytes(const struct store_file *file)
 {
-    if (cause == EWOULDBLOCK)
-        return strata_fail(
-            error, STRATA_E_STATE, cause, "store %.*s is in use by another process",
-            (int)(strlen(file->path) - sizeof STRATA_STORE_FILE_NAME), file->path);
-    return strata_fail(error, STRATA_E_IO, cause, "lock of %s: %s", file->path,
-                       strerror(cause));
-}
-
-/* The name in the directory still means this very file. */
-static bool named(int dir_fd, int fd)
-{
-    struct stat mine, theirs;
-    return fstat(fd, &mine) == 0 &&
-           fstatat(dir_fd, STRATA_STORE_FILE_NAME, &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
-           mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino;
-}
-
-/* Whose is it? OK: nobody's any more. */
-static strata_status identify(struct store_file *file, int fd, strata_error *error)
-{
-    struct stat stat;
-    struct store_header header = {.version = 0};
-    if (fstat(fd, &stat) != 0)
-        return strata_fail(error, STRATA_E_IO, errno, "stat of %s: %s", file->path,
-                           strerror(errno));
-    file->reclaim_bytes = (uint64_t)stat.st_blocks * 512;
-    if (stat.st_size == 0)
-        return STRATA_OK;
-    ssize_t got = pread(fd, &header, sizeof header, 0);
-    if (got < 0)
-        return strata_fail(error, STRATA_E_IO, errno, "read of %u bytes at 0 in %s: %s",
-                           STRATA_STORE_HEADER_BYTES, file->path, strerror(errno));
-    STRATA_TRY(strata_store_header_check(&header, file->path, error));
-    if (header.generation != 0)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                           "%s holds a commit (generation %" PRIu64 "), which this version "
-                           "cannot use; it is left alone",
-                           file->path, header.generation);
-    return STRATA_OK;
-}
-
-/* Open what has the name; *out_fd is -1 where nothing has. */
-static strata_status open_found(const struct store_file *file, int *out_fd, strata_error *error)
-{
-    struct stat stat;
-    int fd = openat(file->dir_fd, STRATA_STORE_FILE_NAME,
-                    O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    *out_fd = -1;
-    if (fd < 0 && errno == ENOENT)
-        return STRATA_OK;
-    if (fd < 0 && errno == ELOOP)
-        return strata_fail(error, STRATA_E_IO, ELOOP,
-                           "open of %s: it is a symbolic link, which is never followed",
-                           file->path);
-    if (fd < 0)
-        return strata_fail(error, STRATA_E_IO, errno, "open of %s: %s", file->path,
-                           strerror(errno));
-    if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
-        close(fd);
-        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                           "%s is not a regular file; it is left alone", file->path);
-    }
-    *out_fd = fd;
-    return STRATA_OK;
-}
-
-/* Lock what is there; *out_again: it lost its name meanwhile. */
-static strata_status claim(struct store_file *file, bool *out_again, strata_error *error)
-{
-    int fd;
-    *out_again = false;
-    STRATA_TRY(open_found(file, &fd, error));
-    if (fd < 0)
-        return STRATA_OK;
-    strata_status status = STRATA_OK;
-    int cause = lock_file(fd);
-    if (cause != 0)
-        status = lock_failed(file, cause, error);
-    else if (!named(file->dir_fd, fd))
-        *out_again = true;
-    else
-        status = identify(file, fd, error);
-    if (status != STRATA_OK || *out_again) {
-        close(fd);
-        return status;
-    }
-    file->fd = fd;
-    file->found = true;
-    return STRATA_OK;
+    return (int)(strlen(file->path) - sizeof STRATA_STORE_FILE_NAME);
 }
 
 static strata_status open_directory(struct store_file *file, const char *dir,
                                     strata_error *error)
 {
     struct stat stat;
-    file->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    file->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (file->dir_fd < 0 || fstat(file->dir_fd, &stat) != 0)
         return strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s", dir,
                            strerror(errno));
     file->device = stat.st_dev;
-    return STRATA_OK;
-}
-
-uint64_t strata_store_file_memory_bytes(const char *dir)
-{
-    return strlen(dir) + 1 + sizeof STRATA_STORE_FILE_NAME;
-}
-
-strata_status strata_store_file_find(struct store_file *out, const char *dir,
-                                     strata_error *error)
-{
-    *out = (struct store_file){.dir_fd = -1, .fd = -1};
-    size_t path_bytes = strata_store_file_memory_bytes(dir);
-    out->path = malloc(path_bytes);
-    if (out->path == NULL)
-        return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "host: no memory for a path");
-    snprintf(out->path, path_bytes, "%s/%s", dir, STRATA_STORE_FILE_NAME);
-    strata_status status = open_directory(out, dir, error);
-    bool again = true;
-    for (int lap = 0; status == STRATA_OK && again && lap < FIND_LAPS; lap++)
-        status = claim(out, &again, error);
-    if (status == STRATA_OK && again)
-        status = lock_failed(out, EWOULDBLOCK, error);
-    if (status != STRATA_OK)
-        strata_store_file_close(out);
-    return status;
-}
-
-/* Only a lock makes the new file ours: somebody may have found and locked it before us. */
-static strata_status create(struct store_file *file, strata_error *error)
-{
-    file->fd = openat(file->dir_fd, STRATA_STORE_FILE_NAME,
-                      O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (file->fd < 0)
-        return strata_fail(error, STRATA_E_IO, errno, "creation of %s: %s", file->path,
-                           strerror(errno));
-    int cause = lock_file(file->fd);
-    if (cause == 0 && !named(file->dir_fd, file->fd))
-        cause = EWOULDBLOCK;
+    int cause = lock(file->dir_fd, OWNER_WAIT_NS);
+    if (cause == EWOULDBLOCK)
+        return strata_fail(error, STRATA_E_STATE, cause,
+                           "store %s is in use by another process", dir);
     if (cause != 0)
-        return lock_failed(file, cause, error);
-    file->made = true;
+        return strata_fail(error, STRATA_E_IO, cause, "lock of %s: %s", dir, strerror(cause));
     return STRATA_OK;
 }
 
-static strata_status make_anew(struct store_file *file, strata_error *error)
+/* Open what has the name; *out_fd is -1 where nothing has. */
+static strata_status open_found(const struct store_file *file, const char *name, int *out_fd,
+                                strata_error *error)
 {
-    file->made = true;
-    if (fchmod(file->fd, 0600) != 0 || ftruncate(file->fd, 0) != 0)
-        return strata_fail(error, STRATA_E_IO, errno, "emptying %s: %s", file->path,
-                           strerror(errno));
+    struct stat stat;
+    int fd = openat(file->dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    *out_fd = -1;
+    if (fd < 0 && errno == ENOENT)
+        return STRATA_OK;
+    if (fd < 0 && errno == ELOOP)
+        return strata_fail(error, STRATA_E_IO, ELOOP,
+                           "open of %.*s/%s: it is a symbolic link, which is never followed",
+                           path_dir_bytes(file), file->path, name);
+    if (fd < 0)
+        return strata_fail(error, STRATA_E_IO, errno, "open of %.*s/%s: %s",
+                           path_dir_bytes(file), file->path, name, strerror(errno));
+    if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
+        close(fd);
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "%.*s/%s is not a regular file; it is left alone",
+                           path_dir_bytes(file), file->path, name);
+    }
+    *out_fd = fd;
     return STRATA_OK;
+}
+
+/* Space that removing gives back. */
+static uint64_t disk_bytes(int fd)
+{
+    struct stat stat;
+    return fstat(fd, &stat) == 0 ? (uint64_t)stat.st_blocks * 512 : 0;
 }
 
 /* The alignment this file asks of direct transfers is one that we keep. 0: it has none. */
@@ -268,55 +124,210 @@ static bool alignment_fits(int fd)
            fields.stx_dio_mem_align <= STRATA_IO_ALIGN_BYTES;
 }
 
-static strata_status make_direct(struct store_file *file, bool allow_buffered,
-                                 strata_error *error)
+/* file->direct says whether it could be done; an error is something else. */
+static strata_status try_direct(struct store_file *file, strata_error *error)
 {
     int flags = fcntl(file->fd, F_GETFL);
     file->direct = fcntl(file->fd, F_SETFL, flags | O_DIRECT) == 0;
     if (!file->direct && errno != EINVAL)
         return strata_fail(error, STRATA_E_IO, errno, "O_DIRECT on %s: %s", file->path,
                            strerror(errno));
-    file->direct = file->direct && alignment_fits(file->fd);
-    if (file->direct)
-        return STRATA_OK;
-    if (!allow_buffered)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, EINVAL,
-                           "%s: this file system has no O_DIRECT; name a directory on another, "
-                           "or run with --allow buffered-io",
-                           file->path);
-    if (fcntl(file->fd, F_SETFL, flags & ~O_DIRECT) != 0)
-        return strata_fail(error, STRATA_E_IO, errno, "flags of %s: %s", file->path,
-                           strerror(errno));
+    if (file->direct && !alignment_fits(file->fd)) {
+        file->direct = false;
+        if (fcntl(file->fd, F_SETFL, flags & ~O_DIRECT) != 0)
+            return strata_fail(error, STRATA_E_IO, errno, "flags of %s: %s", file->path,
+                               strerror(errno));
+    }
     return STRATA_OK;
 }
 
-static strata_status write_header(const struct store_file *file, struct store_header *header,
-                                  strata_error *error)
+static strata_status need_direct(struct store_file *file, bool allow_buffered,
+                                 strata_error *error)
 {
-    memcpy(header->magic, magic, sizeof magic);
-    header->version = VERSION;
-    header->header_bytes = STRATA_STORE_HEADER_BYTES;
-    header_hash(header, header->hash);
-    ssize_t put = pwrite(file->fd, header, sizeof *header, 0);
-    if (put == sizeof *header)
+    STRATA_TRY(try_direct(file, error));
+    if (file->direct || allow_buffered)
         return STRATA_OK;
-    int cause = put < 0 ? errno : ENOSPC;
-    return strata_fail(error, STRATA_E_IO, cause, "write of %u bytes at 0 in %s: %s",
-                       STRATA_STORE_HEADER_BYTES, file->path, strerror(cause));
+    return strata_fail(error, STRATA_E_UNSUPPORTED, EINVAL,
+                       "%s: this file system has no O_DIRECT; name a directory on another, or "
+                       "run with --allow buffered-io",
+                       file->path);
 }
 
-strata_status strata_store_file_make(struct store_file *file, struct store_header *header,
-                                     bool allow_buffered, strata_error *error)
+strata_status strata_store_file_read(const struct store_file *file, void *buffer,
+                                     uint64_t bytes, uint64_t offset, strata_error *error)
 {
-    STRATA_TRY(file->found ? make_anew(file, error) : create(file, error));
-    STRATA_TRY(make_direct(file, allow_buffered, error));
-    return write_header(file, header, error);
+    uint64_t done = 0;
+    while (done < bytes) {
+        ssize_t got = pread(file->fd, (char *)buffer + done, bytes - done,
+                            (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return strata_fail(error, STRATA_E_IO, errno,
+                               "read of %" PRIu64 " bytes at %" PRIu64 " in %s: %s", bytes,
+                               offset, file->path, strerror(errno));
+        if (got == 0)
+            return strata_fail(error, STRATA_E_CORRUPT, 0,
+                               "read of %" PRIu64 " bytes at %" PRIu64
+                               " in %s: the file ends after %" PRIu64,
+                               bytes, offset, file->path, offset + done);
+        done += (uint64_t)got;
+    }
+    return STRATA_OK;
 }
 
-strata_status strata_store_file_reserve(const struct store_file *file, uint64_t bytes,
-                                        strata_error *error)
+/* What is the file that has the store's name? */
+static strata_status identify(struct store_file *file, struct store_header *header,
+                              strata_error *error)
+{
+    struct stat stat;
+    if (fstat(file->fd, &stat) != 0)
+        return strata_fail(error, STRATA_E_IO, errno, "stat of %s: %s", file->path,
+                           strerror(errno));
+    file->found_bytes = (uint64_t)stat.st_size;
+    memset(header, 0, sizeof *header);
+    if (stat.st_size == 0)
+        return STRATA_OK;
+    STRATA_TRY(try_direct(file, error));
+    if ((size_t)stat.st_size < sizeof *header)
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "%s is not a store's file; it is left alone: move it or name "
+                           "another directory",
+                           file->path);
+    STRATA_TRY(strata_store_file_read(file, header, sizeof *header, 0, error));
+    STRATA_TRY(strata_store_header_check(header, file->path, error));
+    if (file->found_bytes < header->durable_bytes)
+        return strata_fail(error, STRATA_E_CORRUPT, 0,
+                           "%s has %" PRIu64 " bytes, its header says %" PRIu64
+                           "; it is left alone: move it or remove it",
+                           file->path, file->found_bytes, header->durable_bytes);
+    return STRATA_OK;
+}
+
+static strata_status claim(struct store_file *file, struct store_header *header,
+                           strata_error *error)
+{
+    int leftover;
+    STRATA_TRY(open_found(file, STRATA_STORE_NEW_NAME, &leftover, error));
+    if (leftover >= 0) {
+        file->reclaim_bytes += disk_bytes(leftover);
+        close(leftover);
+    }
+    STRATA_TRY(open_found(file, STRATA_STORE_FILE_NAME, &file->fd, error));
+    if (file->fd < 0)
+        return STRATA_OK;
+    int cause = lock(file->fd, WRITES_WAIT_NS);
+    if (cause == EWOULDBLOCK)
+        return strata_fail(error, STRATA_E_STATE, cause,
+                           "store %.*s is in use by another process, or writes of one that "
+                           "died have not ended for %u s",
+                           path_dir_bytes(file), file->path,
+                           (unsigned)(WRITES_WAIT_NS / 1000000000u));
+    if (cause != 0)
+        return strata_fail(error, STRATA_E_IO, cause, "lock of %s: %s", file->path,
+                           strerror(cause));
+    file->found = true;
+    file->reclaim_bytes += disk_bytes(file->fd);
+    return identify(file, header, error);
+}
+
+uint64_t strata_store_file_memory_bytes(const char *dir)
+{
+    return strlen(dir) + 1 + sizeof STRATA_STORE_FILE_NAME;
+}
+
+strata_status strata_store_file_find(struct store_file *out, const char *dir,
+                                     struct store_header *out_header, strata_error *error)
+{
+    *out = (struct store_file){.dir_fd = -1, .fd = -1};
+    size_t path_bytes = strata_store_file_memory_bytes(dir);
+    out->path = malloc(path_bytes);
+    if (out->path == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "host: no memory for a path");
+    snprintf(out->path, path_bytes, "%s/%s", dir, STRATA_STORE_FILE_NAME);
+    strata_status status = open_directory(out, dir, error);
+    if (status == STRATA_OK)
+        status = claim(out, out_header, error);
+    if (status != STRATA_OK)
+        strata_store_file_close(out);
+    return status;
+}
+
+/* Names are in the directory's blocks, and those are flushed like any other. */
+static strata_status sync_directory(const struct store_file *file, strata_error *error)
+{
+    if (fsync(file->dir_fd) == 0)
+        return STRATA_OK;
+    return strata_fail(error, STRATA_E_IO, errno, "sync of %.*s: %s", path_dir_bytes(file),
+                       file->path, strerror(errno));
+}
+
+strata_status strata_store_file_discard(struct store_file *file, strata_error *error)
+{
+    if (!file->found)
+        return STRATA_OK;
+    if (unlinkat(file->dir_fd, STRATA_STORE_FILE_NAME, 0) != 0)
+        return strata_fail(error, STRATA_E_IO, errno, "removal of %s: %s", file->path,
+                           strerror(errno));
+    close(file->fd);
+    file->fd = -1;
+    file->found = false;
+    return sync_directory(file, error);
+}
+
+/* A file without a name; where the file system knows no such thing, one that loses it. */
+static strata_status create_nameless(struct store_file *file)
+{
+    file->fd = openat(file->dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (file->fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return file->fd >= 0 ? STRATA_OK : STRATA_E_IO;
+    file->fd = openat(file->dir_fd, STRATA_STORE_NEW_NAME,
+                      O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (file->fd < 0 || unlinkat(file->dir_fd, STRATA_STORE_NEW_NAME, 0) != 0)
+        return STRATA_E_IO;
+    return STRATA_OK;
+}
+
+static strata_status create_named(struct store_file *file)
+{
+    file->fd = openat(file->dir_fd, STRATA_STORE_NEW_NAME,
+                      O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (file->fd < 0)
+        return STRATA_E_IO;
+    file->made = STRATA_STORE_NEW_NAME;
+    /* Nobody else gets here, for the directory is locked: this takes it at once. */
+    return lock(file->fd, 0) == 0 ? STRATA_OK : STRATA_E_IO;
+}
+
+strata_status strata_store_file_make(struct store_file *file, bool scratch, bool allow_buffered,
+                                     strata_error *error)
+{
+    if (unlinkat(file->dir_fd, STRATA_STORE_NEW_NAME, 0) != 0 && errno != ENOENT)
+        return strata_fail(error, STRATA_E_IO, errno, "removal of %s.new: %s", file->path,
+                           strerror(errno));
+    strata_status status = scratch ? create_nameless(file) : create_named(file);
+    if (status != STRATA_OK)
+        return strata_fail(error, status, errno, "creation of %s: %s", file->path,
+                           strerror(errno));
+    return need_direct(file, allow_buffered, error);
+}
+
+strata_status strata_store_file_adopt(struct store_file *file, bool allow_buffered,
+                                      strata_error *error)
+{
+    if (unlinkat(file->dir_fd, STRATA_STORE_NEW_NAME, 0) != 0 && errno != ENOENT)
+        return strata_fail(error, STRATA_E_IO, errno, "removal of %s.new: %s", file->path,
+                           strerror(errno));
+    return need_direct(file, allow_buffered, error);
+}
+
+strata_status strata_store_file_resize(const struct store_file *file, uint64_t bytes,
+                                       strata_error *error)
 {
     int rc;
+    if (file->found_bytes > bytes && ftruncate(file->fd, (off_t)bytes) != 0)
+        return strata_fail(error, STRATA_E_IO, errno, "cutting %s to %" PRIu64 " bytes: %s",
+                           file->path, bytes, strerror(errno));
     do
         rc = fallocate(file->fd, 0, 0, (off_t)bytes);
     while (rc != 0 && errno == EINTR);
@@ -327,11 +338,35 @@ strata_status strata_store_file_reserve(const struct store_file *file, uint64_t 
     return STRATA_OK;
 }
 
+strata_status strata_store_file_publish(struct store_file *file, strata_error *error)
+{
+    if (renameat2(file->dir_fd, STRATA_STORE_NEW_NAME, file->dir_fd, STRATA_STORE_FILE_NAME,
+                  RENAME_NOREPLACE) != 0)
+        return strata_fail(error, STRATA_E_IO, errno, "naming of %s: %s", file->path,
+                           strerror(errno));
+    file->made = STRATA_STORE_FILE_NAME;
+    return sync_directory(file, error);
+}
+
+void strata_store_file_keep(struct store_file *file)
+{
+    file->made = NULL;
+}
+
+/* The name in the directory still means this very file. */
+static bool named(const struct store_file *file)
+{
+    struct stat mine, theirs;
+    return fstat(file->fd, &mine) == 0 &&
+           fstatat(file->dir_fd, file->made, &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
+           mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino;
+}
+
 void strata_store_file_close(struct store_file *file)
 {
     if (file->fd >= 0) {
-        if (file->made && named(file->dir_fd, file->fd))
-            unlinkat(file->dir_fd, STRATA_STORE_FILE_NAME, 0);
+        if (file->made != NULL && named(file))
+            unlinkat(file->dir_fd, file->made, 0);
         close(file->fd);
     }
     if (file->dir_fd >= 0)

@@ -2,11 +2,23 @@
 #define STRATA_IO_STORE_INTERNAL_H
 
 /*
- * What the two files of the store share: its structs, and the calls by which creation uses the
- * drives before their threads serve transfers.
+ * What the files of the store share: its structs, and the calls they make to one another.
  *
- *     store_open.c   sizes, files, creation: everything before the first transfer
- *     store.c        transfers and the end
+ *     store_format.c   blocks on disk: sealing and judging them
+ *     store_file.c     one drive's file: locks, names, O_DIRECT
+ *     store_layout.c   where every place lies, and how many bytes that takes
+ *     store_open.c     memory, files, creation: everything before the first transfer
+ *     store_recover.c  what the files found hold, and whether this run may go on with it
+ *     store_commit.c   making a commit durable
+ *     store.c          transfers, and the end
+ *
+ * Besides the places of store.h there are some of the store's own: a place per tile table, one
+ * per commit record, and one per drive that stands for the whole file and is flushed rather
+ * than moved. So commits go the way all transfers go.
+ *
+ *     0 .. scratch_count      scratch places                           (kind PLACE_SCRATCH)
+ *       .. public_count       record x slots                           (PLACE_RECORD)
+ *       .. place_count        tables, commit records, files            (the others)
  *
  * Thread: a drive's queue, pieces and list belong to one thread at a time: to the opener, then
  * to a creating thread, then to the I/O thread; starting and joining a thread hands them over.
@@ -15,6 +27,7 @@
 #include "io/io.h"
 #include "io/store.h"
 #include "io/store_file.h"
+#include "io/store_format.h"
 
 #include "base/channel.h"
 #include "base/hash.h"
@@ -22,15 +35,30 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+enum place_kind { PLACE_SCRATCH, PLACE_RECORD, PLACE_TABLE, PLACE_COMMIT, PLACE_FILE };
+
 struct place {
     uint64_t offset;
     uint64_t bytes;
-    struct hash128 hash; /* of the last write; I/O thread */
+    struct hash128 hash; /* of what is there; I/O thread */
+    /* records: the step written; scratch: the count of writes; I/O thread. Others read it, and
+       hash, only between transfers of the place. */
+    uint64_t round;
     uint32_t drive_index;
-    uint32_t write_count; /* I/O thread; others read it only between transfers of the place */
+    bool known; /* hash and round are valid; as these */
     /* Set by whoever starts a transfer, cleared by the I/O thread before done; acquire and
        release, so that the fields above go along. */
     _Atomic bool busy;
+};
+
+/* Where things are in one drive's file. */
+struct drive_layout {
+    uint64_t tables_offset;
+    uint64_t table_bytes; /* of one copy; 0: scratch */
+    uint64_t slots_offset;
+    uint64_t durable_bytes; /* scratch places begin here */
+    uint64_t file_bytes;
+    uint32_t record_count; /* with bytes, on this drive */
 };
 
 /* One request of a transfer. */
@@ -46,8 +74,10 @@ struct drive {
     struct io_file io_file; /* what the queue knows of it */
     struct io_queue *queue;
     struct channel *channel; /* of struct store_io *; NULL: stop when idle */
-    uint64_t file_bytes;
-    struct store_header *header; /* one block, only during creation */
+    struct drive_layout layout;
+    uint64_t fill_from;          /* creation writes from here to the end */
+    struct store_header *header; /* one block, only during open */
+    struct table_head *table;    /* durable: room for one table; open, then commit */
     pthread_t thread;
     bool running;
     /* the I/O thread's */
@@ -64,14 +94,34 @@ struct store {
     const struct io_ops *ops;
     const void *ops_config;
     uint32_t drive_count;
+    uint32_t scratch_count; /* places */
+    uint32_t public_count;
     uint32_t place_count;
+    uint32_t record_count;
+    uint32_t slots;
+    uint32_t keep;
+    bool durable;
+    bool flush;
+    bool resumed;
     uint32_t depth;
     uint64_t request_bytes;
     uint64_t deadline_ns;
     struct drive *drives;
     struct place *places;
     struct piece *pieces; /* depth of them per drive */
-    uint8_t *fill;        /* only during creation: what is written, then one header per drive */
+    uint8_t *fill;        /* only during open: what is written, then one header per drive */
+    uint8_t *blocks;      /* durable: tables of the drives, then the commit record */
+    /* the commits; opener, then whoever commits */
+    uint8_t store_id[16];
+    uint64_t generation;         /* the greatest there is */
+    uint64_t listing_generation; /* of the record that lists lines */
+    uint64_t record_generation[STRATA_STORE_RECORD_COUNT]; /* by place; 0: none valid */
+    uint32_t line_count;                                   /* listed; 0: no commit yet */
+    struct listed_commit lines[STRATA_STORE_LINES];
+    struct commit_record *record; /* a block */
+    struct store_recovery recovery;
+    uint8_t *recovered_slots; /* by line and record */
+    bool dropped;             /* the listing on disk has newer commits */
     pthread_mutex_t error_lock;
     strata_error error; /* under the lock until failed is set, fixed afterwards */
     /* strata_status of error; set with release once error is written, read with acquire by the
@@ -83,6 +133,37 @@ struct store {
 strata_status strata_store_open_on(struct store **out, const struct store_desc *desc,
                                    const struct io_ops *ops, const void *ops_config,
                                    strata_error *error);
+
+/* Places: those of store.h, and all of them. */
+uint32_t strata_store_public_places(const struct store_desc *desc);
+uint32_t strata_store_all_places(const struct store_desc *desc);
+
+/* Where everything lies; places, by number, may be NULL. From the descriptor alone, and for
+ * all but scratch places from records and the count of drives alone. */
+void strata_store_lay_out(const struct store_desc *desc, struct drive_layout *out_drives,
+                          struct place *places);
+
+enum place_kind strata_store_place_kind(const struct store *store, uint32_t place);
+uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uint32_t slot);
+uint32_t strata_store_table_place(const struct store *store, uint32_t drive, uint32_t copy);
+uint32_t strata_store_commit_place(const struct store *store, uint32_t index);
+uint32_t strata_store_file_place(const struct store *store, uint32_t drive);
+
+/* The hash of the records' lengths. */
+struct hash128 strata_store_layout_hash(const struct store_records *records);
+
+/*
+ * What the files found hold. store->resumed: this run goes on with it, hashes and recovery are
+ * filled in. false: it is nobody's. Nothing is written.
+ */
+strata_status strata_store_recover(struct store *store, const struct store_desc *desc,
+                                   strata_error *error);
+
+/* Write the listing as it is in memory under a new generation. */
+strata_status strata_store_relist(struct store *store);
+
+/* As strata_store_start, for the store's own places too. */
+void strata_store_launch(struct store *store, struct store_io *io);
 
 /* OK, or the status of the first failure. Thread: any. */
 strata_status strata_store_failed(const struct store *store);
@@ -102,5 +183,9 @@ void *strata_drive_serve(void *user);
 
 /* Wait for the drive's thread, if it has one. */
 void strata_drive_join(struct drive *drive);
+
+/* One line to the descriptor's log. */
+void strata_store_log(const struct store_desc *desc, const char *format, ...)
+    STRATA_PRINTF(2, 3);
 
 #endif

@@ -1,14 +1,19 @@
 #define _GNU_SOURCE
 /*
- * How a store comes into being.
+ * How a store comes into being, or goes on.
  *
  * Everything that can be refused is refused before anything is written: the limit, directories
- * that are missing or the same, a file that is not ours, a lock that is held, too little space.
- * After that whatever this call made is removed again when it fails.
+ * that are missing or the same, a file that is not ours, a lock that is held, a run that is to
+ * be kept, too little space. After that whatever this call made is removed again when it fails.
  *
  * Creation writes every block once. It proves that the space is there, and it spares the drive
  * the conversion of reserved extents in the middle of a step. All drives are written at once,
- * each by a thread that ends before the drive's I/O thread begins.
+ * each by a thread that ends before the drive's I/O thread begins. A durable store's files get
+ * their name only after that, the first drive's first: so a file that has the name is complete,
+ * and what lies on the first drive tells whether there is a commit.
+ *
+ * A store that goes on keeps what it has but for the scratch places, which lie at the end: the
+ * file is cut or grown there, and what is new of it is written.
  *
  * All memory is taken here. The tables are one block, so that what the budget was told and what
  * is taken cannot differ.
@@ -23,6 +28,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -43,16 +49,36 @@ static uint32_t depth_of(const struct store_desc *desc)
     return desc->depth > 0 ? desc->depth : DEFAULT_DEPTH;
 }
 
+static uint64_t recovered_bytes(const struct store_desc *desc)
+{
+    const struct store_records *records = desc->records;
+    return records->durable ? (uint64_t)(1 + records->keep) * records->count : 0;
+}
+
 static uint64_t block_bytes(const struct store_desc *desc)
 {
     return sizeof(struct store) + desc->dir_count * sizeof(struct drive) +
-           desc->place_count * sizeof(struct place) +
-           (uint64_t)desc->dir_count * depth_of(desc) * sizeof(struct piece);
+           (uint64_t)strata_store_all_places(desc) * sizeof(struct place) +
+           (uint64_t)desc->dir_count * depth_of(desc) * sizeof(struct piece) +
+           recovered_bytes(desc);
 }
 
 static uint64_t fill_bytes(const struct store_desc *desc)
 {
-    return FILL_BYTES + (uint64_t)desc->dir_count * STRATA_STORE_HEADER_BYTES;
+    return FILL_BYTES + (uint64_t)desc->dir_count * STRATA_STORE_BLOCK_BYTES;
+}
+
+/* A table per drive, and the commit record. */
+static uint64_t durable_bytes(const struct store_desc *desc)
+{
+    struct drive_layout drives[STRATA_STORE_MAX_DRIVES];
+    uint64_t bytes = STRATA_STORE_BLOCK_BYTES;
+    if (!desc->records->durable)
+        return 0;
+    strata_store_lay_out(desc, drives, NULL);
+    for (uint32_t i = 0; i < desc->dir_count; i++)
+        bytes += drives[i].table_bytes;
+    return bytes;
 }
 
 /* A transfer of every place, and the message that stops the thread. */
@@ -71,20 +97,13 @@ static uint64_t queue_bytes(uint32_t depth)
 
 uint64_t strata_store_table_bytes(const struct store_desc *desc)
 {
-    uint64_t bytes = block_bytes(desc) + fill_bytes(desc);
-    uint64_t channel =
-        strata_channel_bytes(channel_capacity(desc->place_count), sizeof(struct store_io *));
+    STRATA_CHECK(desc->dir_count <= STRATA_STORE_MAX_DRIVES);
+    uint64_t bytes = block_bytes(desc) + fill_bytes(desc) + durable_bytes(desc);
+    uint64_t channel = strata_channel_bytes(channel_capacity(strata_store_all_places(desc)),
+                                            sizeof(struct store_io *));
     for (uint32_t i = 0; i < desc->dir_count; i++)
         bytes += channel + queue_bytes(depth_of(desc)) +
                  strata_store_file_memory_bytes(desc->dirs[i]);
-    return bytes;
-}
-
-uint64_t strata_store_file_bytes(const struct store_desc *desc)
-{
-    uint64_t bytes = (uint64_t)desc->dir_count * STRATA_STORE_HEADER_BYTES;
-    for (uint32_t i = 0; i < desc->place_count; i++)
-        bytes += desc->place_bytes[i];
     return bytes;
 }
 
@@ -101,15 +120,16 @@ static strata_status transfer_alone(struct drive *drive, const struct io_req *re
     return status;
 }
 
-/* Write every block behind the header; a failure anywhere ends it. */
+/* Write every block from fill_from to the end; a failure anywhere ends it. */
 static void fill(struct drive *drive)
 {
     struct store *store = drive->store;
-    uint64_t at = STRATA_STORE_HEADER_BYTES;
+    uint64_t at = drive->fill_from;
+    uint64_t end = drive->layout.file_bytes;
     for (;;) {
-        bool more = at < drive->file_bytes && strata_store_failed(store) == STRATA_OK;
+        bool more = at < end && strata_store_failed(store) == STRATA_OK;
         while (more && drive->free_pieces != NULL) {
-            uint64_t left = drive->file_bytes - at;
+            uint64_t left = end - at;
             struct piece *piece = strata_drive_take(drive);
             piece->req = (struct io_req){
                 .op = IO_WRITE,
@@ -119,7 +139,7 @@ static void fill(struct drive *drive)
             };
             at += piece->req.length;
             strata_io_queue_start(drive->queue, &piece->req);
-            more = at < drive->file_bytes;
+            more = at < end;
         }
         if (drive->piece_count == 0)
             return;
@@ -129,20 +149,27 @@ static void fill(struct drive *drive)
     }
 }
 
-static void create_contents(struct drive *drive, strata_error *error)
+/* Write the header and see that it can be read. */
+static void write_header(struct drive *drive, strata_error *error)
 {
-    if (strata_store_file_reserve(&drive->file, drive->file_bytes, error) != STRATA_OK)
-        return;
-    fill(drive);
-    if (strata_store_failed(drive->store) != STRATA_OK)
-        return;
-    if (transfer_alone(drive, &(struct io_req){.op = IO_SYNC}) != STRATA_OK)
+    struct io_req req = {
+        .op = IO_WRITE, .length = sizeof *drive->header, .buffer = drive->header};
+    if (transfer_alone(drive, &req) != STRATA_OK ||
+        transfer_alone(drive, &(struct io_req){.op = IO_SYNC}) != STRATA_OK)
         return;
     memset(drive->header, 0, sizeof *drive->header);
-    struct io_req read_back = {
-        .op = IO_READ, .length = sizeof *drive->header, .buffer = drive->header};
-    if (transfer_alone(drive, &read_back) == STRATA_OK)
+    req.op = IO_READ;
+    if (transfer_alone(drive, &req) == STRATA_OK)
         (void)strata_store_header_check(drive->header, drive->file.path, error);
+}
+
+static void create_contents(struct drive *drive, strata_error *error)
+{
+    if (strata_store_file_resize(&drive->file, drive->layout.file_bytes, error) != STRATA_OK)
+        return;
+    fill(drive);
+    if (strata_store_failed(drive->store) == STRATA_OK && !drive->store->resumed)
+        write_header(drive, error);
 }
 
 static void *create(void *user)
@@ -176,6 +203,14 @@ static strata_status start_thread(struct drive *drive, void *(*run)(void *),
     return STRATA_OK;
 }
 
+/* What the caller is told of a failure on an I/O thread. */
+static strata_status tell(const struct store *store, strata_error *error)
+{
+    if (store->error.status != STRATA_OK && error != NULL)
+        *error = store->error;
+    return store->error.status;
+}
+
 /* All drives at once: each is as slow as its size. */
 static strata_status create_drives(struct store *store, strata_error *error)
 {
@@ -184,37 +219,41 @@ static strata_status create_drives(struct store *store, strata_error *error)
         status = start_thread(&store->drives[i], create, error);
     for (uint32_t i = 0; i < store->drive_count; i++)
         strata_drive_join(&store->drives[i]);
-    STRATA_TRY(status);
-    if (store->error.status != STRATA_OK && error != NULL)
-        *error = store->error;
-    return store->error.status;
+    return status == STRATA_OK ? tell(store, error) : status;
 }
 
 static void check_desc(const struct store_desc *desc)
 {
-    STRATA_CHECK(desc->dir_count > 0 && desc->place_count < UINT32_MAX);
+    const struct store_records *records = desc->records;
+    STRATA_CHECK(desc->dir_count > 0 && strata_store_all_places(desc) < UINT32_MAX);
     STRATA_CHECK(desc->request_bytes % STRATA_IO_ALIGN_BYTES == 0);
     STRATA_CHECK(desc->request_bytes <= UINT32_MAX && depth_of(desc) <= STRATA_IO_MAX_DEPTH);
     for (uint32_t i = 0; i < desc->place_count; i++)
         STRATA_CHECK(desc->place_bytes[i] > 0 &&
                      desc->place_bytes[i] % STRATA_IO_ALIGN_BYTES == 0);
+    for (uint32_t i = 0; i < records->count; i++)
+        STRATA_CHECK(records->bytes[i] % STRATA_IO_ALIGN_BYTES == 0);
+    STRATA_CHECK(records->count == 0 || records->slots > 0);
+    STRATA_CHECK(!records->durable || (records->keep <= STRATA_STORE_MAX_KEEP &&
+                                       records->slots == 2 + records->keep &&
+                                       records->identity != NULL));
 }
 
-/* Each place goes to the drive that has least so far. */
-static void lay_out(struct store *store, const uint64_t *place_bytes)
+/* What a user can get wrong without looking at a file. */
+static strata_status check_limits(const struct store_desc *desc, strata_error *error)
 {
-    for (uint32_t i = 0; i < store->drive_count; i++)
-        store->drives[i].file_bytes = STRATA_STORE_HEADER_BYTES;
-    for (uint32_t i = 0; i < store->place_count; i++) {
-        struct drive *least = &store->drives[0];
-        for (uint32_t j = 1; j < store->drive_count; j++)
-            if (store->drives[j].file_bytes < least->file_bytes)
-                least = &store->drives[j];
-        store->places[i].drive_index = (uint32_t)(least - store->drives);
-        store->places[i].offset = least->file_bytes;
-        store->places[i].bytes = place_bytes[i];
-        least->file_bytes += place_bytes[i];
-    }
+    uint64_t need = strata_store_file_bytes(desc);
+    size_t identity =
+        desc->records->durable ? strnlen(desc->records->identity, SIZE_MAX / 2) : 0;
+    if (identity > STRATA_IDENTITY_BYTES)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "the run's identity has %zu bytes, a store holds %u", identity,
+                           STRATA_IDENTITY_BYTES);
+    if (need > desc->limit_bytes)
+        return strata_fail(error, STRATA_E_NOMEM, 0,
+                           "nvme: need %" PRIu64 " bytes for the store's files, have %" PRIu64,
+                           need, desc->limit_bytes);
+    return STRATA_OK;
 }
 
 /* A drive that takes no work yet: no file, no queue. */
@@ -242,35 +281,66 @@ static void make_fill(uint8_t *fill)
     }
 }
 
-static strata_status allocate(struct store **out, const struct store_desc *desc,
-                              strata_error *error)
+/* The parts of the store's block, one after the other. */
+static void carve(struct store *store, const struct store_desc *desc)
 {
-    uint64_t bytes = block_bytes(desc);
-    struct store *store = calloc(1, bytes);
-    uint8_t *block = aligned_alloc(STRATA_IO_ALIGN_BYTES, fill_bytes(desc));
-    if (store == NULL || block == NULL) {
-        free(block);
-        free(store);
-        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
-                           "host: need %" PRIu64 " bytes for the store's tables, have none",
-                           bytes + fill_bytes(desc));
+    store->drives = (struct drive *)(store + 1);
+    store->places = (struct place *)(store->drives + desc->dir_count);
+    store->pieces = (struct piece *)(store->places + store->place_count);
+    store->recovered_slots =
+        (uint8_t *)(store->pieces + (size_t)desc->dir_count * store->depth);
+    memset(store->fill + FILL_BYTES, 0, fill_bytes(desc) - FILL_BYTES);
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        init_drive(store, i);
+    struct drive_layout drives[STRATA_STORE_MAX_DRIVES];
+    uint8_t *block = store->blocks;
+    strata_store_lay_out(desc, drives, store->places);
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        store->drives[i].layout = drives[i];
+        store->drives[i].table = (struct table_head *)block;
+        block += store->durable ? drives[i].table_bytes : 0;
     }
+    store->record = (struct commit_record *)block;
+}
+
+static void copy_desc(struct store *store, const struct store_desc *desc)
+{
     store->drive_count = desc->dir_count;
-    store->place_count = desc->place_count;
+    store->scratch_count = desc->place_count;
+    store->public_count = strata_store_public_places(desc);
+    store->place_count = strata_store_all_places(desc);
+    store->record_count = desc->records->count;
+    store->slots = desc->records->slots;
+    store->keep = desc->records->keep;
+    store->durable = desc->records->durable;
+    store->flush = desc->records->flush;
     store->depth = depth_of(desc);
     store->request_bytes =
         desc->request_bytes > 0 ? desc->request_bytes : DEFAULT_REQUEST_BYTES;
     store->deadline_ns = desc->deadline_ns > 0 ? desc->deadline_ns : DEFAULT_DEADLINE_NS;
-    store->drives = (struct drive *)(store + 1);
-    store->places = (struct place *)(store->drives + desc->dir_count);
-    store->pieces = (struct piece *)(store->places + desc->place_count);
-    store->fill = block;
-    memset(block + FILL_BYTES, 0, fill_bytes(desc) - FILL_BYTES);
-    make_fill(block);
+}
+
+static strata_status allocate(struct store **out, const struct store_desc *desc,
+                              strata_error *error)
+{
+    uint64_t bytes = block_bytes(desc);
+    uint64_t blocks = durable_bytes(desc);
+    struct store *store = calloc(1, bytes);
+    uint8_t *fill = aligned_alloc(STRATA_IO_ALIGN_BYTES, fill_bytes(desc));
+    uint8_t *durable = blocks > 0 ? aligned_alloc(STRATA_IO_ALIGN_BYTES, blocks) : NULL;
+    if (store == NULL || fill == NULL || (durable == NULL && blocks > 0)) {
+        free(durable);
+        free(fill);
+        free(store);
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "host: need %" PRIu64 " bytes for the store's tables, have none",
+                           bytes + fill_bytes(desc) + blocks);
+    }
+    copy_desc(store, desc);
+    store->fill = fill;
+    store->blocks = durable;
     pthread_mutex_init(&store->error_lock, NULL);
-    for (uint32_t i = 0; i < store->drive_count; i++)
-        init_drive(store, i);
-    lay_out(store, desc->place_bytes);
+    carve(store, desc);
     *out = store;
     return STRATA_OK;
 }
@@ -291,7 +361,8 @@ static strata_status find_files(struct store *store, const struct store_desc *de
                 return strata_fail(error, STRATA_E_INVALID, 0,
                                    "store directories %s and %s are the same", desc->dirs[j],
                                    desc->dirs[i]);
-        STRATA_TRY(strata_store_file_find(&store->drives[i].file, desc->dirs[i], error));
+        struct drive *drive = &store->drives[i];
+        STRATA_TRY(strata_store_file_find(&drive->file, desc->dirs[i], drive->header, error));
     }
     return STRATA_OK;
 }
@@ -310,7 +381,7 @@ static strata_status check_space(const struct store *store, const struct store_d
         for (uint32_t j = 0; j < store->drive_count; j++) {
             if (store->drives[j].file.device != store->drives[i].file.device)
                 continue;
-            need += store->drives[j].file_bytes;
+            need += store->drives[j].layout.file_bytes;
             have += store->drives[j].file.reclaim_bytes;
         }
         /* Some file systems, made of RAM, know no size: reserving will tell. */
@@ -323,24 +394,76 @@ static strata_status check_space(const struct store *store, const struct store_d
     return STRATA_OK;
 }
 
+/* What was found belongs to nobody. The last drive's goes first: see above. */
+static strata_status discard_files(struct store *store, strata_error *error)
+{
+    for (uint32_t i = store->drive_count; i > 0; i--)
+        STRATA_TRY(strata_store_file_discard(&store->drives[i - 1].file, error));
+    return STRATA_OK;
+}
+
+static strata_status make_header(struct store_header *out, const struct store_desc *desc,
+                                 strata_error *error)
+{
+    const struct store_records *records = desc->records;
+    *out = (struct store_header){
+        .drive_count = desc->dir_count,
+        .tile_elems = desc->tile_elems,
+        .durable = records->durable,
+        .record_type = records->record_type,
+        .record_count = records->count,
+        .slots = records->count > 0 ? records->slots : 1,
+        .keep = records->keep,
+    };
+    strata_store_put_hash(out->layout_hash, strata_store_layout_hash(records));
+    if (records->durable) {
+        out->identity_bytes = (uint32_t)strlen(records->identity);
+        memcpy(out->identity, records->identity, out->identity_bytes);
+    }
+    if (getrandom(out->store_id, sizeof out->store_id, 0) != sizeof out->store_id)
+        return strata_fail(error, STRATA_E_IO, errno, "getrandom: %s", strerror(errno));
+    return STRATA_OK;
+}
+
 static strata_status make_files(struct store *store, const struct store_desc *desc,
                                 strata_error *error)
 {
-    struct store_header header = {
-        .drive_count = store->drive_count,
-        .place_count = store->place_count,
-        .tile_elems = desc->tile_elems,
-    };
-    if (getrandom(header.store_id, sizeof header.store_id, 0) != sizeof header.store_id)
-        return strata_fail(error, STRATA_E_IO, errno, "getrandom: %s", strerror(errno));
+    bool allow_buffered = desc->allow & STRATA_ALLOW_BUFFERED_IO;
+    STRATA_TRY(discard_files(store, error));
+    STRATA_TRY(make_header(store->drives[0].header, desc, error));
+    memcpy(store->store_id, store->drives[0].header->store_id, sizeof store->store_id);
     for (uint32_t i = 0; i < store->drive_count; i++) {
         struct drive *drive = &store->drives[i];
-        *drive->header = header;
+        if (i > 0)
+            *drive->header = *store->drives[0].header;
         drive->header->drive_index = i;
-        drive->header->file_bytes = drive->file_bytes;
-        STRATA_TRY(strata_store_file_make(&drive->file, drive->header,
-                                          desc->allow & STRATA_ALLOW_BUFFERED_IO, error));
+        drive->header->durable_bytes = drive->layout.durable_bytes;
+        strata_store_header_finish(drive->header);
+        drive->fill_from = STRATA_STORE_BLOCK_BYTES;
+        STRATA_TRY(
+            strata_store_file_make(&drive->file, !store->durable, allow_buffered, error));
     }
+    return STRATA_OK;
+}
+
+static strata_status adopt_files(struct store *store, const struct store_desc *desc,
+                                 strata_error *error)
+{
+    bool allow_buffered = desc->allow & STRATA_ALLOW_BUFFERED_IO;
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct drive *drive = &store->drives[i];
+        /* Blocks: the file may have been left at any length while it was grown. */
+        drive->fill_from =
+            drive->file.found_bytes / STRATA_STORE_BLOCK_BYTES * STRATA_STORE_BLOCK_BYTES;
+        STRATA_TRY(strata_store_file_adopt(&drive->file, allow_buffered, error));
+    }
+    return STRATA_OK;
+}
+
+static strata_status publish_files(struct store *store, strata_error *error)
+{
+    for (uint32_t i = 0; i < store->drive_count && !store->resumed; i++)
+        STRATA_TRY(strata_store_file_publish(&store->drives[i].file, error));
     return STRATA_OK;
 }
 
@@ -359,12 +482,15 @@ static strata_status open_queue(struct drive *drive, strata_error *error)
     return strata_io_queue_open(&drive->queue, &desc, error);
 }
 
-static void log_line(const struct store_desc *desc, const char *text, const char *what)
+void strata_store_log(const struct store_desc *desc, const char *format, ...)
 {
     char line[320];
+    va_list args;
     if (desc->log == NULL)
         return;
-    snprintf(line, sizeof line, "%s%s", text, what);
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
     desc->log(desc->log_user, line);
 }
 
@@ -377,7 +503,7 @@ static strata_status open_queues(struct store *store, const struct store_desc *d
         store->ops == &strata_io_uring && (desc->allow & STRATA_ALLOW_THREADS_IO);
     strata_status status = open_queue(&store->drives[0], may_fall_back ? &lack : error);
     if (status == STRATA_E_UNSUPPORTED && may_fall_back) {
-        log_line(desc, "store: I/O by threads: ", lack.message);
+        strata_store_log(desc, "store: I/O by threads: %s", lack.message);
         store->ops = &strata_io_threads;
         status = open_queue(&store->drives[0], error);
     } else if (status != STRATA_OK && may_fall_back && error != NULL) {
@@ -402,13 +528,22 @@ static strata_status open_parts(struct store *store, const struct store_desc *de
                                 strata_error *error)
 {
     STRATA_TRY(find_files(store, desc, error));
+    STRATA_TRY(strata_store_recover(store, desc, error));
     STRATA_TRY(check_space(store, desc, error));
-    STRATA_TRY(make_files(store, desc, error));
+    STRATA_TRY((store->resumed ? adopt_files : make_files)(store, desc, error));
+    make_fill(store->fill);
     STRATA_TRY(open_queues(store, desc, error));
     STRATA_TRY(open_channels(store, error));
     STRATA_TRY(create_drives(store, error));
     for (uint32_t i = 0; i < store->drive_count; i++)
         STRATA_TRY(start_thread(&store->drives[i], strata_drive_serve, error));
+    if (!store->durable)
+        return STRATA_OK;
+    STRATA_TRY(publish_files(store, error));
+    if (store->dropped && strata_store_relist(store) != STRATA_OK)
+        return tell(store, error);
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        strata_store_file_keep(&store->drives[i].file);
     return STRATA_OK;
 }
 
@@ -417,13 +552,9 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
                                    strata_error *error)
 {
     struct store *store = NULL;
-    uint64_t need = strata_store_file_bytes(desc);
     *out = NULL;
     check_desc(desc);
-    if (need > desc->limit_bytes)
-        return strata_fail(error, STRATA_E_NOMEM, 0,
-                           "nvme: need %" PRIu64 " bytes for the store's files, have %" PRIu64,
-                           need, desc->limit_bytes);
+    STRATA_TRY(check_limits(desc, error));
     STRATA_TRY(allocate(&store, desc, error));
     store->ops = ops;
     store->ops_config = ops_config;
@@ -435,7 +566,7 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
         return status;
     }
     if (!strata_store_is_direct(store))
-        log_line(desc, "store: no O_DIRECT, through the page cache: ", desc->dirs[0]);
+        strata_store_log(desc, "store: no O_DIRECT, through the page cache: %s", desc->dirs[0]);
     *out = store;
     return STRATA_OK;
 }

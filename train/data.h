@@ -43,6 +43,19 @@ strata_status strata_data_open(struct data **out, const struct data_desc *desc,
                                strata_error *error);
 void strata_data_close(struct data *data);
 
+/*
+ * What the file is, to be compared with what a run began with: its size and 64-bit FNV-1a over
+ * its little-endian 64-bit words, the last one filled up with zeros. Reads the whole file.
+ *
+ * STRATA_E_IO: a read failed or the file became shorter.
+ */
+struct data_identity {
+    uint64_t bytes;
+    uint64_t hash;
+};
+strata_status strata_data_identify(struct data *data, struct data_identity *out,
+                                   strata_error *error);
+
 /* Tokens of the file. */
 uint64_t strata_data_token_count(const struct data *data);
 /* "bytes", "16-bit tokens" or "32-bit tokens". Static storage. */

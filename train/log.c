@@ -5,6 +5,9 @@
  * Numbers of the training are written with 17 digits, so that a reader gets back the very
  * double; times with nine, which is more than the clock is good for.
  *
+ * A log that is continued is searched from its end: it may be long, and the step that the run
+ * goes on from is one of the last.
+ *
  * Thread: one per object.
  */
 
@@ -18,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "strata/json.h"
 #include "train/fail.h"
 
 static strata_status failed(const struct log *log, const char *what, int code,
@@ -70,20 +74,100 @@ strata_status strata_log_check(struct log *log, const struct trainer *trainer, c
     return check_parent(log, error);
 }
 
-strata_status strata_log_start(struct log *log, strata_error *error)
+/* Make the file where there is none; only a regular one can be cut. */
+static strata_status open_or_make(struct log *log, bool *out_regular, uint64_t *out_bytes,
+                                  strata_error *error)
 {
-    if (log->path == NULL)
-        return STRATA_OK;
-    if (log->file < 0) {
-        log->file = open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        return log->file >= 0 ? STRATA_OK : failed(log, "making", errno, error);
-    }
     struct stat facts;
+    if (log->file < 0)
+        log->file = open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (log->file < 0)
+        return failed(log, "making", errno, error);
     if (fstat(log->file, &facts) != 0)
         return failed(log, "stat", errno, error);
+    *out_regular = S_ISREG(facts.st_mode);
+    *out_bytes = (uint64_t)facts.st_size;
+    return STRATA_OK;
+}
+
+strata_status strata_log_start(struct log *log, strata_error *error)
+{
+    bool regular;
+    uint64_t bytes;
+    if (log->path == NULL)
+        return STRATA_OK;
+    STRATA_TRY(open_or_make(log, &regular, &bytes, error));
     /* A pipe or a terminal has nothing to empty. */
-    if (S_ISREG(facts.st_mode) && ftruncate(log->file, 0) != 0)
+    if (regular && ftruncate(log->file, 0) != 0)
         return failed(log, "emptying", errno, error);
+    return STRATA_OK;
+}
+
+static strata_status read_at(struct log *log, int file, uint64_t offset, size_t bytes,
+                             strata_error *error)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t got = pread(file, log->line + done, bytes - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return failed(log, "read", got < 0 ? errno : EIO, error);
+        done += (size_t)got;
+    }
+    return STRATA_OK;
+}
+
+/* Is it a whole line of a step at or before this one? */
+static bool belongs(const char *line, size_t bytes, uint64_t step)
+{
+    strata_json *document = NULL;
+    uint64_t found = UINT64_MAX;
+    if (bytes == 0 || line[bytes - 1] != '\n' ||
+        strata_json_read_text(&document, line, bytes - 1, NULL) != STRATA_OK)
+        return false;
+    bool has = strata_json_get_uint(document, "step", &found, NULL) == STRATA_OK;
+    strata_json_free(document);
+    return has && found <= step;
+}
+
+/*
+ * Where the last line that belongs ends. A line longer than the buffer is none of ours: its
+ * pieces do not parse, and are passed over.
+ */
+static strata_status find_end(struct log *log, int file, uint64_t step, uint64_t *end,
+                              strata_error *error)
+{
+    while (*end > 0) {
+        size_t window = *end < sizeof log->line ? (size_t)*end : sizeof log->line;
+        STRATA_TRY(read_at(log, file, *end - window, window, error));
+        const char *before = memrchr(log->line, '\n', window - 1);
+        size_t begin = before == NULL ? 0 : (size_t)(before + 1 - log->line);
+        if (belongs(log->line + begin, window - begin, step))
+            return STRATA_OK;
+        *end -= window - begin;
+    }
+    return STRATA_OK;
+}
+
+strata_status strata_log_resume(struct log *log, uint64_t step, strata_error *error)
+{
+    bool regular;
+    uint64_t end;
+    if (log->path == NULL)
+        return STRATA_OK;
+    STRATA_TRY(open_or_make(log, &regular, &end, error));
+    if (!regular)
+        return STRATA_OK;
+    /* The log itself is open for appending only, as a pipe must be. */
+    int file = open(log->path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return failed(log, "open", errno, error);
+    strata_status status = find_end(log, file, step, &end, error);
+    close(file);
+    STRATA_TRY(status);
+    if (ftruncate(log->file, (off_t)end) != 0)
+        return failed(log, "cutting", errno, error);
     return STRATA_OK;
 }
 
@@ -125,12 +209,8 @@ size_t strata_log_format(char *buffer, size_t buffer_bytes, const struct trainer
     return length;
 }
 
-strata_status strata_log_step(struct log *log, const struct trainer_step *step,
-                              const char *state_hash, strata_error *error)
+static strata_status write_line(struct log *log, size_t length, strata_error *error)
 {
-    if (log->path == NULL)
-        return STRATA_OK;
-    size_t length = strata_log_format(log->line, sizeof log->line, step, state_hash);
     size_t done = 0;
     while (done < length) {
         ssize_t wrote = write(log->file, log->line + done, length - done);
@@ -141,6 +221,28 @@ strata_status strata_log_step(struct log *log, const struct trainer_step *step,
         done += (size_t)wrote;
     }
     return STRATA_OK;
+}
+
+strata_status strata_log_step(struct log *log, const struct trainer_step *step,
+                              const char *state_hash, strata_error *error)
+{
+    if (log->path == NULL)
+        return STRATA_OK;
+    return write_line(log, strata_log_format(log->line, sizeof log->line, step, state_hash),
+                      error);
+}
+
+strata_status strata_log_nothing_left(struct log *log, uint64_t step, const char *state_hash,
+                                      strata_error *error)
+{
+    size_t length = 0;
+    if (log->path == NULL)
+        return STRATA_OK;
+    add(log->line, sizeof log->line, &length, "{\"step\":%llu", (unsigned long long)step);
+    if (state_hash != NULL)
+        add(log->line, sizeof log->line, &length, ",\"state_hash\":\"%s\"", state_hash);
+    add(log->line, sizeof log->line, &length, "}\n");
+    return write_line(log, length, error);
 }
 
 void strata_log_close(struct log *log)

@@ -5,10 +5,15 @@
  * The order of a run is an order of promises. First whatever costs nothing and may be refused:
  * the command line, the model's config, the data, the plan, the log file's name. Then the plan
  * is shown. Only then memory is taken and files are made; and only when that has worked an
- * older log is emptied. A run that is refused leaves nothing behind.
+ * older log is emptied, or cut back to where a resumed run begins. A run that is refused leaves
+ * nothing behind.
  *
- * SIGINT and SIGTERM let the step under way finish; its line is then the last. The second one
- * does what these signals do to any program.
+ * SIGINT and SIGTERM let the step under way finish and make it durable; its line is then the
+ * last. The second one does what these signals do to any program.
+ *
+ * The last line is written after the last commit. Killed between the two, a resumed run has no
+ * step left, and writes what is missing: so a log whose last line has the hash is that of a run
+ * whose state is safe.
  *
  * Thread: the main thread.
  */
@@ -76,23 +81,46 @@ static strata_status hash_state(struct run *run, strata_error *error)
     return STRATA_OK;
 }
 
+/* The last step is done: make it durable, then hash what is there now. */
+static strata_status finish(struct run *run, strata_error *error)
+{
+    STRATA_TRY(strata_trainer_commit(run->trainer, error));
+    return hash_state(run, error);
+}
+
+static const char *hash_text(const struct run *run)
+{
+    return run->state_hash[0] != '\0' ? run->state_hash : NULL;
+}
+
 /* A signal makes the step under way the last one: its line is complete, hash included. */
 static strata_status train(struct run *run, strata_error *error)
 {
     bool last = stop_signal != 0;
-    for (uint64_t step = 1; !last; step++) {
+    for (uint64_t step = run->report.resumed + 1; !last; step++) {
         struct trainer_step done;
         last = step == run->options->rate.steps || stop_signal != 0;
         STRATA_TRY(strata_trainer_step(run->trainer, last, &done, error));
         if (stop_signal != 0)
             last = true;
         if (last)
-            STRATA_TRY(hash_state(run, error));
-        const char *hash = run->state_hash[0] != '\0' ? run->state_hash : NULL;
-        STRATA_TRY(strata_log_step(&run->log, &done, hash, error));
+            STRATA_TRY(finish(run, error));
+        STRATA_TRY(strata_log_step(&run->log, &done, hash_text(run), error));
         strata_report_step(&run->report, &done);
     }
     return STRATA_OK;
+}
+
+static strata_status train_what_is_left(struct run *run, strata_error *error)
+{
+    uint64_t done = run->report.resumed;
+    if (done < run->options->rate.steps)
+        return train(run, error);
+    STRATA_TRY(hash_state(run, error));
+    if (run->report.out != NULL)
+        fprintf(run->report.out, "no step is left: %llu of %llu are done\n",
+                (unsigned long long)done, (unsigned long long)run->options->rate.steps);
+    return strata_log_nothing_left(&run->log, done, hash_text(run), error);
 }
 
 static strata_status start_and_train(struct run *run, strata_error *error)
@@ -103,9 +131,12 @@ static strata_status start_and_train(struct run *run, strata_error *error)
     /* Told to stop before the first step: no step runs, and an older log stays as it was. */
     if (stop_signal != 0)
         return STRATA_OK;
-    STRATA_TRY(strata_log_start(&run->log, error));
+    if (run->options->resume)
+        STRATA_TRY(strata_log_resume(&run->log, strata_trainer_steps_done(run->trainer), error));
+    else
+        STRATA_TRY(strata_log_start(&run->log, error));
     strata_report_started(&run->report, run->trainer);
-    strata_status status = train(run, error);
+    strata_status status = train_what_is_left(run, error);
     strata_report_end_line(&run->report);
     STRATA_TRY(status);
     strata_report_tables(&run->report, strata_trainer_plan(run->trainer));
@@ -125,8 +156,7 @@ static strata_status perform(struct run *run, strata_error *error)
         STRATA_TRY(start_and_train(run, error));
     if (!run->options->json)
         return STRATA_OK;
-    const char *hash = run->state_hash[0] != '\0' ? run->state_hash : NULL;
-    return strata_report_json(&run->report, run->trainer, hash, error);
+    return strata_report_json(&run->report, run->trainer, hash_text(run), error);
 }
 
 /* One line, whatever bytes a file's name has. */

@@ -27,6 +27,9 @@
 #include "train/fail.h"
 #include "train/llama.h"
 
+/* What the library retains at most. */
+#define OPTIONS_MAX_KEEP 16
+
 /* getopt's value of the first row. Above every character, which short options would be. */
 #define FIRST_OPTION 256
 
@@ -36,6 +39,7 @@ enum option_kind {
     KIND_TEXT,    /* const char *, borrowed            */
     KIND_SIZE,    /* uint64_t, bytes                   */
     KIND_COUNT,   /* uint32_t                          */
+    KIND_AUTO,    /* uint32_t; the word auto: 0        */
     KIND_LONG,    /* uint64_t                          */
     KIND_NUMBER,  /* double                            */
     KIND_CHOICE,  /* an enum, by name                  */
@@ -74,6 +78,11 @@ static const struct choice allow_choices[] = {{"threads-io", STRATA_ALLOW_THREAD
                                               {"buffered-io", STRATA_ALLOW_BUFFERED_IO},
                                               {"unpinned", STRATA_ALLOW_UNPINNED},
                                               {NULL, 0}};
+/* Plus one, because 0 is "not given". */
+static const struct choice durability_choices[] = {{"power", STRATA_DURABLE_POWER + 1},
+                                                   {"process", STRATA_DURABLE_PROCESS + 1},
+                                                   {"none", STRATA_SCRATCH + 1},
+                                                   {NULL, 0}};
 static const struct choice schedule_choices[] = {
     {"constant", RATE_CONSTANT}, {"linear", RATE_LINEAR}, {"cosine", RATE_COSINE}, {NULL, 0}};
 /* Both mean: updates start once the norm is known. */
@@ -154,8 +163,22 @@ static const struct option_row rows[] = {
           "unit of paging, a multiple of 16384 (from the model's size)"),
     FLAG("no-overlap", no_overlap, "nothing ahead of its use; the same bits"),
 
+    SECTION("what survives"),
+    CHOICE("durability", "power|process|none", durability_choices, FIELD(durability_word),
+           "what a commit outlives: loss of power, the process (power)"),
+    RANGE("commit-every", KIND_AUTO, "auto|K", commit_every, 1, TWO_TO_31,
+          "steps between commits (auto: 1, or 10 if states rest off nvme)"),
+    RANGE("keep", KIND_COUNT, "N", keep, 0, OPTIONS_MAX_KEEP + 1,
+          "commits that stay besides the last (0)"),
+    RANGE("keep-every", KIND_COUNT, "M", keep_every, 1, TWO_TO_31,
+          "those whose step is a multiple of M (1000)"),
+    FLAG("resume", resume, "go on from the last commit; without one, from step 0"),
+    RANGE("at", KIND_LONG, "STEP", at, 1, TWO_TO_31,
+          "with --resume: from that commit; gives up later ones"),
+
     SECTION("the run"),
-    RANGE("steps", KIND_LONG, "N", rate.steps, 1, TWO_TO_31, "optimizer steps (100)"),
+    RANGE("steps", KIND_LONG, "N", rate.steps, 1, TWO_TO_31,
+          "optimizer steps in total, resumed ones included (100)"),
     RANGE("seq", KIND_COUNT, "N", seq, 1, TWO_TO_31, "tokens of a sequence (256)"),
     RANGE("batch", KIND_COUNT, "N", batch, 1, TWO_TO_31, "sequences of a step (8)"),
     RANGE("micro-batch", KIND_COUNT, "N", micro_batch, 1, TWO_TO_31,
@@ -181,7 +204,7 @@ static const struct option_row rows[] = {
 
     SECTION("what comes out"),
     VALUE("log", KIND_TEXT, "FILE.jsonl", log,
-          "one line of JSON a step; replaced when the run starts"),
+          "one line of JSON a step; replaced by a new run, continued by --resume"),
     FLAG("hash-state", hash_state, "the log's last line carries a hash of weights and moments"),
     FLAG("dry-run", dry_run, "print the plan and stop"),
     FLAG("json", json, "one JSON document on stdout, tables on stderr"),
@@ -201,7 +224,9 @@ static strata_status bad(strata_error *error, const char *name, const char *text
 /* The range of a row in words, into buffer. */
 static const char *range_text(const struct option_row *row, char *buffer, size_t bytes)
 {
-    const char *what = row->kind == KIND_NUMBER ? "a number" : "a whole number";
+    const char *what = row->kind == KIND_NUMBER ? "a number"
+                       : row->kind == KIND_AUTO ? "auto or a whole number"
+                                                : "a whole number";
     if (isinf(row->below))
         snprintf(buffer, bytes, "give %s of at least %.10g", what, row->least);
     else if (row->kind == KIND_NUMBER)
@@ -240,7 +265,7 @@ static strata_status set_whole(void *field, const struct option_row *row, const 
     if (!whole_number(text, &value) || (double)value < row->least ||
         (double)value >= row->below)
         return bad(error, row->name, text, range_text(row, range, sizeof range));
-    if (row->kind == KIND_COUNT)
+    if (row->kind != KIND_LONG)
         *(uint32_t *)field = (uint32_t)value;
     else
         *(uint64_t *)field = value;
@@ -365,6 +390,9 @@ static strata_status set_row(struct options *options, const struct option_row *r
         return STRATA_OK;
     case KIND_SIZE:
         return set_size(field, row, text, error);
+    case KIND_AUTO:
+        *(uint32_t *)field = 0;
+        return strcmp(text, "auto") == 0 ? STRATA_OK : set_whole(field, row, text, error);
     case KIND_COUNT:
     case KIND_LONG:
         return set_whole(field, row, text, error);
@@ -403,6 +431,46 @@ static strata_status check_homes(const struct options *options, strata_error *er
         return strata_train_fail(
             error, STRATA_E_INVALID, 0,
             "--nvme-mem: a limit for a tier that is not there: give --store DIR");
+    return STRATA_OK;
+}
+
+/* What asks for commits, where there will be none. */
+static strata_status check_not_durable(const struct options *options, strata_error *error)
+{
+    const char *mend = options->store_dir_count > 0 ? "leave out --durability none"
+                                                    : "give --store DIR, where they go";
+    const struct {
+        const char *name;
+        bool given;
+    } commits[] = {{"commit-every", options->commit_every > 0},
+                   {"keep", options->keep > 0},
+                   {"at", options->at > 0},
+                   {"resume", options->resume && options->store_dir_count > 0}};
+    for (size_t i = 0; i < sizeof commits / sizeof commits[0]; i++) {
+        if (commits[i].given)
+            return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                     "--%s: this run makes and reads no commits: %s",
+                                     commits[i].name, mend);
+    }
+    return STRATA_OK;
+}
+
+static strata_status check_durability(struct options *options, strata_error *error)
+{
+    bool store = options->store_dir_count > 0;
+    options->durability = store ? STRATA_DURABLE_POWER : STRATA_SCRATCH;
+    if (options->durability_word > 0)
+        options->durability = (strata_durability)(options->durability_word - 1);
+    if (options->at > 0 && !options->resume)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--at %llu: says where to resume: give --resume as well",
+                                 (unsigned long long)options->at);
+    if (options->durability == STRATA_SCRATCH)
+        return check_not_durable(options, error);
+    if (!store)
+        return bad(error, "durability",
+                   options->durability == STRATA_DURABLE_POWER ? "power" : "process",
+                   "there is no place for commits: give --store DIR");
     return STRATA_OK;
 }
 
@@ -450,7 +518,8 @@ static strata_status check_together(struct options *options, strata_error *error
                                  "--lr-min %g: above the rate of %g: give at most that",
                                  options->rate.least, options->rate.peak);
     STRATA_TRY(check_model(options, error));
-    return check_homes(options, error);
+    STRATA_TRY(check_homes(options, error));
+    return check_durability(options, error);
 }
 
 static void fill_defaults(struct options *options)
@@ -463,6 +532,7 @@ static void fill_defaults(struct options *options)
         .adam = strata_adam_defaults(),
         .clip = 1.0,
         .compute_dtype = STRATA_BF16,
+        .keep_every = 1000,
     };
 }
 

@@ -44,6 +44,13 @@ struct options {
     uint64_t nvme_bytes;
     const char *store_dirs[OPTIONS_MAX_STORE_DIRS];
     uint32_t store_dir_count; /* 0: no store                                                */
+    uint32_t durability_word; /* as given: 0: not at all, else strata_durability + 1        */
+    strata_durability durability; /* resolved: power with a store, unless it was given      */
+    uint32_t commit_every;        /* 0: auto                                                */
+    uint32_t keep;
+    uint32_t keep_every;
+    bool resume;
+    uint64_t at; /* 0: the last commit                                                      */
     strata_io_backend io;
     uint32_t allow; /* STRATA_ALLOW_... bits                                                */
     strata_tier params;

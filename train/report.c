@@ -63,16 +63,33 @@ void strata_report_begin(struct report *report, const struct options *options)
     report->plain = !report->live;
 }
 
-static void print_store(FILE *out, const struct options *options)
+static void print_dirs(FILE *out, const struct options *options)
 {
+    for (uint32_t i = 0; i < options->store_dir_count; i++)
+        fprintf(out, "%s%s", i > 0 ? ", " : "", options->store_dirs[i]);
+}
+
+/* The rest of the first line: what a crash cannot take away. */
+static void print_durability(FILE *out, const struct trainer *trainer)
+{
+    const struct options *options = strata_trainer_options(trainer);
+    uint32_t every = strata_trainer_commit_every(trainer);
     if (options->store_dir_count == 0) {
         fputs("nothing is durable: no --store is given\n", out);
         return;
     }
-    fputs("nothing is durable: in this version the store in ", out);
-    for (uint32_t i = 0; i < options->store_dir_count; i++)
-        fprintf(out, "%s%s", i > 0 ? ", " : "", options->store_dirs[i]);
-    fputs(" is scratch and is removed at the end\n", out);
+    if (every == 0) {
+        fputs("nothing is durable: the store in ", out);
+        print_dirs(out, options);
+        fputs(" is scratch and is removed at the end\n", out);
+        return;
+    }
+    fprintf(out, "commits every %u step%s in ", every, every > 1 ? "s" : "");
+    print_dirs(out, options);
+    fputs(options->durability == STRATA_DURABLE_PROCESS
+              ? ", durable while the machine has power\n"
+              : "\n",
+          out);
 }
 
 void strata_report_first_lines(const struct report *report, const struct trainer *trainer)
@@ -85,7 +102,7 @@ void strata_report_first_lines(const struct report *report, const struct trainer
     const struct data *data = strata_trainer_data(trainer);
     fprintf(out, "device %s (this build has no CUDA), %u workers; ",
             strata_trainer_device_name(trainer), strata_trainer_thread_count(trainer));
-    print_store(out, options);
+    print_durability(out, trainer);
     fprintf(out,
             "model  %llu layers, hidden %llu, %llu heads, %llu kv, ffn %llu, vocabulary %llu, "
             "%s head, %s\n",
@@ -161,16 +178,32 @@ void strata_report_plan(const struct report *report, const strata_plan *plan)
     fflush(out);
 }
 
-void strata_report_started(const struct report *report, struct trainer *trainer)
+/* Where a run that was told to go on stands. Commit 0, the initial weights, is no progress. */
+static void print_resumed(const struct report *report, const struct options *options)
 {
+    if (!options->resume)
+        return;
+    if (report->resumed > 0)
+        fprintf(report->out, "resume goes on from the commit of step %llu\n",
+                (unsigned long long)report->resumed);
+    else
+        fprintf(report->out, "resume starts at step 0: %s\n",
+                options->store_dir_count > 0 ? "there is no later commit"
+                                             : "no --store is given");
+}
+
+void strata_report_started(struct report *report, struct trainer *trainer)
+{
+    report->resumed = strata_trainer_steps_done(trainer);
+    strata_trainer_stats(trainer, &report->last.total);
     if (report->out == NULL)
         return;
-    strata_stats stats;
-    strata_trainer_stats(trainer, &stats);
-    if (stats.io_name != NULL)
-        fprintf(report->out, "store  %s, %s; ", stats.io_name,
-                stats.io_direct ? "O_DIRECT" : "page cache");
-    fprintf(report->out, "huge pages: %s\n\n", stats.huge_pages ? "yes" : "no");
+    const strata_stats *stats = &report->last.total;
+    print_resumed(report, strata_trainer_options(trainer));
+    if (stats->io_name != NULL)
+        fprintf(report->out, "store  %s, %s; ", stats->io_name,
+                stats->io_direct ? "O_DIRECT" : "page cache");
+    fprintf(report->out, "huge pages: %s\n\n", stats->huge_pages ? "yes" : "no");
     fflush(report->out);
 }
 
@@ -291,7 +324,8 @@ static void print_plain(const struct report *report, const struct trainer_step *
 {
     uint64_t share = step->step * PLAIN_LINES / report->steps;
     uint64_t share_before = (step->step - 1) * PLAIN_LINES / report->steps;
-    if (step->step > 1 && step->step < report->steps && share == share_before)
+    bool first = step->step == report->resumed + 1;
+    if (!first && step->step < report->steps && share == share_before)
         return;
     char text[192];
     char left[32];
@@ -360,11 +394,11 @@ void strata_report_tables(const struct report *report, const strata_plan *plan)
         fprintf(out, "%-12s%11s%10.1f s%6.1f %%\n", strata_lane_name((strata_lane)lane), moved,
                 busy, 100.0 * busy / report->seconds);
     }
-    fprintf(out, "\nloss %.4f at step 1, %.4f at step %llu; %.1f s, %.0f tokens/s\n",
-            report->first_loss, report->last_loss, (unsigned long long)report->last.step,
-            report->seconds,
-            report->last.tokens_per_s * report->last.seconds * (double)report->last.step /
-                report->seconds);
+    double step_tokens = report->last.tokens_per_s * report->last.seconds;
+    fprintf(out, "\nloss %.4f at step %llu, %.4f at step %llu; %.1f s, %.0f tokens/s\n",
+            report->first_loss, (unsigned long long)report->resumed + 1, report->last_loss,
+            (unsigned long long)report->last.step, report->seconds,
+            step_tokens * (double)(report->last.step - report->resumed) / report->seconds);
     fflush(out);
 }
 
@@ -408,10 +442,14 @@ static strata_json *json_result(const struct report *report, const char *state_h
 {
     const strata_stats *stats = &report->last.total;
     strata_json *object = strata_json_object();
-    strata_json_set_uint(object, "steps", report->last.step);
+    bool trained = report->last.step > 0;
+    strata_json_set_uint(object, "steps", trained ? report->last.step : report->resumed);
+    strata_json_set_uint(object, "resumed_steps", report->resumed);
     strata_json_set_number(object, "seconds", report->seconds);
-    strata_json_set_number(object, "first_loss", report->first_loss);
-    strata_json_set_number(object, "last_loss", report->last_loss);
+    if (trained) {
+        strata_json_set_number(object, "first_loss", report->first_loss);
+        strata_json_set_number(object, "last_loss", report->last_loss);
+    }
     strata_json_set_uint(object, "device_peak_bytes", stats->device_peak_bytes);
     strata_json_set_uint(object, "host_peak_bytes", stats->host_peak_bytes);
     strata_json_set_uint(object, "nvme_bytes", stats->nvme_bytes);
@@ -442,7 +480,7 @@ strata_status strata_report_json(const struct report *report, const struct train
     strata_json_set_string(document, "device", strata_trainer_device_name(trainer));
     strata_json_set_uint(document, "threads", strata_trainer_thread_count(trainer));
     strata_json_set(document, "plan", json_plan(strata_trainer_plan(trainer)));
-    if (report->last.step > 0)
+    if (report->last.step > 0 || report->resumed > 0)
         strata_json_set(document, "result", json_result(report, state_hash));
     char *text = strata_json_write(document);
     strata_json_free(document);

@@ -24,11 +24,12 @@ struct report {
     bool blocks;    /* the terminal shows UTF-8, so bars are block signs  */
     bool line_open; /* the cursor stands behind a live line               */
     uint64_t steps;
-    double mean_s; /* of a step, recent ones weighing more               */
+    uint64_t resumed; /* steps that earlier runs did                          */
+    double mean_s;    /* of a step, recent ones weighing more               */
     double first_loss;
     double last_loss;
-    double seconds; /* all steps */
-    struct trainer_step last;
+    double seconds; /* all steps of this run */
+    struct trainer_step last; /* its step: 0: none yet                        */
 };
 
 void strata_report_begin(struct report *report, const struct options *options);
@@ -36,8 +37,8 @@ void strata_report_begin(struct report *report, const struct options *options);
 /* Device and why, what is durable, model, data. */
 void strata_report_first_lines(const struct report *report, const struct trainer *trainer);
 void strata_report_plan(const struct report *report, const strata_plan *plan);
-/* How the store is reached and whether pages are huge. */
-void strata_report_started(const struct report *report, struct trainer *trainer);
+/* How the store is reached, whether pages are huge, where a resumed run goes on. */
+void strata_report_started(struct report *report, struct trainer *trainer);
 
 /* A step is done: draw the live line or print a plain one. Allocates nothing. */
 void strata_report_step(struct report *report, const struct trainer_step *step);
@@ -49,7 +50,8 @@ void strata_report_end_line(struct report *report);
 void strata_report_tables(const struct report *report, const strata_plan *plan);
 
 /*
- * The one document of --json, on stdout: the plan, and when steps were run their outcome.
+ * The one document of --json, on stdout: the plan, and the outcome of the steps that were
+ * run, in this run or in those that it goes on from.
  * state_hash may be NULL. STRATA_E_IO, STRATA_E_NOMEM.
  */
 strata_status strata_report_json(const struct report *report, const struct trainer *trainer,

@@ -10,13 +10,18 @@
  * known. Exposed time is the part of it in which the compute lane was idle. The lane's counter
  * may be a moment behind the clock, so a small negative remainder counts as zero.
  *
+ * The model's identity is a hash of a text with all of the config's numbers, not of the struct:
+ * that has padding, and a field more would make every older store a stranger.
+ *
  * Thread: one per object, the engine's caller.
  */
 
 #include "train/trainer.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -35,7 +40,8 @@ struct trainer {
     strata_engine_desc desc;
     strata_plan plan;
     strata_engine *engine;
-    uint64_t steps_done;
+    char identity[TRAINER_IDENTITY_BYTES];
+    uint64_t steps_done; /* earlier runs' included */
     strata_stats before; /* at the end of the latest step */
 };
 
@@ -99,11 +105,32 @@ static void describe_engine(struct trainer *trainer)
         .stash = options->stash,
         .store_dirs = options->store_dir_count > 0 ? options->store_dirs : NULL,
         .store_dir_count = options->store_dir_count,
+        .durability = options->durability,
+        .keep = options->keep,
+        .keep_every = options->keep_every,
+        .resume = options->resume,
+        .resume_step = options->at,
         .io = options->io,
         .allow = options->allow,
         .tile_elems = options->tile_elems,
         .no_overlap = options->no_overlap,
     };
+}
+
+/*
+ * How often a run commits, once the plan says where the states rest. The library's rule for
+ * commit_every 0, applied here because the first line names the number.
+ */
+static uint32_t choose_commit_every(const struct trainer *trainer)
+{
+    const strata_plan_tier *tiers = trainer->plan.tiers;
+    if (trainer->options->durability == STRATA_SCRATCH)
+        return 0;
+    if (trainer->options->commit_every > 0)
+        return trainer->options->commit_every;
+    bool elsewhere = tiers[STRATA_DEVICE].home_bytes[STRATA_STATE] > 0 ||
+                     tiers[STRATA_HOST].home_bytes[STRATA_STATE] > 0;
+    return elsewhere ? 10 : 1;
 }
 
 static strata_status open_all(struct trainer *trainer, strata_error *error)
@@ -116,7 +143,9 @@ static strata_status open_all(struct trainer *trainer, strata_error *error)
     STRATA_TRY(open_llama(trainer, error));
     STRATA_TRY(strata_device_open_host(&trainer->device, error));
     describe_engine(trainer);
-    return strata_engine_plan(&trainer->plan, &trainer->desc, error);
+    STRATA_TRY(strata_engine_plan(&trainer->plan, &trainer->desc, error));
+    trainer->desc.commit_every = choose_commit_every(trainer);
+    return STRATA_OK;
 }
 
 strata_status strata_trainer_create(struct trainer **out, const struct options *options,
@@ -137,14 +166,65 @@ strata_status strata_trainer_create(struct trainer **out, const struct options *
     return STRATA_OK;
 }
 
+/* 64-bit FNV-1a. */
+static uint64_t hash_text(const char *text)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (; *text != '\0'; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    return hash;
+}
+
+/* Everything that makes the model what it is. The slices show in the count of groups. */
+static uint64_t hash_model(const struct trainer *trainer)
+{
+    const struct llama_config *config = &trainer->config;
+    char text[1024];
+    snprintf(text, sizeof text,
+             "llama vocab %" PRIu64 " hidden %" PRIu64 " layers %" PRIu64 " heads %" PRIu64
+             " kv %" PRIu64 " head_dim %" PRIu64 " ffn %" PRIu64
+             " eps %.17g theta %.17g range %.17g tied %d rope %d %.17g %.17g %.17g %.17g "
+             "groups %u dtype %s",
+             config->vocab_size, config->hidden_size, config->layer_count, config->head_count,
+             config->kv_head_count, config->head_dim, config->ffn_size, config->rms_eps,
+             config->rope_theta, config->initializer_range, config->tied, config->rope_llama3,
+             config->rope_factor, config->rope_low_freq_factor, config->rope_high_freq_factor,
+             config->rope_original_positions, strata_llama_model(trainer->llama)->group_count,
+             strata_dtype_name(trainer->options->compute_dtype));
+    return hash_text(text);
+}
+
+strata_status strata_trainer_identity(struct trainer *trainer, char *buffer,
+                                      strata_error *error)
+{
+    const struct options *options = trainer->options;
+    struct data_identity data;
+    STRATA_TRY(strata_data_identify(trainer->data, &data, error));
+    /* A constant rate does not know where the run ends. */
+    char steps[24] = "any";
+    if (options->rate.schedule != RATE_CONSTANT)
+        snprintf(steps, sizeof steps, "%" PRIu64, options->rate.steps);
+    snprintf(buffer, TRAINER_IDENTITY_BYTES,
+             "model=%016" PRIx64 "\ndata=%" PRIu64 " bytes, %016" PRIx64
+             "\nbatch=%u\nseq=%u\nseed=%" PRIu64 "\nsteps=%s\n",
+             hash_model(trainer), data.bytes, data.hash, options->batch, options->seq,
+             options->seed, steps);
+    return STRATA_OK;
+}
+
 strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, void *log_user,
                                    strata_error *error)
 {
     trainer->desc.log = log;
     trainer->desc.log_user = log_user;
+    if (trainer->options->durability != STRATA_SCRATCH) {
+        STRATA_TRY(strata_trainer_identity(trainer, trainer->identity, error));
+        trainer->desc.identity = trainer->identity;
+    }
     STRATA_TRY(strata_stream_create(&trainer->stream, trainer->device, "compute", error));
     STRATA_TRY(strata_engine_create(&trainer->engine, &trainer->desc, error));
     trainer->plan = *strata_engine_plan_of(trainer->engine);
+    trainer->steps_done = strata_engine_step(trainer->engine);
     strata_engine_stats(trainer->engine, &trainer->before);
     return STRATA_OK;
 }
@@ -229,6 +309,14 @@ strata_status strata_trainer_step(struct trainer *trainer, bool last, struct tra
     return STRATA_OK;
 }
 
+strata_status strata_trainer_commit(struct trainer *trainer, strata_error *error)
+{
+    if (trainer->options->durability == STRATA_SCRATCH)
+        return STRATA_OK;
+    strata_status status = strata_commit(trainer->engine);
+    return status == STRATA_OK ? STRATA_OK : engine_failed(trainer, status, error);
+}
+
 strata_status strata_trainer_hash(struct trainer *trainer, uint8_t out[16], strata_error *error)
 {
     strata_status status = strata_engine_hash(trainer->engine, out);
@@ -278,6 +366,16 @@ const char *strata_trainer_device_name(const struct trainer *trainer)
 uint32_t strata_trainer_thread_count(const struct trainer *trainer)
 {
     return strata_workers_count(trainer->workers);
+}
+
+uint32_t strata_trainer_commit_every(const struct trainer *trainer)
+{
+    return trainer->desc.commit_every;
+}
+
+uint64_t strata_trainer_steps_done(const struct trainer *trainer)
+{
+    return trainer->steps_done;
 }
 
 void strata_trainer_stats(struct trainer *trainer, strata_stats *out)

@@ -6,10 +6,15 @@
  * which what costs nothing is refused first, and it prints nothing.
  *
  *     strata_trainer_create(&trainer, &options, &error);      config, data, plan
- *     strata_trainer_start(trainer, log, user, &error);       memory, store, initial weights
- *     for (step = 1; ...; step++)
+ *     strata_trainer_start(trainer, log, user, &error);       memory, store, weights
+ *     for (step = strata_trainer_steps_done(trainer) + 1; ...; step++)
  *         strata_trainer_step(trainer, step == last, &report, &error);
+ *     strata_trainer_commit(trainer, &error);
  *     strata_trainer_destroy(trainer);
+ *
+ * A run that goes on needs nothing but the count of steps done: the position in the data and
+ * the learning rate follow from it. What must not have changed meanwhile goes into the store as
+ * the run's identity, and a store with another one is refused.
  *
  * Thread: one per object.
  */
@@ -19,6 +24,9 @@
 #include "train/options.h"
 
 struct trainer;
+
+/* What the longest identity takes: seven lines of a name and two numbers. */
+#define TRAINER_IDENTITY_BYTES 512
 
 /* What one step came to. */
 struct trainer_step {
@@ -44,7 +52,22 @@ struct trainer_step {
 strata_status strata_trainer_create(struct trainer **out, const struct options *options,
                                     strata_error *error);
 
-/* Take all memory, make the store, write the initial weights. log: the engine's, or NULL. */
+/*
+ * What a resume must find unchanged, as "name=value" lines: the model (its config, its slices,
+ * the compute dtype), the data (size and hash), batch, seq, seed, and, unless the rate is
+ * constant, the count of steps. buffer has TRAINER_IDENTITY_BYTES. Reads the whole data.
+ */
+strata_status strata_trainer_identity(struct trainer *trainer, char *buffer,
+                                      strata_error *error);
+
+/*
+ * Take all memory; make the store and write the initial weights, or go on from a commit. log:
+ * the engine's, or NULL.
+ *
+ * STRATA_E_STATE, STRATA_E_INVALID: a store with a commit, and --resume was not given; or it is
+ * that of another run. The refusals are those of strata_engine_create() and
+ * strata_data_identify().
+ */
 strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, void *log_user,
                                    strata_error *error);
 
@@ -56,6 +79,9 @@ strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, v
  */
 strata_status strata_trainer_step(struct trainer *trainer, bool last, struct trainer_step *out,
                                   strata_error *error);
+
+/* Wait for every update, and make the latest step durable where commits are made at all. */
+strata_status strata_trainer_commit(struct trainer *trainer, strata_error *error);
 
 /* The engine's state hash; after start, between steps. */
 strata_status strata_trainer_hash(struct trainer *trainer, uint8_t out[16],
@@ -71,6 +97,10 @@ const struct data *strata_trainer_data(const struct trainer *trainer);
 const strata_plan *strata_trainer_plan(const struct trainer *trainer);
 const char *strata_trainer_device_name(const struct trainer *trainer);
 uint32_t strata_trainer_thread_count(const struct trainer *trainer);
+/* Steps between commits; 0: nothing is durable. */
+uint32_t strata_trainer_commit_every(const struct trainer *trainer);
+/* Earlier runs' included: where a resumed run stands. */
+uint64_t strata_trainer_steps_done(const struct trainer *trainer);
 /* After start. */
 void strata_trainer_stats(struct trainer *trainer, strata_stats *out);
 

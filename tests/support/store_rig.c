@@ -33,6 +33,7 @@ void strata_store_rig_make(struct store_rig *out, uint32_t drive_count,
         .dir_count = drive_count,
         .place_bytes = out->place_bytes,
         .place_count = RIG_PLACES,
+        .records = &out->records,
         .tile_elems = 16384,
         .backend = backend,
         .depth = 4,
@@ -52,7 +53,11 @@ void strata_store_rig_remove(struct store_rig *rig)
 
 const char *strata_store_rig_file(const struct store_rig *rig, uint32_t drive_index, char *out)
 {
-    snprintf(out, PATH_MAX + 32, "%s/%s", rig->drives[drive_index], STRATA_STORE_FILE_NAME);
+    if (rig->store != NULL)
+        snprintf(out, PATH_MAX + 32, "/proc/self/fd/%d",
+                 rig->store->drives[drive_index].file.fd);
+    else
+        snprintf(out, PATH_MAX + 32, "%s/%s", rig->drives[drive_index], STRATA_STORE_FILE_NAME);
     return out;
 }
 
@@ -69,7 +74,7 @@ void strata_store_rig_pattern(const struct store_rig *rig, uint32_t place, uint3
 strata_status strata_store_rig_write(struct store_rig *rig, uint32_t place, uint32_t round)
 {
     strata_store_rig_pattern(rig, place, round, rig->buffer);
-    return strata_store_transfer(rig->store, true, place, rig->buffer);
+    return strata_store_transfer(rig->store, true, place, 0, rig->buffer);
 }
 
 strata_status strata_store_rig_read(struct store_rig *rig, uint32_t place, uint32_t round,
@@ -80,7 +85,7 @@ strata_status strata_store_rig_read(struct store_rig *rig, uint32_t place, uint3
     STRATA_CHECK(expected != NULL);
     strata_store_rig_pattern(rig, place, round, expected);
     memset(rig->buffer, 0xee, bytes);
-    strata_status status = strata_store_transfer(rig->store, false, place, rig->buffer);
+    strata_status status = strata_store_transfer(rig->store, false, place, 0, rig->buffer);
     *out_same = memcmp(rig->buffer, expected, bytes) == 0;
     free(expected);
     return status;

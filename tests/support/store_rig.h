@@ -21,6 +21,7 @@ struct store_rig {
     char drives[RIG_DRIVES_MAX][PATH_MAX + 8];
     const char *dirs[RIG_DRIVES_MAX];
     uint64_t place_bytes[RIG_PLACES];
+    struct store_records records; /* none */
     struct store_desc desc;
     struct store *store;
     uint8_t *buffer; /* of the largest place */
@@ -33,7 +34,7 @@ void strata_store_rig_make(struct store_rig *out, uint32_t drive_count,
 /* Close the store, if there is one, and remove the directories. */
 void strata_store_rig_remove(struct store_rig *rig);
 
-/* The path of a drive's file, into out of PATH_MAX + 32 bytes; returns out. */
+/* A path of a drive's file, which has no name while the store is open; into out of PATH_MAX + 32 bytes; returns out. */
 const char *strata_store_rig_file(const struct store_rig *rig, uint32_t drive_index, char *out);
 
 /* Bytes that depend on the place and the round, so that none can stand for another. */

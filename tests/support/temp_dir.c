@@ -25,6 +25,13 @@ void strata_temp_dir_make(struct temp_dir *out)
     STRATA_CHECK(mkdtemp(out->path) != NULL);
 }
 
+void strata_temp_dir_make_in_memory(struct temp_dir *out)
+{
+    snprintf(out->path, sizeof out->path, "/dev/shm/strata-test-XXXXXX");
+    if (mkdtemp(out->path) == NULL)
+        strata_temp_dir_make(out);
+}
+
 static void remove_entries(const char *path, int levels)
 {
     DIR *dir = opendir(path);

@@ -18,6 +18,9 @@ struct temp_dir {
 /* Aborts where it cannot: a test without its directory has nothing to say. */
 void strata_temp_dir_make(struct temp_dir *out);
 
+/* On a file system made of RAM where there is one, for tests of what is above the drive. */
+void strata_temp_dir_make_in_memory(struct temp_dir *out);
+
 /* With everything in it, at most two levels deep. */
 void strata_temp_dir_remove(const struct temp_dir *dir);
 

@@ -167,6 +167,13 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
         .allow = run->allow,
         .clip = run->clip,
         .no_overlap = run->no_overlap,
+        .durability = run->durability,
+        .commit_every = run->commit_every,
+        .keep = run->keep,
+        .keep_every = run->keep_every,
+        .resume = run->resume,
+        .resume_step = run->resume_step,
+        .identity = run->identity,
     };
 }
 
@@ -174,7 +181,7 @@ static strata_status run_steps(struct walk *walk, struct toy_result *result)
 {
     uint32_t steps = walk->run->steps != 0 ? walk->run->steps : 4;
     strata_step_result last = {0};
-    for (walk->step = 1; walk->step <= steps; walk->step++) {
+    for (walk->step = strata_engine_step(walk->engine) + 1; walk->step <= steps; walk->step++) {
         strata_status status = walk_step(walk);
         if (status == STRATA_OK && (walk->step == steps || walk->run->after_step != NULL))
             status = strata_wait(walk->engine, walk->step, &last);
@@ -184,6 +191,11 @@ static strata_status run_steps(struct walk *walk, struct toy_result *result)
             walk->run->after_step(walk->run->after_user, walk->step);
     }
     result->grad_norm = last.grad_norm;
+    if (walk->run->commit_at_end) {
+        strata_status status = strata_commit(walk->engine);
+        if (status != STRATA_OK)
+            return status;
+    }
     return strata_engine_hash(walk->engine, result->hash);
 }
 
@@ -211,6 +223,7 @@ struct toy_result strata_toy_run(const struct toy_run *wanted)
     if (result.status == STRATA_OK) {
         memset(strata_scratch(walk.engine), 0, TOY_ACTIVATION * sizeof(float));
         result.plan = *strata_engine_plan_of(walk.engine);
+        result.first_step = strata_engine_step(walk.engine);
         result.status = run_steps(&walk, &result);
         strata_engine_stats(walk.engine, &result.stats);
         result.error = *strata_engine_error(walk.engine);

@@ -42,6 +42,14 @@ struct toy_run {
     float clip;
     float poison; /* added to one gradient in step 2 */
     bool no_overlap;
+    strata_durability durability;
+    uint32_t commit_every;
+    uint32_t keep;
+    uint32_t keep_every;
+    bool resume;
+    uint64_t resume_step;
+    bool commit_at_end;
+    const char *identity;
     void (*after_step)(void *user,
                        uint64_t step); /* or NULL; the step has ended, its norm is known */
     void *after_user;
@@ -53,7 +61,8 @@ struct toy_result {
     strata_plan plan;
     strata_stats stats;
     uint8_t hash[16];
-    double grad_norm; /* of the last step */
+    double grad_norm;    /* of the last step */
+    uint64_t first_step; /* where the engine stood at first */
 };
 
 void strata_toy_make(struct toy *toy);

@@ -90,6 +90,46 @@ Test(data, sequence_b_of_step_s_follows_the_formula_and_wraps)
     strata_data_close(data);
 }
 
+/* What a file of these bytes is taken for. */
+static struct data_identity identify(const char *bytes, size_t count)
+{
+    struct data_identity out = {0};
+    struct data *data;
+    strata_error error = {0};
+    write_file(bytes, count);
+    struct data_desc desc = describe(3, 2, 256);
+    cr_assert_eq(strata_data_open(&data, &desc, &error), STRATA_OK, "%s", error.message);
+    cr_assert_eq(strata_data_identify(data, &out, &error), STRATA_OK, "%s", error.message);
+    strata_data_close(data);
+    remove_file();
+    return out;
+}
+
+Test(data, its_identity_is_its_size_and_fnv1a_over_its_words)
+{
+    struct data_identity found = identify("abcdefghij", 10);
+    uint64_t hash = (0xcbf29ce484222325u ^ 0x6867666564636261u) * 0x100000001b3u;
+    hash = (hash ^ 0x6a69u) * 0x100000001b3u;
+    cr_assert_eq(found.bytes, 10);
+    cr_assert_eq(found.hash, hash);
+}
+
+Test(data, a_change_of_any_byte_changes_the_identity)
+{
+    /* More than one buffer, and no whole words. */
+    enum { COUNT = 262144 + 13 };
+    static char bytes[COUNT];
+    memset(bytes, 'x', COUNT);
+    const uint64_t hash = identify(bytes, COUNT).hash;
+    const size_t places[] = {0, 7, 8, 262143, 262144, COUNT - 1};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        bytes[places[i]] ^= 0x40;
+        cr_assert_neq(identify(bytes, COUNT).hash, hash, "byte %zu", places[i]);
+        bytes[places[i]] ^= 0x40;
+    }
+    cr_assert_eq(identify(bytes, COUNT).hash, hash);
+}
+
 Test(data, a_late_step_is_as_right_as_an_early_one)
 {
     write_file("abcdefghijk", 11);

@@ -69,6 +69,26 @@ Test(options, defaults_are_those_of_the_documentation)
     cr_assert_eq(options.io, STRATA_IO_URING);
     cr_assert_eq(options.store_dir_count, 0);
     cr_assert_eq(options.device_bytes, 0);
+    cr_assert_eq(options.durability, STRATA_SCRATCH);
+    cr_assert_eq(options.commit_every, 0);
+    cr_assert_eq(options.keep, 0);
+    cr_assert_eq(options.keep_every, 1000);
+    cr_assert_not(options.resume);
+    cr_assert_eq(options.at, 0);
+}
+
+Test(options, with_a_store_a_run_survives_loss_of_power_unless_told_otherwise)
+{
+    accept("--store d");
+    cr_assert_eq(options.durability, STRATA_DURABLE_POWER);
+    accept("--store d --durability power");
+    cr_assert_eq(options.durability, STRATA_DURABLE_POWER);
+    accept("--store d --durability process");
+    cr_assert_eq(options.durability, STRATA_DURABLE_PROCESS);
+    accept("--store d --durability none");
+    cr_assert_eq(options.durability, STRATA_SCRATCH);
+    accept("--durability none");
+    cr_assert_eq(options.durability, STRATA_SCRATCH);
 }
 
 Test(options, every_field_is_filled_from_its_option)
@@ -112,6 +132,14 @@ Test(options, every_field_is_filled_from_its_option)
     cr_assert_eq(options.adam.beta2, 0.5);
     cr_assert_eq(options.adam.eps, 0.0);
     cr_assert_eq(options.adam.weight_decay, 0.0);
+    accept("--store d --commit-every 7 --keep 3 --keep-every 50 --resume --at 100");
+    cr_assert_eq(options.commit_every, 7);
+    cr_assert_eq(options.keep, 3);
+    cr_assert_eq(options.keep_every, 50);
+    cr_assert(options.resume);
+    cr_assert_eq(options.at, 100);
+    accept("--store d --commit-every 7 --commit-every auto");
+    cr_assert_eq(options.commit_every, 0);
     accept("--clip 0 --clip-mode deferred --compute-dtype fp32 --log l.jsonl --hash-state "
            "--dry-run --json --quiet");
     cr_assert_eq(options.clip, 0.0);
@@ -143,9 +171,8 @@ Test(options, unknown_options_and_arguments_are_refused_by_name)
 Test(options, options_of_later_versions_are_unknown)
 {
     const char *const later[] = {
-        "--resume",      "--save d",       "--trace f",  "--durability none",  "--keep 2",
-        "--deadline 60", "--eval-data f",  "--sample x", "--commit-every 2",   "--scrub d",
-        "--list d",      "--loss-scale 2", "--at 3",     "--states-dtype bf16"};
+        "--save d",  "--trace f", "--deadline 60",  "--eval-data f",      "--sample x",
+        "--scrub d", "--list d",  "--loss-scale 2", "--states-dtype bf16"};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
         refuse(later[i], "unknown option");
     refuse("--clip-mode speculative", "not a choice");
@@ -206,6 +233,12 @@ Test(options, numbers_out_of_range_are_refused)
                                  "--lr-schedule step",
                                  "--allow all",
                                  "--allow ,",
+                                 "--durability maybe --store d",
+                                 "--commit-every 0 --store d",
+                                 "--commit-every often --store d",
+                                 "--keep 17 --store d",
+                                 "--keep-every 0 --store d",
+                                 "--at 0 --resume --store d",
                                  "--store a,",
                                  "--store a,a"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
@@ -230,6 +263,21 @@ Test(options, options_that_do_not_go_together_are_refused)
     refuse("--batch 65536 --seq 32768", "2^31 tokens");
     refuse("--lr 1e-4 --lr-schedule linear --lr-min 1e-3", "above the rate");
     accept("--lr 1e-4 --lr-min 1e-3");
+}
+
+Test(options, commits_without_a_place_for_them_are_refused)
+{
+    refuse("--durability power", "--durability power: there is no place for commits: give");
+    refuse("--durability process", "--durability process: there is no place");
+    refuse("--commit-every 2", "--commit-every: this run makes and reads no commits: give");
+    refuse("--keep 2", "--keep: this run makes and reads no commits: give --store");
+    refuse("--at 2 --resume", "--at: this run makes and reads no commits: give --store");
+    refuse("--commit-every 2 --store d --durability none", "leave out --durability none");
+    refuse("--resume --store d --durability none", "--resume: this run makes and reads no");
+    refuse("--at 2 --store d", "--at 2: says where to resume: give --resume");
+    /* Nothing is durable, and there is nothing to go on from: it begins at step 0. */
+    accept("--resume");
+    accept("--commit-every auto --durability none --store d");
 }
 
 Test(options, data_is_required)

@@ -8,7 +8,10 @@
 #include "train/report.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "strata/json.h"
 
@@ -185,4 +188,95 @@ Test(log, no_path_means_no_log)
     cr_assert_eq(strata_log_start(&log, NULL), STRATA_OK);
     cr_assert_eq(strata_log_step(&log, &step, NULL, NULL), STRATA_OK);
     strata_log_close(&log);
+}
+
+static char log_path[64];
+
+static void name_log(void)
+{
+    sprintf(log_path, "/tmp/strata-log-%d", (int)getpid());
+}
+
+static void remove_log(void)
+{
+    unlink(log_path);
+}
+
+TestSuite(continued_log, .init = name_log, .fini = remove_log);
+
+/* A log of this text, continued at a step; then a line for step 9 is added. */
+static void cut(const char *text, uint64_t step, const char *expected)
+{
+    struct log log = {.path = log_path, .file = -1};
+    strata_error error = {0};
+    static char left[16384];
+    FILE *file = fopen(log_path, "we");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+    log.file = open(log_path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    cr_assert_eq(strata_log_resume(&log, step, &error), STRATA_OK, "%s", error.message);
+    cr_assert_eq(strata_log_nothing_left(&log, 9, NULL, &error), STRATA_OK);
+    strata_log_close(&log);
+    file = fopen(log_path, "re");
+    left[fread(left, 1, sizeof left - 1, file)] = '\0';
+    fclose(file);
+    size_t kept = strlen(expected);
+    cr_assert(strncmp(left, expected, kept) == 0 && strcmp(left + kept, "{\"step\":9}\n") == 0,
+              "step %d of '%s': '%s'", (int)step, text, left);
+}
+
+#define ONE   "{\"step\":1,\"loss\":5}\n"
+#define TWO   "{\"step\": 2, \"loss\": 4}\n"
+#define THREE "{\"step\":3,\"loss\":3}\n"
+
+Test(continued_log, ends_after_the_last_whole_line_at_or_before_the_step)
+{
+    cut(ONE TWO THREE, 3, ONE TWO THREE);
+    cut(ONE TWO THREE, 7, ONE TWO THREE);
+    cut(ONE TWO THREE, 2, ONE TWO);
+    cut(ONE TWO THREE, 1, ONE);
+    cut(ONE TWO THREE, 0, "");
+    cut("", 3, "");
+    /* The line of step 2 is missing: it was never written. */
+    cut(ONE THREE, 2, ONE);
+}
+
+Test(continued_log, loses_what_was_torn)
+{
+    cut(ONE TWO "{\"step\":3,\"lo", 3, ONE TWO);
+    cut(ONE TWO "{\"step\":3,\"loss\":3}", 3, ONE TWO);
+    cut(ONE TWO "{\"step\":3,\"lo\n", 3, ONE TWO);
+    cut("{\"step\":1", 3, "");
+    cut(ONE "no line of a log\n" TWO "\n\n", 3, ONE "no line of a log\n" TWO);
+}
+
+Test(continued_log, passes_over_a_line_longer_than_its_buffer)
+{
+    static char text[3 * LOG_LINE_BYTES + 256];
+    for (size_t longer = LOG_LINE_BYTES - 2; longer < 3 * LOG_LINE_BYTES; longer += 511) {
+        char *at = stpcpy(text, ONE TWO);
+        memset(at, '{', longer);
+        strcpy(at + longer, "\n");
+        cut(text, 5, ONE TWO);
+        strcpy(at + longer, "\n" THREE);
+        cut(text, 2, ONE TWO);
+    }
+}
+
+Test(continued_log, is_made_where_there_is_none)
+{
+    struct log log = {.path = log_path, .file = -1};
+    strata_error error = {0};
+    cr_assert_eq(strata_log_resume(&log, 5, &error), STRATA_OK, "%s", error.message);
+    cr_assert_eq(strata_log_nothing_left(&log, 5, "0123456789abcdef0123456789abcdef", NULL),
+                 STRATA_OK);
+    strata_log_close(&log);
+    char text[256] = "";
+    FILE *file = fopen(log_path, "re");
+    cr_assert_not_null(file);
+    cr_assert_not_null(fgets(text, sizeof text, file));
+    fclose(file);
+    cr_assert_str_eq(text,
+                     "{\"step\":5,\"state_hash\":\"0123456789abcdef0123456789abcdef\"}\n");
 }

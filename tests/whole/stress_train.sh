@@ -1,14 +1,13 @@
 #!/bin/sh
 # The whole program under TSan, which Criterion does not start under: a small model trained in
-# several placements, with every thread the engine has. Each run ends without a report, and all
-# with the same state.
+# several placements, with every thread the engine has, commits included. Each run ends without
+# a report, and all with the same state.
 #
 #     stress_train.sh PROGRAM
 set -u
 program=$1
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/store"
 
 awk 'BEGIN { for (i = 0; i < 4000; i++) printf "%d bottles, ", (i * i) % 997 }' >"$work/text"
 cat >"$work/config.json" <<'CONFIG'
@@ -20,7 +19,7 @@ cat >"$work/config.json" <<'CONFIG'
 CONFIG
 
 expected=
-run() { # OPTION...
+train() { # OPTION...
     "$program" --data "$work/text" --model "$work/config.json" --seq 32 --batch 2 \
         --allow threads-io,buffered-io \
         --steps 8 --tile 16384 --hash-state "$@" >"$work/out" 2>"$work/err" || {
@@ -28,6 +27,9 @@ run() { # OPTION...
         echo "failed: $*"
         exit 1
     }
+}
+
+same() { # what was run
     state=$(sed -n 's/^state *//p' "$work/out")
     [ -n "$state" ] && [ "${expected:-$state}" = "$state" ] || {
         echo "failed: $*: state '$state', but '$expected' before"
@@ -35,6 +37,13 @@ run() { # OPTION...
     }
     expected=$state
     echo "ok: $*"
+}
+
+run() { # OPTION...
+    rm -rf "$work/store"
+    mkdir "$work/store"
+    train "$@"
+    same "$@"
 }
 
 run --device-mem 64M --host-mem 64M
@@ -45,3 +54,18 @@ run --device-mem 3M --host-mem 24M --params nvme --grads nvme --states nvme \
     --store "$work/store" --io threads --threads 2
 run --device-mem 3M --host-mem 24M --params nvme --grads host --states nvme \
     --store "$work/store" --no-overlap
+
+# In two parts: the states come back from a commit, to other homes.
+run_in_parts() { # OPTION...
+    rm -rf "$work/store"
+    mkdir "$work/store"
+    train --device-mem 3M --host-mem 24M --params nvme --grads host --states nvme \
+        --store "$work/store" --steps 3 "$@"
+    train --device-mem 64M --host-mem 64M --store "$work/store" --resume "$@"
+    same in two parts "$@"
+}
+
+run --device-mem 3M --host-mem 24M --params nvme --grads host --states nvme \
+    --store "$work/store" --durability none
+run_in_parts
+run_in_parts --commit-every 2 --durability process --keep 2 --keep-every 2

@@ -30,7 +30,8 @@
 /* A run that pages everything, and ends in a moment when it is not refused. */
 #define SMALL                                                                                  \
     "--seq 32 --batch 2 --steps 2 --device-mem 16M --host-mem 64M --params nvme --grads host " \
-    "--states nvme --tile 16384 --stash host --io threads --allow buffered-io "
+    "--states nvme --tile 16384 --stash host --io threads --allow buffered-io "                \
+    "--durability none "
 #define FILES  "--data text --model config.json "
 #define OUTPUT "--store store --log old.jsonl "
 

@@ -42,7 +42,7 @@ static const char config[] =
 
 static const char options[] =
     "--data text --model config.json --device host --device-mem 8M --host-mem 48M --store "
-    "store "
+    "store --durability none "
     "--params nvme --grads host --states nvme --seq 64 --batch 2 --steps 8 --quiet";
 
 static struct temp_dir dir;

@@ -20,7 +20,7 @@
 
 #define COMMON                                                                                 \
     "--data text --model config.json --seq 32 --batch 4 --micro-batch 2 --steps 3 --lr 1e-3 "  \
-    "--seed 7 --vocab-slices 2 --store store --json "
+    "--seed 7 --vocab-slices 2 --store store --durability none --json "
 #define IN_DEVICE                                                                              \
     "--params device --grads device --states device --stash device --device-mem 64M "          \
     "--host-mem 64M "

@@ -17,7 +17,8 @@
 #define SMALL                                                                                  \
     "--data text --model config.json --seq 32 --batch 2 --device-mem 16M --host-mem 64M "      \
     "--tile 16384 --io threads --allow buffered-io "
-#define PAGED "--params nvme --grads host --states nvme --stash host --store store "
+#define PAGED                                                                                  \
+    "--params nvme --grads host --states nvme --stash host --store store --durability none "
 
 static struct temp_dir dir;
 static struct program_result result;
@@ -103,6 +104,19 @@ Test(program, the_first_line_says_which_device_and_what_is_durable)
     cr_assert_not_null(strstr(result.out, "nothing is durable: no --store"), "%s", result.out);
     train(SMALL PAGED "--steps 1", 0);
     cr_assert_not_null(strstr(result.out, "store in store is scratch and is removed"), "%s",
+                       result.out);
+    const char *const durable[] = {"--commit-every 3", "--durability process"};
+    const char *const says[] = {"; commits every 3 steps in store\n",
+                                "; commits every 10 steps in store, durable while the machine "
+                                "has power\n"};
+    for (int i = 0; i < 2; i++) {
+        char words[512];
+        snprintf(words, sizeof words, SMALL "--store store --dry-run %s", durable[i]);
+        train(words, 0);
+        cr_assert_not_null(strstr(result.out, says[i]), "%s", result.out);
+    }
+    train(SMALL "--params nvme --states nvme --store store --dry-run", 0);
+    cr_assert_not_null(strstr(result.out, "; commits every 1 step in store\n"), "%s",
                        result.out);
 }
 

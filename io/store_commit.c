@@ -1,0 +1,199 @@
+/*
+ * Making a commit durable.
+ *
+ * The order is the whole point. First the tile tables, into a copy that no commit uses which is
+ * listed now or will be; then one flush per file, which covers the tables and every record
+ * before them; and only then the commit record, flushed. A crash before the record has landed
+ * leaves the last commit as it was, tables included; a crash after it leaves the new one. The
+ * record goes over the oldest of its four copies, so a torn one costs nothing but itself.
+ *
+ * Retained commits have their tables on the drives already. They are listed, not rewritten.
+ *
+ * A flush that failed is not repeated: the kernel may have dropped what it could not write and
+ * would report success. The store has failed with it, and what was committed last stands.
+ *
+ * Thread: whoever commits, one at a time; the I/O threads do the transfers.
+ */
+
+#include "io/store_internal.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <string.h>
+
+static void post(void *user, struct store_io *io)
+{
+    (void)io;
+    sem_post(user);
+}
+
+/* Start transfers and wait for all. OK, or what ended the store. */
+static strata_status run(struct store *store, struct store_io *ios, uint32_t count)
+{
+    sem_t done;
+    sem_init(&done, 0, 0);
+    for (uint32_t i = 0; i < count; i++) {
+        ios[i].done = post;
+        ios[i].user = &done;
+        strata_store_launch(store, &ios[i]);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        while (sem_wait(&done) != 0)
+            STRATA_CHECK(errno == EINTR);
+    sem_destroy(&done);
+    return strata_store_failed(store);
+}
+
+static strata_status flush(struct store *store, uint32_t drive_count)
+{
+    struct store_io ios[STRATA_STORE_MAX_DRIVES];
+    if (!store->flush)
+        return STRATA_OK;
+    for (uint32_t i = 0; i < drive_count; i++)
+        ios[i] = (struct store_io){.write = true, .place = strata_store_file_place(store, i)};
+    return run(store, ios, drive_count);
+}
+
+/* The newest of the records' copies stays, whatever else is wrong with the others. */
+static uint32_t oldest_record(const struct store *store)
+{
+    uint32_t oldest = STRATA_STORE_RECORD_COUNT;
+    uint64_t current = store->line_count > 0 ? store->listing_generation : UINT64_MAX;
+    for (uint32_t i = 0; i < STRATA_STORE_RECORD_COUNT; i++) {
+        bool stays = store->record_generation[i] == current;
+        if (!stays && (oldest == STRATA_STORE_RECORD_COUNT ||
+                       store->record_generation[i] < store->record_generation[oldest]))
+            oldest = i;
+    }
+    return oldest;
+}
+
+/* Write the listing under the next generation; then it is the store's. */
+static strata_status write_listing(struct store *store, const struct listed_commit *lines,
+                                   uint32_t line_count)
+{
+    uint32_t index = oldest_record(store);
+    struct commit_record *record = store->record;
+    memset(record, 0, sizeof *record);
+    memcpy(record->store_id, store->store_id, sizeof record->store_id);
+    record->generation = store->generation + 1;
+    record->line_count = line_count;
+    memcpy(record->lines, lines, line_count * sizeof *lines);
+    strata_store_record_finish(record);
+    struct store_io io = {
+        .write = true,
+        .place = strata_store_commit_place(store, index),
+        .buffer = record,
+    };
+    STRATA_TRY(run(store, &io, 1));
+    STRATA_TRY(flush(store, 1));
+    store->generation++;
+    store->listing_generation = store->generation;
+    store->record_generation[index] = store->generation;
+    store->line_count = line_count;
+    memmove(store->lines, lines, line_count * sizeof *lines);
+    return STRATA_OK;
+}
+
+strata_status strata_store_relist(struct store *store)
+{
+    struct listed_commit lines[STRATA_STORE_LINES];
+    memcpy(lines, store->lines, sizeof lines);
+    return write_listing(store, lines, store->line_count);
+}
+
+/* A copy of the tables that no listed commit uses; with 2 + keep of them there is one. */
+static uint32_t free_copy(const struct store *store)
+{
+    bool used[2 + STRATA_STORE_MAX_KEEP] = {false};
+    for (uint32_t i = 0; i < store->line_count; i++)
+        used[store->lines[i].table_copy] = true;
+    uint32_t copy = 0;
+    while (used[copy])
+        copy++;
+    STRATA_CHECK(copy < 2 + store->keep);
+    return copy;
+}
+
+/* An entry per record of the drive, in order of records. */
+static void fill_table(struct store *store, uint32_t drive_index, const uint8_t *slots,
+                       const struct listed_commit *line)
+{
+    struct drive *drive = &store->drives[drive_index];
+    struct table_head *table = drive->table;
+    struct table_entry *entry = (struct table_entry *)(table + 1);
+    memset(table, 0, drive->layout.table_bytes);
+    memcpy(table->store_id, store->store_id, sizeof table->store_id);
+    table->drive_index = drive_index;
+    table->entry_count = drive->layout.record_count;
+    table->generation = line->generation;
+    table->step = line->step;
+    for (uint32_t i = 0; i < store->record_count; i++) {
+        STRATA_CHECK(slots[i] < store->slots);
+        struct place *place = &store->places[strata_store_slot_place(store, i, slots[i])];
+        if (place->bytes == 0 || place->drive_index != drive_index)
+            continue;
+        /* No write is under way, but a read may be: the tile's next update reads the slot just
+         * written. A read changes none of what is looked at here; what the write left is seen,
+         * because its done call came before this commit was asked for. */
+        STRATA_CHECK(place->known);
+        entry->slot = slots[i];
+        entry->step = place->round;
+        strata_store_put_hash(entry->hash, place->hash);
+        entry++;
+    }
+    strata_store_table_finish(table, drive->layout.table_bytes);
+}
+
+static strata_status write_tables(struct store *store, const uint8_t *slots,
+                                  struct listed_commit *line)
+{
+    struct store_io ios[STRATA_STORE_MAX_DRIVES];
+    uint8_t hashes[STRATA_STORE_MAX_DRIVES][16];
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct drive *drive = &store->drives[i];
+        fill_table(store, i, slots, line);
+        memcpy(hashes[i], (uint8_t *)drive->table + drive->layout.table_bytes - 16, 16);
+        ios[i] = (struct store_io){
+            .write = true,
+            .place = strata_store_table_place(store, i, line->table_copy),
+            .buffer = drive->table,
+        };
+    }
+    strata_store_put_hash(line->tables_hash,
+                          strata_hash(hashes, (size_t)store->drive_count * 16, 0));
+    return run(store, ios, store->drive_count);
+}
+
+static const struct listed_commit *find_line(const struct store *store, uint64_t step)
+{
+    for (uint32_t i = 0; i < store->line_count; i++)
+        if (store->lines[i].step == step)
+            return &store->lines[i];
+    return NULL;
+}
+
+strata_status strata_store_commit(struct store *store, const struct store_line *lines,
+                                  uint32_t line_count, uint64_t updates, double loss_scale)
+{
+    struct listed_commit next[STRATA_STORE_LINES] = {{.step = 0}};
+    STRATA_CHECK(store->durable && line_count >= 1 && line_count <= 1 + store->keep);
+    STRATA_TRY(strata_store_failed(store));
+    next[0] = (struct listed_commit){
+        .step = lines[0].step,
+        .generation = store->generation + 1,
+        .updates = updates,
+        .loss_scale = loss_scale,
+        .table_copy = free_copy(store),
+    };
+    for (uint32_t i = 1; i < line_count; i++) {
+        const struct listed_commit *line = find_line(store, lines[i].step);
+        STRATA_CHECK(line != NULL && line->step != lines[0].step);
+        next[i] = *line;
+    }
+    STRATA_TRY(write_tables(store, lines[0].slots, &next[0]));
+    STRATA_TRY(flush(store, store->drive_count));
+    return write_listing(store, next, line_count);
+}

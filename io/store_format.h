@@ -1,0 +1,127 @@
+#ifndef STRATA_IO_STORE_FORMAT_H
+#define STRATA_IO_STORE_FORMAT_H
+
+/*
+ * The bytes of a store's files, and the functions that tell good ones from bad. docs/formats.md
+ * has the same in words.
+ *
+ *     header | 4 commit records | 2 + keep tile tables | slots of the records | scratch places
+ *
+ * A scratch store has neither commit records nor tables. Everything here ends with the hash of
+ * all bytes before it, padding included, so one pair of functions seals and checks. All numbers
+ * are in the byte order of the machine, which is little-endian wherever this library runs.
+ *
+ * A reader trusts nothing before it has checked it: these functions take any bytes.
+ *
+ * Thread: any; they touch nothing but what they are given.
+ */
+
+#include "io/store.h"
+
+#include "base/hash.h"
+
+#define STRATA_STORE_VERSION      2u
+#define STRATA_STORE_BLOCK_BYTES  4096u
+#define STRATA_STORE_RECORD_COUNT 4u
+#define STRATA_STORE_LINES        (1u + STRATA_STORE_MAX_KEEP)
+
+/* The first block of a file; written once, never changed. */
+struct store_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t header_bytes;
+    uint8_t store_id[16]; /* random; the same in all files of one store         */
+    uint32_t drive_index;
+    uint32_t drive_count;
+    uint32_t tile_elems;
+    uint32_t durable; /* 1: it has commits; 0: scratch                          */
+    uint32_t record_type;
+    uint32_t record_count; /* of the whole store                                */
+    uint32_t slots;        /* per record                                        */
+    uint32_t keep;
+    uint64_t durable_bytes;  /* of this file: where scratch places begin        */
+    uint8_t layout_hash[16]; /* of the records' lengths, 8 bytes each           */
+    uint32_t identity_bytes;
+    uint32_t zero_before;
+    char identity[STRATA_IDENTITY_BYTES];
+    uint8_t zero[STRATA_STORE_BLOCK_BYTES - 112 - STRATA_IDENTITY_BYTES];
+    uint8_t hash[16];
+};
+
+/* One commit that a commit record lists. */
+struct listed_commit {
+    uint64_t step;
+    uint64_t generation; /* of the record that listed it first; its tables have the same */
+    uint64_t updates;
+    double loss_scale;
+    uint32_t table_copy; /* which of the 2 + keep tables of each drive                   */
+    uint32_t zero;
+    uint8_t tables_hash[16]; /* of the hashes of the drives' tables, in order of drives  */
+};
+
+struct commit_record {
+    char magic[8];
+    uint32_t version;
+    uint32_t line_count;
+    uint8_t store_id[16];
+    uint64_t generation; /* the greatest valid one counts                                */
+    uint64_t zero_before;
+    struct listed_commit lines[STRATA_STORE_LINES]; /* the commit, then the retained ones */
+    uint8_t zero[STRATA_STORE_BLOCK_BYTES - 64 - 56 * STRATA_STORE_LINES];
+    uint8_t hash[16];
+};
+
+/* A tile table: this, then an entry per record of the drive, zeros, and the hash at the end. */
+struct table_head {
+    char magic[8];
+    uint8_t store_id[16];
+    uint32_t drive_index;
+    uint32_t entry_count;
+    uint64_t generation;
+    uint64_t step;
+    uint8_t zero[16];
+};
+
+struct table_entry {
+    uint32_t slot;
+    uint32_t zero;
+    uint64_t step;    /* with the record's number the seed of its hash */
+    uint8_t hash[16]; /* of the record's bytes                         */
+};
+
+/* A table's length in the file. */
+uint64_t strata_store_table_length(uint32_t entry_count);
+
+/* Put the hash of everything before into the last 16 bytes; is it right? */
+void strata_store_seal(void *block, uint64_t bytes);
+bool strata_store_sealed(const void *block, uint64_t bytes);
+
+/* A hash as it is stored, and back. */
+void strata_store_put_hash(uint8_t out[16], struct hash128 hash);
+struct hash128 strata_store_get_hash(const uint8_t bytes[16]);
+
+/* What the hash of a record's bytes is seeded with. */
+uint64_t strata_store_record_seed(uint32_t record, uint64_t step);
+
+/* Fill in magic, version and lengths, and seal. */
+void strata_store_header_finish(struct store_header *header);
+void strata_store_record_finish(struct commit_record *record);
+void strata_store_table_finish(struct table_head *table, uint64_t bytes);
+
+/*
+ * STRATA_E_UNSUPPORTED: not a store's file, or of another version. STRATA_E_CORRUPT: ours, but
+ * the hash is wrong, or a number in it is out of range.
+ */
+strata_status strata_store_header_check(const struct store_header *header, const char *path,
+                                        strata_error *error);
+
+/* A record of this very store, complete, every number of it in range. */
+bool strata_store_record_valid(const struct commit_record *record,
+                               const struct store_header *header);
+
+/* The table that a listed commit means, complete, every slot in range. */
+bool strata_store_table_valid(const struct table_head *table, uint64_t bytes,
+                              const struct store_header *header,
+                              const struct listed_commit *line);
+
+#endif

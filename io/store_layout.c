@@ -1,0 +1,187 @@
+/*
+ * Where everything in a store's files lies.
+ *
+ * Two rules make a resume find what was left. Records are spread over the drives by their
+ * lengths alone, and scratch places lie behind them: so homes and budgets may change from run
+ * to run, which changes scratch places only. And a slot is never moved: its offset follows from
+ * the records before it.
+ *
+ * Each goes to the drive that has least so far, records by the bytes of their slots, scratch
+ * places by the bytes of the whole file.
+ *
+ * Thread: any.
+ */
+
+#include "io/store_internal.h"
+
+#include "base/error.h"
+
+#include <string.h>
+
+static uint32_t copies_of(const struct store_records *records)
+{
+    return records->durable ? 2 + records->keep : 0;
+}
+
+uint32_t strata_store_public_places(const struct store_desc *desc)
+{
+    return desc->place_count + desc->records->count * desc->records->slots;
+}
+
+/* A durable store has its own: tables, commit records, and each file as a whole. */
+uint32_t strata_store_all_places(const struct store_desc *desc)
+{
+    uint32_t own = desc->dir_count * (copies_of(desc->records) + 1) + STRATA_STORE_RECORD_COUNT;
+    return strata_store_public_places(desc) + (desc->records->durable ? own : 0);
+}
+
+static uint32_t least_of(const uint64_t *bytes, uint32_t count)
+{
+    uint32_t least = 0;
+    for (uint32_t i = 1; i < count; i++)
+        if (bytes[i] < bytes[least])
+            least = i;
+    return least;
+}
+
+/* Slots, with offsets from the first slot of their drive. */
+static void spread_records(const struct store_desc *desc, struct drive_layout *drives,
+                           uint64_t *slot_bytes, struct place *places)
+{
+    const struct store_records *records = desc->records;
+    for (uint32_t i = 0; i < records->count; i++) {
+        if (records->bytes[i] == 0)
+            continue;
+        uint32_t least = least_of(slot_bytes, desc->dir_count);
+        for (uint32_t slot = 0; slot < records->slots; slot++) {
+            if (places != NULL)
+                places[desc->place_count + i * records->slots + slot] = (struct place){
+                    .offset = slot_bytes[least],
+                    .bytes = records->bytes[i],
+                    .drive_index = least,
+                };
+            slot_bytes[least] += records->bytes[i];
+        }
+        drives[least].record_count++;
+    }
+}
+
+static void place_parts(const struct store_desc *desc, struct drive_layout *drive,
+                        uint64_t slot_bytes)
+{
+    uint64_t at = STRATA_STORE_BLOCK_BYTES;
+    if (desc->records->durable) {
+        at += STRATA_STORE_RECORD_COUNT * STRATA_STORE_BLOCK_BYTES;
+        drive->table_bytes = strata_store_table_length(drive->record_count);
+    }
+    drive->tables_offset = at;
+    at += copies_of(desc->records) * drive->table_bytes;
+    drive->slots_offset = at;
+    drive->durable_bytes = at + slot_bytes;
+}
+
+static void spread_scratch(const struct store_desc *desc, uint64_t *file_bytes,
+                           struct place *places)
+{
+    for (uint32_t i = 0; i < desc->place_count; i++) {
+        uint32_t least = least_of(file_bytes, desc->dir_count);
+        if (places != NULL)
+            places[i] = (struct place){
+                .offset = file_bytes[least],
+                .bytes = desc->place_bytes[i],
+                .drive_index = least,
+            };
+        file_bytes[least] += desc->place_bytes[i];
+    }
+}
+
+/* The places that only the store itself uses. */
+static void place_own(const struct store_desc *desc, const struct drive_layout *drives,
+                      struct place *at)
+{
+    uint32_t copies = copies_of(desc->records);
+    for (uint32_t drive = 0; drive < desc->dir_count; drive++)
+        for (uint32_t copy = 0; copy < copies; copy++)
+            *at++ = (struct place){
+                .offset = drives[drive].tables_offset + copy * drives[drive].table_bytes,
+                .bytes = drives[drive].table_bytes,
+                .drive_index = drive,
+            };
+    for (uint32_t i = 0; i < STRATA_STORE_RECORD_COUNT; i++)
+        *at++ = (struct place){
+            .offset = (1 + i) * STRATA_STORE_BLOCK_BYTES,
+            .bytes = STRATA_STORE_BLOCK_BYTES,
+        };
+    for (uint32_t drive = 0; drive < desc->dir_count; drive++)
+        *at++ = (struct place){.drive_index = drive};
+}
+
+void strata_store_lay_out(const struct store_desc *desc, struct drive_layout *out_drives,
+                          struct place *places)
+{
+    uint64_t bytes[STRATA_STORE_MAX_DRIVES] = {0};
+    memset(out_drives, 0, desc->dir_count * sizeof *out_drives);
+    spread_records(desc, out_drives, bytes, places);
+    for (uint32_t i = 0; i < desc->dir_count; i++) {
+        place_parts(desc, &out_drives[i], bytes[i]);
+        bytes[i] = out_drives[i].durable_bytes;
+    }
+    spread_scratch(desc, bytes, places);
+    for (uint32_t i = 0; i < desc->dir_count; i++)
+        out_drives[i].file_bytes = bytes[i];
+    if (places == NULL)
+        return;
+    uint32_t end = strata_store_public_places(desc);
+    for (uint32_t i = desc->place_count; i < end; i++)
+        if (places[i].bytes > 0)
+            places[i].offset += out_drives[places[i].drive_index].slots_offset;
+    if (desc->records->durable)
+        place_own(desc, out_drives, places + end);
+}
+
+uint64_t strata_store_file_bytes(const struct store_desc *desc)
+{
+    struct drive_layout drives[STRATA_STORE_MAX_DRIVES];
+    uint64_t bytes = 0;
+    STRATA_CHECK(desc->dir_count <= STRATA_STORE_MAX_DRIVES);
+    strata_store_lay_out(desc, drives, NULL);
+    for (uint32_t i = 0; i < desc->dir_count; i++)
+        bytes += drives[i].file_bytes;
+    return bytes;
+}
+
+struct hash128 strata_store_layout_hash(const struct store_records *records)
+{
+    return strata_hash(records->bytes, records->count * sizeof *records->bytes, 0);
+}
+
+enum place_kind strata_store_place_kind(const struct store *store, uint32_t place)
+{
+    if (place < store->scratch_count)
+        return PLACE_SCRATCH;
+    if (place < store->public_count)
+        return PLACE_RECORD;
+    if (place < strata_store_commit_place(store, 0))
+        return PLACE_TABLE;
+    return place < strata_store_file_place(store, 0) ? PLACE_COMMIT : PLACE_FILE;
+}
+
+uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uint32_t slot)
+{
+    return store->scratch_count + record * store->slots + slot;
+}
+
+uint32_t strata_store_table_place(const struct store *store, uint32_t drive, uint32_t copy)
+{
+    return store->public_count + drive * (2 + store->keep) + copy;
+}
+
+uint32_t strata_store_commit_place(const struct store *store, uint32_t index)
+{
+    return strata_store_table_place(store, store->drive_count, index);
+}
+
+uint32_t strata_store_file_place(const struct store *store, uint32_t drive)
+{
+    return strata_store_commit_place(store, STRATA_STORE_RECORD_COUNT) + drive;
+}

@@ -1,0 +1,202 @@
+/*
+ * Commits and resume: a run that stops and goes on ends in the state of one that did not stop, bit
+ * for bit, whatever rests where; retained commits can be gone back to; what does not match is
+ * refused by name.
+ */
+
+#include <criterion/criterion.h>
+
+#include <string.h>
+
+#include "tests/support/temp_dir.h"
+#include "tests/support/toy.h"
+
+static struct temp_dir dir;
+static struct toy_result undisturbed;
+
+static const struct toy_run in_device = {.params = STRATA_DEVICE,
+                                         .grads = STRATA_DEVICE,
+                                         .states = STRATA_DEVICE,
+                                         .stash = STRATA_DEVICE,
+                                         .clip = 1,
+                                         .steps = 7};
+
+static void setup(void)
+{
+    strata_temp_dir_make(&dir);
+    undisturbed = strata_toy_run(&in_device);
+    cr_assert_eq(undisturbed.status, STRATA_OK, "%s", undisturbed.error.message);
+}
+
+static void teardown(void)
+{
+    strata_temp_dir_remove(&dir);
+}
+
+TestSuite(resume, .init = setup, .fini = teardown);
+
+static struct toy_run durable(strata_tier params, strata_tier grads, strata_tier states,
+                              uint32_t commit_every)
+{
+    return (struct toy_run){
+        .params = params,
+        .grads = grads,
+        .states = states,
+        .stash = STRATA_HOST,
+        .clip = 1,
+        .dir = dir.path,
+        .durability = STRATA_DURABLE_POWER,
+        .commit_every = commit_every,
+        .nvme_bytes = 256u << 20,
+    };
+}
+
+/* Go on to the step given; the run stood at `from`. */
+static struct toy_result go(struct toy_run run, uint64_t from, uint32_t to)
+{
+    run.resume = true;
+    run.steps = to;
+    struct toy_result result = strata_toy_run(&run);
+    cr_assert_eq(result.status, STRATA_OK, "%s", result.error.message);
+    cr_expect_eq(result.first_step, from, "began at %llu",
+                 (unsigned long long)result.first_step);
+    return result;
+}
+
+static void ends_as_undisturbed(const struct toy_result *result)
+{
+    cr_expect_arr_eq(undisturbed.hash, result->hash, 16);
+}
+
+Test(resume, an_unbroken_durable_run_ends_as_any_other)
+{
+    struct toy_result result = go(durable(STRATA_NVME, STRATA_HOST, STRATA_NVME, 1), 0, 7);
+    ends_as_undisturbed(&result);
+}
+
+Test(resume, a_run_in_three_parts_ends_as_one)
+{
+    struct toy_run run = durable(STRATA_NVME, STRATA_NVME, STRATA_NVME, 1);
+    run.commit_at_end = true;
+    go(run, 0, 2);
+    go(run, 2, 3);
+    struct toy_result result = go(run, 3, 7);
+    ends_as_undisturbed(&result);
+}
+
+Test(resume, every_combination_of_homes_goes_on)
+{
+    uint64_t from = 0;
+    struct toy_result result = {0};
+    for (uint32_t i = 0; i < 7; i++) {
+        struct toy_run run = durable((strata_tier)(1 + i % 3), (strata_tier)(1 + i / 2 % 3),
+                                     (strata_tier)(2 + i % 2), 2);
+        run.commit_at_end = true;
+        result = go(run, from, (uint32_t)from + 1);
+        from++;
+    }
+    ends_as_undisturbed(&result);
+}
+
+Test(resume, states_in_the_device_are_committed_and_come_back)
+{
+    struct toy_run run = durable(STRATA_DEVICE, STRATA_DEVICE, STRATA_DEVICE, 2);
+    run.commit_at_end = true;
+    go(run, 0, 3);
+    struct toy_result result = go(run, 3, 7);
+    ends_as_undisturbed(&result);
+}
+
+/* Without a commit at the end the steps since the last one are lost, and done again. */
+Test(resume, what_was_not_committed_is_done_again)
+{
+    const strata_tier states[] = {STRATA_DEVICE, STRATA_HOST, STRATA_NVME};
+    for (int i = 0; i < 3; i++) {
+        strata_tier others = states[i] == STRATA_DEVICE ? STRATA_DEVICE : STRATA_HOST;
+        struct temp_dir other;
+        strata_temp_dir_make(&other);
+        struct toy_run run = durable(others, others, states[i], 3);
+        run.dir = other.path;
+        go(run, 0, 5);
+        struct toy_result result = go(run, 3, 7);
+        ends_as_undisturbed(&result);
+        strata_temp_dir_remove(&other);
+    }
+}
+
+Test(resume, at_the_minimum_budget_too)
+{
+    struct toy_run run = durable(STRATA_NVME, STRATA_NVME, STRATA_NVME, 1);
+    strata_plan plan;
+    strata_error error = {0};
+    cr_assert_eq(strata_toy_plan(&run, &plan, &error), STRATA_OK, "%s", error.message);
+    run.device_bytes = plan.tiers[STRATA_DEVICE].need_bytes;
+    cr_assert_eq(strata_toy_plan(&run, &plan, &error), STRATA_OK, "%s", error.message);
+    run.host_bytes = plan.tiers[STRATA_HOST].need_bytes;
+    run.nvme_bytes = plan.tiers[STRATA_NVME].need_bytes;
+    go(run, 0, 4);
+    struct toy_result result = go(run, 4, 7);
+    ends_as_undisturbed(&result);
+}
+
+Test(resume, a_retained_commit_can_be_gone_back_to)
+{
+    struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, 1);
+    run.keep = 2;
+    run.keep_every = 2;
+    go(run, 0, 7);
+    run.resume_step = 4;
+    struct toy_result result = go(run, 4, 7);
+    ends_as_undisturbed(&result);
+    run.resume_step = 5;
+    run.resume = true;
+    result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_E_INVALID, "%s", result.error.message);
+}
+
+Test(resume, a_store_that_holds_a_run_is_not_begun_anew)
+{
+    struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, 1);
+    go(run, 0, 2);
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_E_STATE);
+    cr_expect_not_null(strstr(result.error.message, "resume"), "%s", result.error.message);
+    result = go(run, 2, 7);
+    ends_as_undisturbed(&result);
+}
+
+Test(resume, another_identity_is_refused_by_name)
+{
+    struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, 1);
+    run.identity = "data=one\nseed=1\n";
+    go(run, 0, 2);
+    run.identity = "data=one\nseed=2\n";
+    run.resume = true;
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_E_INVALID);
+    cr_expect_not_null(strstr(result.error.message, "seed"), "%s", result.error.message);
+}
+
+Test(resume, another_tile_size_is_refused)
+{
+    struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, 1);
+    go(run, 0, 2);
+    run.tile_elems = 2 * STRATA_BLOCK_ELEMS;
+    run.resume = true;
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_E_INVALID, "%s", result.error.message);
+    cr_expect_not_null(strstr(result.error.message, "tile"), "%s", result.error.message);
+}
+
+Test(resume, without_clipping_and_in_naive_order_too)
+{
+    struct toy_run reference = in_device;
+    reference.clip = 0;
+    struct toy_result expected = strata_toy_run(&reference);
+    struct toy_run run = durable(STRATA_NVME, STRATA_NVME, STRATA_NVME, 2);
+    run.clip = 0;
+    go(run, 0, 4);
+    run.no_overlap = true;
+    struct toy_result result = go(run, 4, 7);
+    cr_expect_arr_eq(expected.hash, result.hash, 16);
+}

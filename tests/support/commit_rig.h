@@ -1,0 +1,77 @@
+#ifndef STRATA_TESTS_COMMIT_RIG_H
+#define STRATA_TESTS_COMMIT_RIG_H
+
+/*
+ * A durable store with a run on it: eight records over one to three drives, written step after
+ * step into the slots that the slot rule leaves, and committed every so many steps. The bytes of
+ * a record follow from its number and step, so anybody can say what must be there.
+ *
+ *     strata_commit_rig_make(&rig, 2, STRATA_IO_URING);
+ *     strata_commit_rig_open(&rig, &error);          // anew, or where it was left
+ *     while (rig.step < 5)
+ *         strata_commit_rig_step(&rig);
+ *     strata_commit_rig_close(&rig);
+ *     ...
+ *     strata_commit_rig_remove(&rig);
+ *
+ * Thread: one.
+ */
+
+#include "io/store_internal.h"
+#include "offload/slots.h"
+#include "tests/support/temp_dir.h"
+
+#define COMMIT_RECORDS       8u
+#define COMMIT_DRIVES_MAX    3u
+#define COMMIT_LARGEST_BYTES (4u * STRATA_IO_ALIGN_BYTES)
+
+struct commit_rig {
+    struct temp_dir dir;
+    char drives[COMMIT_DRIVES_MAX][PATH_MAX + 8];
+    const char *dirs[COMMIT_DRIVES_MAX];
+    uint64_t record_bytes[COMMIT_RECORDS];
+    uint64_t scratch_bytes[2];
+    struct store_records records; /* resume is set: open anew or go on */
+    struct store_desc desc;
+    const struct io_ops *ops; /* NULL: the kernel's, by desc.backend */
+    const void *ops_config;
+    uint32_t commit_every;
+    uint32_t keep_every;
+    /* while it is open */
+    struct store *store;
+    struct tables tables;
+    struct slots slots;
+    uint64_t step;      /* written */
+    uint64_t committed; /* durable; UINT64_MAX: none */
+    uint8_t *buffer;    /* of the largest record */
+    uint8_t *expected;
+};
+
+/* Directories and a descriptor; commits every step, none retained. No store yet. in_memory: on a
+ * file system made of RAM, where there is one. */
+void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
+                            strata_io_backend backend, bool in_memory);
+void strata_commit_rig_remove(struct commit_rig *rig);
+
+/* Set what may be retained before open. */
+void strata_commit_rig_keep(struct commit_rig *rig, uint32_t keep, uint32_t keep_every);
+
+/* Open; a new store gets its records of step 0 and that commit. On failure nothing is open. */
+strata_status strata_commit_rig_open(struct commit_rig *rig, strata_error *error);
+void strata_commit_rig_close(struct commit_rig *rig);
+
+/* The next step: every record, and the commit where one is due. */
+strata_status strata_commit_rig_step(struct commit_rig *rig);
+
+/* Read every record of every commit that open found, and compare. */
+strata_status strata_commit_rig_check(struct commit_rig *rig, bool *out_same);
+
+/* Bytes that depend on the record and the step, so that none can stand for another. */
+void strata_commit_rig_pattern(const struct commit_rig *rig, uint32_t record, uint64_t step,
+                               uint8_t *out);
+
+/* The path of a drive's file, into out of PATH_MAX + 32 bytes; returns out. */
+const char *strata_commit_rig_file(const struct commit_rig *rig, uint32_t drive_index,
+                                   char *out);
+
+#endif
