@@ -139,7 +139,9 @@ static void fill_table(struct store *store, uint32_t drive_index, const uint8_t 
          * written. A read changes none of what is looked at here; what the write left is seen,
          * because its done call came before this commit was asked for. */
         STRATA_CHECK(place->known);
+        entry->record = i;
         entry->slot = slots[i];
+        entry->bytes = place->bytes;
         entry->step = place->round;
         strata_store_put_hash(entry->hash, place->hash);
         entry++;

@@ -29,7 +29,7 @@ _Static_assert(sizeof(struct commit_record) == STRATA_STORE_BLOCK_BYTES, "one bl
 _Static_assert(offsetof(struct commit_record, hash) == STRATA_STORE_BLOCK_BYTES - HASH_BYTES,
                "at its end");
 _Static_assert(sizeof(struct listed_commit) == 56, "no padding");
-_Static_assert(sizeof(struct table_head) == 64 && sizeof(struct table_entry) == 32,
+_Static_assert(sizeof(struct table_head) == 64 && sizeof(struct table_entry) == 40,
                "no padding");
 
 uint64_t strata_store_table_length(uint32_t entry_count)
@@ -157,7 +157,7 @@ bool strata_store_table_valid(const struct table_head *table, uint64_t bytes,
         return false;
     const struct table_entry *entries = (const struct table_entry *)(table + 1);
     for (uint32_t i = 0; i < table->entry_count; i++)
-        if (entries[i].slot >= header->slots)
+        if (entries[i].slot >= header->slots || entries[i].record >= header->record_count)
             return false;
     return true;
 }

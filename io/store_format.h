@@ -83,8 +83,9 @@ struct table_head {
 };
 
 struct table_entry {
+    uint32_t record;
     uint32_t slot;
-    uint32_t zero;
+    uint64_t bytes;   /* of the record: who knows no model finds it all the same */
     uint64_t step;    /* with the record's number the seed of its hash */
     uint8_t hash[16]; /* of the record's bytes                         */
 };

@@ -132,7 +132,8 @@ static strata_status start_and_train(struct run *run, strata_error *error)
     if (stop_signal != 0)
         return STRATA_OK;
     if (run->options->resume)
-        STRATA_TRY(strata_log_resume(&run->log, strata_trainer_steps_done(run->trainer), error));
+        STRATA_TRY(
+            strata_log_resume(&run->log, strata_trainer_steps_done(run->trainer), error));
     else
         STRATA_TRY(strata_log_start(&run->log, error));
     strata_report_started(&run->report, run->trainer);

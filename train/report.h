@@ -28,7 +28,7 @@ struct report {
     double mean_s;    /* of a step, recent ones weighing more               */
     double first_loss;
     double last_loss;
-    double seconds; /* all steps of this run */
+    double seconds;           /* all steps of this run */
     struct trainer_step last; /* its step: 0: none yet                        */
 };
 

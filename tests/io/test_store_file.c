@@ -87,9 +87,9 @@ static size_t get_file(const struct store_rig *rig, uint32_t drive, void *out, s
 static off_t file_size(const struct store_rig *rig, uint32_t drive)
 {
     char path[PATH_MAX + 32];
-    struct stat stat;
-    cr_assert(stat(strata_store_rig_file(rig, drive, path), &stat) == 0);
-    return stat.st_size;
+    struct stat info;
+    cr_assert(stat(strata_store_rig_file(rig, drive, path), &info) == 0);
+    return info.st_size;
 }
 
 Test(store_file, files_are_private_full_size_and_allocated)
@@ -101,11 +101,11 @@ Test(store_file, files_are_private_full_size_and_allocated)
     expect_open(&rig);
     for (uint32_t i = 0; i < 3; i++) {
         char path[PATH_MAX + 32];
-        struct stat stat;
-        cr_assert(stat(strata_store_rig_file(&rig, i, path), &stat) == 0);
-        cr_expect((stat.st_mode & 07777) == 0600 && S_ISREG(stat.st_mode));
-        cr_expect(stat.st_blocks * 512 >= stat.st_size, "it has holes");
-        sum += (uint64_t)stat.st_size;
+        struct stat info;
+        cr_assert(stat(strata_store_rig_file(&rig, i, path), &info) == 0);
+        cr_expect((info.st_mode & 07777) == 0600 && S_ISREG(info.st_mode));
+        cr_expect(info.st_blocks * 512 >= info.st_size, "it has holes");
+        sum += (uint64_t)info.st_size;
     }
     cr_expect(sum == strata_store_file_bytes(&rig.desc));
     cr_expect(strata_store_is_direct(rig.store));

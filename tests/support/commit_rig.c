@@ -16,7 +16,7 @@
 void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
                             strata_io_backend backend, bool in_memory)
 {
-    *out = (struct commit_rig){.commit_every = 1, .committed = UINT64_MAX};
+    *out = (struct commit_rig){.commit_every = 1};
     if (in_memory)
         strata_temp_dir_make_in_memory(&out->dir);
     else
@@ -27,9 +27,8 @@ void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
         STRATA_CHECK(mkdir(out->drives[i], 0700) == 0);
         out->dirs[i] = out->drives[i];
     }
-    /* One to four blocks; record 6 is one that the store does not hold. */
     for (uint32_t i = 0; i < COMMIT_RECORDS; i++)
-        out->record_bytes[i] = i == 6 ? 0 : (1 + i % 4) * STRATA_IO_ALIGN_BYTES;
+        out->record_bytes[i] = (1 + i % 4) * STRATA_IO_ALIGN_BYTES;
     out->scratch_bytes[0] = out->scratch_bytes[1] = 3 * STRATA_IO_ALIGN_BYTES;
     out->buffer = aligned_alloc(STRATA_IO_ALIGN_BYTES, COMMIT_LARGEST_BYTES);
     out->expected = malloc(COMMIT_LARGEST_BYTES);
@@ -101,6 +100,16 @@ void strata_commit_rig_pattern(const struct commit_rig *rig, uint32_t record, ui
     }
 }
 
+uint64_t strata_commit_rig_updates(uint64_t step)
+{
+    return step * 7 + 3;
+}
+
+double strata_commit_rig_scale(uint64_t step)
+{
+    return 65536.0 / (double)(step + 1);
+}
+
 static strata_status write_record(struct commit_rig *rig, uint32_t record, uint32_t slot)
 {
     if (rig->record_bytes[record] == 0)
@@ -115,12 +124,17 @@ static strata_status commit(struct commit_rig *rig)
 {
     struct commit_line lines[1 + STRATA_MAX_KEEP];
     struct store_line store_lines[1 + STRATA_MAX_KEEP];
-    uint32_t count = strata_slots_next_lines(&rig->slots, lines);
-    for (uint32_t i = 0; i < count; i++)
+    struct commit_list next = {.count = strata_slots_next_lines(&rig->slots, lines)};
+    for (uint32_t i = 0; i < next.count; i++) {
         store_lines[i] = (struct store_line){lines[i].step, lines[i].slots};
-    STRATA_TRY(strata_store_commit(rig->store, store_lines, count, rig->step, 1.0));
+        next.steps[i] = lines[i].step;
+    }
+    rig->pending = next;
+    STRATA_TRY(strata_store_commit(rig->store, store_lines, next.count,
+                                   strata_commit_rig_updates(rig->step),
+                                   strata_commit_rig_scale(rig->step)));
     strata_slots_committed(&rig->slots);
-    rig->committed = rig->step;
+    rig->listed = rig->pending;
     return STRATA_OK;
 }
 
@@ -132,8 +146,10 @@ static strata_status begin(struct commit_rig *rig)
     rig->step = 0;
     for (uint32_t i = 0; i < COMMIT_RECORDS; i++)
         STRATA_TRY(write_record(rig, i, 0));
-    STRATA_TRY(strata_store_commit(rig->store, &line, 1, 0, 1.0));
-    rig->committed = 0;
+    rig->pending = (struct commit_list){.count = 1};
+    STRATA_TRY(strata_store_commit(rig->store, &line, 1, strata_commit_rig_updates(0),
+                                   strata_commit_rig_scale(0)));
+    rig->listed = rig->pending;
     strata_slots_recover(&rig->slots, &(struct commit_line){.step = 0, .slots = zeros}, 1);
     return STRATA_OK;
 }
@@ -141,11 +157,15 @@ static strata_status begin(struct commit_rig *rig)
 static void recover(struct commit_rig *rig, const struct store_recovery *recovery)
 {
     struct commit_line lines[1 + STRATA_MAX_KEEP];
-    for (uint32_t i = 0; i < recovery->line_count; i++)
+    rig->listed.count = recovery->line_count;
+    for (uint32_t i = 0; i < recovery->line_count; i++) {
         lines[i] = (struct commit_line){.step = recovery->lines[i].step,
                                         .slots = (uint8_t *)recovery->lines[i].slots};
+        rig->listed.steps[i] = lines[i].step;
+    }
+    rig->pending = rig->listed;
     strata_slots_recover(&rig->slots, lines, recovery->line_count);
-    rig->step = rig->committed = lines[0].step;
+    rig->step = lines[0].step;
 }
 
 strata_status strata_commit_rig_open(struct commit_rig *rig, strata_error *error)
@@ -156,7 +176,7 @@ strata_status strata_commit_rig_open(struct commit_rig *rig, strata_error *error
                                .keep_every = rig->keep_every};
     const struct io_ops *ops =
         rig->desc.backend == STRATA_IO_THREADS ? &strata_io_threads : &strata_io_uring;
-    rig->committed = UINT64_MAX;
+    rig->listed = rig->pending = (struct commit_list){.count = 0};
     STRATA_TRY(strata_store_open_on(&rig->store, &rig->desc, rig->ops != NULL ? rig->ops : ops,
                                     rig->ops_config, error));
     STRATA_CHECK(strata_slots_create(&rig->slots, &rig->tables, &slots, error) == STRATA_OK);
@@ -196,7 +216,10 @@ strata_status strata_commit_rig_step(struct commit_rig *rig)
 strata_status strata_commit_rig_check(struct commit_rig *rig, bool *out_same)
 {
     const struct store_recovery *recovery = strata_store_recovery(rig->store);
-    *out_same = true;
+    uint64_t first = recovery->line_count > 0 ? recovery->lines[0].step : 0;
+    *out_same = recovery->line_count == 0 ||
+                (recovery->updates == strata_commit_rig_updates(first) &&
+                 recovery->loss_scale == strata_commit_rig_scale(first));
     for (uint32_t i = 0; i < recovery->line_count; i++) {
         const struct store_line *line = &recovery->lines[i];
         for (uint32_t r = 0; r < COMMIT_RECORDS; r++) {

@@ -25,6 +25,12 @@
 #define COMMIT_DRIVES_MAX    3u
 #define COMMIT_LARGEST_BYTES (4u * STRATA_IO_ALIGN_BYTES)
 
+/* The steps that a store lists, newest first. */
+struct commit_list {
+    uint32_t count; /* 0: no commit */
+    uint64_t steps[1 + STRATA_MAX_KEEP];
+};
+
 struct commit_rig {
     struct temp_dir dir;
     char drives[COMMIT_DRIVES_MAX][PATH_MAX + 8];
@@ -41,9 +47,10 @@ struct commit_rig {
     struct store *store;
     struct tables tables;
     struct slots slots;
-    uint64_t step;      /* written */
-    uint64_t committed; /* durable; UINT64_MAX: none */
-    uint8_t *buffer;    /* of the largest record */
+    uint64_t step;              /* written */
+    struct commit_list listed;  /* durable as far as the store said; kept after close */
+    struct commit_list pending; /* what a commit under way makes of it; likewise */
+    uint8_t *buffer;            /* of the largest record */
     uint8_t *expected;
 };
 
@@ -63,8 +70,12 @@ void strata_commit_rig_close(struct commit_rig *rig);
 /* The next step: every record, and the commit where one is due. */
 strata_status strata_commit_rig_step(struct commit_rig *rig);
 
-/* Read every record of every commit that open found, and compare. */
+/* Read every record of every commit that open found, and compare; updates and scale as well. */
 strata_status strata_commit_rig_check(struct commit_rig *rig, bool *out_same);
+
+/* What a commit of the step has besides. */
+uint64_t strata_commit_rig_updates(uint64_t step);
+double strata_commit_rig_scale(uint64_t step);
 
 /* Bytes that depend on the record and the step, so that none can stand for another. */
 void strata_commit_rig_pattern(const struct commit_rig *rig, uint32_t record, uint64_t step,

@@ -170,9 +170,9 @@ Test(options, unknown_options_and_arguments_are_refused_by_name)
 
 Test(options, options_of_later_versions_are_unknown)
 {
-    const char *const later[] = {
-        "--save d",  "--trace f", "--deadline 60",  "--eval-data f",      "--sample x",
-        "--scrub d", "--list d",  "--loss-scale 2", "--states-dtype bf16"};
+    const char *const later[] = {"--save d",      "--trace f",      "--deadline 60",
+                                 "--eval-data f", "--sample x",     "--scrub d",
+                                 "--list d",      "--loss-scale 2", "--states-dtype bf16"};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
         refuse(later[i], "unknown option");
     refuse("--clip-mode speculative", "not a choice");

@@ -1,0 +1,87 @@
+#define _GNU_SOURCE
+/*
+ * Configs of models: any file is a model or refused with one line, and a model's sizes are such
+ * that what is computed from them stays within 64 bits.
+ *
+ * Input: the file. It is given by a path, as a user does, to a file in memory.
+ *
+ * Thread: one.
+ */
+
+#include "tests/fuzz/fuzz.h"
+#include "train/llama.h"
+
+#include "base/error.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void expect_sane(const struct llama_config *config)
+{
+    STRATA_CHECK(config->vocab_size > 0 && config->hidden_size > 0);
+    STRATA_CHECK(config->layer_count > 0 && config->ffn_size > 0);
+    STRATA_CHECK(config->head_count > 0 && config->kv_head_count > 0);
+    STRATA_CHECK(config->hidden_size % config->head_count == 0);
+    STRATA_CHECK(config->head_count % config->kv_head_count == 0);
+    STRATA_CHECK(config->head_dim > 0 && config->head_dim % 2 == 0);
+    STRATA_CHECK(isfinite(config->rms_eps) && config->rms_eps > 0.0);
+    STRATA_CHECK(isfinite(config->rope_theta) && config->rope_theta > 0.0);
+    STRATA_CHECK(isfinite(config->initializer_range) && config->initializer_range > 0.0);
+    STRATA_CHECK(!config->rope_llama3 ||
+                 config->rope_high_freq_factor > config->rope_low_freq_factor);
+    /* The bytes of the states of all layers: the largest product there is. */
+    uint64_t row = config->head_dim * config->head_count * 4 + config->ffn_size * 3, all;
+    STRATA_CHECK(!__builtin_mul_overflow(row, config->hidden_size, &all));
+    STRATA_CHECK(!__builtin_mul_overflow(all, config->layer_count, &all));
+    STRATA_CHECK(!__builtin_mul_overflow(all, 16, &all));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    char path[64];
+    struct llama_config config;
+    strata_error error = {.status = STRATA_OK};
+    int fd = memfd_create("config.json", MFD_CLOEXEC);
+    STRATA_CHECK(fd >= 0);
+    STRATA_CHECK(write(fd, data, bytes) == (ssize_t)bytes);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    strata_status status = strata_llama_config_read(&config, path, &error);
+    if (status == STRATA_OK) {
+        expect_sane(&config);
+    } else {
+        STRATA_CHECK(status == STRATA_E_INVALID && error.status == status);
+        STRATA_CHECK(error.message[0] != '\0' && strchr(error.message, '\n') == NULL);
+    }
+    close(fd);
+    return 0;
+}
+
+/* The keys that must be there, with so many layers, and what the caller adds. */
+static void seed(const char *name, unsigned layers, const char *more)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "{\"architectures\":[\"LlamaForCausalLM\"],\"vocab_size\":256,\"hidden_size\":64,"
+             "\"num_hidden_layers\":%u,\"intermediate_size\":128,\"num_attention_heads\":4%s}",
+             layers, more);
+    strata_fuzz_seed_text(name, text);
+}
+
+void strata_fuzz_seeds(void)
+{
+    seed("least", 1, "");
+    seed("usual", 2,
+         ",\"model_type\":\"llama\",\"hidden_act\":\"silu\",\"num_key_value_heads\":2,"
+         "\"head_dim\":16,\"rms_norm_eps\":1e-5,\"rope_theta\":5e5,\"rope_scaling\":null,"
+         "\"tie_word_embeddings\":true,\"attention_bias\":false,\"mlp_bias\":false");
+    seed("llama3", 16384,
+         ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":1,"
+         "\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}");
+    seed("rope_parameters", 2,
+         ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e4}");
+    seed("no_layers", 0, "");
+    strata_fuzz_seed_text("not_json", "{\"architectures\": [");
+}
