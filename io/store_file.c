@@ -241,10 +241,9 @@ static strata_status create(struct store_file *file, strata_error *error)
     int cause = lock_file(file->fd);
     if (cause == 0 && !named(file->dir_fd, file->fd))
         cause = EWOULDBLOCK;
-    if (cause != 0)
-        return lock_failed(file, cause, error);
-    file->made = true;
-    return STRATA_OK;
+    /* Made by us, unless it is somebody else's by now. */
+    file->made = cause != EWOULDBLOCK;
+    return cause == 0 ? STRATA_OK : lock_failed(file, cause, error);
 }
 
 static strata_status make_anew(struct store_file *file, strata_error *error)

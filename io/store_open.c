@@ -427,13 +427,16 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
     STRATA_TRY(allocate(&store, desc, error));
     store->ops = ops;
     store->ops_config = ops_config;
+    uint8_t *fill_block = store->fill;
     strata_status status = open_parts(store, desc, error);
-    free(store->fill);
     store->fill = NULL;
     if (status != STRATA_OK) {
+        /* Before the block goes: requests that were given up may still be at it. */
         strata_store_close(store);
+        free(fill_block);
         return status;
     }
+    free(fill_block);
     if (!strata_store_is_direct(store))
         log_line(desc, "store: no O_DIRECT, through the page cache: ", desc->dirs[0]);
     *out = store;
