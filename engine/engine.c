@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/topology.h"
 #include "engine/state.h"
+#include "io/io.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,9 +32,10 @@ uint32_t strata_default_tile_elems(const strata_model_desc *model)
 {
     for (uint32_t tile = MIN_TILE_ELEMS; tile < MAX_TILE_ELEMS; tile *= 2) {
         uint64_t count = 0;
-        for (uint32_t g = 0; g < model->group_count; g++) {
+        for (uint32_t g = 0; model->groups != NULL && g < model->group_count; g++) {
             uint64_t elems = 0;
-            for (uint32_t t = 0; t < model->groups[g].tensor_count; t++) {
+            for (uint32_t t = 0;
+                 model->groups[g].tensors != NULL && t < model->groups[g].tensor_count; t++) {
                 const strata_tensor_desc *tensor = &model->groups[g].tensors[t];
                 uint64_t product = 1;
                 for (uint32_t i = 0; i < tensor->rank && i < STRATA_MAX_RANK; i++)
@@ -65,6 +67,32 @@ static strata_status free_on_store(const strata_engine_desc *desc, uint64_t *out
     return STRATA_OK;
 }
 
+static bool is_tier(strata_tier tier)
+{
+    return (int)tier >= STRATA_AUTO && (int)tier < STRATA_TIER_COUNT;
+}
+
+static strata_status check_choices(const strata_engine_desc *desc, strata_error *error)
+{
+    if (!is_tier(desc->params) || !is_tier(desc->grads) || !is_tier(desc->states) ||
+        !is_tier(desc->stash))
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "homes %d, %d, %d, stash %d: auto, device, host or nvme",
+                           (int)desc->params, (int)desc->grads, (int)desc->states,
+                           (int)desc->stash);
+    if (desc->stash == STRATA_NVME)
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "stash on nvme is not supported yet: device or host");
+    if (desc->io != STRATA_IO_URING && desc->io != STRATA_IO_THREADS)
+        return strata_fail(error, STRATA_E_INVALID, 0, "io backend %d: uring or threads",
+                           (int)desc->io);
+    if (desc->io_depth > STRATA_IO_MAX_DEPTH)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "%u requests in flight per drive: at most %u", desc->io_depth,
+                           STRATA_IO_MAX_DEPTH);
+    return STRATA_OK;
+}
+
 static strata_status check_desc(const strata_engine_desc *desc, strata_error *error)
 {
     if (desc->device == NULL || desc->workers == NULL || desc->model == NULL ||
@@ -77,17 +105,43 @@ static strata_status check_desc(const strata_engine_desc *desc, strata_error *er
     if (!(desc->clip >= 0))
         return strata_fail(error, STRATA_E_INVALID, 0, "clip %g: not a norm",
                            (double)desc->clip);
-    if (desc->stash == STRATA_NVME)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                           "stash on nvme is not supported yet: device or host");
     if (desc->durability != STRATA_SCRATCH && desc->store_dir_count == 0)
         return strata_fail(error, STRATA_E_INVALID, 0, "durability needs a store directory");
     if (desc->keep > STRATA_MAX_KEEP)
         return strata_fail(error, STRATA_E_INVALID, 0, "keep %u commits: at most %u",
                            desc->keep, STRATA_MAX_KEEP);
+    STRATA_TRY(check_choices(desc, error));
     if (desc->store_dir_count > 0 && desc->store_dirs == NULL)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "store_dirs is NULL, store_dir_count is %u", desc->store_dir_count);
+    return STRATA_OK;
+}
+
+static uint64_t left_of(uint64_t bytes, uint64_t taken)
+{
+    return bytes > taken ? bytes - taken : 0;
+}
+
+/* The host device's memory is RAM too: there the two budgets share what is free. */
+static strata_status resolve_memory(strata_engine_desc *out, strata_error *error)
+{
+    bool shared = out->device->ops == &strata_device_host;
+    if (out->device_bytes == 0) {
+        uint64_t available = out->device->ops->free_bytes(out->device);
+        if (shared && out->host_bytes == 0)
+            available /= 2;
+        else if (shared)
+            available = left_of(available, out->host_bytes);
+        out->device_bytes = available / 10 * 9;
+    }
+    if (out->host_bytes == 0) {
+        struct topology topology;
+        STRATA_TRY(strata_topology_read(&topology, error));
+        uint64_t left = left_of(topology.memory_limit_bytes, topology.memory_current_bytes);
+        uint64_t available = topology.memory_available_bytes;
+        available = left < available ? left : available;
+        out->host_bytes = left_of(available, shared ? out->device_bytes : 0) / 2;
+    }
     return STRATA_OK;
 }
 
@@ -97,16 +151,7 @@ static strata_status resolve(strata_engine_desc *out, const strata_engine_desc *
 {
     STRATA_TRY(check_desc(desc, error));
     *out = *desc;
-    if (out->device_bytes == 0)
-        out->device_bytes = desc->device->ops->free_bytes(desc->device) / 10 * 9;
-    if (out->host_bytes == 0) {
-        struct topology topology;
-        STRATA_TRY(strata_topology_read(&topology, error));
-        uint64_t available = topology.memory_available_bytes;
-        if (topology.memory_limit_bytes - topology.memory_current_bytes < available)
-            available = topology.memory_limit_bytes - topology.memory_current_bytes;
-        out->host_bytes = available / 2;
-    }
+    STRATA_TRY(resolve_memory(out, error));
     uint64_t on_store = 0;
     STRATA_TRY(free_on_store(desc, &on_store, error));
     if (out->nvme_bytes == 0)
@@ -150,7 +195,7 @@ static struct store_desc store_desc(const strata_engine_desc *desc,
 }
 
 /* Everything that needs memory but no arena: the plan and its tables. */
-static strata_status plan_all(strata_engine *engine, strata_error *error)
+static strata_status plan_once(strata_engine *engine, uint32_t skip, strata_error *error)
 {
     const strata_engine_desc *desc = &engine->desc;
     engine->records = store_records(desc);
@@ -172,6 +217,7 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
         .want = {desc->params, desc->grads, desc->states},
         .want_stash = desc->stash,
         .store = desc->store_dir_count > 0 ? &store : NULL,
+        .skip = skip,
     };
     STRATA_TRY(strata_plan_begin(&engine->plan, &plan, error));
     struct tables *tables = &engine->plan.tables;
@@ -180,7 +226,7 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
     engine->bounce = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof *engine->bounce);
     /* For either compute dtype. */
     engine->bounce_param = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
-    strata_tables_count(tables, sizeof *engine + strata_pager_table_bytes());
+    strata_tables_count(tables, sizeof *engine + strata_pager_table_bytes(&engine->plan));
     struct schedule_desc schedule = {
         .plan = &engine->plan,
         .deferred = desc->clip > 0,
@@ -190,6 +236,30 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
     engine->first_line.slots = strata_tables_take(tables, engine->plan.model.tile_count, 1);
     STRATA_TRY(strata_schedule_create(&engine->schedule, tables, &schedule, error));
     return strata_plan_finish(&engine->plan, &plan, error);
+}
+
+/* What goes to the device is decided before the tables are known that host RAM has to hold. So
+ * a plan that host RAM or the store refuses is made again with the device filled in the next
+ * best way. Where none fits, the best one's refusal is told. */
+static strata_status plan_all(strata_engine *engine, strata_error *error)
+{
+    strata_error first = {.status = STRATA_OK};
+    for (uint32_t skip = 0;; skip++) {
+        strata_error why = {.status = STRATA_OK};
+        strata_status status = plan_once(engine, skip, &why);
+        if (status == STRATA_OK)
+            return STRATA_OK;
+        if (skip == 0)
+            first = why;
+        bool again = status == STRATA_E_NOMEM && engine->plan.more_choices &&
+                     !engine->plan.tables.failed;
+        if (!again) {
+            if (error != NULL && error->status == STRATA_OK)
+                *error = first;
+            return first.status;
+        }
+        strata_plan_free(&engine->plan);
+    }
 }
 
 /* Does this machine have what the plan takes? The host device's memory is RAM too. */

@@ -58,7 +58,7 @@ struct io_req {
     /* the queue's own */
     uint32_t moved;    /* bytes of it that are done                                      */
     uint32_t stalls;   /* attempts in a row that were told to try again                  */
-    uint64_t start_ns; /* when strata_io_queue_start() took it                          */
+    uint64_t start_ns; /* when strata_io_queue_start() took it, by the queue's clock    */
     struct io_req *next;
 };
 
@@ -158,7 +158,7 @@ void strata_io_queue_start(struct io_queue *queue, struct io_req *req);
 
 /*
  * A request that is done, good or not; NULL after a wake or the timeout (UINT64_MAX: none), or
- * at the backend's leisure. After STRATA_E_TIMEOUT the request is the owner's again, but the
+ * at the queue's leisure. After STRATA_E_TIMEOUT the request is the owner's again, but the
  * kernel may still write to its buffer until the queue is closed.
  */
 struct io_req *strata_io_queue_reap(struct io_queue *queue, uint64_t timeout_ns);

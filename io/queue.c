@@ -16,7 +16,8 @@
  *
  * Nothing may hang. A request older than the deadline is reported, with a line on what else was
  * in flight. Its slot stays taken until its result has come, since the kernel still owns the
- * buffer.
+ * buffer. Age does not count while the process is stopped, since then no thread of the backend
+ * works either: a run that was suspended for an hour has not lost its drive.
  *
  * Nothing is allocated after open: one block holds the queue and its tables.
  *
@@ -41,6 +42,9 @@ _Static_assert(STRATA_IO_MAX_DEPTH == 1u << SLOT_BITS, "an id names a slot");
 #define PATIENT_STALLS 8
 #define PAUSE_NS       1000000
 
+/* While something is in flight the queue looks at its age this often in a deadline's time. */
+#define LOOKS 16
+
 struct slot {
     uint64_t id;        /* of the attempt in flight; 0: free                      */
     struct io_req *req; /* NULL: given up, its result is awaited and then dropped */
@@ -52,6 +56,8 @@ struct io_queue {
     uint32_t file_count;
     uint32_t depth;
     uint64_t deadline_ns;
+    uint64_t looked_ns; /* when age() was asked last */
+    uint64_t aged_ns;   /* what it said */
     uint64_t attempt_count;
     struct slot *slots;   /* depth of them */
     uint32_t *free_slots; /* a stack */
@@ -84,6 +90,22 @@ static uint64_t own_bytes(uint32_t depth)
     return sizeof(struct io_queue) +
            (uint64_t)depth * (sizeof(struct slot) + sizeof(struct io_attempt) +
                               sizeof(struct io_result) + sizeof(uint32_t));
+}
+
+static uint64_t look_ns(const struct io_queue *queue)
+{
+    return queue->deadline_ns / LOOKS + 1;
+}
+
+/* The clock that requests age by. Between two looks at most two looks' time passes. */
+static uint64_t age(struct io_queue *queue)
+{
+    uint64_t now_ns = strata_now_ns();
+    uint64_t passed_ns = now_ns - queue->looked_ns;
+    uint64_t most_ns = 2 * look_ns(queue);
+    queue->looked_ns = now_ns;
+    queue->aged_ns += passed_ns < most_ns ? passed_ns : most_ns;
+    return queue->aged_ns;
 }
 
 static void append(struct io_req ***end, struct io_req *req)
@@ -251,7 +273,7 @@ static bool overdue(const struct io_queue *queue, const struct io_req *req, uint
 /* Give up what is too old: in flight, and waiting behind slots that nothing comes back for. */
 static void expire(struct io_queue *queue)
 {
-    uint64_t now_ns = strata_now_ns();
+    uint64_t now_ns = age(queue);
     for (uint32_t i = 0; i < queue->depth; i++) {
         struct io_req *req = queue->slots[i].req;
         if (req == NULL || !overdue(queue, req, now_ns))
@@ -287,8 +309,8 @@ static void give_up(struct io_queue *queue, int32_t native)
     }
 }
 
-/* The time until the oldest request becomes overdue. */
-static uint64_t until_deadline(const struct io_queue *queue)
+/* The time until the oldest request becomes overdue, or has to be looked at again. */
+static uint64_t until_look(struct io_queue *queue)
 {
     uint64_t oldest_ns = UINT64_MAX;
     for (uint32_t i = 0; i < queue->depth; i++) {
@@ -301,8 +323,9 @@ static uint64_t until_deadline(const struct io_queue *queue)
             oldest_ns = req->start_ns;
     if (oldest_ns == UINT64_MAX)
         return UINT64_MAX;
-    uint64_t age_ns = strata_now_ns() - oldest_ns;
-    return age_ns >= queue->deadline_ns ? 0 : queue->deadline_ns - age_ns;
+    uint64_t age_ns = age(queue) - oldest_ns;
+    uint64_t left_ns = age_ns >= queue->deadline_ns ? 0 : queue->deadline_ns - age_ns;
+    return left_ns < look_ns(queue) ? left_ns : look_ns(queue);
 }
 
 static int32_t collect(struct io_queue *queue, uint64_t timeout_ns)
@@ -345,6 +368,7 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
     queue->file_count = desc->file_count;
     queue->depth = desc->depth;
     queue->deadline_ns = desc->deadline_ns;
+    queue->looked_ns = queue->aged_ns = strata_now_ns();
     carve(queue, desc->depth);
     struct io_backend_desc backend = {
         .files = desc->files,
@@ -390,7 +414,7 @@ void strata_io_queue_start(struct io_queue *queue, struct io_req *req)
     req->native = 0;
     req->moved = 0;
     req->stalls = 0;
-    req->start_ns = strata_now_ns();
+    req->start_ns = age(queue);
     append(&queue->waiting_end, req);
     push(queue);
 }
@@ -398,7 +422,7 @@ void strata_io_queue_start(struct io_queue *queue, struct io_req *req)
 struct io_req *strata_io_queue_reap(struct io_queue *queue, uint64_t timeout_ns)
 {
     if (queue->finished == NULL) {
-        uint64_t limit_ns = until_deadline(queue);
+        uint64_t limit_ns = until_look(queue);
         int32_t count = collect(queue, limit_ns < timeout_ns ? limit_ns : timeout_ns);
         if (count < 0)
             give_up(queue, -count);

@@ -97,7 +97,9 @@ void strata_store_table_finish(struct table_head *table, uint64_t bytes)
 
 static bool header_in_range(const struct store_header *header)
 {
-    return header->drive_index < header->drive_count && header->slots > 0 &&
+    return header->drive_count <= STRATA_STORE_MAX_DRIVES &&
+           header->drive_index < header->drive_count && header->slots > 0 &&
+           header->slots <= 2 + STRATA_STORE_MAX_KEEP &&
            header->keep <= STRATA_STORE_MAX_KEEP && header->durable <= 1 &&
            (!header->durable || header->slots == 2 + header->keep) &&
            header->identity_bytes <= STRATA_IDENTITY_BYTES &&

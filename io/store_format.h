@@ -42,7 +42,7 @@ struct store_header {
     uint64_t durable_bytes;  /* of this file: where scratch places begin        */
     uint8_t layout_hash[16]; /* of the records' lengths, 8 bytes each           */
     uint32_t identity_bytes;
-    uint32_t zero_before;
+    uint32_t file_records; /* with bytes, in this file                          */
     char identity[STRATA_IDENTITY_BYTES];
     uint8_t zero[STRATA_STORE_BLOCK_BYTES - 112 - STRATA_IDENTITY_BYTES];
     uint8_t hash[16];

@@ -11,6 +11,7 @@
  *     store_recover.c  what the files found hold, and whether this run may go on with it
  *     store_commit.c   making a commit durable
  *     store.c          transfers, and the end
+ *     store_tools.c    list, scrub, drop: what needs no run
  *
  * Besides the places of store.h there are some of the store's own: a place per tile table, one
  * per commit record, and one per drive that stands for the whole file and is flushed rather
@@ -113,8 +114,8 @@ struct store {
     uint8_t *blocks;      /* durable: tables of the drives, then the commit record */
     /* the commits; opener, then whoever commits */
     uint8_t store_id[16];
-    uint64_t generation;         /* the greatest there is */
-    uint64_t listing_generation; /* of the record that lists lines */
+    uint64_t generation;                                   /* the greatest there is */
+    uint64_t listing_generation;                           /* of the record that lists lines */
     uint64_t record_generation[STRATA_STORE_RECORD_COUNT]; /* by place; 0: none valid */
     uint32_t line_count;                                   /* listed; 0: no commit yet */
     struct listed_commit lines[STRATA_STORE_LINES];
@@ -151,6 +152,27 @@ uint32_t strata_store_file_place(const struct store *store, uint32_t drive);
 
 /* The hash of the records' lengths. */
 struct hash128 strata_store_layout_hash(const struct store_records *records);
+
+/* Lock the directories and judge what is there; fills in the drives' files and headers. */
+strata_status strata_store_find_files(struct store *store, const char *const *dirs,
+                                      strata_error *error);
+
+/* The drives are those of one store, all of them, in order. */
+strata_status strata_store_check_drives(const struct store *store, const char *const *dirs,
+                                        uint32_t first, strata_error *error);
+
+/* The commit records of a store's first file, the valid ones by generation, newest first. */
+struct commits {
+    const struct commit_record *blocks; /* lent by the store's fill */
+    uint32_t order[STRATA_STORE_RECORD_COUNT];
+    uint32_t count;
+};
+strata_status strata_store_read_commits(const struct store *store, const struct drive *drive,
+                                        struct commits *out, strata_error *error);
+
+/* Read the tables of a listed commit into the drives' buffers; OK: all of them are good. */
+strata_status strata_store_read_tables(struct store *store, const struct listed_commit *line,
+                                       strata_error *error);
 
 /*
  * What the files found hold. store->resumed: this run goes on with it, hashes and recovery are

@@ -234,9 +234,9 @@ static void check_desc(const struct store_desc *desc)
     for (uint32_t i = 0; i < records->count; i++)
         STRATA_CHECK(records->bytes[i] % STRATA_IO_ALIGN_BYTES == 0);
     STRATA_CHECK(records->count == 0 || records->slots > 0);
-    STRATA_CHECK(!records->durable || (records->keep <= STRATA_STORE_MAX_KEEP &&
-                                       records->slots == 2 + records->keep &&
-                                       records->identity != NULL));
+    STRATA_CHECK(!records->durable ||
+                 (records->keep <= STRATA_STORE_MAX_KEEP &&
+                  records->slots == 2 + records->keep && records->identity != NULL));
 }
 
 /* What a user can get wrong without looking at a file. */
@@ -352,17 +352,17 @@ static bool same_directory(const char *a, const char *b)
            one.st_ino == other.st_ino;
 }
 
-static strata_status find_files(struct store *store, const struct store_desc *desc,
-                                strata_error *error)
+strata_status strata_store_find_files(struct store *store, const char *const *dirs,
+                                      strata_error *error)
 {
     for (uint32_t i = 0; i < store->drive_count; i++) {
         for (uint32_t j = 0; j < i; j++)
-            if (same_directory(desc->dirs[i], desc->dirs[j]))
+            if (same_directory(dirs[i], dirs[j]))
                 return strata_fail(error, STRATA_E_INVALID, 0,
-                                   "store directories %s and %s are the same", desc->dirs[j],
-                                   desc->dirs[i]);
+                                   "store directories %s and %s are the same", dirs[j],
+                                   dirs[i]);
         struct drive *drive = &store->drives[i];
-        STRATA_TRY(strata_store_file_find(&drive->file, desc->dirs[i], drive->header, error));
+        STRATA_TRY(strata_store_file_find(&drive->file, dirs[i], drive->header, error));
     }
     return STRATA_OK;
 }
@@ -438,6 +438,7 @@ static strata_status make_files(struct store *store, const struct store_desc *de
             *drive->header = *store->drives[0].header;
         drive->header->drive_index = i;
         drive->header->durable_bytes = drive->layout.durable_bytes;
+        drive->header->file_records = drive->layout.record_count;
         strata_store_header_finish(drive->header);
         drive->fill_from = STRATA_STORE_BLOCK_BYTES;
         STRATA_TRY(
@@ -527,7 +528,7 @@ static strata_status open_channels(struct store *store, strata_error *error)
 static strata_status open_parts(struct store *store, const struct store_desc *desc,
                                 strata_error *error)
 {
-    STRATA_TRY(find_files(store, desc, error));
+    STRATA_TRY(strata_store_find_files(store, desc->dirs, error));
     STRATA_TRY(strata_store_recover(store, desc, error));
     STRATA_TRY(check_space(store, desc, error));
     STRATA_TRY((store->resumed ? adopt_files : make_files)(store, desc, error));
@@ -558,13 +559,16 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
     STRATA_TRY(allocate(&store, desc, error));
     store->ops = ops;
     store->ops_config = ops_config;
+    uint8_t *fill_block = store->fill;
     strata_status status = open_parts(store, desc, error);
-    free(store->fill);
     store->fill = NULL;
     if (status != STRATA_OK) {
+        /* Before the block goes: requests that were given up may still be at it. */
         strata_store_close(store);
+        free(fill_block);
         return status;
     }
+    free(fill_block);
     if (!strata_store_is_direct(store))
         strata_store_log(desc, "store: no O_DIRECT, through the page cache: %s", desc->dirs[0]);
     *out = store;

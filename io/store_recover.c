@@ -24,13 +24,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* The commit records of a store's first file, the valid ones by generation. */
-struct commits {
-    const struct commit_record *blocks; /* lent by the store's fill */
-    uint32_t order[STRATA_STORE_RECORD_COUNT];
-    uint32_t count;
-};
-
 static bool is_first_of(const struct drive *drive, const struct drive *other)
 {
     return drive->file.found && drive->header->durable && drive->header->drive_index == 0 &&
@@ -57,8 +50,8 @@ static strata_status check_firsts(const struct store *store, const struct store_
     return STRATA_OK;
 }
 
-static strata_status read_commits(const struct store *store, const struct drive *drive,
-                                  struct commits *out, strata_error *error)
+strata_status strata_store_read_commits(const struct store *store, const struct drive *drive,
+                                        struct commits *out, strata_error *error)
 {
     out->blocks = (const struct commit_record *)store->fill;
     out->count = 0;
@@ -77,33 +70,32 @@ static strata_status read_commits(const struct store *store, const struct drive 
     return STRATA_OK;
 }
 
-/* The drives are those of one store, all of them, in order. */
-static strata_status check_drives(const struct store *store, const struct store_desc *desc,
-                                  uint32_t first, strata_error *error)
+strata_status strata_store_check_drives(const struct store *store, const char *const *dirs,
+                                        uint32_t first, strata_error *error)
 {
     const struct store_header *header = store->drives[first].header;
     if (header->drive_count != store->drive_count)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "the store in %s has %" PRIu32 " drives, %" PRIu32
                            " directories are named: name them all, in order",
-                           desc->dirs[first], header->drive_count, store->drive_count);
+                           dirs[first], header->drive_count, store->drive_count);
     for (uint32_t i = 0; i < store->drive_count; i++) {
         const struct drive *drive = &store->drives[i];
         if (!drive->file.found)
             return strata_fail(error, STRATA_E_INVALID, 0,
                                "store directory %s is empty: drive %" PRIu32 " of %" PRIu32
                                " of the store in %s is missing",
-                               desc->dirs[i], i + 1, store->drive_count, desc->dirs[first]);
+                               dirs[i], i + 1, store->drive_count, dirs[first]);
         if (memcmp(drive->header->store_id, header->store_id, sizeof header->store_id) != 0)
             return strata_fail(error, STRATA_E_INVALID, 0,
                                "store directory %s holds a drive of another store than %s",
-                               desc->dirs[i], desc->dirs[first]);
+                               dirs[i], dirs[first]);
         if (drive->header->drive_index != i)
             return strata_fail(error, STRATA_E_INVALID, 0,
                                "store directory %s is drive %" PRIu32 " of %" PRIu32
                                ", not %" PRIu32 ": name the directories in order",
-                               desc->dirs[i], drive->header->drive_index + 1,
-                               store->drive_count, i + 1);
+                               dirs[i], drive->header->drive_index + 1, store->drive_count,
+                               i + 1);
     }
     return STRATA_OK;
 }
@@ -190,9 +182,8 @@ static strata_status check_layout(const struct store_header *header,
     return STRATA_OK;
 }
 
-/* Read the tables of a listed commit into the drives' buffers; OK: all of them are good. */
-static strata_status read_tables(struct store *store, const struct listed_commit *line,
-                                 strata_error *error)
+strata_status strata_store_read_tables(struct store *store, const struct listed_commit *line,
+                                       strata_error *error)
 {
     uint8_t hashes[STRATA_STORE_MAX_DRIVES][16], hash[16];
     bool good = true;
@@ -274,7 +265,7 @@ static strata_status take_retained(struct store *store, const struct store_desc 
 {
     for (uint32_t i = from; i < record->line_count; i++) {
         strata_error damage = {.status = STRATA_OK};
-        strata_status status = read_tables(store, &record->lines[i], &damage);
+        strata_status status = strata_store_read_tables(store, &record->lines[i], &damage);
         if (status == STRATA_OK)
             take_line_over(store, &record->lines[i]);
         else if (status == STRATA_E_CORRUPT)
@@ -307,7 +298,7 @@ static strata_status choose(struct store *store, const struct store_desc *desc,
         uint32_t line = pick(record, resume_step);
         if (line == record->line_count)
             return no_such_step(record, desc, error);
-        strata_status status = read_tables(store, &record->lines[line], &damage);
+        strata_status status = strata_store_read_tables(store, &record->lines[line], &damage);
         if (status == STRATA_OK) {
             if (i > 0)
                 strata_store_log(desc, "store: step %" PRIu64 " is the last that is whole: %s",
@@ -325,7 +316,7 @@ static strata_status resume(struct store *store, const struct store_desc *desc, 
                             const struct commits *commits, strata_error *error)
 {
     const struct store_header *header = store->drives[first].header;
-    STRATA_TRY(check_drives(store, desc, first, error));
+    STRATA_TRY(strata_store_check_drives(store, desc->dirs, first, error));
     STRATA_TRY(check_identity(header, desc->records->identity, desc->dirs[0], error));
     STRATA_TRY(check_layout(header, desc, error));
     memcpy(store->store_id, header->store_id, sizeof store->store_id);
@@ -348,7 +339,7 @@ strata_status strata_store_recover(struct store *store, const struct store_desc 
         const struct drive *drive = &store->drives[i];
         if (!is_first_of(drive, drive))
             continue;
-        STRATA_TRY(read_commits(store, drive, &commits, error));
+        STRATA_TRY(strata_store_read_commits(store, drive, &commits, error));
         if (commits.count == 0)
             continue;
         if (records->durable && records->resume)

@@ -2,8 +2,8 @@
 #define STRATA_OFFLOAD_ADDRESS_H
 
 /*
- * From the plan's numbers to addresses: where in the two arenas a home, a frame, a placement or an
- * activation block begins. The only place that does this arithmetic.
+ * From the plan's numbers to addresses: where in the two arenas a home, a frame, a placement or
+ * an activation block begins. The only place that does this arithmetic.
  *
  * Thread: any; it only reads.
  */
@@ -32,7 +32,7 @@ uint8_t *strata_address_update(const struct memory *memory, const struct op *op,
 
 uint8_t *strata_address_placement(const struct memory *memory, uint32_t placement);
 
-/* Where a gradient placement's finished gradient is rounded to: home, or the staging behind it. */
+/* Where a placement's finished gradient is rounded to: home, or the staging behind it. */
 uint8_t *strata_address_rounded(const struct memory *memory, uint32_t placement);
 
 /* A stash event's device block on the way, and its block at home. */

@@ -13,7 +13,9 @@
 #include "base/clock.h"
 #include "base/error.h"
 
+#include <fenv.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +57,9 @@ static void run(struct cpu_lane *lane, const struct cpu_job *job)
 static void *dispatch(void *user)
 {
     struct cpu_lane *lane = user;
+    // The norm's sum and the powers of beta are computed here: the creator's modes must not
+    // decide any bit of them.
+    fesetenv(FE_DFL_ENV);
     for (;;) {
         struct message message;
         if (!strata_channel_receive(lane->jobs, &message, UINT64_MAX))
@@ -63,6 +68,22 @@ static void *dispatch(void *user)
             return NULL;
         run(lane, &message.job);
     }
+}
+
+/* Signals are the program's: none is handled on a thread of the library. */
+static int start_thread(struct cpu_lane *lane)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&lane->thread, NULL, dispatch, lane);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
+uint64_t strata_cpu_lane_bytes(void)
+{
+    return sizeof(struct cpu_lane) + strata_channel_bytes(LANE_JOBS, sizeof(struct message));
 }
 
 strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lane_desc *desc,
@@ -77,7 +98,7 @@ strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lan
         strata_channel_create(&lane->jobs, LANE_JOBS, sizeof(struct message), error);
     if (status != STRATA_OK)
         goto free_lane;
-    int failed = pthread_create(&lane->thread, NULL, dispatch, lane);
+    int failed = start_thread(lane);
     if (failed != 0) {
         status =
             strata_fail(error, STRATA_E_NOMEM, failed, "cpu lane thread: %s", strerror(failed));

@@ -67,6 +67,9 @@ struct cpu_lane_desc {
     void *done_user;
 };
 
+/* Bytes of memory that create takes. */
+uint64_t strata_cpu_lane_bytes(void);
+
 strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lane_desc *desc,
                                      strata_error *error);
 /* Finishes what is queued. NULL is fine. */

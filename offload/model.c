@@ -14,6 +14,7 @@
 
 /* More elements than this in one group would overflow byte counts that are kept in 64 bits. */
 #define MAX_ELEMS ((uint64_t)1 << 50)
+#define MAX_BYTES ((uint64_t)1 << 60)
 #define MAX_USES  (1u << 24)
 #define MAX_TILES (1u << 26)
 
@@ -190,6 +191,11 @@ static strata_status link_uses(struct model *model, uint32_t *next, uint32_t *ne
         struct use *use = &model->uses[u];
         if (use->kind != STRATA_USE_ACQUIRE)
             continue;
+        if (next[use->index] == STRATA_NONE && !use->grad)
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "use list entry %u: the last use of group %s has no gradient; "
+                               "the step's update may come before it",
+                               u, model->groups[use->index].name);
         use->next = next[use->index];
         use->next_grad = next_grad[use->index];
         next[use->index] = u;
@@ -260,6 +266,11 @@ strata_status strata_model_build(struct model *out, struct tables *tables,
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "tile of %u elements: not a multiple of %u up to 2^30", tile_elems,
                            STRATA_BLOCK_ELEMS);
+    if (desc->scratch_bytes > MAX_BYTES || desc->stash_bytes > MAX_BYTES / MAX_USES)
+        return strata_fail(
+            error, STRATA_E_INVALID, 0,
+            "scratch of %llu bytes, activation blocks of %llu: beyond any device",
+            (unsigned long long)desc->scratch_bytes, (unsigned long long)desc->stash_bytes);
     out->scratch_bytes = round_up(desc->scratch_bytes, 4096);
     out->stash_copy_bytes = desc->stash_bytes;
     out->stash_bytes = round_up(desc->stash_bytes, 4096);

@@ -23,6 +23,7 @@
 #include "base/error.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,8 +32,9 @@
 /* A full channel only makes a stream or the caller wait for the pager, which waits for neither.
  */
 #define EVENTS 1024u
-/* Results kept for strata_wait: of this step and the one before. */
-#define RESULTS 2u
+/* Results kept for strata_wait: of the last two steps that have ended, and of the one in
+ * progress, whose norm may be known before its end. */
+#define RESULTS 3u
 /* Learning rates kept. A caller that begins step n + 3 has seen every placement of step n + 1
  * close, so every update of step n is done; one that begins n + 2 has not. */
 #define RATES 3u
@@ -603,10 +605,11 @@ const strata_error *strata_pager_error(const struct pager *p)
 
 /* Life. */
 
-uint64_t strata_pager_table_bytes(void)
+uint64_t strata_pager_table_bytes(const struct offload_plan *plan)
 {
     return sizeof(struct pager) + strata_channel_bytes(EVENTS, sizeof(struct message)) +
-           strata_channel_bytes(1, sizeof(struct answer));
+           strata_channel_bytes(1, sizeof(struct answer)) + strata_cpu_lane_bytes() +
+           strata_schedule_gate_count(plan) * sizeof(uint64_t);
 }
 
 static strata_status create_lanes(struct pager *p, strata_error *error)
@@ -628,6 +631,17 @@ static strata_status create_lanes(struct pager *p, strata_error *error)
     return strata_committer_create(&p->committer, p->desc.store, on_commit, p, error);
 }
 
+/* Signals are the program's: none is handled on a thread of the library. */
+static int start_thread(struct pager *p)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&p->thread, NULL, page, p);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
 strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc,
                                   strata_error *error)
 {
@@ -644,7 +658,7 @@ strata_status strata_pager_create(struct pager **out, const struct pager_desc *d
         return status;
     }
     strata_schedule_start(p->desc.schedule);
-    int failed = pthread_create(&p->thread, NULL, page, p);
+    int failed = start_thread(p);
     if (failed != 0) {
         status =
             strata_fail(error, STRATA_E_NOMEM, failed, "pager thread: %s", strerror(failed));

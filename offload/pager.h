@@ -40,8 +40,8 @@ strata_status strata_pager_create(struct pager **out, const struct pager_desc *d
 /* Waits for the ops under way. NULL is fine. */
 void strata_pager_destroy(struct pager *pager);
 
-/* Memory that create takes beyond the plan's tables. */
-uint64_t strata_pager_table_bytes(void);
+/* Memory that create takes beyond the plan's tables; the placements are known. */
+uint64_t strata_pager_table_bytes(const struct offload_plan *plan);
 
 strata_status strata_pager_begin(struct pager *pager, uint64_t step, double lr);
 

@@ -128,33 +128,74 @@ static uint64_t device_need(struct offload_plan *plan, const struct device_choic
     return device_fixed(plan, choice) + strata_residency_minimum(&plan->model, &desc);
 }
 
-/* Everything AUTO may put in the device, most first. Gradients only go along with their states:
- * alone they would save no traffic. States asked for there take the other parts with them. */
+/* What AUTO may put in the device, best first. Gradients without their states save no traffic
+ * and come last: they only make room in host RAM. */
+static const struct device_choice preferences[] = {
+    {{true, true, true}, true},    {{true, true, true}, false},
+    {{true, false, false}, true},  {{true, false, false}, false},
+    {{false, false, false}, true}, {{false, false, false}, false},
+    {{true, true, false}, true},   {{true, true, false}, false},
+    {{false, true, false}, true},  {{false, true, false}, false},
+};
+#define PREFERENCES (sizeof preferences / sizeof preferences[0])
+
+/* The one that takes least of the device. */
+#define LEAST 5u
+
+/* A preference with what was asked for by name put in. States asked for in the device take the
+ * other parts with them. */
+static struct device_choice choice_of(const struct plan_desc *desc, uint32_t preference)
+{
+    struct device_choice choice = preferences[preference];
+    for (int part = 0; part < STRATA_PART_COUNT; part++) {
+        if (desc->want[STRATA_STATE] == STRATA_DEVICE)
+            choice.at_home[part] = true;
+        if (desc->want[part] != STRATA_AUTO)
+            choice.at_home[part] = desc->want[part] == STRATA_DEVICE;
+    }
+    if (desc->want_stash != STRATA_AUTO)
+        choice.stash_at_home = desc->want_stash == STRATA_DEVICE;
+    return choice;
+}
+
+static bool legal(const struct device_choice *choice)
+{
+    return !choice->at_home[STRATA_STATE] ||
+           (choice->at_home[STRATA_PARAM] && choice->at_home[STRATA_GRAD]);
+}
+
+/* Is there room for it, and for slack bytes besides? */
+static bool fits_device(struct offload_plan *plan, const struct device_choice *choice,
+                        uint64_t device_bytes, uint64_t slack)
+{
+    if (device_need(plan, choice) + slack > device_bytes)
+        return false;
+    struct residency_desc desc = residency_desc(plan, choice);
+    uint64_t left = device_bytes - device_fixed(plan, choice) - slack;
+    return strata_residency_build(&plan->residency, &plan->model, &desc, left);
+}
+
+/* The best preference that has room, but for as many as desc->skip. At first only with room for
+ * one more group, so that an activation block at home costs no prefetch. None: the least. */
 static struct device_choice choose_device(struct offload_plan *plan,
                                           const struct plan_desc *desc)
 {
-    struct device_choice choice = {0};
-    for (int level = 2; level >= 0; level--) {
-        for (int stash = 1; stash >= 0; stash--) {
-            for (int part = 0; part < STRATA_PART_COUNT; part++) {
-                bool wanted = (part == STRATA_PARAM ? level >= 1 : level == 2) ||
-                              desc->want[STRATA_STATE] == STRATA_DEVICE;
-                choice.at_home[part] = desc->want[part] == STRATA_AUTO
-                                           ? wanted
-                                           : desc->want[part] == STRATA_DEVICE;
-            }
-            choice.stash_at_home =
-                desc->want_stash == STRATA_AUTO ? stash : desc->want_stash == STRATA_DEVICE;
-            bool legal = !choice.at_home[STRATA_STATE] ||
-                         (choice.at_home[STRATA_PARAM] && choice.at_home[STRATA_GRAD]);
-            /* Room for one more group, so that a home costs no prefetch. */
-            uint64_t slack = choice.at_home[STRATA_PARAM] ? 0 : largest_group_bytes(plan);
-            bool least = level == 0 && stash == 0;
-            if (least || (legal && device_need(plan, &choice) + slack <= desc->device_bytes))
+    uint32_t skip = desc->skip;
+    plan->more_choices = true;
+    for (int tight = 0; tight < 2; tight++) {
+        for (uint32_t i = 0; i < PREFERENCES; i++) {
+            struct device_choice choice = choice_of(desc, i);
+            bool roomy = choice.at_home[STRATA_PARAM] || !choice.stash_at_home;
+            uint64_t slack = roomy || tight ? 0 : largest_group_bytes(plan);
+            if ((tight && roomy) || !legal(&choice) ||
+                !fits_device(plan, &choice, desc->device_bytes, slack))
+                continue;
+            if (skip-- == 0)
                 return choice;
         }
     }
-    return choice;
+    plan->more_choices = false;
+    return choice_of(desc, LEAST);
 }
 
 /* Lay the pool out in what is left, or find out how much would do. */
@@ -211,8 +252,7 @@ static strata_status plan_device(struct offload_plan *plan, const struct plan_de
                                  strata_error *error)
 {
     struct device_choice choice = choose_device(plan, desc);
-    if (choice.at_home[STRATA_STATE] &&
-        !(choice.at_home[STRATA_PARAM] && choice.at_home[STRATA_GRAD]))
+    if (!legal(&choice))
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "states in the device need parameters and gradients there too");
     plan->states_on_device = choice.at_home[STRATA_STATE];
@@ -222,7 +262,7 @@ static strata_status plan_device(struct offload_plan *plan, const struct plan_de
      * the device is worth that. */
     uint64_t spare = plan->model.stash_bytes + largest_group_bytes(plan);
     if (plan->stash_frames == 1 && plan->model.stash_bytes <= desc->device_bytes / 16 &&
-        device_need(plan, &choice) + spare <= desc->device_bytes) {
+        fits_device(plan, &choice, desc->device_bytes, spare)) {
         plan->stash_frames = 2;
         fixed += plan->model.stash_bytes;
     }
@@ -328,19 +368,41 @@ static void spread(struct offload_plan *plan, int part, uint64_t on_host)
     }
 }
 
-/* Give AUTO parts homes in `room` host bytes. Everything when room is UINT64_MAX. */
+static bool is_open(const struct offload_plan *plan, const struct plan_desc *desc, int part)
+{
+    return desc->want[part] == STRATA_AUTO && plan->homes[part].tier[0] != STRATA_DEVICE;
+}
+
+/* AUTO parts whose bit is set wholly to the host, the others to nvme. */
+static void settle_whole(struct offload_plan *plan, const struct plan_desc *desc, uint32_t bits)
+{
+    for (int part = 0; part < STRATA_PART_COUNT; part++)
+        if (is_open(plan, desc, part))
+            spread(plan, part, bits >> part & 1 ? plan->model.tile_count : 0);
+    park_with_grads(plan);
+}
+
+/* Host bytes of a tile's part at most. Where a gradient rests it is parked, too. */
+static uint64_t most_host_bytes(const struct offload_plan *plan, int part)
+{
+    uint64_t each = part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w;
+    bool parks = false;
+    for (uint32_t g = 0; part == STRATA_GRAD && g < plan->model.group_count; g++)
+        parks |= plan->residency.parks[g];
+    return (each + (parks ? 4 : 0)) * plan->model.tile_elems;
+}
+
+/* Give AUTO parts homes in `room` host bytes. */
 static void settle_auto(struct offload_plan *plan, const struct plan_desc *desc, uint64_t room)
 {
     for (int part = 0; part < STRATA_PART_COUNT; part++) {
-        if (desc->want[part] != STRATA_AUTO || plan->homes[part].tier[0] == STRATA_DEVICE)
+        if (!is_open(plan, desc, part))
             continue;
-        uint64_t each = (uint64_t)plan->model.tile_elems *
-                        (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+        uint64_t each = most_host_bytes(plan, part);
         uint64_t fit =
             room / each < plan->model.tile_count ? room / each : plan->model.tile_count;
         spread(plan, part, fit);
-        if (room != UINT64_MAX)
-            room -= fit * each;
+        room -= fit * each;
     }
     park_with_grads(plan);
 }
@@ -438,19 +500,46 @@ static uint64_t host_need(struct offload_plan *plan, const struct plan_desc *des
     return host_fixed(plan, desc) + host_home_bytes(plan) + least_frames(plan);
 }
 
+/* Do host and nvme have room for the homes as they are? */
+static bool homes_fit(struct offload_plan *plan, const struct plan_desc *desc)
+{
+    if (host_need(plan, desc) > desc->host_bytes)
+        return false;
+    if (plan->place_count == 0 || desc->store == NULL)
+        return plan->place_count == 0;
+    struct store_desc store = store_with_places(plan, desc);
+    return strata_store_file_bytes(&store) <= desc->nvme_bytes;
+}
+
 /* Homes outside the device. */
 static void choose_homes(struct offload_plan *plan, const struct plan_desc *desc)
 {
+    const uint32_t all = (1u << STRATA_PART_COUNT) - 1;
     settle_named(plan, desc);
-    settle_auto(plan, desc, UINT64_MAX);
-    if (desc->store == NULL || host_need(plan, desc) <= desc->host_bytes)
+    settle_whole(plan, desc, all);
+    if (desc->store == NULL || homes_fit(plan, desc))
         return;
-    /* All in host RAM does not fit: see what is left beside everything AUTO on NVMe. */
-    settle_auto(plan, desc, 0);
-    uint64_t taken = host_fixed(plan, desc) + host_home_bytes(plan) + overlap_frames(plan);
-    settle_auto(plan, desc, taken < desc->host_bytes ? desc->host_bytes - taken : 0);
-    if (host_need(plan, desc) > desc->host_bytes)
-        settle_auto(plan, desc, 0);
+    /* All in host RAM does not fit: see what is left beside everything AUTO on nvme, first with
+     * frames that overlap, then with the fewest. */
+    settle_whole(plan, desc, 0);
+    uint64_t taken = host_fixed(plan, desc) + host_home_bytes(plan);
+    uint64_t left = taken < desc->host_bytes ? desc->host_bytes - taken : 0;
+    const uint64_t frames[] = {overlap_frames(plan), least_frames(plan)};
+    for (int i = 0; i < 2; i++) {
+        settle_auto(plan, desc, left > frames[i] ? left - frames[i] : 0);
+        if (homes_fit(plan, desc))
+            return;
+    }
+    /* A part that is wholly in the host needs no frames, which may take more than it. */
+    for (uint32_t bits = 0; bits < all; bits++) {
+        settle_whole(plan, desc, bits);
+        if (homes_fit(plan, desc))
+            return;
+    }
+    /* Nothing fits: the refusal is to name the least of the tier that lacks it. */
+    settle_whole(plan, desc, 0);
+    if (host_need(plan, desc) <= desc->host_bytes)
+        settle_auto(plan, desc, left > frames[1] ? left - frames[1] : 0);
 }
 
 static void give_frames(struct offload_plan *plan, uint64_t room)

@@ -38,6 +38,7 @@ struct plan_desc {
     strata_tier want_stash;
     struct slots_desc slots;        /* durable: every state has a record in the store */
     const struct store_desc *store; /* NULL: no NVMe tier; places are filled in here */
+    uint32_t skip; /* of the ways to fill the device, how many were tried in vain */
 };
 
 /* Where one part of each tile rests. at: device, host: bytes into the arena; nvme: the place.
@@ -58,6 +59,7 @@ struct offload_plan {
     bool *param_home;  /* by group: in the device */
     bool *grad_home;
     bool states_on_device;
+    bool more_choices;        /* the device can be filled in another way: desc.skip */
     strata_tier stash;        /* device or host */
     uint64_t stash_at;        /* first block, in that tier's arena */
     uint32_t stash_frames;    /* device blocks on the way to and from the host */

@@ -15,8 +15,6 @@
 
 #include "base/error.h"
 
-#include <stdlib.h>
-
 /* How many of the latest placements offer their corners, and count as recently left. Older ones
  * were left so long ago that the difference does not matter to a prefetch. */
 #define RECENT 64u
@@ -60,6 +58,9 @@ strata_status strata_residency_create(struct residency *out, struct tables *tabl
     out->use_param = strata_tables_take(tables, model->use_count, sizeof *out->use_param);
     out->use_grad = strata_tables_take(tables, model->use_count, sizeof *out->use_grad);
     out->parks = strata_tables_take(tables, model->group_count, sizeof *out->parks);
+    out->stay = strata_tables_take(tables, model->use_count, sizeof *out->stay);
+    out->param_now = strata_tables_take(tables, model->group_count, sizeof *out->param_now);
+    out->grad_now = strata_tables_take(tables, model->group_count, sizeof *out->grad_now);
     return strata_tables_check(tables, error);
 }
 
@@ -71,7 +72,7 @@ struct layout {
     const struct model *model;
     const struct residency_desc *desc;
     uint64_t capacity;
-    enum stay *stay;     /* by placement */
+    uint8_t *stay;       /* enum stay by placement */
     uint32_t *param_now; /* by group: its placement, STRATA_NONE: not there */
     uint32_t *grad_now;
 };
@@ -318,18 +319,17 @@ bool strata_residency_build(struct residency *residency, const struct model *mod
     residency->load_count = 0;
     residency->pool_bytes = 0;
     struct layout layout = {
-        .residency = residency, .model = model, .desc = desc, .capacity = capacity};
-    layout.stay = calloc(model->use_count + 1, sizeof *layout.stay);
-    layout.param_now = malloc(model->group_count * sizeof *layout.param_now);
-    layout.grad_now = malloc(model->group_count * sizeof *layout.grad_now);
-    bool fits = layout.stay != NULL && layout.param_now != NULL && layout.grad_now != NULL;
-    for (uint32_t g = 0; fits && g < model->group_count; g++) {
+        .residency = residency,
+        .model = model,
+        .desc = desc,
+        .capacity = capacity,
+        .stay = residency->stay,
+        .param_now = residency->param_now,
+        .grad_now = residency->grad_now,
+    };
+    for (uint32_t g = 0; g < model->group_count; g++) {
         layout.param_now[g] = layout.grad_now[g] = STRATA_NONE;
         residency->parks[g] = false;
     }
-    fits = fits && walk(&layout);
-    free(layout.stay);
-    free(layout.param_now);
-    free(layout.grad_now);
-    return fits;
+    return walk(&layout);
 }

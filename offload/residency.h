@@ -42,6 +42,10 @@ struct residency {
     uint32_t count;
     uint32_t load_count; /* parameter placements that are loaded */
     uint64_t pool_bytes; /* highest byte any placement touches */
+    /* build's own */
+    uint8_t *stay;       /* by placement */
+    uint32_t *param_now; /* by group */
+    uint32_t *grad_now;
 };
 
 struct residency_desc {
@@ -54,7 +58,7 @@ struct residency_desc {
 /* The formula's pool: the largest sum over the points of the use list of what is held. */
 uint64_t strata_residency_minimum(const struct model *model, const struct residency_desc *desc);
 
-/* Take the arrays that build fills; once. */
+/* Take the arrays that build fills and works with; once. */
 strata_status strata_residency_create(struct residency *out, struct tables *tables,
                                       const struct model *model, strata_error *error);
 

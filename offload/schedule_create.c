@@ -51,11 +51,15 @@ static void number_chains(struct schedule *s)
     STRATA_CHECK(next == s->chain_count);
 }
 
-static uint32_t count_chains(const struct offload_plan *plan)
+/* Queues have room for twice as many, counted in 32 bits. */
+#define MAX_CHAINS (UINT32_MAX / 2)
+
+static uint64_t count_chains(const struct offload_plan *plan)
 {
-    uint32_t count = plan->model.tile_count + plan->model.stash_event_count + 2;
+    uint64_t count = (uint64_t)plan->model.tile_count + plan->model.stash_event_count + 2;
     for (uint32_t i = 0; i < plan->residency.count; i++)
-        count += plan->model.groups[plan->residency.placements[i].group].tile_count + 1;
+        count +=
+            (uint64_t)plan->model.groups[plan->residency.placements[i].group].tile_count + 1;
     return count;
 }
 
@@ -63,12 +67,19 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
                                      const struct schedule_desc *desc, strata_error *error)
 {
     const struct model *model = &desc->plan->model;
+    uint64_t chain_count = count_chains(desc->plan);
+    *out = NULL;
+    if (chain_count > MAX_CHAINS)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "use list: %llu moves of tiles in a step, at most %u; larger tiles "
+                           "need fewer",
+                           (unsigned long long)chain_count, MAX_CHAINS);
     struct schedule *s = strata_tables_take(tables, 1, sizeof *s);
     STRATA_TRY(strata_tables_check(tables, error));
     s->plan = desc->plan;
     s->deferred = desc->deferred;
     s->no_overlap = desc->no_overlap;
-    s->chain_count = count_chains(desc->plan);
+    s->chain_count = (uint32_t)chain_count;
     s->chains = strata_tables_take(tables, s->chain_count, sizeof *s->chains);
     s->placements = strata_tables_take(tables, s->plan->residency.count, sizeof *s->placements);
     s->open_list = strata_tables_take(tables, s->plan->residency.count, sizeof *s->open_list);

@@ -2,7 +2,8 @@
 #define STRATA_OFFLOAD_SCHEDULE_STATE_H
 
 /*
- * What a schedule is made of: schedule_create.c builds it, schedule.c moves it. Nobody else looks.
+ * What a schedule is made of: schedule_create.c builds it, schedule.c moves it. Nobody else
+ * looks.
  *
  * A chain is a slot of one array. Tiles of a placement have their slots in a row, so have the
  * updates (one per tile) and the stash events; a slot serves the same purpose again in the next

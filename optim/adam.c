@@ -107,8 +107,7 @@ static double power(double base, uint64_t exponent)
 
 strata_adam_params strata_adam_defaults(void)
 {
-    return (strata_adam_params){
-        .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
+    return (strata_adam_params){.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
 }
 
 strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t t, double lr,

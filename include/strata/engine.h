@@ -83,9 +83,12 @@ typedef struct strata_engine_desc {
     const strata_adam_params *adam; /* required; copied */
     strata_init_fn init;            /* required */
     void *init_user;
-    float clip;                   /* largest global gradient norm; 0: no clipping */
-    uint64_t device_bytes;        /* 0: nine tenths of what is free at create */
-    uint64_t host_bytes;          /* 0: half of what is free at create, within the cgroup */
+    float clip; /* largest global gradient norm; 0: no clipping */
+    /* 0: nine tenths of what is free at create, on the host device of what host_bytes leaves or
+     * of half */
+    uint64_t device_bytes;
+    /* 0: half of what is free at create within the cgroup, less the host device's bytes */
+    uint64_t host_bytes;
     uint64_t nvme_bytes;          /* 0: nine tenths of the store's free space */
     uint64_t reserved_host_bytes; /* 0: none; host bytes of the caller's own, counted in host */
     strata_tier params; /* STRATA_AUTO: the fastest tier with room; parameters first, */
@@ -181,8 +184,7 @@ STRATA_API STRATA_NODISCARD strata_status strata_acquire(strata_engine *engine, 
 STRATA_API STRATA_NODISCARD strata_status strata_release(strata_engine *engine, uint32_t group,
                                                          strata_stream *stream);
 
-/* Byte offset of a tensor's first element in the group's flat order, in elements. Thread: any.
- */
+/* Where a tensor begins in the group's flat order, in elements. Thread: any. */
 STRATA_API uint64_t strata_tensor_offset(const strata_engine *engine, uint32_t group,
                                          uint32_t tensor);
 

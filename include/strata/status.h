@@ -13,8 +13,9 @@
  *     if (strata_engine_create(&engine, &desc, &error) != STRATA_OK)
  *         fprintf(stderr, "my-program: %s\n", error.message);
  *
- * At creation the error is an out-parameter of the caller's, which may be NULL. Afterwards it
- * lives with the object: the first failure sticks and every later call returns it.
+ * At creation the error is an out-parameter of the caller's, which may be NULL. It is zeroed
+ * before its first use; a story that is there already is kept. Afterwards it lives with the
+ * object: the first failure sticks and every later call returns it.
  *
  * Thread: plain data; an error belongs to whoever declared it.
  */

@@ -82,10 +82,10 @@ typedef struct strata_use {
 typedef struct strata_model_desc {
     const strata_group_desc *groups; /* required; copied */
     uint32_t group_count;            /* required */
-    const strata_use *uses; /* required; copied; every group has a last use with grad */
-    uint32_t use_count;     /* required */
-    uint64_t scratch_bytes; /* 0: none; device bytes lent to the caller for good */
-    uint64_t stash_bytes;   /* 0: no stash; bytes of one activation block */
+    const strata_use *uses;          /* required; copied; each group's last use has grad */
+    uint32_t use_count;              /* required */
+    uint64_t scratch_bytes;          /* 0: none; device bytes lent to the caller for good */
+    uint64_t stash_bytes;            /* 0: no stash; bytes of one activation block */
 } strata_model_desc;
 
 /* "fp32", "bf16"; "auto", "device", "host", "nvme". Static storage. Thread: any. */

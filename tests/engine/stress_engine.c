@@ -1,7 +1,8 @@
+#define _GNU_SOURCE
 /*
- * The whole engine under ThreadSanitizer: the toy model through all tiers, the caller running ahead,
- * several workers. A plain main, because Criterion does not start under that sanitizer. Says nothing
- * and returns 0 when every run ended in the same state.
+ * The whole engine under ThreadSanitizer: the toy model through all tiers, the caller running
+ * ahead, several workers. A plain main, because Criterion does not start under that sanitizer.
+ * Says nothing and returns 0 when every run ended in the same state.
  */
 
 #include <stdio.h>

@@ -143,6 +143,46 @@ Test(budget, every_budget_is_kept_from_the_minimum_up)
     }
 }
 
+/* Does any way to name what is left to AUTO fit these budgets? */
+static bool feasible(const struct toy_run *run)
+{
+    for (int i = 0; i < 54; i++) {
+        struct toy_run named = *run;
+        strata_plan plan;
+        strata_error error = {0};
+        named.params = (strata_tier)(1 + i % 3);
+        named.grads = (strata_tier)(1 + i / 3 % 3);
+        named.states = (strata_tier)(1 + i / 9 % 3);
+        named.stash = (strata_tier)(1 + i / 27);
+        if (run->stash != STRATA_AUTO && run->stash != named.stash)
+            continue;
+        if (strata_toy_plan(&named, &plan, &error) == STRATA_OK)
+            return true;
+    }
+    return false;
+}
+
+Test(budget, auto_refuses_only_what_nobody_could_place)
+{
+    for (uint64_t i = 0; i < 150; i++) {
+        uint8_t bytes[8];
+        uint64_t state = (i + 1) * 6364136223846793005u;
+        memcpy(bytes, &state, sizeof bytes);
+        struct toy_run run = {.clip = 1,
+                              .dir = dir.path,
+                              .dtype = bytes[4] % 2 ? STRATA_FP32 : STRATA_BF16,
+                              .stash = (strata_tier)(bytes[5] % 3),
+                              .device_bytes = (1u << 20) + bytes[6] * 24000u,
+                              .host_bytes = (3u << 20) + bytes[7] * 28000u,
+                              .nvme_bytes = bytes[3] % 3 ? 64u << 20 : (4u + i % 5) << 20};
+        strata_plan plan;
+        strata_error error = {0};
+        strata_status status = strata_toy_plan(&run, &plan, &error);
+        cr_assert(status == STRATA_OK || !feasible(&run), "case %llu: %s",
+                  (unsigned long long)i, error.message);
+    }
+}
+
 Test(budget, nvme_without_a_store_is_refused)
 {
     struct toy_run run = {.states = STRATA_NVME};

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 /*
  * The caller's contract: calls out of order, use lists that make no sense, gradients that are
  * not finite. What fails, fails with a story, sticks, and leaves nothing hanging.
@@ -9,6 +10,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 static strata_device *device;
 static strata_workers *workers;
@@ -71,13 +73,19 @@ static void create(void)
     cr_assert_eq(strata_engine_create(&engine, &desc, &error), STRATA_OK, "%s", error.message);
 }
 
-static void refused(const char *word)
+static void refused_as(const strata_engine_desc *desc, const char *word)
 {
-    strata_engine_desc desc = describe();
-    cr_expect_eq(strata_engine_create(&engine, &desc, &error), STRATA_E_INVALID, "%s",
+    error = (strata_error){.status = STRATA_OK};
+    cr_expect_eq(strata_engine_create(&engine, desc, &error), STRATA_E_INVALID, "%s",
                  error.message);
     cr_expect_null(engine);
     cr_expect_not_null(strstr(error.message, word), "%s: no %s", error.message, word);
+}
+
+static void refused(const char *word)
+{
+    strata_engine_desc desc = describe();
+    refused_as(&desc, word);
 }
 
 Test(order, acquire_that_is_not_next_is_an_error_that_sticks)
@@ -160,6 +168,87 @@ Test(order, a_group_without_gradient_is_refused)
         if (toy.uses[u].index == 3)
             toy.uses[u].grad = false;
     refused("g3.t0");
+}
+
+/* Its update could come before that use, or after it. */
+Test(order, a_last_use_without_gradient_is_refused)
+{
+    toy.uses[toy.model.use_count++] = (strata_use){.kind = STRATA_USE_ACQUIRE, .index = 2};
+    toy.uses[toy.model.use_count++] = (strata_use){.kind = STRATA_USE_RELEASE, .index = 2};
+    refused("g2.t0");
+}
+
+Test(order, sizes_that_would_wrap_around_are_refused)
+{
+    toy.model.scratch_bytes = UINT64_MAX;
+    refused("scratch");
+    toy.model.scratch_bytes = 4096;
+    toy.model.stash_bytes = UINT64_MAX / 4;
+    refused("activation");
+}
+
+Test(order, choices_that_do_not_exist_are_refused)
+{
+    strata_engine_desc desc = describe();
+    desc.states = (strata_tier)7;
+    refused_as(&desc, "homes");
+    desc = describe();
+    desc.stash = (strata_tier)-1;
+    refused_as(&desc, "homes");
+    desc = describe();
+    desc.io = (strata_io_backend)2;
+    refused_as(&desc, "backend");
+    desc = describe();
+    desc.io_depth = 4097;
+    refused_as(&desc, "4096");
+}
+
+Test(order, a_model_without_groups_is_refused)
+{
+    strata_engine_desc desc = describe();
+    desc.tile_elems = 0;
+    toy.model.groups = NULL;
+    refused_as(&desc, "groups");
+}
+
+static void walk(void)
+{
+    strata_view view;
+    cr_assert_eq(strata_step_begin(engine, 0.1), STRATA_OK);
+    for (uint32_t u = 0; u < toy.model.use_count; u++) {
+        const strata_use *use = &toy.uses[u];
+        strata_status status = STRATA_OK;
+        if (use->kind == STRATA_USE_ACQUIRE)
+            status = strata_acquire(engine, use->index, stream, &view);
+        else if (use->kind == STRATA_USE_RELEASE)
+            status = strata_release(engine, use->index, stream);
+        else if (use->kind == STRATA_USE_STASH)
+            status = strata_stash(engine, use->index, strata_scratch(engine), stream);
+        else
+            status = strata_unstash(engine, use->index, strata_scratch(engine), stream);
+        cr_assert_eq(status, STRATA_OK, "%s", strata_engine_error(engine)->message);
+    }
+}
+
+/* The norm of the step in progress is known before the step ends, and must not replace one that
+ * can still be asked for. */
+Test(order, the_norms_of_the_last_two_steps_are_kept)
+{
+    create();
+    for (int step = 0; step < 2; step++) {
+        walk();
+        cr_assert_eq(strata_step_end(engine), STRATA_OK);
+    }
+    walk();
+    strata_stream_sync(stream);
+    for (int i = 0; i < 300; i++) {
+        strata_step_result result;
+        for (uint64_t step = 1; step <= 2; step++) {
+            cr_assert_eq(strata_wait(engine, step, &result), STRATA_OK);
+            cr_assert_eq(result.step, step);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
 }
 
 Test(order, infinite_gradient_stops_the_run_and_names_the_place)

@@ -83,5 +83,6 @@ void strata_fuzz_seeds(void)
     seed("rope_parameters", 2,
          ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e4}");
     seed("no_layers", 0, "");
+    seed("line_ends", 2, ",\"hidden_act\":\"si\\nlu\"");
     strata_fuzz_seed_text("not_json", "{\"architectures\": [");
 }

@@ -8,6 +8,8 @@
  * Streams and events are now and then replaced while waits for them are queued.
  *
  *     stress_device [seed [operations]]
+ *
+ * With STRATA_TEST_LONG in the environment it goes on a hundred times longer.
  */
 
 #include "offload/device.h"
@@ -143,7 +145,9 @@ static void operate(void)
 int main(int argc, char **argv)
 {
     stress.random = argc > 1 ? strtoull(argv[1], NULL, 0) | 1 : 0x9e3779b97f4a7c15u;
-    uint64_t operations = argc > 2 ? strtoull(argv[2], NULL, 0) : 40000;
+    uint64_t operations = getenv("STRATA_TEST_LONG") != NULL ? 4000000 : 40000;
+    if (argc > 2)
+        operations = strtoull(argv[2], NULL, 0);
     pthread_t opener;
     STRATA_CHECK(strata_device_open_host(&stress.device, NULL) == STRATA_OK);
     const struct strata_device_ops *ops = stress.device->ops;

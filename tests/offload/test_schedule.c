@@ -44,3 +44,20 @@ Test(schedule, naive_order_always_ends)
     drive(400000, false, true, true);
     drive(500000, true, false, true);
 }
+
+/* More chains than can be counted: refused before anything of that size is taken. */
+Test(schedule, a_use_list_with_too_many_moves_is_refused)
+{
+    struct group group = {.tile_count = 1u << 24};
+    struct placement placements[256] = {{.group = 0}};
+    struct offload_plan plan = {.model = {.groups = &group, .group_count = 1},
+                                .residency = {.placements = placements, .count = 256}};
+    struct tables tables = {0};
+    struct schedule *schedule;
+    strata_error error = {0};
+    strata_status status = strata_schedule_create(
+        &schedule, &tables, &(struct schedule_desc){.plan = &plan}, &error);
+    cr_expect_eq(status, STRATA_E_INVALID);
+    cr_expect_null(schedule);
+    cr_expect_eq(tables.bytes, 0);
+}

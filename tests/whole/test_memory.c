@@ -46,23 +46,24 @@ static const char options[] =
     "--params nvme --grads host --states nvme --seq 64 --batch 2 --steps 8 --quiet";
 
 static struct temp_dir dir;
-static const char *program;
+static const char *program = ""; /* until it is known to be there */
 
 static void setup(void)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     cr_skip_test("sanitizers keep memory of their own");
 #endif
-    program = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
-    if (program == NULL)
+    const char *found = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
+    if (found == NULL)
         cr_skip_test("STRATA_TRAIN_PROGRAM names no program");
+    program = found;
     strata_workshop_make(&dir);
     strata_workshop_write_text(&dir, "config.json", config);
 }
 
 static void teardown(void)
 {
-    if (program != NULL)
+    if (program[0] != '\0')
         strata_temp_dir_remove(&dir);
 }
 

@@ -126,16 +126,24 @@ static void pause_ms(long ms)
     nanosleep(&time, NULL);
 }
 
-/* Start a run, send the signal once it has logged a step; returns the step of its last line. */
-static uint64_t stop_after_a_step(const char *words, int number)
+/* Start a run and return once it has logged a step. */
+static pid_t start_until_a_step(const char *words)
 {
-    static char text[1 << 20];
-    bool hash = false;
+    char text[64] = "";
     pid_t process = strata_program_start(&dir, program, words);
     for (int i = 0; i < 60000 && text[0] == '\0'; i++) {
         strata_workshop_read(&dir, "log", text, sizeof text);
         pause_ms(1);
     }
+    return process;
+}
+
+/* Start a run, send the signal once it has logged a step; returns the step of its last line. */
+static uint64_t stop_after_a_step(const char *words, int number)
+{
+    static char text[1 << 20];
+    bool hash = false;
+    pid_t process = start_until_a_step(words);
     kill(process, number);
     cr_assert_eq(strata_program_wait(process), 128 + number, "signal %d", number);
     cr_assert(strata_workshop_read(&dir, "log", text, sizeof text));
@@ -146,7 +154,6 @@ static uint64_t stop_after_a_step(const char *words, int number)
     line = line != NULL ? line + 1 : text;
     uint64_t step = step_of(line, strlen(line), &hash);
     cr_assert(hash, "the last line of a stopped run has no hash");
-    text[0] = '\0';
     return step;
 }
 
@@ -314,6 +321,25 @@ Test(resume, a_store_with_a_commit_is_never_begun_anew)
     expect_unchanged(&before);
     refused(RUN ON_NVME "--steps 8 --log log --durability none", "holds a run at step 4");
     expect_unchanged(&before);
+}
+
+Test(resume, a_store_that_a_run_goes_on_in_is_refused_to_a_second_one)
+{
+    char expected[33];
+    char hash[33];
+    whole(ON_NVME, WHOLE_STEPS, expected);
+    pid_t first = start_until_a_step(RUN ON_NVME "--steps 1000000 --log log --quiet");
+    refused(RUN ON_NVME "--steps 8 --resume", "in use");
+    refused(RUN ON_NVME "--steps 8", "in use");
+    /* What was killed is not in use, and its commits stand. */
+    kill(first, SIGKILL);
+    cr_assert_eq(strata_program_wait(first), 128 + SIGKILL);
+    char words[1024];
+    snprintf(words, sizeof words, RUN ON_NVME "--log log --resume --steps %d", WHOLE_STEPS);
+    train(words, 0);
+    printed_hash(hash);
+    if (strstr(result.out, "no step is left") == NULL)
+        cr_assert_str_eq(hash, expected);
 }
 
 Test(resume, at_goes_back_to_a_commit_that_is_listed)

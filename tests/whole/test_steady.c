@@ -137,7 +137,7 @@ Test(steady, a_thousand_steps_take_nothing)
     cr_expect_gt(atomic_load(&seen), 10, "the allocators are not wrapped");
 }
 
-/* The trainer's own arithmetic as well. The first step is left out: BLAS takes its buffers there. */
+/* The trainer's own arithmetic too. The first step does not count: BLAS takes its buffers. */
 Test(steady, a_llama_step_takes_nothing)
 {
     static struct llama_rig rig;

@@ -1,0 +1,241 @@
+#define _GNU_SOURCE
+/*
+ * What goes wrong while an engine is made, or while it runs: the Nth allocation, thread,
+ * mapping or lock of its creation, the Nth transfer of its life. Each time the status and the
+ * story are right, nothing hangs, and no file and no descriptor is left; the sanitizer looks
+ * for memory.
+ *
+ * Built with the linker's --wrap for the functions below.
+ */
+
+#include "tests/support/io_fault.h"
+#include "tests/support/store_rig.h"
+#include "tests/support/toy.h"
+
+#include <criterion/criterion.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+
+enum target { NOTHING, MALLOC, CALLOC, ALIGNED_ALLOC, PTHREAD_CREATE, MMAP, FLOCK };
+
+static struct temp_dir dir;
+static _Atomic bool creating; /* calls count only then */
+static enum target target;
+static uint64_t nth;
+static _Atomic uint64_t seen;
+static struct io_fault_plan faults; /* inner NULL: the real store */
+static struct io_fault_count counts;
+
+static bool fails(enum target which)
+{
+    return creating && target == which && atomic_fetch_add(&seen, 1) + 1 == nth;
+}
+
+extern void *__real_malloc(size_t bytes);
+extern void *__real_calloc(size_t count, size_t each);
+extern void *__real_aligned_alloc(size_t alignment, size_t bytes);
+extern int __real_pthread_create(pthread_t *out, const pthread_attr_t *attr,
+                                 void *(*run)(void *), void *user);
+extern void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+extern int __real_flock(int fd, int operation);
+extern strata_status __real_strata_engine_create(strata_engine **out,
+                                                 const strata_engine_desc *desc,
+                                                 strata_error *error);
+extern strata_status __real_strata_store_open(struct store **out, const struct store_desc *desc,
+                                              strata_error *error);
+
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t each);
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
+int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *user);
+void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+int __wrap_flock(int fd, int operation);
+strata_status __wrap_strata_engine_create(strata_engine **out, const strata_engine_desc *desc,
+                                          strata_error *error);
+strata_status __wrap_strata_store_open(struct store **out, const struct store_desc *desc,
+                                       strata_error *error);
+
+void *__wrap_malloc(size_t bytes)
+{
+    return fails(MALLOC) ? NULL : __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t count, size_t each)
+{
+    return fails(CALLOC) ? NULL : __real_calloc(count, each);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
+{
+    return fails(ALIGNED_ALLOC) ? NULL : __real_aligned_alloc(alignment, bytes);
+}
+
+int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*run)(void *),
+                          void *user)
+{
+    return fails(PTHREAD_CREATE) ? EAGAIN : __real_pthread_create(out, attr, run, user);
+}
+
+void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+    if (!fails(MMAP))
+        return __real_mmap(at, bytes, prot, flags, fd, offset);
+    errno = ENOMEM;
+    return MAP_FAILED;
+}
+
+int __wrap_flock(int fd, int operation)
+{
+    if (!fails(FLOCK))
+        return __real_flock(fd, operation);
+    errno = ENOLCK;
+    return -1;
+}
+
+strata_status __wrap_strata_engine_create(strata_engine **out, const strata_engine_desc *desc,
+                                          strata_error *error)
+{
+    creating = true;
+    strata_status status = __real_strata_engine_create(out, desc, error);
+    creating = false;
+    cr_expect_eq(status == STRATA_OK, *out != NULL);
+    return status;
+}
+
+strata_status __wrap_strata_store_open(struct store **out, const struct store_desc *desc,
+                                       strata_error *error)
+{
+    struct store_desc impatient = *desc;
+    if (faults.inner == NULL)
+        return __real_strata_store_open(out, desc, error);
+    impatient.deadline_ns = faults.fault == IO_FAULT_LOST ? 300000000 : 0;
+    return strata_store_open_on(out, &impatient, &strata_io_fault, &faults, error);
+}
+
+static void setup(void)
+{
+    strata_temp_dir_make(&dir);
+}
+
+static void teardown(void)
+{
+    strata_temp_dir_remove(&dir);
+}
+
+TestSuite(failures, .init = setup, .fini = teardown);
+
+/* One run through all tiers. want: the status, if it is not OK. */
+static strata_status run_once(const struct toy_run *run, strata_status want)
+{
+    int descriptors = strata_open_descriptors();
+    struct toy_result result = strata_toy_run(run);
+    cr_expect_eq(strata_open_descriptors(), descriptors);
+    cr_expect_eq(strata_temp_dir_count(dir.path), 0, "left behind: %s", result.error.message);
+    if (result.status == STRATA_OK)
+        return STRATA_OK;
+    cr_expect_eq(result.status, want, "%s: %s", strata_status_name(result.status),
+                 result.error.message);
+    cr_expect_eq(result.error.status, result.status);
+    cr_expect(result.error.message[0] != 0);
+    /* A machine that lacks memory is not a budget that is too small. */
+    cr_expect_null(strstr(result.error.message, "raise --"), "%s", result.error.message);
+    return result.status;
+}
+
+static void each_call_fails_once(enum target which, strata_status want)
+{
+    struct toy_run run = {.params = STRATA_NVME,
+                          .grads = STRATA_HOST,
+                          .states = STRATA_NVME,
+                          .stash = STRATA_HOST,
+                          .clip = 1,
+                          .dir = dir.path,
+                          .steps = 1};
+    target = which;
+    for (int io = 0; io < 2; io++) {
+        run.io = io == 0 ? STRATA_IO_URING : STRATA_IO_THREADS;
+        uint64_t failed = 0;
+        for (nth = 1; failed + 1 == nth; nth++) {
+            seen = 0;
+            failed += run_once(&run, want) != STRATA_OK;
+        }
+        cr_expect_leq(seen, nth, "call %d failed without notice", (int)nth - 1);
+        cr_expect_gt(failed, 0);
+    }
+}
+
+Test(failures, of_any_allocation_are_told_and_leave_nothing)
+{
+    each_call_fails_once(MALLOC, STRATA_E_NOMEM);
+    each_call_fails_once(CALLOC, STRATA_E_NOMEM);
+    each_call_fails_once(ALIGNED_ALLOC, STRATA_E_NOMEM);
+}
+
+Test(failures, of_any_thread_or_mapping_are_told_and_leave_nothing)
+{
+    each_call_fails_once(PTHREAD_CREATE, STRATA_E_NOMEM);
+    each_call_fails_once(MMAP, STRATA_E_NOMEM);
+}
+
+Test(failures, of_the_lock_leave_no_file)
+{
+    target = FLOCK;
+    nth = 1;
+    cr_expect_eq(
+        run_once(&(struct toy_run){.params = STRATA_NVME, .dir = dir.path}, STRATA_E_IO),
+        STRATA_E_IO);
+}
+
+/* The Nth of op goes wrong, N from first on, in strides later, until a run survives. */
+static void each_transfer_goes_wrong(enum io_fault_kind fault, enum io_op op, uint64_t first,
+                                     strata_status want)
+{
+    for (nth = first;; nth += nth < 10 ? 1 : nth / 3) {
+        struct toy_run run = {.params = STRATA_NVME,
+                              .grads = STRATA_NVME,
+                              .states = STRATA_NVME,
+                              .stash = STRATA_HOST,
+                              .clip = nth % 3 ? 1 : 0,
+                              .device_bytes = 1u << 20,
+                              .dir = dir.path,
+                              .steps = 2,
+                              .no_overlap = nth % 4 == 1};
+        counts = (struct io_fault_count){0};
+        faults =
+            (struct io_fault_plan){.inner = nth % 2 ? &strata_io_uring : &strata_io_threads,
+                                   .count = &counts,
+                                   .fault = fault,
+                                   .native = EIO,
+                                   .op = op,
+                                   .nth = nth,
+                                   .times = 1};
+        strata_status status = run_once(&run, want);
+        if (counts.fired == 0)
+            break;
+        cr_expect_eq(status, want, "number %d", (int)nth);
+    }
+}
+
+Test(failures, of_any_transfer_end_the_run)
+{
+    each_transfer_goes_wrong(IO_FAULT_ERRNO, IO_READ, 1, STRATA_E_IO);
+    each_transfer_goes_wrong(IO_FAULT_ERRNO, IO_WRITE, 1, STRATA_E_IO);
+    each_transfer_goes_wrong(IO_FAULT_ERRNO, IO_SYNC, 1, STRATA_E_IO);
+}
+
+Test(failures, of_bits_are_noticed)
+{
+    /* From the second read on: the first is the header's. */
+    each_transfer_goes_wrong(IO_FAULT_FLIP, IO_READ, 2, STRATA_E_CORRUPT);
+}
+
+Test(failures, of_a_silent_drive_end_the_run)
+{
+    each_transfer_goes_wrong(IO_FAULT_LOST, IO_READ, 30, STRATA_E_TIMEOUT);
+}

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Who may include whom. Reads the #include lines of every source and header and fails on an
+# arrow that docs/design.md does not draw, and on a third-party header outside the one file that
+# is allowed to see it.
+#
+#     check_layers.sh ROOT
+set -u
+cd "$1" || exit 2
+files=$(find include/strata base io optim offload engine train bench examples \
+    -name '*.[ch]' 2>/dev/null | LC_ALL=C sort)
+
+# shellcheck disable=SC2086
+awk '
+function allow(module, list,    i, n, parts) {
+    n = split(list, parts, " ")
+    for (i = 1; i <= n; i++)
+        allowed[module, parts[i]] = 1
+}
+function bad(why) {
+    printf "%s:%d: %s: %s\n", FILENAME, FNR, why, $0
+    failures++
+}
+BEGIN {
+    allow("include", "strata")
+    allow("base", "strata base")
+    allow("optim", "strata base optim")
+    allow("io", "strata base io")
+    allow("offload", "strata base io offload")
+    allow("engine", "strata base optim io offload engine")
+    allow("train", "strata train")
+    allow("bench", "strata bench io offload")
+    allow("examples", "strata")
+    # Single headers beyond that.
+    allowed["bench", "train/llama.h"] = allowed["bench", "train/trainer.h"] = 1
+
+    home["hwloc.h"] = "base/topology.c"
+    home["jansson.h"] = "base/json.c"
+    home["xxhash.h"] = "base/hash.c"
+    home["liburing.h"] = "io/io_uring.c"
+    home["cblas.h"] = "train/ops_host.c"
+
+    # What a user of the public headers gets to see: the C standard library, and little of that.
+    n = split("stdbool.h stddef.h stdint.h", names, " ")
+    for (i = 1; i <= n; i++)
+        plain[names[i]] = 1
+}
+/^[ \t]*#[ \t]*include/ {
+    module = FILENAME
+    sub("/.*", "", module)
+    name = $0
+    sub("^[ \t]*#[ \t]*include[ \t]*[<\"]", "", name)
+    sub("[>\"].*", "", name)
+    if ($0 ~ /"/) {
+        target = name
+        if (!sub("/.*", "", target))
+            bad("a header is named with its module")
+        else if (!((module, target) in allowed) && !((module, name) in allowed))
+            bad(module " may not include " target)
+    } else {
+        base = name
+        sub(".*/", "", base)
+        third = base in home || name ~ /^(hwloc|openblas|cuda|nccl|mpi|cudnn)/
+        if (third && home[base] != FILENAME)
+            bad("a third-party header outside its file")
+        if (module == "include" && !(name in plain))
+            bad("a public header includes the C standard library and strata/ only")
+    }
+}
+END {
+    printf "%d files, %d wrong includes\n", ARGC - 1, failures
+    exit failures > 0
+}
+' $files

@@ -1,0 +1,15 @@
+#!/bin/sh
+# The library and the main program build without CMake, by one line of cc.
+#
+#     check_one_line.sh ROOT
+set -u
+cd "$1" || exit 2
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+
+# shellcheck disable=SC2046
+cc -std=c17 -O1 -ffp-contract=off -Iinclude -I. \
+    base/*.c optim/*.c io/*.c offload/*.c engine/*.c train/*.c -o "$work/offload-train" \
+    $(pkg-config --cflags --libs openblas) -lhwloc -ljansson -lxxhash -luring -lm -pthread ||
+    exit 1
+"$work/offload-train" --version
