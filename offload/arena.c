@@ -25,6 +25,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 /* Linux 5.14; the number is part of the kernel's interface, older headers lack the name. */
 #ifndef MADV_POPULATE_WRITE
@@ -36,10 +37,13 @@ static uint64_t round_up(uint64_t bytes, uint64_t unit)
     return (bytes + unit - 1) / unit * unit;
 }
 
-/* Has the administrator left transparent huge pages to whoever asks, or to all? */
+/* Has the administrator left transparent huge pages to whoever asks, or to all, and has nobody
+ * denied them to this process? Then madvise still says yes. */
 static bool huge_pages_enabled(void)
 {
     char line[128] = "";
+    if (prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0)
+        return false;
     FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "re");
     if (file == NULL)
         return false;

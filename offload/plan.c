@@ -505,9 +505,10 @@ static bool homes_fit(struct offload_plan *plan, const struct plan_desc *desc)
 {
     if (host_need(plan, desc) > desc->host_bytes)
         return false;
-    if (plan->place_count == 0 || desc->store == NULL)
-        return plan->place_count == 0;
-    struct store_desc store = store_with_places(plan, desc);
+    if (!strata_plan_uses_store(plan) || desc->store == NULL)
+        return !strata_plan_uses_store(plan);
+    struct store_records records;
+    struct store_desc store = strata_plan_store(plan, desc->store, &records);
     return strata_store_file_bytes(&store) <= desc->nvme_bytes;
 }
 

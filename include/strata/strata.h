@@ -10,6 +10,7 @@
 #include "strata/plan.h"
 #include "strata/random.h"
 #include "strata/status.h"
+#include "strata/store.h"
 #include "strata/text.h"
 #include "strata/types.h"
 #include "strata/workers.h"
