@@ -239,3 +239,81 @@ Test(failures, of_a_silent_drive_end_the_run)
 {
     each_transfer_goes_wrong(IO_FAULT_LOST, IO_READ, 30, STRATA_E_TIMEOUT);
 }
+
+/* A durable run of five steps in which the Nth request goes wrong, once or from then on; then the
+ * same run goes on over a sound store. Wherever it stopped, it ends as if nothing had been. */
+static bool interrupted(const struct io_fault_plan *what, const struct toy_result *undisturbed)
+{
+    struct toy_run run = {.params = STRATA_NVME,
+                          .grads = STRATA_HOST,
+                          .states = nth % 2 ? STRATA_NVME : STRATA_HOST,
+                          .stash = STRATA_HOST,
+                          .clip = 1,
+                          .dir = dir.path,
+                          .nvme_bytes = 256u << 20,
+                          .steps = 5,
+                          .durability = STRATA_DURABLE_POWER,
+                          .commit_every = 1 + nth % 2,
+                          .resume = true};
+    counts = (struct io_fault_count){0};
+    faults = *what;
+    faults.inner = nth % 3 ? &strata_io_uring : &strata_io_threads;
+    faults.count = &counts;
+    faults.nth = nth;
+    struct toy_result first = strata_toy_run(&run);
+    faults.inner = NULL;
+    if (first.status != STRATA_OK)
+        cr_expect(first.error.message[0] != 0);
+    struct toy_result second = strata_toy_run(&run);
+    cr_assert_eq(second.status, STRATA_OK, "request %d: %s, after %s", (int)nth,
+                 second.error.message, first.error.message);
+    cr_expect_geq(second.first_step, first.status == STRATA_OK ? 4 : 0);
+    cr_expect_arr_eq(undisturbed->hash, second.hash, 16, "request %d: %s", (int)nth,
+                     first.error.message);
+    strata_temp_dir_remove(&dir);
+    strata_temp_dir_make(&dir);
+    return counts.fired > 0;
+}
+
+static void goes_on_after(const struct io_fault_plan *what)
+{
+    struct toy_run whole = {.clip = 1, .steps = 5};
+    struct toy_result undisturbed = strata_toy_run(&whole);
+    cr_assert_eq(undisturbed.status, STRATA_OK, "%s", undisturbed.error.message);
+    for (nth = 1; interrupted(what, &undisturbed); nth += nth < 4 ? 1 : nth / 2)
+        ;
+}
+
+Test(failures, of_writes_leave_the_last_commit)
+{
+    goes_on_after(&(struct io_fault_plan){
+        .fault = IO_FAULT_ERRNO, .native = EIO, .op = IO_WRITE, .times = 1});
+    goes_on_after(&(struct io_fault_plan){
+        .fault = IO_FAULT_ERRNO, .native = ENOSPC, .op = IO_WRITE, .times = UINT64_MAX});
+    goes_on_after(
+        &(struct io_fault_plan){.fault = IO_FAULT_ZERO, .op = IO_WRITE, .times = UINT64_MAX});
+}
+
+Test(failures, of_reads_leave_the_last_commit)
+{
+    goes_on_after(&(struct io_fault_plan){
+        .fault = IO_FAULT_ERRNO, .native = EIO, .op = IO_READ, .times = UINT64_MAX});
+    goes_on_after(&(struct io_fault_plan){.fault = IO_FAULT_FLIP, .op = IO_READ, .times = 1});
+}
+
+Test(failures, of_flushes_leave_the_last_commit)
+{
+    goes_on_after(&(struct io_fault_plan){
+        .fault = IO_FAULT_ERRNO, .native = EIO, .op = IO_SYNC, .times = 1});
+    goes_on_after(&(struct io_fault_plan){
+        .fault = IO_FAULT_ERRNO, .native = EIO, .op = IO_SYNC, .times = UINT64_MAX});
+}
+
+Test(failures, that_heal_change_nothing)
+{
+    goes_on_after(&(struct io_fault_plan){.fault = IO_FAULT_SHORT, .times = 1});
+    goes_on_after(
+        &(struct io_fault_plan){.fault = IO_FAULT_TWICE, .times = 1, .delay_ns = 1000000});
+    goes_on_after(
+        &(struct io_fault_plan){.fault = IO_FAULT_LATE, .times = 1, .delay_ns = 20000000});
+}
