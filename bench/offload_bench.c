@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bench/check.h"
+#include "bench/io.h"
 
 static const struct subcommand {
     const char *name;
@@ -18,6 +19,8 @@ static const struct subcommand {
 } subcommands[] = {
     {"check", strata_bench_check,
      "what this machine and this container allow, and what to change"},
+    {"io", strata_bench_io,
+     "the store's reads and writes beside a bare loop with the same requests"},
 };
 
 enum { SUBCOMMAND_COUNT = sizeof subcommands / sizeof subcommands[0] };

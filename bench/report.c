@@ -36,8 +36,8 @@ static void print_lines(FILE *out, const struct finding *findings, uint32_t coun
     }
 }
 
-static char *make_document(const char *subcommand, const struct finding *findings,
-                           uint32_t count)
+static strata_json *make_document(const char *subcommand, const struct finding *findings,
+                                  uint32_t count)
 {
     strata_json *document = strata_json_object();
     strata_json_set_string(document, "program", "offload-bench");
@@ -54,12 +54,10 @@ static char *make_document(const char *subcommand, const struct finding *finding
         strata_json_append(list, one);
     }
     strata_json_set(document, "findings", list);
-    char *text = strata_json_write(document);
-    strata_json_free(document);
-    return text;
+    return document;
 }
 
-static bool write_document(const char *path, const char *text)
+static bool write_text(const char *path, const char *text)
 {
     FILE *out = path != NULL ? fopen(path, "we") : stdout;
     bool good = out != NULL && fprintf(out, "%s\n", text) > 0 && fflush(out) == 0;
@@ -74,6 +72,22 @@ static bool write_document(const char *path, const char *text)
     return good;
 }
 
+bool strata_bench_write(const struct bench_output *output, const strata_json *document)
+{
+    if (!output->json && output->file == NULL)
+        return true;
+    char *text = strata_json_write(document);
+    if (text == NULL) {
+        fprintf(stderr, "offload-bench: memory for the JSON document: none left\n");
+        return false;
+    }
+    bool good = !output->json || write_text(NULL, text);
+    if (output->file != NULL && !write_text(output->file, text))
+        good = false;
+    free(text);
+    return good;
+}
+
 enum bench_exit strata_bench_report(const struct bench_output *output, const char *subcommand,
                                     const struct finding *findings, uint32_t count)
 {
@@ -83,17 +97,9 @@ enum bench_exit strata_bench_report(const struct bench_output *output, const cha
             result = BENCH_FAILED;
     }
     print_lines(output->json ? stderr : stdout, findings, count);
-    if (!output->json && output->file == NULL)
-        return result;
-    char *text = make_document(subcommand, findings, count);
-    if (text == NULL) {
-        fprintf(stderr, "offload-bench: memory for the JSON document: none left\n");
-        return BENCH_FAILED;
-    }
-    if (output->json && !write_document(NULL, text))
+    strata_json *document = make_document(subcommand, findings, count);
+    if (!strata_bench_write(output, document))
         result = BENCH_FAILED;
-    if (output->file != NULL && !write_document(output->file, text))
-        result = BENCH_FAILED;
-    free(text);
+    strata_json_free(document);
     return result;
 }

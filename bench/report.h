@@ -35,6 +35,12 @@ void strata_bench_find(struct finding *out, enum finding_level level, const char
                        const char *format, ...) STRATA_PRINTF(4, 5);
 
 /*
+ * Write a document where output says: nowhere, unless it was asked for. false: it could not be
+ * written, or made (NULL), which is said on stderr.
+ */
+bool strata_bench_write(const struct bench_output *output, const strata_json *document);
+
+/*
  * Write the lines and the document. Returns BENCH_DONE, or BENCH_FAILED when a finding is FAIL
  * or the document could not be written, which it says on stderr.
  */

@@ -1,8 +1,8 @@
 /*
- * Master weights and moments between steps: the first values at create or those of a commit, the
- * state hash, reading them out. All of it goes block by block or tile by tile through memory that the plan has
- * counted: a record on NVMe comes through the first update frame, one in the device through a
- * block's bounce.
+ * Master weights and moments between steps: the first values at create or those of a commit,
+ * the state hash, reading them out. All of it goes block by block or tile by tile through
+ * memory that the plan has counted: a record on NVMe comes through the first update frame, one
+ * in the device through a block's bounce.
  *
  * Thread: the engine's caller, while no update is under way.
  */
@@ -75,8 +75,8 @@ static void put_params(strata_engine *engine, uint32_t tile, uint64_t at, const 
         memcpy(params, engine->bounce_param, STRATA_BLOCK_ELEMS * w);
 }
 
-/* Where a whole record can be put together in host RAM: at home, or in the update frame. NULL: it
- * rests in the device and nothing else needs a frame. */
+/* Where a whole record can be put together in host RAM: at home, or in the update frame. NULL:
+ * it rests in the device and nothing else needs a frame. */
 static float *record_buffer(const strata_engine *engine, uint32_t tile)
 {
     if (tier_of(engine, STRATA_STATE, tile) == STRATA_HOST)

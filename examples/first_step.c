@@ -1,15 +1,8 @@
 /*
-<<<<<<< HEAD
- * Ten training steps of two groups that rest in host RAM and visit the device in turn: y = w2 w1 x
- * with 256 x 256 matrices; the loss is half the squared distance from y to all ones. Groups, use
- * list, engine, step: that is all a user of the library writes, besides the arithmetic. On the
- * host device a "kernel" is a C function that is queued on a stream.
-=======
  * Ten training steps of two groups that rest in host RAM and visit the device in turn: y = w2
  * w1 x with 256 x 256 matrices; the loss is half the squared distance from y to ones. Groups,
  * use list, engine, step: that is all a user of the library writes, besides the arithmetic. On
  * the host device a "kernel" is a C function that is queued on a stream.
->>>>>>> main
  *     cc first_step.c $(pkg-config --cflags --libs strata) -o first_step
  */
 

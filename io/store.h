@@ -5,8 +5,8 @@
  * The tile store: the NVMe tier's bytes, one file per drive.
  *
  * A store holds places. A scratch place is a fixed range of one file that one part of one tile
- * rests in; the engine numbers them. A record is a tile's state, in one of several slots, each a
- * place as well. Places are spread over the drives so that each drive gets its share of the
+ * rests in; the engine numbers them. A record is a tile's state, in one of several slots, each
+ * a place as well. Places are spread over the drives so that each drive gets its share of the
  * bytes. Files are preallocated and written once at creation, opened with O_DIRECT, and begin
  * with a 4 KiB header that names what they are; what this version does not know it refuses.
  *
@@ -14,12 +14,12 @@
  * scratch place and the count of writes to it; a read is checked against it before it is
  * reported as good. Hashes are kept in memory; those of a commit are in its tile tables too.
  *
- * A durable store outlives its process. A commit names a step and a slot of every record, and is
- * made in an order that a crash at any moment leaves the last one or the new one whole. As long
- * as it is listed its slots must not be written: which slot may be is the caller's business
- * (offload/slots.h). A store without a commit is nobody's and is made anew; one with a commit is
- * gone on with, or refused, never overwritten. A scratch store leaves nothing behind, however
- * the process ends.
+ * A durable store outlives its process. A commit names a step and a slot of every record, and
+ * is made in an order that a crash at any moment leaves the last one or the new one whole. As
+ * long as it is listed its slots must not be written: which slot may be is the caller's
+ * business (offload/slots.h). A store without a commit is nobody's and is made anew; one with a
+ * commit is gone on with, or refused, never overwritten. A scratch store leaves nothing behind,
+ * however the process ends.
  *
  * Thread: create, close: one thread. strata_store_start: any thread; the request is lent to the
  * store until its done function has been called, on the drive's I/O thread.
@@ -37,10 +37,10 @@ struct store;
 #define STRATA_STORE_MAX_DRIVES 64u
 
 /*
- * The records of a store: the state record of each tile, in one of several slots. Slot s of record
- * r is place place_count + r x slots + s, after the scratch places. Their layout in the files
- * follows from this descriptor and the directories alone, not from the scratch places, which lie
- * behind it and may change from run to run.
+ * The records of a store: the state record of each tile, in one of several slots. Slot s of
+ * record r is place place_count + r x slots + s, after the scratch places. Their layout in the
+ * files follows from this descriptor and the directories alone, not from the scratch places,
+ * which lie behind it and may change from run to run.
  */
 struct store_records {
     /* required; borrowed during open; by record, multiples of 4096; 0: no such record */
@@ -104,16 +104,18 @@ uint64_t strata_store_file_bytes(const struct store_desc *desc);
 
 /*
  * Lock the directories, find what is there, make the files (0600, O_NOFOLLOW) or go on with
- * them, start one I/O thread per drive. On failure nothing is held and files that this call made
- * are gone. Creation ends without a commit: the owner writes the records and makes the first.
+ * them, start one I/O thread per drive. On failure nothing is held and files that this call
+ * made are gone. Creation ends without a commit: the owner writes the records and makes the
+ * first.
  *
  * STRATA_E_NOMEM: limit_bytes or the free space is too little; nothing was written.
  * STRATA_E_IO: native ENOENT: no such directory; ENOSPC: the space went away meanwhile; EROFS;
  * ... STRATA_E_INVALID: a directory is named twice; or the run to be resumed is another: its
  * drives, identity, layout or step are not those named. STRATA_E_STATE: another process holds
- * the lock; or there is a run and resume was not asked for. STRATA_E_UNSUPPORTED: no io_uring, no
- * O_DIRECT, and not allowed to lack; or a file that is not a store's or of another version, which
- * is left alone. STRATA_E_CORRUPT: a header, or the tables of the only commit, are damaged.
+ * the lock; or there is a run and resume was not asked for. STRATA_E_UNSUPPORTED: no io_uring,
+ * no O_DIRECT, and not allowed to lack; or a file that is not a store's or of another version,
+ * which is left alone. STRATA_E_CORRUPT: a header, or the tables of the only commit, are
+ * damaged.
  */
 strata_status strata_store_open(struct store **out, const struct store_desc *desc,
                                 strata_error *error);
@@ -153,11 +155,11 @@ struct store_recovery {
 const struct store_recovery *strata_store_recovery(const struct store *store);
 
 /*
- * Make a commit durable: tile tables into places no other listed commit uses, one sync per file,
- * then the commit record into the oldest of its four copies, one sync. Every write of the records
- * named has been reported done. lines[0] is the new commit; the others are those that stay listed,
- * and were before. Blocks; one at a time; not from a done function. A failed sync is never retried:
- * the store has failed, the last commit stands.
+ * Make a commit durable: tile tables into places no other listed commit uses, one sync per
+ * file, then the commit record into the oldest of its four copies, one sync. Every write of the
+ * records named has been reported done. lines[0] is the new commit; the others are those that
+ * stay listed, and were before. Blocks; one at a time; not from a done function. A failed sync
+ * is never retried: the store has failed, the last commit stands.
  */
 strata_status strata_store_commit(struct store *store, const struct store_line *lines,
                                   uint32_t line_count, uint64_t updates, double loss_scale);
@@ -175,5 +177,8 @@ bool strata_store_is_direct(const struct store *store);
 /* Bytes of places moved since open; creation, tables and commit records left out. */
 void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
                            uint64_t *out_written_bytes);
+
+/* CPU time that hashing has taken since open, on the I/O threads. */
+uint64_t strata_store_hash_ns(const struct store *store);
 
 #endif

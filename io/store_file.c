@@ -38,7 +38,8 @@
 
 /* A process that was killed may take this long to be gone. */
 #define OWNER_WAIT_NS 2000000000u
-/* Writes of a killed owner were seen to land up to 59 ms later; a drive with errors is slower. */
+/* Writes of a killed owner were seen to land up to 59 ms later; a drive with errors is slower.
+ */
 #define WRITES_WAIT_NS 10000000000u
 #define LOCK_PAUSE_NS  10000000
 
@@ -158,8 +159,8 @@ strata_status strata_store_file_read(const struct store_file *file, void *buffer
 {
     uint64_t done = 0;
     while (done < bytes) {
-        ssize_t got = pread(file->fd, (char *)buffer + done, bytes - done,
-                            (off_t)(offset + done));
+        ssize_t got =
+            pread(file->fd, (char *)buffer + done, bytes - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)

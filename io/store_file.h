@@ -25,12 +25,12 @@
 #define STRATA_STORE_NEW_NAME "strata.tiles.new"
 
 struct store_file {
-    char *path; /* owned; directory and name, for messages                         */
-    int dir_fd; /* locked for as long as it is open                                */
-    int fd;     /* -1: no file                                                     */
-    dev_t device;           /* the file system's, the same for drives that share it */
-    const char *made;       /* the name of a file that close removes; NULL: none    */
-    uint64_t found_bytes;   /* length of the file found                             */
+    char *path;           /* owned; directory and name, for messages                         */
+    int dir_fd;           /* locked for as long as it is open                                */
+    int fd;               /* -1: no file                                                     */
+    dev_t device;         /* the file system's, the same for drives that share it */
+    const char *made;     /* the name of a file that close removes; NULL: none    */
+    uint64_t found_bytes; /* length of the file found                             */
     uint64_t reclaim_bytes; /* of disk, which making it anew gives back             */
     bool found;             /* a file with the store's name is there; it is locked  */
     bool direct;            /* O_DIRECT                                             */

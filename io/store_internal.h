@@ -17,9 +17,9 @@
  * per commit record, and one per drive that stands for the whole file and is flushed rather
  * than moved. So commits go the way all transfers go.
  *
- *     0 .. scratch_count      scratch places                           (kind PLACE_SCRATCH)
- *       .. public_count       record x slots                           (PLACE_RECORD)
- *       .. place_count        tables, commit records, files            (the others)
+ *     0 .. scratch_count      scratch places
+ *       .. public_count       slots: record x slots + slot
+ *       .. place_count        tables, commit records, files
  *
  * Thread: a drive's queue, pieces and list belong to one thread at a time: to the opener, then
  * to a creating thread, then to the I/O thread; starting and joining a thread hands them over.
@@ -35,8 +35,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-enum place_kind { PLACE_SCRATCH, PLACE_RECORD, PLACE_TABLE, PLACE_COMMIT, PLACE_FILE };
 
 struct place {
     uint64_t offset;
@@ -89,6 +87,7 @@ struct drive {
     bool stopping;
     _Atomic uint64_t read_bytes; /* written by the I/O thread, read by anybody; relaxed */
     _Atomic uint64_t written_bytes;
+    _Atomic uint64_t hash_ns; /* CPU time of hashing; likewise */
 };
 
 struct store {
@@ -144,7 +143,6 @@ uint32_t strata_store_all_places(const struct store_desc *desc);
 void strata_store_lay_out(const struct store_desc *desc, struct drive_layout *out_drives,
                           struct place *places);
 
-enum place_kind strata_store_place_kind(const struct store *store, uint32_t place);
 uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uint32_t slot);
 uint32_t strata_store_table_place(const struct store *store, uint32_t drive, uint32_t copy);
 uint32_t strata_store_commit_place(const struct store *store, uint32_t index);

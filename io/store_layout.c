@@ -155,17 +155,6 @@ struct hash128 strata_store_layout_hash(const struct store_records *records)
     return strata_hash(records->bytes, records->count * sizeof *records->bytes, 0);
 }
 
-enum place_kind strata_store_place_kind(const struct store *store, uint32_t place)
-{
-    if (place < store->scratch_count)
-        return PLACE_SCRATCH;
-    if (place < store->public_count)
-        return PLACE_RECORD;
-    if (place < strata_store_commit_place(store, 0))
-        return PLACE_TABLE;
-    return place < strata_store_file_place(store, 0) ? PLACE_COMMIT : PLACE_FILE;
-}
-
 uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uint32_t slot)
 {
     return store->scratch_count + record * store->slots + slot;

@@ -13,7 +13,7 @@
  * takes does not depend on a tile's length. The tables are in order of offsets: within a drive
  * this is one sequential pass with gaps where other slots are.
  *
- * The first failure of a queue or of a store ends it. Not here: a damaged tile is the very thing
+ * The first failure of a queue or of a store ends it. Not here: a damaged tile is just what is
  * looked for, and the next one is looked at too. Only a drive that does not answer at all ends
  * its thread, since what it was asked may still be written to our buffers.
  *
@@ -38,7 +38,7 @@
 #include <unistd.h>
 
 #define REQUEST_BYTES (4u << 20)
-/* A drive needs a few in flight while one is being hashed; 8 and 32 measured the same. */
+/* 64 MiB in flight: a drive of 10 GB/s stays busy while 6 ms are spent elsewhere. */
 #define DEPTH           16u
 #define BUFFER_BYTES    ((size_t)DEPTH * REQUEST_BYTES)
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)

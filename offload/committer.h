@@ -2,8 +2,8 @@
 #define STRATA_OFFLOAD_COMMITTER_H
 
 /*
- * The thread that makes commits durable: strata_store_commit() waits for flushes, and neither the
- * pager nor the cpu lane may. One commit at a time.
+ * The thread that makes commits durable: strata_store_commit() waits for flushes, and neither
+ * the pager nor the cpu lane may. One commit at a time.
  *
  * Thread: create, destroy: the engine's caller; start: the pager.
  */

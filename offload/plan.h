@@ -91,8 +91,8 @@ strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_de
 /* Does anything rest in a store? Once finished. */
 bool strata_plan_uses_store(const struct offload_plan *plan);
 
-/* The descriptor of the plan's store: base with places and records filled in; records is lent to
- * it. */
+/* The descriptor of the plan's store: base with places and records filled in; records is lent
+ * to it. */
 struct store_desc strata_plan_store(const struct offload_plan *plan,
                                     const struct store_desc *base,
                                     struct store_records *records);

@@ -59,7 +59,7 @@ static void queue(struct schedule *s, uint32_t c, enum op_kind kind, enum op_wha
     strata_lane lane = device ? STRATA_LANE_D2H : lane_of(kind);
     uint64_t key = chain->key;
     /* Whoever holds a frame goes first on the cpu lane: others may be waiting for that frame.
- */
+     */
     if (lane == STRATA_LANE_CPU && chain->frame == STRATA_NONE && kind != OP_TOTAL)
         key |= (uint64_t)1 << 63;
     chain->pending++;
@@ -434,7 +434,8 @@ static void update_ended(struct schedule *s, uint32_t c)
         maybe_update(s, i);
 }
 
-/* The update of a tile has been computed: write what is not in place, save what a commit wants. */
+/* The update of a tile has been computed: write what is not in place, save what a commit wants.
+ */
 static void update_computed(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];

@@ -26,9 +26,9 @@
  *     frames of its own, so a chain that has started ends.
  *   - A tile's parameters for step n are fetched once its update n has been written, and a
  *     gradient placement of step n opens once the norm of step n - 1 is known.
- *   - A state record is written to a slot that no commit needs (offload/slots.h), or waits for the
- *     commit in preparation. An update of step n starts once step n - 1 is at home throughout, so
- *     that commit never waits for a frame that such a write holds.
+ *   - A state record is written to a slot that no commit needs (offload/slots.h), or waits for
+ *     the commit in preparation. An update of step n starts once step n - 1 is at home
+ *     throughout, so that commit never waits for a frame that such a write holds.
  *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
  *     first); on the cpu lane whoever holds a frame goes before all others.
  *
@@ -113,8 +113,8 @@ void strata_schedule_save(struct schedule *schedule);
 /* The step of the last durable commit, earlier runs' included. */
 uint64_t strata_schedule_committed(const struct schedule *schedule);
 
-/* What OP_COMMIT is to make durable: the new commit, then those that stay listed. The arrays do not
- * change until it is done. */
+/* What OP_COMMIT is to make durable: the new commit, then those that stay listed. The arrays do
+ * not change until it is done. */
 uint32_t strata_schedule_commit_lines(const struct schedule *schedule,
                                       struct commit_line out[1 + STRATA_MAX_KEEP]);
 

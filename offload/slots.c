@@ -127,8 +127,8 @@ void strata_slots_committed(struct slots *slots)
     STRATA_CHECK(slots->active && slots->left == 0);
     uint32_t count = strata_slots_next_lines(slots, next);
     uint8_t *spare = spare_array(slots, next, count);
-    /* Every array that no next line uses stays with a line past the count, but for one, which the
-     * next preparation takes. */
+    /* Every array that no next line uses stays with a line past the count, but for one, which
+     * the next preparation takes. */
     uint8_t *unused[1 + STRATA_MAX_KEEP];
     uint32_t unused_count = 0;
     for (uint32_t i = 0; i <= slots->desc.keep; i++) {

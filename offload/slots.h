@@ -4,13 +4,13 @@
 /*
  * The slot rule: which slot of a tile's state record may be written.
  *
- * A write goes to a slot that no commit needs: not the last durable one, not a retained one, not
- * the one in preparation. If there is none, the write waits. With slots 2 + keep there is always
- * one once the commit in preparation is durable.
+ * A write goes to a slot that no commit needs: not the last durable one, not a retained one,
+ * not the one in preparation. If there is none, the write waits. With slots 2 + keep there is
+ * always one once the commit in preparation is durable.
  *
- * A commit is prepared tile by tile: naming a tile's slot protects it from then on. When all are
- * named and written the commit can be made; when it is durable the one before it is given up, or
- * retained if its step is a multiple of keep_every, the newest `keep` of those.
+ * A commit is prepared tile by tile: naming a tile's slot protects it from then on. When all
+ * are named and written the commit can be made; when it is durable the one before it is given
+ * up, or retained if its step is a multiple of keep_every, the newest `keep` of those.
  *
  * A scratch store has one slot and no commit; the rule then always answers slot 0.
  *
@@ -37,11 +37,11 @@ struct commit_line {
 
 struct slots {
     struct slots_desc desc;
-    uint8_t *current;             /* by tile: the newest record that is complete           */
-    bool *named;                  /* by tile: in the commit in preparation                 */
-    struct commit_line preparing; /* valid while active                                    */
+    uint8_t *current;             /* by tile: the newest record that is complete */
+    bool *named;                  /* by tile: in the commit in preparation */
+    struct commit_line preparing; /* valid while active */
     bool active;
-    uint32_t left; /* tiles not yet named and written                       */
+    uint32_t left; /* tiles not yet named and written */
     struct commit_line
         lines[1 + STRATA_MAX_KEEP]; /* durable: the last, then retained, newest first */
     uint32_t line_count;

@@ -11,6 +11,14 @@ packages="gcc g++ libc6-dev make cmake ninja-build pkg-config"
 # One library each for: NVMe, topology, JSON, hashes, matrix products, tests.
 packages="$packages liburing-dev libhwloc-dev libjansson-dev libxxhash-dev"
 packages="$packages libopenblas-openmp-dev libcriterion-dev"
+# The fuzz targets: clang, and its libFuzzer, whose package has the compiler's version in its
+# name.
+packages="$packages clang"
+case $(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null) in
+bookworm) packages="$packages libclang-rt-14-dev" ;;
+noble) packages="$packages libclang-rt-18-dev" ;;
+*) packages="$packages libclang-rt-dev" ;;
+esac
 
 if ! command -v dpkg-query >/dev/null; then
     echo "install_deps: this is no Debian or Ubuntu; needed by their names there: $packages" >&2

@@ -5,13 +5,13 @@
 #
 #     kill_loop.sh N [-p PROGRAM] [-s SEED] [-d DIR] [OPTION...]
 #
-# DIR must lie on a drive for the kills to hit I/O that is under way (default: the build folder).
-# OPTIONs are offload-train's own, such as --commit-every 3, and come after those used here. The
-# seed is printed; it repeats the moments, as far as a machine repeats itself.
+# DIR must lie on a drive for the kills to hit I/O that is under way (default: the build
+# folder). OPTIONs are offload-train's own, such as --commit-every 3, and come after those used
+# here. The seed is printed; it repeats the moments, as far as a machine repeats itself.
 #
-# A run is killed up to six times and then left to end. The first three kills fall while the store
-# is being made, at the first commit or in the first step; with the others, on a model this
-# small, half of the time goes to commits.
+# A run is killed up to six times and then left to end. The first three kills fall while the
+# store is being made, at the first commit or in the first step; with the others, on a model
+# this small, half of the time goes to commits.
 set -u
 usage() {
     echo "usage: kill_loop.sh N [-p PROGRAM] [-s SEED] [-d DIR] [OPTION...]" >&2
@@ -105,8 +105,8 @@ logged_hash() {
 }
 
 # What the log proves to be durable. The line of step n is written once its norm is known; by
-# then the update of n - 1 has begun, which waits for the records of n - 2 to be written, and the
-# last commit up to n - 3 had to be durable before that. A hash means that all is.
+# then the update of n - 1 has begun, which waits for the records of n - 2 to be written, and
+# the last commit up to n - 3 had to be durable before that. A hash means that all is.
 proven() {
     [ -s "$work/log" ] || {
         echo 0
@@ -167,7 +167,8 @@ run_us=$(($(now_us) - begin))
 expected=$(logged_hash)
 [ -n "$expected" ] || fail "the undisturbed run has no state_hash"
 echo "kill_loop: seed $seed, $wanted kills; undisturbed: one step in" \
-    "$((first_step_us / 1000)) ms, $steps in $((run_us / 1000)) ms, state $expected; $work on $(stat -f -c %T "$work")"
+    "$((first_step_us / 1000)) ms, $steps in $((run_us / 1000)) ms, state $expected;" \
+    "$work on $(stat -f -c %T "$work")"
 
 fresh
 floor=0

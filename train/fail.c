@@ -1,6 +1,6 @@
 /*
- * See fail.h. A message is one line whatever it quotes, a config's text or a file's name: control
- * bytes become spaces, as the library's own messages have it.
+ * See fail.h. A message is one line whatever it quotes, a config's text or a file's name:
+ * control bytes become spaces, as the library's own messages have it.
  *
  * Thread: any; an error belongs to whoever declared it.
  */

@@ -27,6 +27,7 @@
 #include "train/log.h"
 #include "train/options.h"
 #include "train/report.h"
+#include "train/store_command.h"
 #include "train/trainer.h"
 
 /*
@@ -185,6 +186,12 @@ int main(int argc, char **argv)
         else
             printf("offload-train %s\n", strata_version());
         return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+    }
+    if (options.command != STORE_NONE) {
+        status = strata_store_command(&options, &error);
+        if (status != STRATA_OK)
+            complain(&error);
+        return (int)strata_exit_code(&error);
     }
     catch_signals();
     struct run run = {.options = &options, .log = {.file = -1}};

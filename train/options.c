@@ -44,6 +44,7 @@ enum option_kind {
     KIND_NUMBER,  /* double                            */
     KIND_CHOICE,  /* an enum, by name                  */
     KIND_DIRS,    /* store_dirs, separated by commas   */
+    KIND_COMMAND, /* likewise; least: what to do there */
     KIND_ALLOW    /* allow bits, separated by commas   */
 };
 
@@ -167,7 +168,7 @@ static const struct option_row rows[] = {
     CHOICE("durability", "power|process|none", durability_choices, FIELD(durability_word),
            "what a commit outlives: loss of power, the process (power)"),
     RANGE("commit-every", KIND_AUTO, "auto|K", commit_every, 1, TWO_TO_31,
-          "steps between commits (auto: 1, or 10 if states rest off nvme)"),
+          "steps between commits (auto: 1 with states on nvme, or 10)"),
     RANGE("keep", KIND_COUNT, "N", keep, 0, OPTIONS_MAX_KEEP + 1,
           "commits that stay besides the last (0)"),
     RANGE("keep-every", KIND_COUNT, "M", keep_every, 1, TWO_TO_31,
@@ -175,6 +176,14 @@ static const struct option_row rows[] = {
     FLAG("resume", resume, "go on from the last commit; without one, from step 0"),
     RANGE("at", KIND_LONG, "STEP", at, 1, TWO_TO_31,
           "with --resume: from that commit; gives up later ones"),
+
+    SECTION("a store without training"),
+    RANGE("list", KIND_COMMAND, "DIR[,DIR...]", store_dirs, STORE_LIST, 0,
+          "the commits it holds, and of what run"),
+    RANGE("scrub", KIND_COMMAND, "DIR[,DIR...]", store_dirs, STORE_SCRUB, 0,
+          "verify every tile of its last commit"),
+    RANGE("drop", KIND_COMMAND, "DIR[,DIR...]", store_dirs, STORE_DROP, 0,
+          "with --at STEP: give up that retained commit"),
 
     SECTION("the run"),
     RANGE("steps", KIND_LONG, "N", rate.steps, 1, TWO_TO_31,
@@ -204,7 +213,7 @@ static const struct option_row rows[] = {
 
     SECTION("what comes out"),
     VALUE("log", KIND_TEXT, "FILE.jsonl", log,
-          "one line of JSON a step; replaced by a new run, continued by --resume"),
+          "one line of JSON a step; replaced, or continued by --resume"),
     FLAG("hash-state", hash_state, "the log's last line carries a hash of weights and moments"),
     FLAG("dry-run", dry_run, "print the plan and stop"),
     FLAG("json", json, "one JSON document on stdout, tables on stderr"),
@@ -337,10 +346,11 @@ static strata_status set_allow(struct options *options, const char *text, strata
     }
 }
 
-static strata_status set_dirs(struct options *options, const char *text, strata_error *error)
+static strata_status set_dirs(struct options *options, const char *name, const char *text,
+                              strata_error *error)
 {
     if (strlen(text) >= sizeof options->store_text)
-        return bad(error, "store", text, "too long: give at most 4095 bytes of directories");
+        return bad(error, name, text, "too long: give at most 4095 bytes of directories");
     strcpy(options->store_text, text);
     options->store_dir_count = 0;
     for (char *at = options->store_text;; at++) {
@@ -349,13 +359,13 @@ static strata_status set_dirs(struct options *options, const char *text, strata_
         bool last = *at == '\0';
         *at = '\0';
         if (*dir == '\0')
-            return bad(error, "store", text,
+            return bad(error, name, text,
                        "an empty name: give directories separated by commas");
         if (options->store_dir_count == OPTIONS_MAX_STORE_DIRS)
-            return bad(error, "store", text, "too many: give at most 16 directories");
+            return bad(error, name, text, "too many: give at most 16 directories");
         for (uint32_t i = 0; i < options->store_dir_count; i++) {
             if (strcmp(options->store_dirs[i], dir) == 0)
-                return bad(error, "store", text, "a directory twice: give each drive's once");
+                return bad(error, name, text, "a directory twice: give each drive's once");
         }
         options->store_dirs[options->store_dir_count++] = dir;
         if (last)
@@ -402,7 +412,14 @@ static strata_status set_row(struct options *options, const struct option_row *r
         STRATA_TRY(refuse_cuda(row, text, error));
         return set_choice(options, row, text, error);
     case KIND_DIRS:
-        return set_dirs(options, text, error);
+    case KIND_COMMAND:
+        if (options->command != STORE_NONE ||
+            (row->kind == KIND_COMMAND && options->store_dir_count > 0))
+            return bad(error, row->name, text,
+                       "one of --store, --list, --scrub and --drop at a time");
+        if (row->kind == KIND_COMMAND)
+            options->command = (enum store_command)row->least;
+        return set_dirs(options, row->name, text, error);
     case KIND_ALLOW:
         return set_allow(options, text, error);
     }
@@ -492,8 +509,27 @@ static strata_status check_model(const struct options *options, strata_error *er
                              name, strata_llama_names());
 }
 
+/* Nothing is trained: only the directories count, and which commit. */
+static strata_status check_command(const struct options *options, strata_error *error)
+{
+    if (options->command == STORE_DROP && options->at == 0)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--drop: which commit? give --at STEP, one that --list names");
+    if (options->command != STORE_DROP && options->at > 0)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--at %llu: goes with --resume or --drop: leave it out",
+                                 (unsigned long long)options->at);
+    if (options->data != NULL || options->resume)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--list, --scrub and --drop train nothing: leave out --%s",
+                                 options->data != NULL ? "data" : "resume");
+    return STRATA_OK;
+}
+
 static strata_status check_together(struct options *options, strata_error *error)
 {
+    if (options->command != STORE_NONE)
+        return check_command(options, error);
     if (options->data == NULL)
         return strata_train_fail(error, STRATA_E_INVALID, 0,
                                  "no data to train on: give --data FILE, or see --help");

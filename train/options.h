@@ -34,6 +34,9 @@ enum exit_code {
 
 #define OPTIONS_MAX_STORE_DIRS 16
 
+/* What is done with a store instead of training; its directories are store_dirs. */
+enum store_command { STORE_NONE = 0, STORE_LIST, STORE_SCRUB, STORE_DROP };
+
 /* Borrows argv's text until it is dropped; not to be copied, store_dirs point into it. */
 struct options {
     const char *data;
@@ -71,6 +74,7 @@ struct options {
     const char *log;
     bool hash_state;
     bool dry_run;
+    enum store_command command;
     bool json;
     bool quiet;
     bool help;    /* print the help and leave; nothing else was checked                     */

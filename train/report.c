@@ -127,6 +127,18 @@ static void print_share(FILE *out, const char *what, uint64_t bytes, bool *first
     *first = false;
 }
 
+/*
+ * What a store takes beyond what rests there: each state's other slots, and tables. Without
+ * commits that is a header per drive, which says nothing.
+ */
+static uint64_t commit_bytes(const strata_plan_tier *tier)
+{
+    uint64_t rest = tier->used_bytes;
+    for (int part = 0; part < STRATA_PART_COUNT; part++)
+        rest -= tier->home_bytes[part];
+    return rest > OPTIONS_MAX_STORE_DIRS * 4096 ? rest : 0;
+}
+
 static void print_plan_tier(FILE *out, const strata_plan_tier *tier, strata_tier which)
 {
     char limit[16];
@@ -145,6 +157,7 @@ static void print_plan_tier(FILE *out, const strata_plan_tier *tier, strata_tier
     print_share(out, which == STRATA_DEVICE ? "group copies" : "frames", tier->frame_bytes,
                 &first);
     print_share(out, "tables", tier->table_bytes, &first);
+    print_share(out, "commits", which == STRATA_NVME ? commit_bytes(tier) : 0, &first);
     fputs(first ? "-\n" : "\n", out);
 }
 

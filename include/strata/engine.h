@@ -68,11 +68,12 @@ enum {
     STRATA_ALLOW_UNPINNED = 4     /* host memory cannot be pinned for a CUDA device */
 };
 
-/* What the store promises. A commit is all states of one step; it survives what its name says. */
+/* What the store promises. A commit is all states of one step; it survives what its name says.
+ */
 typedef enum strata_durability {
-    STRATA_SCRATCH = 0,     /* no commits: the store is removed at destroy               */
-    STRATA_DURABLE_PROCESS, /* the end of the process, however sudden; no flushes        */
-    STRATA_DURABLE_POWER    /* loss of power, on drives that honour a flush              */
+    STRATA_SCRATCH = 0,     /* no commits: the store is removed at destroy */
+    STRATA_DURABLE_PROCESS, /* the end of the process, however sudden; no flushes */
+    STRATA_DURABLE_POWER    /* loss of power, on drives that honour a flush */
 } strata_durability;
 
 typedef struct strata_engine_desc {
@@ -135,9 +136,8 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_plan(strata_plan *out,
  *
  * STRATA_E_NOMEM, STRATA_E_INVALID: as strata_engine_plan().
  * STRATA_E_IO:          a store directory cannot be used; native is the errno.
- * STRATA_E_STATE:       the store is in use by another process, or holds a run and resume is not
- *                       set.
- * STRATA_E_UNSUPPORTED: io_uring or O_DIRECT is not to be had and not allowed to lack.
+ * STRATA_E_STATE:       the store is in use by another process, or holds a run and resume is
+ * not set. STRATA_E_UNSUPPORTED: io_uring or O_DIRECT is not to be had and not allowed to lack.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_create(strata_engine **out,
                                                                const strata_engine_desc *desc,

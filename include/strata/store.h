@@ -3,8 +3,8 @@
 
 /*
  * A durable store without its run: which commits it holds, whether the last one is whole, and
- * how one that was retained is let go. No model, plan or device is needed; what a store is stands in its
- * files.
+ * how one that was retained is let go. No model, plan or device is needed: what a store is
+ * stands in its files.
  *
  *     const char *dirs[] = {"/nvme0/run", "/nvme1/run"};
  *     strata_store_listing listing;
@@ -12,8 +12,8 @@
  *         printf("goes on from step %llu\n", (unsigned long long)listing.commits[0].step);
  *
  * Directories are all those of the store, in the order in which the run named them. Every
- * function here locks them for as long as it lasts: a store in use is refused, and nobody begins
- * to use it meanwhile.
+ * function here locks them while it lasts: a store in use is refused, and nobody begins to use
+ * it meanwhile.
  *
  * Thread: any.
  */
@@ -45,9 +45,11 @@ typedef struct strata_store_listing {
 } strata_store_listing;
 
 /*
- * STRATA_E_IO: native ENOENT: no such directory, or one without a store. STRATA_E_INVALID: not all
- * drives of one store, or not in order. STRATA_E_STATE: in use. STRATA_E_UNSUPPORTED: a file of
- * another version, or not a store's. STRATA_E_CORRUPT: a header is damaged.
+ * STRATA_E_IO: native ENOENT: no such directory, or one without a store.
+ * STRATA_E_INVALID: not all drives of one store, or not in order.
+ * STRATA_E_STATE: in use.
+ * STRATA_E_UNSUPPORTED: a file of another version, or not a store's.
+ * STRATA_E_CORRUPT: a header is damaged.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_store_list(strata_store_listing *out,
                                                             const char *const *dirs,
@@ -74,8 +76,8 @@ typedef struct strata_scrub_result {
 } strata_scrub_result;
 
 /*
- * Read every tile of the last commit and compare it with its hash, all drives at once, and go on
- * after a bad one. Nothing is written. Takes 64 MiB of memory per drive.
+ * Read every tile of the last commit and compare it with its hash, all drives at once, and
+ * go on after a bad one. Nothing is written. Takes 64 MiB of memory per drive.
  *
  * Where the tables of the last commit are damaged, the newest commit that is whole is verified,
  * since that is where a resume would go on; the result is damage all the same.

@@ -240,8 +240,9 @@ Test(failures, of_a_silent_drive_end_the_run)
     each_transfer_goes_wrong(IO_FAULT_LOST, IO_READ, 30, STRATA_E_TIMEOUT);
 }
 
-/* A durable run of five steps in which the Nth request goes wrong, once or from then on; then the
- * same run goes on over a sound store. Wherever it stopped, it ends as if nothing had been. */
+/* A durable run of five steps in which the Nth request goes wrong, once or from then on; then
+ * the same run goes on over a sound store. Wherever it stopped, it ends as if nothing had been.
+ */
 static bool interrupted(const struct io_fault_plan *what, const struct toy_result *undisturbed)
 {
     struct toy_run run = {.params = STRATA_NVME,

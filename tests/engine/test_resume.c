@@ -1,7 +1,7 @@
 /*
- * Commits and resume: a run that stops and goes on ends in the state of one that did not stop, bit
- * for bit, whatever rests where; retained commits can be gone back to; what does not match is
- * refused by name.
+ * Commits and resume: a run that stops and goes on ends in the state of one that did not stop,
+ * bit for bit, whatever rests where; retained commits can be gone back to; what does not match
+ * is refused by name.
  */
 
 #include <criterion/criterion.h>

@@ -31,6 +31,7 @@ static void make_header(struct store_header *out, uint8_t slots)
     out->durable = 1;
     out->keep = slots % (STRATA_STORE_MAX_KEEP + 1);
     out->slots = 2 + out->keep;
+    out->record_count = 256;
     memset(out->store_id, 0x5a, sizeof out->store_id);
     strata_store_header_finish(out);
 }
@@ -44,7 +45,8 @@ static void judge(const union table *table, uint64_t bytes, const struct store_h
     const struct table_entry *entries = (const struct table_entry *)(&table->head + 1);
     STRATA_CHECK(sizeof table->head + table->head.entry_count * sizeof *entries <= bytes - 16);
     for (uint32_t i = 0; i < table->head.entry_count; i++)
-        STRATA_CHECK(entries[i].slot < header->slots);
+        STRATA_CHECK(entries[i].slot < header->slots &&
+                     entries[i].record < header->record_count);
     line.step++;
     STRATA_CHECK(!strata_store_table_valid(&table->head, bytes, header, &line));
 }
@@ -87,7 +89,8 @@ static void seed(const char *name, uint8_t slots, uint32_t entry_count, bool who
     memcpy(table.head.store_id, header.store_id, sizeof header.store_id);
     struct table_entry *entries = (struct table_entry *)(&table.head + 1);
     for (uint32_t i = 0; i < entry_count; i++)
-        entries[i] = (struct table_entry){.slot = i % header.slots, .step = 41 - i % 2};
+        entries[i] = (struct table_entry){
+            .record = i, .slot = i % header.slots, .bytes = 4096, .step = 41 - i % 2};
     strata_store_table_finish(&table.head, length);
     STRATA_CHECK(strata_store_table_valid(&table.head, length, &header, &line));
     memset(&seed, 0, sizeof seed);

@@ -4,10 +4,10 @@
  *
  * The matrix. A run over two drives, four records each, is made once for every request in it,
  * from the first of its creation to the last of its last commit, and loses its power there. For
- * each loss many seeds decide what the unsynced sectors are afterwards: old, new, garbage. Every
- * one of these states is opened again. What is found must be the last commit that the store
- * called durable or the one it was making, retained ones included, and every byte of every
- * record must be right. Before the first commit there may be none.
+ * each loss many seeds decide what the unsynced sectors are afterwards: old, new, garbage.
+ * Every one of these states is opened again. What is found must be the last commit that the
+ * store called durable or the one it was making, retained ones included, and every byte of
+ * every record must be right. Before the first commit there may be none.
  *
  * The faults. One write of the run, each in turn, goes wrong without anybody being told. When
  * the records are read again the damage is found, and the message has tile, file and offset; or
@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#    define SEEDS  3u
+#    define SEEDS  4u
 #    define STATES 1500u
 #else
 #    define SEEDS  28u
@@ -197,7 +197,8 @@ Test(crash, power_lost_at_any_request_leaves_the_last_commit_or_the_next, .timeo
     free(seen.hashes);
 }
 
-/* Which tile the n-th write of a step belongs to; COMMIT_RECORDS: a table or a commit record. */
+/* Which tile the n-th write of a step belongs to; COMMIT_RECORDS: a table or a commit record.
+ */
 static uint32_t tile_of_write(const struct commit_rig *rig, uint64_t n)
 {
     uint32_t tile = 0;

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "tests/support/kernel.h"
 #include "tests/support/io_fault.h"
 #include "tests/support/temp_dir.h"
 
@@ -38,7 +39,11 @@ struct rig {
     struct io_req reqs[REQS];
 };
 
-static const struct io_ops *const backends[] = {&strata_io_uring, &strata_io_threads};
+/* Both backends, in turn; where io_uring is forbidden, threads twice. */
+static const struct io_ops *backend_of(uint32_t index)
+{
+    return strata_io_ops_here(index == 0 ? STRATA_IO_URING : STRATA_IO_THREADS);
+}
 
 static void open_rig(struct rig *rig, const struct io_ops *ops, uint32_t depth,
                      uint64_t deadline_ns)
@@ -146,11 +151,11 @@ Test(queue, what_is_written_is_read_back_by_both_backends)
 {
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
-        open_rig(&rig, backends[b], 4, LONG_NS);
+        open_rig(&rig, backend_of(b), 4, LONG_NS);
         cr_expect(run_all(&rig, IO_WRITE) == 0);
         memset(rig.buffer, 0, FILE_BYTES);
         cr_expect(run_all(&rig, IO_READ) == 0);
-        cr_expect(intact(&rig), "%s", backends[b]->name);
+        cr_expect(intact(&rig), "%s", backend_of(b)->name);
         start(&rig, 0, IO_SYNC);
         cr_expect(reap(&rig)->status == STRATA_OK);
         cr_expect(strata_io_queue_error(rig.queue)->status == STRATA_OK);
@@ -162,10 +167,10 @@ Test(queue, a_depth_of_one_moves_everything_too)
 {
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
-        open_rig(&rig, backends[b], 1, LONG_NS);
+        open_rig(&rig, backend_of(b), 1, LONG_NS);
         memset(rig.buffer, 0, FILE_BYTES);
         cr_expect(run_all(&rig, IO_READ) == 0);
-        cr_expect(intact(&rig), "%s", backends[b]->name);
+        cr_expect(intact(&rig), "%s", backend_of(b)->name);
         close_rig(&rig);
     }
 }
@@ -174,7 +179,7 @@ Test(queue, a_bad_file_is_reported_with_its_errno_by_both_backends)
 {
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
-        open_rig(&rig, backends[b], 4, LONG_NS);
+        open_rig(&rig, backend_of(b), 4, LONG_NS);
         cr_assert(ftruncate(rig.file.fd, 0) == 0);
         start(&rig, 3, IO_READ);
         cr_expect(reap(&rig)->status == STRATA_E_IO); /* beyond the end: nothing moves */
@@ -189,7 +194,7 @@ Test(queue, a_short_transfer_is_resumed)
     for (size_t b = 0; b < 2; b++) {
         for (int op = IO_READ; op <= IO_WRITE; op++) {
             struct rig rig = {0};
-            open_failing(&rig, backends[b], IO_FAULT_SHORT, op);
+            open_failing(&rig, backend_of(b), IO_FAULT_SHORT, op);
             rig.plan.times = 3;
             if (op == IO_READ)
                 memset(rig.buffer, 0, FILE_BYTES);
@@ -208,7 +213,7 @@ Test(queue, a_short_transfer_is_resumed)
 Test(queue, a_transfer_that_ends_inside_a_block_is_resumed_from_its_beginning)
 {
     struct rig rig = {0};
-    open_failing(&rig, &strata_io_uring, IO_FAULT_ODD, IO_READ);
+    open_failing(&rig, strata_io_ops_here(STRATA_IO_URING), IO_FAULT_ODD, IO_READ);
     memset(rig.buffer, 0, FILE_BYTES);
     cr_expect(run_all(&rig, IO_READ) == 0);
     cr_expect(intact(&rig));
@@ -219,7 +224,7 @@ Test(queue, a_transfer_that_ends_inside_a_block_is_resumed_from_its_beginning)
 Test(queue, an_attempt_that_moves_nothing_is_an_error_with_file_offset_and_length)
 {
     struct rig rig = {0};
-    open_failing(&rig, &strata_io_uring, IO_FAULT_ZERO, IO_WRITE);
+    open_failing(&rig, strata_io_ops_here(STRATA_IO_URING), IO_FAULT_ZERO, IO_WRITE);
     start(&rig, 2, IO_WRITE);
     struct io_req *req = reap(&rig);
     cr_expect(req->status == STRATA_E_IO);
@@ -234,7 +239,7 @@ Test(queue, eagain_and_eintr_are_tried_again)
     const int causes[] = {EAGAIN, EINTR};
     for (size_t c = 0; c < 2; c++) {
         struct rig rig = {0};
-        open_failing(&rig, &strata_io_uring, IO_FAULT_ERRNO, IO_READ);
+        open_failing(&rig, strata_io_ops_here(STRATA_IO_URING), IO_FAULT_ERRNO, IO_READ);
         rig.plan.native = causes[c];
         rig.plan.times = 40;
         memset(rig.buffer, 0, FILE_BYTES);
@@ -252,7 +257,7 @@ Test(queue, eagain_for_ever_ends_at_the_deadline)
 {
     struct rig rig = {0};
     rig.plan = (struct io_fault_plan){
-        .inner = &strata_io_uring,
+        .inner = strata_io_ops_here(STRATA_IO_URING),
         .count = &rig.count,
         .fault = IO_FAULT_ERRNO,
         .native = EAGAIN,
@@ -301,7 +306,7 @@ Test(queue, a_failed_sync_is_never_repeated)
     const int causes[] = {EIO, EINTR, EAGAIN};
     for (size_t c = 0; c < 3; c++) {
         struct rig rig = {0};
-        open_failing(&rig, &strata_io_uring, IO_FAULT_ERRNO, IO_SYNC);
+        open_failing(&rig, strata_io_ops_here(STRATA_IO_URING), IO_FAULT_ERRNO, IO_SYNC);
         rig.plan.native = causes[c];
         start(&rig, 0, IO_SYNC);
         struct io_req *req = reap(&rig);
@@ -317,7 +322,7 @@ Test(queue, a_late_answer_is_a_timeout_that_tells_what_was_in_flight)
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
         rig.plan = (struct io_fault_plan){
-            .inner = backends[b],
+            .inner = backend_of(b),
             .count = &rig.count,
             .fault = IO_FAULT_LATE,
             .op = IO_READ,
@@ -342,7 +347,7 @@ Test(queue, an_answer_after_the_deadline_touches_no_other_request)
 {
     struct rig rig = {0};
     rig.plan = (struct io_fault_plan){
-        .inner = &strata_io_uring,
+        .inner = strata_io_ops_here(STRATA_IO_URING),
         .count = &rig.count,
         .fault = IO_FAULT_LATE,
         .op = IO_READ,
@@ -369,7 +374,7 @@ Test(queue, an_answer_after_the_deadline_touches_no_other_request)
 Test(queue, a_second_answer_to_the_same_attempt_is_dropped)
 {
     struct rig rig = {0};
-    open_failing(&rig, &strata_io_uring, IO_FAULT_TWICE, IO_READ);
+    open_failing(&rig, strata_io_ops_here(STRATA_IO_URING), IO_FAULT_TWICE, IO_READ);
     rig.plan.times = 5;
     memset(rig.buffer, 0, FILE_BYTES);
     cr_expect(run_all(&rig, IO_READ) == 0);
@@ -385,7 +390,7 @@ Test(queue, a_lost_answer_is_a_timeout_and_close_does_not_hang, .timeout = 10)
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
         rig.plan = (struct io_fault_plan){
-            .inner = backends[b],
+            .inner = backend_of(b),
             .count = &rig.count,
             .fault = IO_FAULT_LOST,
             .nth = 2,
@@ -402,7 +407,7 @@ Test(queue, requests_behind_lost_ones_time_out_too, .timeout = 10)
 {
     struct rig rig = {0};
     rig.plan = (struct io_fault_plan){
-        .inner = &strata_io_uring,
+        .inner = strata_io_ops_here(STRATA_IO_URING),
         .count = &rig.count,
         .fault = IO_FAULT_LOST,
         .nth = 1,
@@ -438,8 +443,8 @@ Test(queue, each_attempt_in_turn_may_fail)
         {IO_FAULT_ODD, 0, 0},        {IO_FAULT_TWICE, 0, 0},
     };
     struct rig rig = {0};
-    rig.plan =
-        (struct io_fault_plan){.inner = &strata_io_uring, .count = &rig.count, .times = 1};
+    rig.plan = (struct io_fault_plan){
+        .inner = strata_io_ops_here(STRATA_IO_URING), .count = &rig.count, .times = 1};
     open_rig(&rig, &strata_io_fault, 3, LONG_NS);
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         rig.plan.fault = cases[c].fault;
@@ -472,7 +477,7 @@ Test(queue, a_wake_ends_a_wait, .timeout = 10)
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
         pthread_t thread;
-        open_rig(&rig, backends[b], 4, LONG_NS);
+        open_rig(&rig, backend_of(b), 4, LONG_NS);
         for (int i = 0; i < 3; i++) {
             cr_assert(pthread_create(&thread, NULL, wake_later, &rig) == 0);
             cr_expect(strata_io_queue_reap(rig.queue, UINT64_MAX) == NULL);
@@ -486,7 +491,7 @@ Test(queue, a_wake_before_the_wait_is_not_lost, .timeout = 10)
 {
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
-        open_rig(&rig, backends[b], 4, LONG_NS);
+        open_rig(&rig, backend_of(b), 4, LONG_NS);
         for (int i = 0; i < 6; i++) {
             /* A wait that timed out has left the backend ready for the wake; or it has not. */
             if (i % 2)
@@ -503,7 +508,7 @@ Test(queue, a_wait_ends_at_its_timeout)
 {
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
-        open_rig(&rig, backends[b], 4, LONG_NS);
+        open_rig(&rig, backend_of(b), 4, LONG_NS);
         uint64_t begin_ns = strata_now_ns();
         cr_expect(strata_io_queue_reap(rig.queue, 30000000) == NULL);
         uint64_t waited_ns = strata_now_ns() - begin_ns;
@@ -516,7 +521,7 @@ Test(queue, close_waits_for_what_was_never_reaped)
 {
     for (size_t b = 0; b < 2; b++) {
         struct rig rig = {0};
-        open_rig(&rig, backends[b], REQS, LONG_NS);
+        open_rig(&rig, backend_of(b), REQS, LONG_NS);
         for (uint32_t i = 0; i < REQS; i++)
             start(&rig, i, IO_READ);
         close_rig(&rig);
@@ -526,7 +531,7 @@ Test(queue, close_waits_for_what_was_never_reaped)
 Test(queue, close_waits_for_an_answer_that_is_late)
 {
     struct rig rig = {0};
-    open_failing(&rig, &strata_io_uring, IO_FAULT_LATE, IO_READ);
+    open_failing(&rig, strata_io_ops_here(STRATA_IO_URING), IO_FAULT_LATE, IO_READ);
     rig.plan.delay_ns = SHORT_NS;
     uint64_t begin_ns = strata_now_ns();
     start(&rig, 0, IO_READ);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "tests/support/kernel.h"
 #include "tests/support/io_fault.h"
 #include "tests/support/store_rig.h"
 
@@ -87,7 +88,7 @@ Test(store, what_is_written_is_read_back)
             struct store_rig rig;
             open_rig(&rig, drives, (strata_io_backend)backend);
             cr_expect(strcmp(strata_store_backend_name(rig.store),
-                             backend == STRATA_IO_URING ? "uring" : "threads") == 0);
+                             rig.desc.backend == STRATA_IO_URING ? "uring" : "threads") == 0);
             write_all(&rig, 0);
             expect_all(&rig, 0);
             write_all(&rig, 1);
@@ -347,7 +348,7 @@ Test(store, a_drive_that_does_not_answer_is_a_timeout, .timeout = 20)
 {
     struct io_fault_count count = {0};
     struct io_fault_plan plan = {
-        .inner = &strata_io_uring,
+        .inner = strata_io_ops_here(STRATA_IO_URING),
         .count = &count,
         .fault = IO_FAULT_LOST,
         .op = IO_WRITE,
@@ -427,7 +428,7 @@ Test(store, each_request_of_its_life_may_fail_once)
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct io_fault_count count = {0};
-        sweep((struct io_fault_plan){.inner = &strata_io_uring,
+        sweep((struct io_fault_plan){.inner = strata_io_ops_here(STRATA_IO_URING),
                                      .count = &count,
                                      .fault = cases[c].fault,
                                      .native = cases[c].native,
@@ -448,7 +449,7 @@ Test(store, each_request_of_its_life_may_be_short_late_or_answered_twice)
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct io_fault_count count = {0};
         struct io_fault_plan plan = cases[c];
-        plan.inner = c % 2 ? &strata_io_threads : &strata_io_uring;
+        plan.inner = c % 2 ? &strata_io_threads : strata_io_ops_here(STRATA_IO_URING);
         plan.count = &count;
         plan.times = 1;
         sweep(plan, STRATA_OK);
@@ -459,7 +460,7 @@ Test(store, each_transfer_of_its_life_may_be_told_to_try_again)
 {
     for (enum io_op op = IO_READ; op <= IO_WRITE; op++) {
         struct io_fault_count count = {0};
-        sweep((struct io_fault_plan){.inner = &strata_io_uring,
+        sweep((struct io_fault_plan){.inner = strata_io_ops_here(STRATA_IO_URING),
                                      .count = &count,
                                      .fault = IO_FAULT_ERRNO,
                                      .native = op == IO_READ ? EAGAIN : EINTR,

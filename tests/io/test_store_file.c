@@ -10,22 +10,18 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "tests/support/kernel.h"
 #include "tests/support/store_rig.h"
 
 #include <criterion/criterion.h>
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -499,26 +495,13 @@ Test(store_file, a_file_system_without_o_direct_needs_to_be_allowed)
     unmount_drive(&rig);
 }
 
-/* From now on this process has no io_uring, as in a container. */
-static void forbid_io_uring(void)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
-    cr_assert(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    cr_assert(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
-
 Test(store_file, a_forbidden_io_uring_is_refused_with_its_remedy)
 {
     struct store_rig rig;
     char line[512] = "";
     strata_store_rig_make(&rig, 2, STRATA_IO_URING);
-    forbid_io_uring();
+    rig.desc.backend = STRATA_IO_URING;
+    cr_assert(strata_forbid_io_uring() == 0);
     strata_error error = expect_refusal(&rig, STRATA_E_UNSUPPORTED, "--allow threads-io");
     cr_expect(strstr(error.message, "--io threads") != NULL);
     cr_expect(error.native == EPERM);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -109,6 +110,15 @@ Test(arena, huge_says_what_the_kernel_is_set_to)
         fclose(file);
     struct arena arena = make(4 * MIB);
     cr_expect_eq(arena.huge, possible);
+    strata_arena_destroy(&arena);
+}
+
+/* The advice is taken all the same: only the flag of the process tells. */
+Test(arena, huge_is_false_where_this_process_is_denied_huge_pages)
+{
+    cr_assert_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+    struct arena arena = make(4 * MIB);
+    cr_expect(!arena.huge);
     strata_arena_destroy(&arena);
 }
 

@@ -8,6 +8,7 @@
 #include "tests/support/commit_rig.h"
 
 #include "base/error.h"
+#include "tests/support/kernel.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -52,7 +53,7 @@ void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
         .records = &out->records,
         .limit_bytes = UINT64_MAX,
         .tile_elems = 16384,
-        .backend = backend,
+        .backend = strata_backend_here(backend),
         .allow = STRATA_ALLOW_BUFFERED_IO,
         .depth = 4,
         .request_bytes = 2 * STRATA_IO_ALIGN_BYTES,
@@ -217,9 +218,9 @@ strata_status strata_commit_rig_check(struct commit_rig *rig, bool *out_same)
 {
     const struct store_recovery *recovery = strata_store_recovery(rig->store);
     uint64_t first = recovery->line_count > 0 ? recovery->lines[0].step : 0;
-    *out_same = recovery->line_count == 0 ||
-                (recovery->updates == strata_commit_rig_updates(first) &&
-                 recovery->loss_scale == strata_commit_rig_scale(first));
+    *out_same =
+        recovery->line_count == 0 || (recovery->updates == strata_commit_rig_updates(first) &&
+                                      recovery->loss_scale == strata_commit_rig_scale(first));
     for (uint32_t i = 0; i < recovery->line_count; i++) {
         const struct store_line *line = &recovery->lines[i];
         for (uint32_t r = 0; r < COMMIT_RECORDS; r++) {

@@ -3,8 +3,8 @@
 
 /*
  * A durable store with a run on it: eight records over one to three drives, written step after
- * step into the slots that the slot rule leaves, and committed every so many steps. The bytes of
- * a record follow from its number and step, so anybody can say what must be there.
+ * step into the slots that the slot rule leaves, and committed every so many steps. The bytes
+ * of a record follow from its number and step, so anybody can say what must be there.
  *
  *     strata_commit_rig_make(&rig, 2, STRATA_IO_URING);
  *     strata_commit_rig_open(&rig, &error);          // anew, or where it was left
@@ -54,8 +54,8 @@ struct commit_rig {
     uint8_t *expected;
 };
 
-/* Directories and a descriptor; commits every step, none retained. No store yet. in_memory: on a
- * file system made of RAM, where there is one. */
+/* Directories and a descriptor; commits every step, none retained. No store yet. in_memory: on
+ * a file system made of RAM, where there is one. */
 void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
                             strata_io_backend backend, bool in_memory);
 void strata_commit_rig_remove(struct commit_rig *rig);

@@ -226,7 +226,8 @@ static uint64_t *content(struct driver *d, uint32_t tile, uint32_t slot)
     return &d->content[tile * strata_slots_per_tile(&d->schedule_desc.slots) + slot];
 }
 
-/* A write of a state record must spare what durable commits name; a read must find the newest. */
+/* A write of a state record must spare what durable commits name; a read must find the newest.
+ */
 static void check_record(struct driver *d, const struct op *op)
 {
     if (op->what != WHAT_STATE || (op->kind != OP_NVME_READ && op->kind != OP_NVME_WRITE))

@@ -6,8 +6,8 @@
  *
  * A write is held in the drive's volatile cache until the file is synced; reads see it at once.
  * From a chosen attempt on nothing works any more, and then a seed decides for every unsynced
- * sector by itself what is there when power comes back: the old bytes, the new ones, or garbage.
- * Many seeds can be tried on one loss of power.
+ * sector by itself what is there when power comes back: the old bytes, the new ones, or
+ * garbage. Many seeds can be tried on one loss of power.
  *
  *     struct io_sim sim = {.opened = 0};
  *     struct io_sim_plan plan = {.sim = &sim, .off_at = 17};
@@ -38,11 +38,11 @@
 
 enum sim_fault {
     SIM_NONE,
-    SIM_FLIP,        /* one bit of it is another                        */
-    SIM_TORN,        /* only the first half is written                  */
-    SIM_LOST,        /* nothing is written                              */
-    SIM_STALE,       /* it can be read until the sync, which drops it   */
-    SIM_MISDIRECTED, /* it goes to the block behind, or before          */
+    SIM_FLIP,        /* one bit of it is another */
+    SIM_TORN,        /* only the first half is written */
+    SIM_LOST,        /* nothing is written */
+    SIM_STALE,       /* it can be read until the sync, which drops it */
+    SIM_MISDIRECTED, /* it goes to the block behind, or before */
 };
 
 enum sim_sector { SECTOR_CLEAN, SECTOR_UNSYNCED, SECTOR_DOOMED };
@@ -66,10 +66,10 @@ struct io_sim {
 };
 
 struct io_sim_plan {
-    struct io_sim *sim; /* required; borrowed                                        */
+    struct io_sim *sim; /* required; borrowed */
     uint64_t off_at;    /* the attempt, from 1, that fails and all after it; 0: none */
     enum sim_fault fault;
-    uint64_t fault_at; /* the write, from 1, that goes wrong                         */
+    uint64_t fault_at; /* the write, from 1, that goes wrong */
 };
 
 extern const struct io_ops strata_io_sim;

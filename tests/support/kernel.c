@@ -16,6 +16,7 @@
 #include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -37,8 +38,10 @@ strata_io_backend strata_backend_here(strata_io_backend wanted)
 {
     const char *strict = getenv("STRATA_TEST_FAIL_ON_SKIP");
     bool replace = strict == NULL || strcmp(strict, "1") != 0;
-    bool lacks = wanted == STRATA_IO_URING && replace && !strata_io_uring_permitted();
-    return lacks ? STRATA_IO_THREADS : wanted;
+    if (wanted != STRATA_IO_URING || !replace || strata_io_uring_permitted())
+        return wanted;
+    fprintf(stderr, "no io_uring is to be had here: this test uses threads\n");
+    return STRATA_IO_THREADS;
 }
 
 const struct io_ops *strata_io_ops_here(strata_io_backend wanted)

@@ -4,9 +4,9 @@
 /*
  * What the kernel, or the container, lets a test have; and taking it away, as a container does.
  *
- * Many a container forbids io_uring. What a test says about the store holds with either backend,
- * so it asks for STRATA_IO_URING by strata_backend_here() and gets threads where there is no
- * io_uring. A test of io_uring itself skips. Where STRATA_TEST_FAIL_ON_SKIP=1 nothing is
+ * Many a container forbids io_uring. What a test says about the store holds with either
+ * backend, so it asks for STRATA_IO_URING by strata_backend_here() and gets threads where there
+ * is no io_uring. A test of io_uring itself skips. Where STRATA_TEST_FAIL_ON_SKIP=1 nothing is
  * replaced, and the test fails.
  *
  * Thread: any.

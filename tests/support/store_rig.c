@@ -8,6 +8,7 @@
 #include "tests/support/store_rig.h"
 
 #include "base/error.h"
+#include "tests/support/kernel.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -35,7 +36,7 @@ void strata_store_rig_make(struct store_rig *out, uint32_t drive_count,
         .place_count = RIG_PLACES,
         .records = &out->records,
         .tile_elems = 16384,
-        .backend = backend,
+        .backend = strata_backend_here(backend),
         .depth = 4,
         .request_bytes = RIG_REQUEST_BYTES,
         .deadline_ns = 20000000000u,

@@ -34,7 +34,8 @@ void strata_store_rig_make(struct store_rig *out, uint32_t drive_count,
 /* Close the store, if there is one, and remove the directories. */
 void strata_store_rig_remove(struct store_rig *rig);
 
-/* A path of a drive's file, which has no name while the store is open; into out of PATH_MAX + 32 bytes; returns out. */
+/* A path of a drive's file, which has no name while the store is open; into out of PATH_MAX +
+ * 32 bytes; returns out. */
 const char *strata_store_rig_file(const struct store_rig *rig, uint32_t drive_index, char *out);
 
 /* Bytes that depend on the place and the round, so that none can stand for another. */

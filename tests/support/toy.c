@@ -1,5 +1,7 @@
 #include "tests/support/toy.h"
 
+#include "tests/support/kernel.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -163,7 +165,7 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
         .tile_elems = run->tile_elems != 0 ? run->tile_elems : STRATA_BLOCK_ELEMS,
         .store_dirs = run->dir != NULL ? dirs : NULL,
         .store_dir_count = run->dir != NULL ? 1 : 0,
-        .io = run->io,
+        .io = strata_backend_here(run->io),
         .allow = run->allow,
         .clip = run->clip,
         .no_overlap = run->no_overlap,

@@ -243,6 +243,11 @@ Test(config, text_that_is_no_json_object_is_refused)
 }
 
 /* Parameters of a model, without its padding. */
+Test(config, a_text_with_line_ends_in_it_is_refused_with_one_line)
+{
+    refused("{" SIZES ", \"hidden_act\": \"si\\nlu\\u001b[2J\"}", "hidden_act");
+}
+
 static double params_of(const struct llama_config *c)
 {
     double h = (double)c->hidden_size, q = (double)(c->head_count * c->head_dim);

@@ -170,9 +170,9 @@ Test(options, unknown_options_and_arguments_are_refused_by_name)
 
 Test(options, options_of_later_versions_are_unknown)
 {
-    const char *const later[] = {"--save d",      "--trace f",      "--deadline 60",
-                                 "--eval-data f", "--sample x",     "--scrub d",
-                                 "--list d",      "--loss-scale 2", "--states-dtype bf16"};
+    const char *const later[] = {"--save d",       "--trace f",          "--deadline 60",
+                                 "--eval-data f",  "--sample x",         "--export d",
+                                 "--loss-scale 2", "--states-dtype bf16"};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
         refuse(later[i], "unknown option");
     refuse("--clip-mode speculative", "not a choice");
@@ -316,7 +316,8 @@ Test(options, help_names_every_option_in_100_columns)
         "seq",          "batch",  "seed",      "micro-batch",   "lr",         "lr-min",
         "lr-schedule",  "warmup", "beta1",     "beta2",         "eps",        "clip",
         "weight-decay", "log",    "clip-mode", "compute-dtype", "hash-state", "dry-run",
-        "json",         "quiet",  "help",      "version"};
+        "json",         "quiet",  "help",      "version",       "durability", "keep",
+        "commit-every", "resume", "at",        "keep-every"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char pattern[40];
         snprintf(pattern, sizeof pattern, "\n  --%s ", names[i]);

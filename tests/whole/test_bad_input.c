@@ -166,7 +166,7 @@ Test(bad_input, unknown_options_and_names)
 {
     expect_refusal(FILES SMALL OUTPUT "--frobnicate", 2, "unknown option --frobnicate");
     expect_refusal(FILES SMALL OUTPUT "--resume", 2, "--resume: this run makes and reads no");
-    expect_refusal(FILES SMALL OUTPUT "--scrub store", 2, "unknown option --scrub");
+    expect_refusal(FILES SMALL OUTPUT "--export store", 2, "unknown option --export");
     expect_refusal("--data text --model llama-9b " SMALL OUTPUT, 2, "llama-9b");
     expect_refusal(FILES SMALL OUTPUT "--params disk", 2, "--params disk");
     expect_refusal(SMALL OUTPUT, 2, "--data");

@@ -26,11 +26,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* All that can rests on the drive, so that every lack is felt. Budgets with 2 MiB to spare. */
+/* All that can rests on the drive, so that every lack is felt. The limit of nvme is named,
+ * since a file system made of RAM may not know how much of it is free. */
 #define RUN                                                                                    \
     "--data text --model config.json --seq 32 --batch 2 --steps 3 --lr 1e-3 --tile 16384 "     \
     "--device-mem 16M --host-mem 64M --params nvme --grads host --states nvme --stash host "   \
-    "--store store --hash-state --log log "
+    "--nvme-mem 64M --store store --hash-state --log log "
 
 /* What a child does that cannot become what the test wants it to be. */
 #define CANNOT 98

@@ -1,0 +1,458 @@
+#define _GNU_SOURCE
+/*
+ * offload-bench io. See io.h and, for what is compared, io_rig.h.
+ *
+ * Timed: passes over all places, each from its first request to its last completion. Not timed:
+ * the creation of the file, one write of every place, and the first bare read, the cold one.
+ * Drives and what lies over them change their minds within minutes, so nothing here is compared
+ * across time: within a repetition every kind is measured both ways, one right after the other,
+ * and repetitions take turns in which comes first; shares are medians of the ratios within a
+ * repetition. What the store reads is verified, since it verifies everything.
+ *
+ * The bare loop is the io_uring backend without what stands on it (io_rig.h): a second loop
+ * written for the purpose would be another program, and liburing belongs to one file.
+ *
+ * Two numbers need a word. The mix factor is the mixed rate over the rate that reads and writes
+ * would have one after the other: 1 means that they share the drive, 2 that each has its own.
+ * The regime is told from the first read and the later ones: where these are much faster,
+ * something above the drive remembers what was read, and no rate here is the drive's. The file
+ * had just been written then, so the test has one blind side: what writes left in such a memory
+ * makes the first read fast too. Only a size beyond that memory shows it.
+ *
+ * Thread: one, and the store's.
+ */
+
+#include "bench/io.h"
+
+#include "bench/io_rig.h"
+#include "strata/text.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#define DEFAULT_BYTES       ((uint64_t)1 << 30)
+#define DEFAULT_REPETITIONS 5u
+#define MAX_REPETITIONS     99u
+#define GIB                 1073741824.0
+
+/* Later reads at least this much faster than the first: cached. Rates of one kind were seen to
+ * differ by up to 1.3 without. */
+#define CACHED_RATIO 1.4
+
+/* What hashing alone is measured on: a piece that stays in the second-level cache. */
+#define CACHE_BYTES ((size_t)256 << 10)
+/* How often each; only the first time is it not in the cache. */
+#define CACHE_TIMES 16u
+
+struct io_options {
+    const char *dir;
+    uint64_t bytes;
+    uint32_t repetitions;
+    struct bench_output output;
+    bool help;
+};
+
+struct spread {
+    double median;
+    double least;
+    double most;
+};
+
+/* Of one kind, over the repetitions; rates in GB/s (10^9), CPU in ms per GiB. */
+struct kind_result {
+    struct spread bare;
+    struct spread store;
+    struct spread share; /* store over bare */
+    struct spread bare_cpu;
+    struct spread store_cpu;
+    struct spread plain_cpu;  /* the store's without checksums */
+    struct spread plain_more; /* the same over the bare loop's */
+    struct spread hash_cpu;   /* checksums in the run */
+};
+
+struct io_result_set {
+    struct io_sample samples[IO_KIND_COUNT][IO_WAY_COUNT][MAX_REPETITIONS];
+    double cache_ms[MAX_REPETITIONS];  /* hash alone, per GiB */
+    double memory_ms[MAX_REPETITIONS]; /* likewise, of bytes that are not in a cache */
+    double first_s;                    /* the first read */
+    struct kind_result kinds[IO_KIND_COUNT];
+    struct spread cache;
+    struct spread memory;
+    struct spread mix;
+    double cached_ratio; /* later reads over the first */
+};
+
+static const char *const kind_names[] = {"read", "write", "mixed"};
+
+static struct spread spread_of(const double *values, uint32_t count)
+{
+    double sorted[MAX_REPETITIONS];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = i;
+        for (; at > 0 && sorted[at - 1] > values[i]; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = values[i];
+    }
+    double middle =
+        count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+    return (struct spread){.median = middle, .least = sorted[0], .most = sorted[count - 1]};
+}
+
+/* CPU of this thread, for a hash that runs alone. */
+static double thread_cpu(void)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* All of the buffers' bytes, piece by piece; times: how often each piece. ms per GiB. */
+static double hash_alone(const struct io_rig *rig, size_t piece, uint32_t times)
+{
+    uint64_t bytes = rig->buffers.bytes / times;
+    volatile uint64_t sink = 0;
+    double cpu_s = thread_cpu();
+    for (uint64_t at = 0; at + piece <= bytes; at += piece)
+        for (uint32_t i = 0; i < times; i++)
+            sink += strata_hash(rig->buffers.base + at, piece, i).low;
+    return (thread_cpu() - cpu_s) * 1e3 * GIB / (double)rig->buffers.bytes;
+}
+
+/* All kinds, both ways; which way comes first takes turns. */
+static strata_status repeat(struct io_rig *rig, uint32_t index, struct io_result_set *out,
+                            strata_error *error)
+{
+    strata_status status = STRATA_OK;
+    for (uint32_t i = 0; i < IO_KIND_COUNT * IO_WAY_COUNT && status == STRATA_OK; i++) {
+        uint32_t kind = i / IO_WAY_COUNT;
+        uint32_t way = (index + i) % IO_WAY_COUNT;
+        status = strata_bench_rig_pass(rig, (enum io_kind)kind, (enum io_way)way,
+                                       &out->samples[kind][way][index], error);
+    }
+    out->cache_ms[index] = hash_alone(rig, CACHE_BYTES, CACHE_TIMES);
+    out->memory_ms[index] = hash_alone(rig, RIG_PLACE_BYTES, 1);
+    return status;
+}
+
+static strata_status measure(struct io_rig *rig, const struct io_options *options,
+                             struct io_result_set *out, strata_error *error)
+{
+    struct io_sample first;
+    strata_status status = strata_bench_rig_pass(rig, KIND_READ, WAY_BARE, &first, error);
+    out->first_s = first.seconds;
+    for (uint32_t i = 0; i < options->repetitions && status == STRATA_OK; i++)
+        status = repeat(rig, i, out, error);
+    return status;
+}
+
+static void evaluate_kind(struct io_result_set *set, int kind, double bytes, uint32_t count)
+{
+    double values[8][MAX_REPETITIONS];
+    const double per_gib = 1e3 * GIB / bytes;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct io_sample *bare = &set->samples[kind][WAY_BARE][i];
+        const struct io_sample *store = &set->samples[kind][WAY_STORE][i];
+        values[0][i] = bytes / bare->seconds * 1e-9;
+        values[1][i] = bytes / store->seconds * 1e-9;
+        values[2][i] = bare->seconds / store->seconds;
+        values[3][i] = bare->cpu_s * per_gib;
+        values[4][i] = store->cpu_s * per_gib;
+        values[5][i] = (store->cpu_s - store->hash_s) * per_gib;
+        values[6][i] = (store->cpu_s - store->hash_s) / bare->cpu_s;
+        values[7][i] = store->hash_s * per_gib;
+    }
+    set->kinds[kind] = (struct kind_result){
+        .bare = spread_of(values[0], count),
+        .store = spread_of(values[1], count),
+        .share = spread_of(values[2], count),
+        .bare_cpu = spread_of(values[3], count),
+        .store_cpu = spread_of(values[4], count),
+        .plain_cpu = spread_of(values[5], count),
+        .plain_more = spread_of(values[6], count),
+        .hash_cpu = spread_of(values[7], count),
+    };
+}
+
+static void evaluate(struct io_result_set *set, double bytes, uint32_t count)
+{
+    double mix[MAX_REPETITIONS], later[MAX_REPETITIONS];
+    for (int kind = 0; kind < IO_KIND_COUNT; kind++)
+        evaluate_kind(set, kind, bytes, count);
+    for (uint32_t i = 0; i < count; i++) {
+        double read_s = set->samples[KIND_READ][WAY_BARE][i].seconds;
+        double write_s = set->samples[KIND_WRITE][WAY_BARE][i].seconds;
+        mix[i] = (read_s + write_s) / 2 / set->samples[KIND_MIXED][WAY_BARE][i].seconds;
+        later[i] = set->first_s / read_s;
+    }
+    set->mix = spread_of(mix, count);
+    set->cached_ratio = spread_of(later, count).median;
+    set->cache = spread_of(set->cache_ms, count);
+    set->memory = spread_of(set->memory_ms, count);
+}
+
+static bool is_cached(const struct io_result_set *set)
+{
+    return set->cached_ratio >= CACHED_RATIO;
+}
+
+static const char *regime_text(const struct io_result_set *set)
+{
+    if (is_cached(set))
+        return "cached above the drive: these are not the drive's rates; give a --size beyond "
+               "that memory";
+    return "no cache seen: the drive's own rates, or the writes before had filled a cache";
+}
+
+static void print_kind(FILE *out, const char *name, const struct kind_result *kind)
+{
+    fprintf(out, "%-6s %6.2f (%5.2f..%5.2f) %6.2f (%5.2f..%5.2f)  %5.3f (%5.3f..%5.3f)\n", name,
+            kind->bare.median, kind->bare.least, kind->bare.most, kind->store.median,
+            kind->store.least, kind->store.most, kind->share.median, kind->share.least,
+            kind->share.most);
+}
+
+static void print_cpu(FILE *out, const char *name, const struct kind_result *kind)
+{
+    fprintf(
+        out,
+        "%-6s %6.1f (%5.1f..%5.1f) %6.1f (%5.1f..%5.1f) %7.1f %12.1f  %5.2f (%4.2f..%4.2f)\n",
+        name, kind->bare_cpu.median, kind->bare_cpu.least, kind->bare_cpu.most,
+        kind->store_cpu.median, kind->store_cpu.least, kind->store_cpu.most,
+        kind->hash_cpu.median, kind->plain_cpu.median, kind->plain_more.median,
+        kind->plain_more.least, kind->plain_more.most);
+}
+
+static void print_tables(FILE *out, const struct io_result_set *set)
+{
+    fputs("GB/s   bare loop              store                   store / bare\n", out);
+    for (int i = 0; i < IO_KIND_COUNT; i++)
+        print_kind(out, kind_names[i], &set->kinds[i]);
+    fputs(
+        "\nCPU, ms per GiB\n"
+        "       bare loop              store                checksums  the rest  rest / bare\n",
+        out);
+    for (int i = 0; i < IO_KIND_COUNT; i++)
+        print_cpu(out, kind_names[i], &set->kinds[i]);
+    fprintf(
+        out,
+        "\nchecksum   %.1f ms per GiB in cache (%.1f..%.1f), %.1f from memory (%.1f..%.1f)\n",
+        set->cache.median, set->cache.least, set->cache.most, set->memory.median,
+        set->memory.least, set->memory.most);
+    fprintf(out, "mix factor %.2f (%.2f..%.2f): 1: reads and writes share the drive, 2: not\n",
+            set->mix.median, set->mix.least, set->mix.most);
+    fprintf(out, "regime     later reads %.2f x the first: %s\n", set->cached_ratio,
+            regime_text(set));
+}
+
+/* The names of what a file system's number means, as far as stores were seen on them. */
+static const char *file_system_name(const char *dir)
+{
+    static const struct {
+        long type;
+        const char *name;
+    } known[] = {{0xef53, "ext4"},      {0x58465342, "xfs"},     {0x9123683e, "btrfs"},
+                 {0x01021994, "tmpfs"}, {0x794c7630, "overlay"}, {0x6969, "nfs"}};
+    struct statfs facts;
+    if (statfs(dir, &facts) != 0)
+        return "unknown";
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].type == (long)facts.f_type)
+            return known[i].name;
+    return "other";
+}
+
+static void print_setting(FILE *out, const struct io_options *options, const struct io_rig *rig)
+{
+    char size[16];
+    strata_format_size(rig->place_count * RIG_PLACE_BYTES, size, sizeof size);
+    fprintf(out,
+            "%s: %s, %s, %s; %s in places of 16 MiB, requests of 4 MiB, %u in flight, %s\n"
+            "%u repetitions, median (least..most)\n\n",
+            options->dir, file_system_name(options->dir), strata_store_backend_name(rig->store),
+            strata_store_is_direct(rig->store) ? "O_DIRECT" : "page cache", size, RIG_DEPTH,
+            rig->buffers.huge ? "huge pages" : "no huge pages", options->repetitions);
+}
+
+static void set_spread(strata_json *object, const char *key, const struct spread *spread)
+{
+    strata_json *one = strata_json_object();
+    strata_json_set_number(one, "median", spread->median);
+    strata_json_set_number(one, "min", spread->least);
+    strata_json_set_number(one, "max", spread->most);
+    strata_json_set(object, key, one);
+}
+
+static strata_json *json_kind(const struct kind_result *kind)
+{
+    strata_json *object = strata_json_object();
+    set_spread(object, "bare_gb_per_s", &kind->bare);
+    set_spread(object, "store_gb_per_s", &kind->store);
+    set_spread(object, "share_of_bare", &kind->share);
+    set_spread(object, "bare_cpu_ms_per_gib", &kind->bare_cpu);
+    set_spread(object, "store_cpu_ms_per_gib", &kind->store_cpu);
+    set_spread(object, "checksum_cpu_ms_per_gib", &kind->hash_cpu);
+    set_spread(object, "store_cpu_without_checksums_ms_per_gib", &kind->plain_cpu);
+    set_spread(object, "cpu_without_checksums_over_bare", &kind->plain_more);
+    return object;
+}
+
+static strata_json *json_setting(const struct io_options *options, const struct io_rig *rig)
+{
+    struct utsname name = {.release = "unknown"};
+    strata_json *object = strata_json_object();
+    (void)uname(&name); /* what is not told stays unknown */
+    strata_json_set_string(object, "kernel", name.release);
+    strata_json_set_string(object, "directory", options->dir);
+    strata_json_set_string(object, "file_system", file_system_name(options->dir));
+    strata_json_set_string(object, "io", strata_store_backend_name(rig->store));
+    strata_json_set_bool(object, "direct", strata_store_is_direct(rig->store));
+    strata_json_set_bool(object, "huge_pages", rig->buffers.huge);
+    strata_json_set_uint(object, "bytes", rig->place_count * RIG_PLACE_BYTES);
+    strata_json_set_uint(object, "place_bytes", RIG_PLACE_BYTES);
+    strata_json_set_uint(object, "request_bytes", RIG_REQUEST_BYTES);
+    strata_json_set_uint(object, "depth", RIG_DEPTH);
+    strata_json_set_uint(object, "repetitions", options->repetitions);
+    return object;
+}
+
+static strata_json *make_document(const struct io_options *options, const struct io_rig *rig,
+                                  const struct io_result_set *set)
+{
+    strata_json *document = strata_json_object();
+    strata_json_set_string(document, "program", "offload-bench");
+    strata_json_set_string(document, "version", strata_version());
+    strata_json_set_string(document, "subcommand", "io");
+    strata_json_set(document, "setting", json_setting(options, rig));
+    for (int i = 0; i < IO_KIND_COUNT; i++)
+        strata_json_set(document, kind_names[i], json_kind(&set->kinds[i]));
+    set_spread(document, "checksum_in_cache_ms_per_gib", &set->cache);
+    set_spread(document, "checksum_from_memory_ms_per_gib", &set->memory);
+    set_spread(document, "mix_factor", &set->mix);
+    strata_json_set_number(document, "later_reads_over_first", set->cached_ratio);
+    strata_json_set_string(document, "regime", is_cached(set) ? "cached" : "no cache seen");
+    return document;
+}
+
+static enum bench_exit fail(const strata_error *error)
+{
+    fprintf(stderr, "offload-bench io: %s\n", error->message);
+    bool absent =
+        error->status == STRATA_E_UNSUPPORTED ||
+        (error->status == STRATA_E_IO && (error->native == ENOENT || error->native == ENOTDIR));
+    return absent ? BENCH_ABSENT : BENCH_FAILED;
+}
+
+static enum bench_exit report(const struct io_options *options, const struct io_rig *rig,
+                              struct io_result_set *set)
+{
+    FILE *out = options->output.json ? stderr : stdout;
+    evaluate(set, (double)rig->place_count * (double)RIG_PLACE_BYTES, options->repetitions);
+    print_setting(out, options, rig);
+    print_tables(out, set);
+    strata_json *document = make_document(options, rig, set);
+    bool good = strata_bench_write(&options->output, document);
+    strata_json_free(document);
+    return good ? BENCH_DONE : BENCH_FAILED;
+}
+
+static enum bench_exit usage(const char *word, const char *why)
+{
+    fprintf(stderr, "offload-bench io: %.80s: %s: see --help\n", word, why);
+    return BENCH_USAGE;
+}
+
+/* A value of an option, by its letter. */
+static enum bench_exit take_value(struct io_options *options, int letter)
+{
+    strata_error error = {.status = STRATA_OK};
+    char *end;
+    long count;
+    switch (letter) {
+    case 's':
+        options->dir = optarg;
+        return BENCH_DONE;
+    case 'z':
+        if (strata_parse_size(optarg, &options->bytes, &error) == STRATA_OK &&
+            options->bytes > 0)
+            return BENCH_DONE;
+        return usage("--size", error.status != STRATA_OK ? error.message : "nothing to move");
+    case 'n':
+        errno = 0;
+        count = strtol(optarg, &end, 10);
+        if (errno != 0 || *end != '\0' || count < 1 || count > (long)MAX_REPETITIONS)
+            return usage("--repetitions", "wants a number from 1 to 99");
+        options->repetitions = (uint32_t)count;
+        return BENCH_DONE;
+    default:
+        options->output.file = optarg;
+        return BENCH_DONE;
+    }
+}
+
+static enum bench_exit parse(struct io_options *options, int argc, char **argv)
+{
+    static const struct option table[] = {{"store", required_argument, NULL, 's'},
+                                          {"size", required_argument, NULL, 'z'},
+                                          {"repetitions", required_argument, NULL, 'n'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    opterr = 0;
+    for (;;) {
+        const char *word = argv[optind];
+        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
+        enum bench_exit result = BENCH_DONE;
+        if (letter == -1)
+            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
+        if (letter == 'h') {
+            options->help = true;
+            return BENCH_DONE;
+        }
+        if (letter == ':' || letter == '?')
+            return usage(word, letter == ':' ? "wants a value" : "unknown option");
+        if (letter == 'j')
+            options->output.json = true;
+        else
+            result = take_value(options, letter);
+        if (result != BENCH_DONE)
+            return result;
+    }
+}
+
+enum bench_exit strata_bench_io(int argc, char **argv)
+{
+    struct io_options options = {
+        .dir = ".", .bytes = DEFAULT_BYTES, .repetitions = DEFAULT_REPETITIONS};
+    enum bench_exit result = parse(&options, argc, argv);
+    if (result != BENCH_DONE)
+        return result;
+    if (options.help) {
+        puts("usage: offload-bench io [--store DIR] [--size SIZE] [--json] [-o FILE]\n\n"
+             "  --store DIR      where; its file has no name and is gone at the end (.)\n"
+             "  --size SIZE      bytes moved in each pass (1G)\n"
+             "  --repetitions N  of 6 passes each (5)\n"
+             "  --json           one JSON document on stdout, the tables on stderr\n"
+             "  -o FILE          write the document to a file");
+        return BENCH_DONE;
+    }
+    strata_error error = {.status = STRATA_OK};
+    struct io_rig rig;
+    struct io_result_set *set = calloc(1, sizeof *set);
+    if (set == NULL) {
+        fputs("offload-bench io: memory for the samples: none left\n", stderr);
+        return BENCH_FAILED;
+    }
+    strata_status status = strata_bench_rig_open(&rig, options.dir, options.bytes, &error);
+    if (status == STRATA_OK)
+        status = measure(&rig, &options, set, &error);
+    result = status == STRATA_OK ? report(&options, &rig, set) : fail(&error);
+    strata_bench_rig_close(&rig);
+    free(set);
+    return result;
+}

@@ -1,0 +1,297 @@
+#define _GNU_SOURCE
+/*
+ * One pass over a scratch store. See io_rig.h.
+ *
+ * The bare loop works on the store's own file, through a ring of its own, behind the store's
+ * back. That goes well because a place always gets the same bytes: those of its buffer. So the
+ * store's hashes stay right whoever wrote last, and what it reads after a bare pass verifies
+ * that pass too.
+ *
+ * The window of timing: from the first request to the last completion; buffers, rings and
+ * threads are there before. CPU time is that of the whole process, so the kernel's work for our
+ * requests counts as far as the kernel does it in our name; what a hypervisor or an interrupt
+ * does for us does not show.
+ *
+ * Thread: one, and the store's.
+ */
+
+#include "bench/io_rig.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <semaphore.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define PIECES_PER_PLACE (RIG_PLACE_BYTES / RIG_REQUEST_BYTES)
+/* Pieces that have memory. */
+#define PIECE_RING (RIG_WINDOW * PIECES_PER_PLACE)
+
+_Static_assert(PIECE_RING >= 2 * RIG_DEPTH, "the bare loop never waits for memory");
+
+static strata_status fail(strata_error *error, strata_status status, int64_t native,
+                          const char *format, ...) STRATA_PRINTF(4, 5);
+
+/* The story of a failure, where it is known; the library's own helper is not for programs. */
+static strata_status fail(strata_error *error, strata_status status, int64_t native,
+                          const char *format, ...)
+{
+    va_list list;
+    *error = (strata_error){.status = status, .native = native};
+    va_start(list, format);
+    vsnprintf(error->message, sizeof error->message, format, list);
+    va_end(list);
+    return status;
+}
+
+static uint8_t *buffer_of(const struct io_rig *rig, uint64_t place)
+{
+    return rig->buffers.base + place % RIG_WINDOW * RIG_PLACE_BYTES;
+}
+
+/* RIG_WINDOW is even, so a buffer that is read into is never one that is written from. */
+static bool is_write(enum io_kind kind, uint64_t place)
+{
+    return kind == KIND_WRITE || (kind == KIND_MIXED && place % 2 == 1);
+}
+
+static void fill_buffers(struct io_rig *rig)
+{
+    uint64_t state = 1;
+    for (uint64_t i = 0; i < rig->buffers.bytes; i += sizeof state) {
+        state = state * 6364136223846793005u + 1442695040888963407u; // Knuth's MMIX generator
+        memcpy(rig->buffers.base + i, &state, sizeof state);
+    }
+}
+
+static double now_s(clockid_t clock)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(clock, &now); // It fails for clocks that do not exist only.
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* By the clock, to the nanosecond: rusage may count in ticks, of which a pass has few. */
+static double cpu_now(void)
+{
+    return now_s(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+static strata_status open_backend(struct io_rig *rig, strata_error *error)
+{
+    const struct store_file *file = &rig->store->drives[0].file;
+    rig->file = (struct io_file){.fd = file->fd, .path = file->path};
+    struct io_backend_desc desc = {.files = &rig->file, .file_count = 1, .depth = RIG_DEPTH};
+    return strata_io_uring.open(&rig->backend, &desc, error);
+}
+
+strata_status strata_bench_rig_open(struct io_rig *out, const char *dir, uint64_t bytes,
+                                    strata_error *error)
+{
+    struct store_records none = {.bytes = NULL};
+    struct io_sample sample;
+    uint64_t count = (bytes + RIG_PLACE_BYTES - 1) / RIG_PLACE_BYTES;
+    *out = (struct io_rig){.store = NULL};
+    if (count > UINT32_MAX / 2)
+        return fail(error, STRATA_E_INVALID, 0, "--size: more than %" PRIu64 " bytes",
+                    UINT32_MAX / 2 * RIG_PLACE_BYTES);
+    out->place_count = count < 2 ? 2 : (uint32_t)count;
+    out->place_bytes = calloc(out->place_count, sizeof *out->place_bytes);
+    if (out->place_bytes == NULL)
+        return fail(error, STRATA_E_NOMEM, ENOMEM, "host: no memory for %" PRIu32 " places",
+                    out->place_count);
+    for (uint32_t i = 0; i < out->place_count; i++)
+        out->place_bytes[i] = RIG_PLACE_BYTES;
+    strata_status status = strata_arena_create(&out->buffers, RIG_WINDOW * RIG_PLACE_BYTES,
+                                               "the buffers of offload-bench io", error);
+    if (status != STRATA_OK)
+        return status;
+    fill_buffers(out);
+    struct store_desc desc = {
+        .dirs = &dir,
+        .dir_count = 1,
+        .place_bytes = out->place_bytes,
+        .place_count = out->place_count,
+        .records = &none,
+        .limit_bytes = UINT64_MAX,
+        .depth = RIG_DEPTH,
+        .request_bytes = RIG_REQUEST_BYTES,
+    };
+    status = strata_store_open(&out->store, &desc, error);
+    if (status == STRATA_OK)
+        status = open_backend(out, error);
+    /* The store hands out no place that it has not written. */
+    return status == STRATA_OK
+               ? strata_bench_rig_pass(out, KIND_WRITE, WAY_STORE, &sample, error)
+               : status;
+}
+
+void strata_bench_rig_close(struct io_rig *rig)
+{
+    if (rig->backend != NULL)
+        strata_io_uring.close(rig->backend);
+    strata_store_close(rig->store);
+    strata_arena_destroy(&rig->buffers);
+    free(rig->place_bytes);
+}
+
+/* A pass of the bare loop. */
+struct bare {
+    struct io_rig *rig;
+    enum io_kind kind;
+    uint64_t total; /* pieces */
+    uint64_t issued;
+    uint64_t retired; /* all before it are done */
+    uint32_t in_flight;
+    bool done[PIECE_RING];
+};
+
+static struct io_attempt attempt_of(const struct bare *bare, uint64_t piece)
+{
+    uint64_t place = piece / PIECES_PER_PLACE;
+    uint64_t at = piece % PIECES_PER_PLACE * RIG_REQUEST_BYTES;
+    return (struct io_attempt){
+        .id = piece + 1,
+        .op = is_write(bare->kind, place) ? IO_WRITE : IO_READ,
+        .length = (uint32_t)RIG_REQUEST_BYTES,
+        .buffer = buffer_of(bare->rig, place) + at,
+        .offset = bare->rig->store->places[place].offset + at,
+    };
+}
+
+/* As many as there is room for, in one call. */
+static void issue(struct bare *bare)
+{
+    struct io_attempt attempts[RIG_DEPTH];
+    uint32_t count = 0;
+    while (bare->issued + count < bare->total && bare->in_flight + count < RIG_DEPTH &&
+           bare->issued + count - bare->retired < PIECE_RING) {
+        attempts[count] = attempt_of(bare, bare->issued + count);
+        count++;
+    }
+    if (count == 0)
+        return;
+    count = strata_io_uring.start(bare->rig->backend, attempts, count);
+    bare->issued += count;
+    bare->in_flight += count;
+}
+
+static strata_status collect(struct bare *bare, strata_error *error)
+{
+    struct io_result results[RIG_DEPTH];
+    int32_t count = strata_io_uring.reap(bare->rig->backend, results, RIG_DEPTH, UINT64_MAX);
+    if (count < 0)
+        return fail(error, STRATA_E_IO, -count, "bare loop: reaping: %s", strerror(-count));
+    bare->in_flight -= (uint32_t)count;
+    for (int32_t i = 0; i < count; i++) {
+        bare->done[(results[i].id - 1) % PIECE_RING] = true;
+        if (results[i].result != (int64_t)RIG_REQUEST_BYTES)
+            return fail(error, STRATA_E_IO, results[i].result < 0 ? -results[i].result : 0,
+                        "bare loop: request %" PRIu64 " of %" PRIu64
+                        " bytes in %s came back with %" PRId64,
+                        results[i].id, RIG_REQUEST_BYTES, bare->rig->file.path,
+                        results[i].result);
+    }
+    return STRATA_OK;
+}
+
+static void retire(struct bare *bare)
+{
+    while (bare->retired < bare->issued && bare->done[bare->retired % PIECE_RING])
+        bare->done[bare->retired++ % PIECE_RING] = false;
+}
+
+/* After a failure: nobody closes a ring while the kernel writes to our buffers. */
+static void drain(struct bare *bare)
+{
+    struct io_result results[RIG_DEPTH];
+    while (bare->in_flight > 0) {
+        int32_t count =
+            strata_io_uring.reap(bare->rig->backend, results, RIG_DEPTH, UINT64_MAX);
+        if (count < 0)
+            return;
+        bare->in_flight -= (uint32_t)count;
+    }
+}
+
+static strata_status bare_pass(struct io_rig *rig, enum io_kind kind, strata_error *error)
+{
+    struct bare bare = {
+        .rig = rig,
+        .kind = kind,
+        .total = rig->place_count * PIECES_PER_PLACE,
+    };
+    strata_status status = STRATA_OK;
+    while (bare.retired < bare.total && status == STRATA_OK) {
+        issue(&bare);
+        status = collect(&bare, error);
+        retire(&bare);
+    }
+    drain(&bare);
+    return status;
+}
+
+/* A pass through the store: a buffer has one transfer at a time, whose end starts the next. */
+struct store_pass {
+    struct io_rig *rig;
+    enum io_kind kind;
+    struct store_io ios[RIG_WINDOW];
+    _Atomic uint32_t
+        running; /* buffers that are not through; I/O thread; relaxed: done orders */
+    sem_t done;
+};
+
+static void start_place(struct store_pass *pass, struct store_io *io, uint32_t place)
+{
+    io->write = is_write(pass->kind, place);
+    io->place = place;
+    io->buffer = buffer_of(pass->rig, place);
+    strata_store_start(pass->rig->store, io);
+}
+
+static void go_on(void *user, struct store_io *io)
+{
+    struct store_pass *pass = user;
+    uint32_t next = io->place + RIG_WINDOW;
+    if (io->status == STRATA_OK && next < pass->rig->place_count)
+        start_place(pass, io, next);
+    else if (atomic_fetch_sub_explicit(&pass->running, 1, memory_order_relaxed) == 1)
+        sem_post(&pass->done);
+}
+
+static strata_status store_pass(struct io_rig *rig, enum io_kind kind, strata_error *error)
+{
+    struct store_pass pass = {.rig = rig, .kind = kind};
+    uint32_t count = rig->place_count < RIG_WINDOW ? rig->place_count : RIG_WINDOW;
+    sem_init(&pass.done, 0, 0);
+    atomic_store_explicit(&pass.running, count, memory_order_relaxed);
+    for (uint32_t i = 0; i < count; i++) {
+        pass.ios[i].done = go_on;
+        pass.ios[i].user = &pass;
+        start_place(&pass, &pass.ios[i], i);
+    }
+    while (sem_wait(&pass.done) != 0 && errno == EINTR)
+        continue;
+    sem_destroy(&pass.done);
+    const strata_error *story = strata_store_error(rig->store);
+    if (story->status != STRATA_OK)
+        *error = *story;
+    return story->status;
+}
+
+strata_status strata_bench_rig_pass(struct io_rig *rig, enum io_kind kind, enum io_way way,
+                                    struct io_sample *out, strata_error *error)
+{
+    double cpu_s = cpu_now();
+    double begin_s = now_s(CLOCK_MONOTONIC);
+    uint64_t hash_ns = strata_store_hash_ns(rig->store);
+    strata_status status =
+        way == WAY_STORE ? store_pass(rig, kind, error) : bare_pass(rig, kind, error);
+    out->seconds = now_s(CLOCK_MONOTONIC) - begin_s;
+    out->cpu_s = cpu_now() - cpu_s;
+    out->hash_s = (double)(strata_store_hash_ns(rig->store) - hash_ns) * 1e-9;
+    return status;
+}
