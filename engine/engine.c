@@ -86,6 +86,9 @@ static strata_status check_choices(const strata_engine_desc *desc, strata_error 
     if (desc->io != STRATA_IO_URING && desc->io != STRATA_IO_THREADS)
         return strata_fail(error, STRATA_E_INVALID, 0, "io backend %d: uring or threads",
                            (int)desc->io);
+    if (desc->store_dir_count > STRATA_STORE_MAX_DRIVES)
+        return strata_fail(error, STRATA_E_INVALID, 0, "%u store directories: at most %u",
+                           desc->store_dir_count, STRATA_STORE_MAX_DRIVES);
     if (desc->io_depth > STRATA_IO_MAX_DEPTH)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "%u requests in flight per drive: at most %u", desc->io_depth,

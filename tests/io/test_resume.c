@@ -1,0 +1,521 @@
+#define _GNU_SOURCE
+/*
+ * Going on with a run: only the run that left it may, from any commit that is listed, and what
+ * is damaged is found. A refusal changes no byte of any file.
+ */
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "tests/io/commit_check.h"
+#include "tests/support/store_rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct hash128 file_hash(const struct commit_rig *rig, uint32_t drive)
+{
+    char path[PATH_MAX + 32];
+    struct stat info;
+    int fd = open(strata_commit_rig_file(rig, drive, path), O_RDONLY | O_CLOEXEC);
+    cr_assert(fd >= 0 && fstat(fd, &info) == 0);
+    uint8_t *bytes = malloc((size_t)info.st_size);
+    cr_assert(bytes != NULL && read(fd, bytes, (size_t)info.st_size) == info.st_size);
+    struct hash128 hash = strata_hash(bytes, (size_t)info.st_size, 0);
+    free(bytes);
+    close(fd);
+    return hash;
+}
+
+/* Refused with this status and text; no byte of any file is another, nothing is held. */
+static void expect_refusal(struct commit_rig *rig, strata_status status, const char *text)
+{
+    struct hash128 before[COMMIT_DRIVES_MAX], after;
+    char path[PATH_MAX + 32];
+    strata_error error = {.status = STRATA_OK};
+    int descriptors = strata_open_descriptors();
+    for (uint32_t i = 0; i < COMMIT_DRIVES_MAX && rig->drives[i][0] != '\0'; i++)
+        if (access(strata_commit_rig_file(rig, i, path), F_OK) == 0)
+            before[i] = file_hash(rig, i);
+    cr_expect(strata_commit_rig_open(rig, &error) == status, "%d: %s", (int)error.status,
+              error.message);
+    cr_expect(error.status == status && rig->store == NULL);
+    cr_expect(strstr(error.message, text) != NULL, "'%s' instead of '%s'", error.message, text);
+    cr_expect(strata_open_descriptors() == descriptors);
+    for (uint32_t i = 0; i < COMMIT_DRIVES_MAX && rig->drives[i][0] != '\0'; i++) {
+        if (access(strata_commit_rig_file(rig, i, path), F_OK) != 0)
+            continue;
+        after = file_hash(rig, i);
+        cr_expect(after.low == before[i].low && after.high == before[i].high);
+    }
+}
+
+/* Change bytes of a file behind the store's back. */
+static void damage(const struct commit_rig *rig, uint32_t drive, uint64_t offset)
+{
+    char path[PATH_MAX + 32];
+    uint8_t byte;
+    int fd = open(strata_commit_rig_file(rig, drive, path), O_RDWR | O_CLOEXEC);
+    cr_assert(fd >= 0 && pread(fd, &byte, 1, (off_t)offset) == 1);
+    byte ^= 8;
+    cr_assert(pwrite(fd, &byte, 1, (off_t)offset) == 1 && fsync(fd) == 0);
+    close(fd);
+}
+
+Test(resume, a_retained_commit_can_be_gone_on_from)
+{
+    struct commit_rig rig;
+    leave_at(&rig, 2, 2, 7);
+    rig.records.resume_step = 6;
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 6, 4);
+    expect_whole(&rig);
+    run_to(&rig, 9);
+    EXPECT_LIST(&rig, 9, 8, 6);
+    rig.records.resume_step = UINT64_MAX;
+    reopen(&rig);
+    EXPECT_LIST(&rig, 9, 8, 6);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+/* Its slots are written from now on, so nobody may find it any more. */
+Test(resume, a_commit_that_was_gone_back_behind_is_given_up_at_once)
+{
+    struct commit_rig rig;
+    leave_at(&rig, 2, 2, 7);
+    rig.commit_every = 100;
+    rig.records.resume_step = 4;
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 4);
+    run_to(&rig, 6); /* records without a commit, into what were the slots of 6 and 7 */
+    rig.records.resume_step = UINT64_MAX;
+    reopen(&rig);
+    EXPECT_LIST(&rig, 4);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_step_that_is_not_listed_is_refused_with_those_that_are)
+{
+    struct commit_rig rig;
+    leave_at(&rig, 1, 2, 7);
+    rig.records.resume_step = 5;
+    expect_refusal(&rig, STRATA_E_INVALID, "holds no commit of step 5; it has 7, 6, 4");
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_run_is_never_overwritten)
+{
+    struct commit_rig rig;
+    char text[PATH_MAX + 128];
+    leave_at(&rig, 2, 0, 3);
+    rig.records.resume = false;
+    snprintf(text, sizeof text,
+             "store %s holds a run at step 3: --resume goes on from it, or give another "
+             "directory",
+             rig.drives[0]);
+    expect_refusal(&rig, STRATA_E_STATE, text);
+    rig.records.durable = false; /* not for scratch either */
+    rig.records.slots = 1;
+    expect_refusal(&rig, STRATA_E_STATE, text);
+    rig.records.durable = true;
+    rig.records.slots = 2;
+    rig.records.resume = true;
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 3);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_run_of_another_identity_is_refused_by_its_first_difference)
+{
+    const struct {
+        const char *identity;
+        const char *text;
+    } cases[] = {
+        {"model=tiny\nseed=2\n", "has seed 1, this one 2"},
+        {"model=large\nseed=2\n", "has model tiny, this one large"},
+        {"model=tiny\n", "has seed 1, this one "},
+        {"model=tiny\nseed=1\nclip=0.5\n", "has clip , this one 0.5"},
+        {"model=tiny\nseed=11\n", "has seed 1, this one 11"},
+        {"", "has model tiny, this one "},
+    };
+    struct commit_rig rig;
+    leave_at(&rig, 1, 0, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rig.records.identity = cases[i].identity;
+        expect_refusal(&rig, STRATA_E_INVALID, cases[i].text);
+    }
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, an_identity_may_be_as_long_as_a_header_has_room)
+{
+    struct commit_rig rig;
+    char identity[STRATA_IDENTITY_BYTES + 2];
+    memset(identity, 'x', sizeof identity);
+    identity[STRATA_IDENTITY_BYTES + 1] = '\0';
+    make_rig(&rig, 1, 0);
+    rig.records.identity = identity;
+    expect_refusal(&rig, STRATA_E_INVALID, "identity has 2049 bytes, a store holds 2048");
+    identity[STRATA_IDENTITY_BYTES] = '\0';
+    open_rig(&rig);
+    reopen(&rig);
+    EXPECT_LIST(&rig, 0);
+    identity[STRATA_IDENTITY_BYTES - 1] = 'y';
+    strata_commit_rig_close(&rig);
+    expect_refusal(&rig, STRATA_E_INVALID, "has xxxx");
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, records_of_another_layout_are_refused_by_name)
+{
+    struct commit_rig rig;
+    leave_at(&rig, 2, 1, 2);
+    rig.desc.tile_elems = 32768;
+    expect_refusal(&rig, STRATA_E_INVALID, "16384 elements per tile, this run 32768");
+    rig.desc.tile_elems = 16384;
+    rig.records.record_type = 2;
+    expect_refusal(&rig, STRATA_E_INVALID, "1 as record type, this run 2");
+    rig.records.record_type = 1;
+    rig.records.count = 7;
+    expect_refusal(&rig, STRATA_E_INVALID, "8 records, this run 7");
+    rig.records.count = 8;
+    strata_commit_rig_keep(&rig, 2, 2);
+    expect_refusal(&rig, STRATA_E_INVALID, "3 slots per record, this run 4");
+    strata_commit_rig_keep(&rig, 1, 2);
+    rig.record_bytes[3] += STRATA_IO_ALIGN_BYTES;
+    expect_refusal(&rig, STRATA_E_INVALID, "records of other lengths");
+    rig.record_bytes[3] -= STRATA_IO_ALIGN_BYTES;
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 2, 0);
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, drives_in_another_order_are_refused)
+{
+    struct commit_rig rig;
+    leave_at(&rig, 2, 0, 1);
+    rig.dirs[0] = rig.drives[1];
+    rig.dirs[1] = rig.drives[0];
+    expect_refusal(&rig, STRATA_E_INVALID, "is drive 2 of 2, not 1: name the directories in");
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_drive_that_is_not_named_or_has_lost_its_file_is_missed)
+{
+    struct commit_rig rig;
+    char path[PATH_MAX + 32], moved[PATH_MAX + 32];
+    leave_at(&rig, 3, 0, 1);
+    rig.desc.dir_count = 2;
+    expect_refusal(&rig, STRATA_E_INVALID, "has 3 drives, 2 directories are named");
+    rig.dirs[0] = rig.drives[1];
+    rig.desc.dir_count = 1;
+    for (int resume = 0; resume <= 1; resume++) {
+        rig.records.resume = resume == 1;
+        expect_refusal(&rig, STRATA_E_INVALID, "holds drive 2 of 3 of a store whose first");
+    }
+    rig.dirs[0] = rig.drives[0];
+    rig.desc.dir_count = 3;
+    snprintf(moved, sizeof moved, "%s/moved", rig.drives[1]);
+    cr_assert(rename(strata_commit_rig_file(&rig, 1, path), moved) == 0);
+    expect_refusal(&rig, STRATA_E_INVALID, "drive 2 of 3 of the store in");
+    cr_assert(rename(moved, path) == 0);
+    open_rig(&rig);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_drive_of_another_store_is_refused)
+{
+    struct commit_rig rig, other;
+    char path[PATH_MAX + 32], other_path[PATH_MAX + 32];
+    leave_at(&rig, 2, 0, 1);
+    leave_at(&other, 2, 0, 1);
+    rig.dirs[1] = other.drives[0]; /* a first drive, of a run of its own */
+    expect_refusal(&rig, STRATA_E_INVALID, "holds a drive of another store than");
+    rig.dirs[1] = other.drives[1]; /* its first is not here: it may be precious */
+    expect_refusal(&rig, STRATA_E_INVALID, "whose first drive is not named");
+    rig.dirs[1] = rig.drives[1];
+    cr_assert(rename(strata_commit_rig_file(&other, 1, other_path),
+                     strata_commit_rig_file(&rig, 1, path)) == 0);
+    expect_refusal(&rig, STRATA_E_INVALID, "whose first drive is not named");
+    strata_commit_rig_remove(&rig);
+    strata_commit_rig_remove(&other);
+}
+
+Test(resume, scratch_places_may_change_from_run_to_run)
+{
+    const uint64_t bytes[][2] = {{12288, 12288}, {262144, 4096}, {4096, 4096}, {65536, 65536}};
+    struct commit_rig rig;
+    leave_at(&rig, 2, 1, 3);
+    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++) {
+        uint64_t sum = 0;
+        memcpy(rig.scratch_bytes, bytes[i], sizeof rig.scratch_bytes);
+        rig.desc.place_count = i == 2 ? 0 : 2;
+        rig.desc.limit_bytes = strata_store_file_bytes(&rig.desc);
+        open_rig(&rig);
+        for (uint32_t drive = 0; drive < 2; drive++) {
+            char path[PATH_MAX + 32];
+            struct stat info;
+            cr_assert(stat(strata_commit_rig_file(&rig, drive, path), &info) == 0);
+            cr_expect(info.st_blocks * 512 >= info.st_size && (info.st_mode & 07777) == 0600);
+            sum += (uint64_t)info.st_size;
+        }
+        cr_expect(sum == rig.desc.limit_bytes);
+        expect_whole(&rig);
+        uint8_t *scratch = aligned_alloc(STRATA_IO_ALIGN_BYTES, bytes[i][0]);
+        cr_assert(scratch != NULL);
+        memset(scratch, (int)i, bytes[i][0]);
+        for (int write = 1; write >= 0 && rig.desc.place_count > 0; write--)
+            cr_expect(strata_store_transfer(rig.store, write, 0, 0, scratch) == STRATA_OK);
+        free(scratch);
+        run_to(&rig, rig.step + 1);
+        reopen(&rig);
+        expect_whole(&rig);
+        strata_commit_rig_close(&rig);
+    }
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_store_without_a_commit_is_nobodys)
+{
+    struct commit_rig rig;
+    char path[PATH_MAX + 32];
+    make_rig(&rig, 2, 0);
+    for (int round = 0; round < 3; round++) {
+        cr_assert(strata_store_open(&rig.store, &rig.desc, NULL) == STRATA_OK);
+        cr_expect(strata_store_recovery(rig.store)->line_count == 0);
+        strata_commit_rig_close(&rig);
+        cr_expect(access(strata_commit_rig_file(&rig, 0, path), F_OK) == 0);
+        rig.records.resume = round == 0;
+    }
+    /* Killed between the first drive's name and the second's. */
+    cr_assert(unlink(strata_commit_rig_file(&rig, 1, path)) == 0);
+    rig.records.resume = true;
+    open_rig(&rig);
+    run_to(&rig, 1);
+    reopen(&rig);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+/* Offsets from the beginning of a block that are tried: its ends, and all over. */
+static uint64_t next_offset(uint64_t at)
+{
+    return at < 128 || at >= STRATA_STORE_BLOCK_BYTES - 20 ? at + 1 : at + 101;
+}
+
+Test(resume, a_damaged_commit_record_is_not_used)
+{
+    struct commit_rig rig;
+    leave_at(&rig, 2, 0, 6); /* generation 7, in the third of the four */
+    uint64_t record = (1 + 2) * STRATA_STORE_BLOCK_BYTES;
+    for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
+        damage(&rig, 0, record + at);
+        open_rig(&rig);
+        cr_expect(rig.step == 5, "byte %d: step %d", (int)at, (int)rig.step);
+        expect_whole(&rig);
+        strata_commit_rig_close(&rig);
+        damage(&rig, 0, record + at);
+    }
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 6);
+    strata_commit_rig_remove(&rig);
+}
+
+static void keep_line(void *user, const char *line)
+{
+    snprintf(user, 512, "%s", line);
+}
+
+Test(resume, a_damaged_tile_table_is_not_used_and_the_log_says_so)
+{
+    struct commit_rig rig;
+    char line[512];
+    leave_at(&rig, 2, 0, 6);
+    open_rig(&rig);
+    uint64_t table =
+        rig.store
+            ->places[strata_store_table_place(rig.store, 1, rig.store->lines[0].table_copy)]
+            .offset;
+    strata_commit_rig_close(&rig);
+    rig.desc.log = keep_line;
+    rig.desc.log_user = line;
+    for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
+        line[0] = '\0';
+        damage(&rig, 1, table + at);
+        open_rig(&rig);
+        cr_expect(rig.step == 5, "byte %d: step %d", (int)at, (int)rig.step);
+        cr_expect(strstr(line, "step 5 is the last that is whole") != NULL, "%s", line);
+        cr_expect(strstr(line, "the tile table of step 6") != NULL, "%s", line);
+        expect_whole(&rig);
+        strata_commit_rig_close(&rig);
+        damage(&rig, 1, table + at);
+    }
+    /* It goes on from there, past the generation of the one that is damaged. */
+    damage(&rig, 1, table);
+    open_rig(&rig);
+    run_to(&rig, 9);
+    reopen(&rig);
+    EXPECT_LIST(&rig, 9);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+/* Three records newer than the one gone on with, all without tables: none of them is in its
+ * way, and it stays until the next commit is durable. */
+Test(resume, the_record_gone_on_with_is_not_the_next_to_be_written)
+{
+    struct commit_rig rig;
+    make_rig(&rig, 1, 1);
+    rig.keep_every = 3;
+    open_rig(&rig);
+    run_to(&rig, 6); /* generations 4 to 7 are on the drive, 4 for step 3, which is retained */
+    EXPECT_LIST(&rig, 6, 3);
+    uint32_t kept = rig.store->lines[1].table_copy;
+    uint64_t tables[3];
+    for (uint32_t copy = 0; copy < 3; copy++)
+        tables[copy] = rig.store->places[strata_store_table_place(rig.store, 0, copy)].offset;
+    strata_commit_rig_close(&rig);
+    for (uint32_t copy = 0; copy < 3; copy++)
+        if (copy != kept)
+            damage(&rig, 0, tables[copy] + 80);
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 3);
+    run_to(&rig, 4);
+    bool stays = false;
+    for (uint32_t i = 0; i < STRATA_STORE_RECORD_COUNT; i++)
+        stays = stays || rig.store->record_generation[i] == 4;
+    cr_expect(stays && rig.store->generation == 8);
+    strata_commit_rig_remove(&rig);
+}
+
+/* Somebody may still save it by hand: it is refused, not made anew. */
+Test(resume, a_run_without_a_good_table_is_refused_not_made_anew)
+{
+    struct commit_rig rig;
+    leave_at(&rig, 2, 0, 3);
+    open_rig(&rig);
+    uint64_t tables[2];
+    for (uint32_t copy = 0; copy < 2; copy++)
+        tables[copy] = rig.store->places[strata_store_table_place(rig.store, 0, copy)].offset;
+    strata_commit_rig_close(&rig);
+    damage(&rig, 0, tables[0] + 70);
+    damage(&rig, 0, tables[1] + 70);
+    expect_refusal(&rig, STRATA_E_CORRUPT, "the tile table of step 3, 4096 bytes at ");
+    rig.records.resume = false;
+    expect_refusal(&rig, STRATA_E_STATE, "holds a run at step 3");
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_retained_commit_with_a_damaged_table_is_given_up_and_the_log_says_so)
+{
+    struct commit_rig rig;
+    char line[512] = "";
+    leave_at(&rig, 2, 1, 5);
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 5, 4);
+    uint64_t table =
+        rig.store
+            ->places[strata_store_table_place(rig.store, 0, rig.store->lines[1].table_copy)]
+            .offset;
+    strata_commit_rig_close(&rig);
+    damage(&rig, 0, table + 64);
+    rig.desc.log = keep_line;
+    rig.desc.log_user = line;
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 5);
+    cr_expect(strstr(line, "a retained commit is given up") != NULL, "%s", line);
+    expect_whole(&rig);
+    run_to(&rig, 8);
+    reopen(&rig);
+    EXPECT_LIST(&rig, 8, 6);
+    expect_whole(&rig);
+    strata_commit_rig_close(&rig);
+    rig.records.resume_step = 4;
+    expect_refusal(&rig, STRATA_E_INVALID, "it has 8, 6");
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_file_that_was_cut_is_refused)
+{
+    struct commit_rig rig;
+    char path[PATH_MAX + 32];
+    leave_at(&rig, 2, 0, 2);
+    cr_assert(truncate(strata_commit_rig_file(&rig, 1, path), 16384) == 0);
+    expect_refusal(&rig, STRATA_E_CORRUPT, "has 16384 bytes, its header says");
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_durable_store_in_use_is_refused_and_goes_on)
+{
+    struct commit_rig rig, second;
+    strata_error error = {.status = STRATA_OK};
+    make_rig(&rig, 2, 0);
+    open_rig(&rig);
+    second = rig;
+    uint64_t begin_ns = strata_now_ns();
+    cr_expect(strata_commit_rig_open(&second, &error) == STRATA_E_STATE);
+    cr_expect(strata_now_ns() - begin_ns < 6000000000u,
+              "an owner that lives is not waited for");
+    cr_expect(strstr(error.message, "is in use by another process") != NULL);
+    run_to(&rig, 2);
+    reopen(&rig);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+/* The directory is free, so its owner is gone; the file is not, so its writes are not. */
+Test(resume, an_opener_waits_for_the_writes_of_a_dead_owner, .timeout = 30)
+{
+    struct commit_rig rig;
+    char path[PATH_MAX + 32];
+    leave_at(&rig, 1, 0, 2);
+    pid_t child = fork();
+    cr_assert(child >= 0);
+    if (child == 0) {
+        int fd = open(strata_commit_rig_file(&rig, 0, path), O_RDWR | O_CLOEXEC);
+        if (fd < 0 || flock(fd, LOCK_EX) != 0)
+            _exit(1);
+        usleep(3500000);
+        _exit(0);
+    }
+    usleep(500000);
+    uint64_t begin_ns = strata_now_ns();
+    open_rig(&rig);
+    cr_expect(strata_now_ns() - begin_ns > 2500000000u);
+    EXPECT_LIST(&rig, 2);
+    int status;
+    cr_assert(waitpid(child, &status, 0) == child && status == 0);
+    strata_commit_rig_remove(&rig);
+}
+
+/* Scratch that does not fit is refused before the run is touched; with less it goes on. */
+Test(resume, a_full_disk_leaves_the_run_as_it_is)
+{
+    struct commit_rig rig;
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        cr_skip_test("mounting needs root: %s", strerror(errno));
+    make_rig(&rig, 1, 0);
+    cr_assert(mount("none", rig.drives[0], "tmpfs", 0, "size=512k") == 0);
+    open_rig(&rig);
+    run_to(&rig, 3);
+    strata_commit_rig_close(&rig);
+    rig.scratch_bytes[0] = 1u << 20;
+    expect_refusal(&rig, STRATA_E_NOMEM, "nvme: need ");
+    rig.scratch_bytes[0] = 131072;
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 3);
+    expect_whole(&rig);
+    strata_commit_rig_close(&rig);
+    cr_expect(umount2(rig.drives[0], MNT_DETACH) == 0);
+    strata_commit_rig_remove(&rig);
+}
