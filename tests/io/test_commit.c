@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 /*
- * Making commits on real files: what was committed is there, whatever fails on the way. How they
- * fare when power is lost, or a drive lies, is test_crash.c; who may go on with them is
+ * Making commits on real files: what was committed is there, whatever fails on the way. How
+ * they fare when power is lost, or a drive lies, is test_crash.c; who may go on with them is
  * test_resume.c.
  */
 
