@@ -326,8 +326,7 @@ static strata_status take_arenas(strata_engine *engine, strata_error *error)
     return STRATA_OK;
 }
 
-/* Steps between commits: what was asked for, else every step where that costs no extra writes.
- */
+/* Steps between commits: as asked for, else every step where that costs no extra writes. */
 static uint32_t commit_every(const strata_engine *engine)
 {
     if (engine->desc.commit_every > 0)

@@ -24,10 +24,10 @@
 #include "io/store_internal.h"
 
 #include "base/error.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/random.h>
@@ -182,19 +182,10 @@ static void *create(void *user)
     return NULL;
 }
 
-/* Signals are the program's: none is handled on a thread of the library. */
 static strata_status start_thread(struct drive *drive, void *(*run)(void *),
                                   strata_error *error)
 {
-    sigset_t all, before;
-    pthread_attr_t attr;
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&drive->thread, &attr, run, drive);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
+    int rc = strata_thread_start(&drive->thread, STACK_BYTES, run, drive);
     if (rc != 0)
         return strata_fail(error, STRATA_E_NOMEM, rc, "host: starting the I/O thread of %s: %s",
                            drive->file.path, strerror(rc));

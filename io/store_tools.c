@@ -29,10 +29,10 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -356,15 +356,7 @@ static void *scrub_serve(void *user)
 
 static strata_status scrub_start(struct scrub_drive *scrub, strata_error *error)
 {
-    sigset_t all, before;
-    pthread_attr_t attr;
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&scrub->thread, &attr, scrub_serve, scrub);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
+    int rc = strata_thread_start(&scrub->thread, STACK_BYTES, scrub_serve, scrub);
     if (rc != 0)
         return strata_fail(error, STRATA_E_NOMEM, rc, "host: starting a thread to read %s: %s",
                            scrub->drive->file.path, strerror(rc));

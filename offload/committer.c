@@ -9,6 +9,7 @@
 
 #include "base/channel.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -64,7 +65,7 @@ strata_status strata_committer_create(struct committer **out, struct store *stor
         strata_channel_create(&committer->jobs, 2, sizeof(struct message), error);
     if (status != STRATA_OK)
         goto free_committer;
-    int failed = pthread_create(&committer->thread, NULL, commit, committer);
+    int failed = strata_thread_start(&committer->thread, 0, commit, committer);
     if (failed != 0) {
         status = strata_fail(error, STRATA_E_NOMEM, failed, "committer thread: %s",
                              strerror(failed));

@@ -12,10 +12,10 @@
 #include "base/channel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 #include <fenv.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,17 +70,6 @@ static void *dispatch(void *user)
     }
 }
 
-/* Signals are the program's: none is handled on a thread of the library. */
-static int start_thread(struct cpu_lane *lane)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&lane->thread, NULL, dispatch, lane);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 uint64_t strata_cpu_lane_bytes(void)
 {
     return sizeof(struct cpu_lane) + strata_channel_bytes(LANE_JOBS, sizeof(struct message));
@@ -98,7 +87,7 @@ strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lan
         strata_channel_create(&lane->jobs, LANE_JOBS, sizeof(struct message), error);
     if (status != STRATA_OK)
         goto free_lane;
-    int failed = start_thread(lane);
+    int failed = strata_thread_start(&lane->thread, 0, dispatch, lane);
     if (failed != 0) {
         status =
             strata_fail(error, STRATA_E_NOMEM, failed, "cpu lane thread: %s", strerror(failed));

@@ -21,16 +21,15 @@
 #include "base/channel.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* More than all lanes' depths together. */
 #define SLOTS 32u
-/* A full channel only makes a stream or the caller wait for the pager, which waits for neither.
- */
+/* A full channel only makes a stream or the caller wait for the pager, which waits for none. */
 #define EVENTS 1024u
 /* Results kept for strata_wait: of the last two steps that have ended, and of the one in
  * progress, whose norm may be known before its end. */
@@ -631,17 +630,6 @@ static strata_status create_lanes(struct pager *p, strata_error *error)
     return strata_committer_create(&p->committer, p->desc.store, on_commit, p, error);
 }
 
-/* Signals are the program's: none is handled on a thread of the library. */
-static int start_thread(struct pager *p)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&p->thread, NULL, page, p);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc,
                                   strata_error *error)
 {
@@ -658,7 +646,7 @@ strata_status strata_pager_create(struct pager **out, const struct pager_desc *d
         return status;
     }
     strata_schedule_start(p->desc.schedule);
-    int failed = start_thread(p);
+    int failed = strata_thread_start(&p->thread, 0, page, p);
     if (failed != 0) {
         status =
             strata_fail(error, STRATA_E_NOMEM, failed, "pager thread: %s", strerror(failed));

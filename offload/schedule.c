@@ -434,8 +434,7 @@ static void update_ended(struct schedule *s, uint32_t c)
         maybe_update(s, i);
 }
 
-/* The update of a tile has been computed: write what is not in place, save what a commit wants.
- */
+/* A tile's update has been computed: write what is not in place, save what a commit wants. */
 static void update_computed(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
