@@ -176,7 +176,8 @@ static struct store_records store_records(const strata_engine_desc *desc)
         .durable = desc->durability != STRATA_SCRATCH,
         .flush = desc->durability == STRATA_DURABLE_POWER,
         .resume = desc->resume,
-        .resume_step = desc->resume_step != 0 ? desc->resume_step : UINT64_MAX,
+        .resume_step = desc->resume_at ? desc->resume_step : UINT64_MAX,
+        .commit_every = desc->commit_every,
         .identity = desc->identity != NULL ? desc->identity : "",
     };
 }
@@ -241,6 +242,24 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, strata_erro
     return strata_plan_finish(&engine->plan, &plan, error);
 }
 
+/* Steps between commits of a new store: every step where that costs no extra writes. */
+static uint32_t new_commit_every(const struct offload_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->model.tile_count; i++)
+        if (plan->homes[STRATA_STATE].tier[i] != STRATA_NVME)
+            return 10;
+    return 1;
+}
+
+static void settle_commits(strata_engine *engine)
+{
+    struct store_records *records = &engine->records;
+    records->new_commit_every = new_commit_every(&engine->plan);
+    if (records->durable)
+        engine->plan.summary.commit_every =
+            records->commit_every > 0 ? records->commit_every : records->new_commit_every;
+}
+
 /* What goes to the device is decided before the tables are known that host RAM has to hold. So
  * a plan that host RAM or the store refuses is made again with the device filled in the next
  * best way. Where none fits, the best one's refusal is told. */
@@ -250,8 +269,10 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
     for (uint32_t skip = 0;; skip++) {
         strata_error why = {.status = STRATA_OK};
         strata_status status = plan_once(engine, skip, &why);
-        if (status == STRATA_OK)
+        if (status == STRATA_OK) {
+            settle_commits(engine);
             return STRATA_OK;
+        }
         if (skip == 0)
             first = why;
         bool again = status == STRATA_E_NOMEM && engine->plan.more_choices &&
@@ -326,17 +347,6 @@ static strata_status take_arenas(strata_engine *engine, strata_error *error)
     return STRATA_OK;
 }
 
-/* Steps between commits: as asked for, else every step where that costs no extra writes. */
-static uint32_t commit_every(const strata_engine *engine)
-{
-    if (engine->desc.commit_every > 0)
-        return engine->desc.commit_every;
-    for (uint32_t i = 0; i < engine->plan.model.tile_count; i++)
-        if (engine->plan.homes[STRATA_STATE].tier[i] != STRATA_NVME)
-            return 10;
-    return 1;
-}
-
 /* Tell the schedule what the store holds, and remember where this run begins. */
 static void recover(strata_engine *engine)
 {
@@ -349,7 +359,8 @@ static void recover(strata_engine *engine)
     engine->first_line.step = lines[0].step;
     memmove(engine->first_line.slots, lines[0].slots, engine->plan.model.tile_count);
     engine->steps = engine->base_step = lines[0].step;
-    strata_schedule_recover(engine->schedule, lines, count, commit_every(engine));
+    engine->plan.summary.commit_every = found->commit_every;
+    strata_schedule_recover(engine->schedule, lines, count, found->commit_every);
 }
 
 static strata_status open_store(strata_engine *engine, bool *out_fresh, strata_error *error)

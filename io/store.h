@@ -53,6 +53,9 @@ struct store_records {
     bool flush;  /* fdatasync in a commit (durability power); false: durability process */
     bool resume; /* go on from a commit; there is none: begin anew */
     uint64_t resume_step; /* UINT64_MAX: the last; else a listed one */
+    /* durable: steps from one commit to the next, told to whoever resumes */
+    uint32_t commit_every;     /* 0: what the store has, or new_commit_every in a new one */
+    uint32_t new_commit_every; /* required where commit_every is 0 */
     const char *identity; /* durable: "name=value" lines that a resume must match; copied */
 };
 
@@ -151,6 +154,7 @@ struct store_recovery {
     struct store_line lines[1 + STRATA_STORE_MAX_KEEP];
     uint64_t updates;
     double loss_scale;
+    uint32_t commit_every; /* durable: asked for, found, or a new store's */
 };
 const struct store_recovery *strata_store_recovery(const struct store *store);
 

@@ -80,6 +80,7 @@ static strata_status write_listing(struct store *store, const struct listed_comm
     memcpy(record->store_id, store->store_id, sizeof record->store_id);
     record->generation = store->generation + 1;
     record->line_count = line_count;
+    record->commit_every = store->recovery.commit_every;
     memcpy(record->lines, lines, line_count * sizeof *lines);
     strata_store_record_finish(record);
     struct store_io io = {

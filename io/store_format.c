@@ -137,7 +137,8 @@ bool strata_store_record_valid(const struct commit_record *record,
         !strata_store_sealed(record, sizeof *record) ||
         memcmp(record->store_id, header->store_id, sizeof record->store_id) != 0)
         return false;
-    if (record->line_count == 0 || record->line_count > 1 + header->keep)
+    if (record->line_count == 0 || record->line_count > 1 + header->keep ||
+        record->commit_every == 0)
         return false;
     for (uint32_t i = 0; i < record->line_count; i++)
         if (record->lines[i].table_copy >= 2 + header->keep ||

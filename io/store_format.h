@@ -20,7 +20,7 @@
 
 #include "base/hash.h"
 
-#define STRATA_STORE_VERSION      2u
+#define STRATA_STORE_VERSION      3u
 #define STRATA_STORE_BLOCK_BYTES  4096u
 #define STRATA_STORE_RECORD_COUNT 4u
 #define STRATA_STORE_LINES        (1u + STRATA_STORE_MAX_KEEP)
@@ -65,7 +65,9 @@ struct commit_record {
     uint32_t line_count;
     uint8_t store_id[16];
     uint64_t generation; /* the greatest valid one counts                                */
-    uint64_t zero_before;
+    uint32_t
+        commit_every; /* steps from one commit to the next, for a resume; not 0           */
+    uint32_t zero_before;
     struct listed_commit lines[STRATA_STORE_LINES]; /* the commit, then the retained ones */
     uint8_t zero[STRATA_STORE_BLOCK_BYTES - 64 - 56 * STRATA_STORE_LINES];
     uint8_t hash[16];

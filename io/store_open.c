@@ -227,7 +227,8 @@ static void check_desc(const struct store_desc *desc)
     STRATA_CHECK(records->count == 0 || records->slots > 0);
     STRATA_CHECK(!records->durable ||
                  (records->keep <= STRATA_STORE_MAX_KEEP &&
-                  records->slots == 2 + records->keep && records->identity != NULL));
+                  records->slots == 2 + records->keep && records->identity != NULL &&
+                  (records->commit_every > 0 || records->new_commit_every > 0)));
 }
 
 /* What a user can get wrong without looking at a file. */
@@ -305,6 +306,7 @@ static void copy_desc(struct store *store, const struct store_desc *desc)
     store->keep = desc->records->keep;
     store->durable = desc->records->durable;
     store->flush = desc->records->flush;
+    store->recovery.commit_every = desc->records->commit_every;
     store->depth = depth_of(desc);
     store->request_bytes =
         desc->request_bytes > 0 ? desc->request_bytes : DEFAULT_REQUEST_BYTES;
@@ -521,6 +523,8 @@ static strata_status open_parts(struct store *store, const struct store_desc *de
 {
     STRATA_TRY(strata_store_find_files(store, desc->dirs, error));
     STRATA_TRY(strata_store_recover(store, desc, error));
+    if (!store->resumed && store->recovery.commit_every == 0)
+        store->recovery.commit_every = desc->records->new_commit_every;
     STRATA_TRY(check_space(store, desc, error));
     STRATA_TRY((store->resumed ? adopt_files : make_files)(store, desc, error));
     make_fill(store->fill);

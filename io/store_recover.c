@@ -282,6 +282,8 @@ static void take_record(struct store *store, const struct commit_record *record,
     store->dropped = line > 0;
     store->recovery.updates = record->lines[line].updates;
     store->recovery.loss_scale = record->lines[line].loss_scale;
+    if (store->recovery.commit_every == 0)
+        store->recovery.commit_every = record->commit_every;
     take_line_over(store, &record->lines[line]);
 }
 

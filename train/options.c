@@ -168,13 +168,13 @@ static const struct option_row rows[] = {
     CHOICE("durability", "power|process|none", durability_choices, FIELD(durability_word),
            "what a commit outlives: loss of power, the process (power)"),
     RANGE("commit-every", KIND_AUTO, "auto|K", commit_every, 1, TWO_TO_31,
-          "steps between commits (auto: 1 with states on nvme, or 10)"),
+          "steps between commits (auto: 1 or 10, kept by --resume)"),
     RANGE("keep", KIND_COUNT, "N", keep, 0, OPTIONS_MAX_KEEP + 1,
           "commits that stay besides the last (0)"),
     RANGE("keep-every", KIND_COUNT, "M", keep_every, 1, TWO_TO_31,
           "those whose step is a multiple of M (1000)"),
     FLAG("resume", resume, "go on from the last commit; without one, from step 0"),
-    RANGE("at", KIND_LONG, "STEP", at, 1, TWO_TO_31,
+    RANGE("at", KIND_LONG, "STEP", at, 0, TWO_TO_31,
           "with --resume: from that commit; gives up later ones"),
 
     SECTION("a store without training"),
@@ -461,7 +461,7 @@ static strata_status check_not_durable(const struct options *options, strata_err
         bool given;
     } commits[] = {{"commit-every", options->commit_every > 0},
                    {"keep", options->keep > 0},
-                   {"at", options->at > 0},
+                   {"at", options->at != OPTIONS_LAST_COMMIT},
                    {"resume", options->resume && options->store_dir_count > 0}};
     for (size_t i = 0; i < sizeof commits / sizeof commits[0]; i++) {
         if (commits[i].given)
@@ -478,7 +478,7 @@ static strata_status check_durability(struct options *options, strata_error *err
     options->durability = store ? STRATA_DURABLE_POWER : STRATA_SCRATCH;
     if (options->durability_word > 0)
         options->durability = (strata_durability)(options->durability_word - 1);
-    if (options->at > 0 && !options->resume)
+    if (options->at != OPTIONS_LAST_COMMIT && !options->resume)
         return strata_train_fail(error, STRATA_E_INVALID, 0,
                                  "--at %llu: says where to resume: give --resume as well",
                                  (unsigned long long)options->at);
@@ -512,10 +512,10 @@ static strata_status check_model(const struct options *options, strata_error *er
 /* Nothing is trained: only the directories count, and which commit. */
 static strata_status check_command(const struct options *options, strata_error *error)
 {
-    if (options->command == STORE_DROP && options->at == 0)
+    if (options->command == STORE_DROP && options->at == OPTIONS_LAST_COMMIT)
         return strata_train_fail(error, STRATA_E_INVALID, 0,
                                  "--drop: which commit? give --at STEP, one that --list names");
-    if (options->command != STORE_DROP && options->at > 0)
+    if (options->command != STORE_DROP && options->at != OPTIONS_LAST_COMMIT)
         return strata_train_fail(error, STRATA_E_INVALID, 0,
                                  "--at %llu: goes with --resume or --drop: leave it out",
                                  (unsigned long long)options->at);
@@ -569,6 +569,7 @@ static void fill_defaults(struct options *options)
         .clip = 1.0,
         .compute_dtype = STRATA_BF16,
         .keep_every = 1000,
+        .at = OPTIONS_LAST_COMMIT,
     };
 }
 

@@ -34,6 +34,9 @@ enum exit_code {
 
 #define OPTIONS_MAX_STORE_DIRS 16
 
+/* No step was named: no run gets there. */
+#define OPTIONS_LAST_COMMIT UINT64_MAX
+
 /* What is done with a store instead of training; its directories are store_dirs. */
 enum store_command { STORE_NONE = 0, STORE_LIST, STORE_SCRUB, STORE_DROP };
 
@@ -49,11 +52,11 @@ struct options {
     uint32_t store_dir_count; /* 0: no store                                                */
     uint32_t durability_word; /* as given: 0: not at all, else strata_durability + 1        */
     strata_durability durability; /* resolved: power with a store, unless it was given      */
-    uint32_t commit_every;        /* 0: auto                                                */
+    uint32_t commit_every; /* 0: auto; on resume what the store has                         */
     uint32_t keep;
     uint32_t keep_every;
     bool resume;
-    uint64_t at; /* 0: the last commit                                                      */
+    uint64_t at; /* a step, or OPTIONS_LAST_COMMIT                                          */
     strata_io_backend io;
     uint32_t allow; /* STRATA_ALLOW_... bits                                                */
     strata_tier params;

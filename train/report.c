@@ -69,11 +69,18 @@ static void print_dirs(FILE *out, const struct options *options)
         fprintf(out, "%s%s", i > 0 ? ", " : "", options->store_dirs[i]);
 }
 
+/* How often is known once the store is open. */
+static bool commits_as_before(const struct options *options)
+{
+    return options->resume && options->durability != STRATA_SCRATCH &&
+           options->commit_every == 0;
+}
+
 /* The rest of the first line: what a crash cannot take away. */
 static void print_durability(FILE *out, const struct trainer *trainer)
 {
     const struct options *options = strata_trainer_options(trainer);
-    uint32_t every = strata_trainer_commit_every(trainer);
+    uint32_t every = strata_trainer_plan(trainer)->commit_every;
     if (options->store_dir_count == 0) {
         fputs("nothing is durable: no --store is given\n", out);
         return;
@@ -84,7 +91,10 @@ static void print_durability(FILE *out, const struct trainer *trainer)
         fputs(" is scratch and is removed at the end\n", out);
         return;
     }
-    fprintf(out, "commits every %u step%s in ", every, every > 1 ? "s" : "");
+    if (commits_as_before(options))
+        fputs("commits as often as before in ", out);
+    else
+        fprintf(out, "commits every %u step%s in ", every, every > 1 ? "s" : "");
     print_dirs(out, options);
     fputs(options->durability == STRATA_DURABLE_PROCESS
               ? ", durable while the machine has power\n"
@@ -192,8 +202,10 @@ void strata_report_plan(const struct report *report, const strata_plan *plan)
 }
 
 /* Where a run that was told to go on stands. Commit 0, the initial weights, is no progress. */
-static void print_resumed(const struct report *report, const struct options *options)
+static void print_resumed(const struct report *report, const struct trainer *trainer)
 {
+    const struct options *options = strata_trainer_options(trainer);
+    uint32_t every = strata_trainer_plan(trainer)->commit_every;
     if (!options->resume)
         return;
     if (report->resumed > 0)
@@ -201,8 +213,11 @@ static void print_resumed(const struct report *report, const struct options *opt
                 (unsigned long long)report->resumed);
     else
         fprintf(report->out, "resume starts at step 0: %s\n",
-                options->store_dir_count > 0 ? "there is no later commit"
-                                             : "no --store is given");
+                options->at == 0               ? "that commit was asked for"
+                : options->store_dir_count > 0 ? "there is no later commit"
+                                               : "no --store is given");
+    if (commits_as_before(options))
+        fprintf(report->out, "commits every %u step%s\n", every, every > 1 ? "s" : "");
 }
 
 void strata_report_started(struct report *report, struct trainer *trainer)
@@ -212,7 +227,7 @@ void strata_report_started(struct report *report, struct trainer *trainer)
     if (report->out == NULL)
         return;
     const strata_stats *stats = &report->last.total;
-    print_resumed(report, strata_trainer_options(trainer));
+    print_resumed(report, trainer);
     if (stats->io_name != NULL)
         fprintf(report->out, "store  %s, %s; ", stats->io_name,
                 stats->io_direct ? "O_DIRECT" : "page cache");

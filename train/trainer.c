@@ -106,31 +106,17 @@ static void describe_engine(struct trainer *trainer)
         .store_dirs = options->store_dir_count > 0 ? options->store_dirs : NULL,
         .store_dir_count = options->store_dir_count,
         .durability = options->durability,
+        .commit_every = options->commit_every,
         .keep = options->keep,
         .keep_every = options->keep_every,
         .resume = options->resume,
+        .resume_at = options->at != OPTIONS_LAST_COMMIT,
         .resume_step = options->at,
         .io = options->io,
         .allow = options->allow,
         .tile_elems = options->tile_elems,
         .no_overlap = options->no_overlap,
     };
-}
-
-/*
- * How often a run commits, once the plan says where the states rest. The library's rule for
- * commit_every 0, applied here because the first line names the number.
- */
-static uint32_t choose_commit_every(const struct trainer *trainer)
-{
-    const strata_plan_tier *tiers = trainer->plan.tiers;
-    if (trainer->options->durability == STRATA_SCRATCH)
-        return 0;
-    if (trainer->options->commit_every > 0)
-        return trainer->options->commit_every;
-    bool elsewhere = tiers[STRATA_DEVICE].home_bytes[STRATA_STATE] > 0 ||
-                     tiers[STRATA_HOST].home_bytes[STRATA_STATE] > 0;
-    return elsewhere ? 10 : 1;
 }
 
 static strata_status open_all(struct trainer *trainer, strata_error *error)
@@ -143,9 +129,7 @@ static strata_status open_all(struct trainer *trainer, strata_error *error)
     STRATA_TRY(open_llama(trainer, error));
     STRATA_TRY(strata_device_open_host(&trainer->device, error));
     describe_engine(trainer);
-    STRATA_TRY(strata_engine_plan(&trainer->plan, &trainer->desc, error));
-    trainer->desc.commit_every = choose_commit_every(trainer);
-    return STRATA_OK;
+    return strata_engine_plan(&trainer->plan, &trainer->desc, error);
 }
 
 strata_status strata_trainer_create(struct trainer **out, const struct options *options,
@@ -366,11 +350,6 @@ const char *strata_trainer_device_name(const struct trainer *trainer)
 uint32_t strata_trainer_thread_count(const struct trainer *trainer)
 {
     return strata_workers_count(trainer->workers);
-}
-
-uint32_t strata_trainer_commit_every(const struct trainer *trainer)
-{
-    return trainer->desc.commit_every;
 }
 
 uint64_t strata_trainer_steps_done(const struct trainer *trainer)

@@ -97,8 +97,6 @@ const struct data *strata_trainer_data(const struct trainer *trainer);
 const strata_plan *strata_trainer_plan(const struct trainer *trainer);
 const char *strata_trainer_device_name(const struct trainer *trainer);
 uint32_t strata_trainer_thread_count(const struct trainer *trainer);
-/* Steps between commits; 0: nothing is durable. */
-uint32_t strata_trainer_commit_every(const struct trainer *trainer);
 /* Earlier runs' included: where a resumed run stands. */
 uint64_t strata_trainer_steps_done(const struct trainer *trainer);
 /* After start. */

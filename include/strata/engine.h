@@ -99,11 +99,13 @@ typedef struct strata_engine_desc {
     const char *const *store_dirs; /* NULL: no NVMe tier; copied; one directory per drive */
     uint32_t store_dir_count;
     strata_durability durability; /* STRATA_SCRATCH: nothing survives */
-    uint32_t commit_every;        /* 0: 1 when all states rest on NVMe, else 10 */
-    uint32_t keep;                /* 0: only the last commit; others that stay, 16 at most */
-    uint32_t keep_every;          /* 0: 1000; a commit stays when its step is a multiple */
+    /* 0: as the resumed store has it; in a new one 1 when all states rest on NVMe, else 10 */
+    uint32_t commit_every;
+    uint32_t keep;        /* 0: only the last commit; others that stay, 16 at most */
+    uint32_t keep_every;  /* 0: 1000; a commit stays when its step is a multiple */
     bool resume;          /* go on from the store's last commit; none there: begin anew */
-    uint64_t resume_step; /* 0: the last; else one that is listed, newer ones are dropped */
+    bool resume_at;       /* go on from resume_step's commit, and drop newer ones */
+    uint64_t resume_step; /* with resume_at: a step that the store lists */
     const char *identity; /* NULL: none; "name=value" lines a resume must match; copied */
     strata_io_backend io;
     uint32_t allow;      /* STRATA_ALLOW_... bits */

@@ -54,6 +54,9 @@ typedef struct strata_plan {
     uint32_t park_frames;
     uint32_t param_loads; /* group copies brought to the device in a step */
     uint32_t param_uses;  /* acquires in a step */
+    /* Steps from one commit to the next; 0: nothing is durable. Of a resumed run without a
+     * number of its own it is right once the engine is made. */
+    uint32_t commit_every;
     strata_plan_tier tiers[STRATA_TIER_COUNT]; /* by strata_tier; entry 0 is unused */
 } strata_plan;
 

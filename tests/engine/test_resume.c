@@ -145,6 +145,7 @@ Test(resume, a_retained_commit_can_be_gone_back_to)
     run.keep = 2;
     run.keep_every = 2;
     go(run, 0, 7);
+    run.resume_at = true;
     run.resume_step = 4;
     struct toy_result result = go(run, 4, 7);
     ends_as_undisturbed(&result);
@@ -152,6 +153,38 @@ Test(resume, a_retained_commit_can_be_gone_back_to)
     run.resume = true;
     result = strata_toy_run(&run);
     cr_expect_eq(result.status, STRATA_E_INVALID, "%s", result.error.message);
+}
+
+Test(resume, the_commit_of_step_0_can_be_gone_back_to)
+{
+    struct toy_run run = durable(STRATA_NVME, STRATA_HOST, STRATA_HOST, 2);
+    run.keep = 1;
+    run.keep_every = 100;
+    go(run, 0, 5);
+    run.resume_at = true;
+    struct toy_result result = go(run, 0, 7);
+    ends_as_undisturbed(&result);
+}
+
+/* By themselves the homes of the second part would have it commit every step. */
+Test(resume, commits_come_as_often_as_in_the_run_before)
+{
+    struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_HOST, 0);
+    run.commit_at_end = true;
+    struct toy_result result = go(run, 0, 1);
+    cr_expect_eq(result.plan.commit_every, 10);
+    run.states = STRATA_NVME;
+    result = go(run, 1, 2);
+    cr_expect_eq(result.plan.commit_every, 10);
+    run.commit_at_end = false;
+    run.commit_every = 3;
+    result = go(run, 2, 5);
+    cr_expect_eq(result.plan.commit_every, 3);
+    run.commit_every = 0;
+    result = go(run, 3, 7);
+    cr_expect_eq(result.plan.commit_every, 3);
+    ends_as_undisturbed(&result);
+    go(run, 6, 7);
 }
 
 Test(resume, a_store_that_holds_a_run_is_not_begun_anew)

@@ -30,7 +30,7 @@ static void judge(const struct commit_record *record, const struct store_header 
     if (!strata_store_record_valid(record, header))
         return;
     STRATA_CHECK(record->line_count >= 1 && record->line_count <= STRATA_STORE_LINES);
-    STRATA_CHECK(record->line_count <= 1 + header->keep);
+    STRATA_CHECK(record->line_count <= 1 + header->keep && record->commit_every > 0);
     for (uint32_t i = 0; i < record->line_count; i++) {
         STRATA_CHECK(record->lines[i].table_copy < 2 + header->keep);
         STRATA_CHECK(record->lines[i].generation <= record->generation);
@@ -68,6 +68,7 @@ static void seed(const char *whole, const char *cut, uint8_t keep, uint32_t line
     memcpy(record.store_id, header.store_id, sizeof record.store_id);
     record.line_count = line_count;
     record.generation = 7;
+    record.commit_every = 10;
     for (uint32_t i = 0; i < line_count; i++)
         record.lines[i] = (struct listed_commit){.step = 100 - i,
                                                  .generation = 7 - i,

@@ -311,9 +311,12 @@ static void expect_header_refused(uint32_t version, uint32_t slots, bool seal,
 Test(store_file, another_version_and_damage_are_left_alone)
 {
     expect_header_refused(1, 1, true, STRATA_E_UNSUPPORTED, "is of store version 1");
-    expect_header_refused(3, 1, true, STRATA_E_UNSUPPORTED, "is of store version 3");
-    expect_header_refused(2, 7, false, STRATA_E_CORRUPT, "is not what was written");
-    expect_header_refused(2, 0, true, STRATA_E_CORRUPT, "is not what was written");
+    expect_header_refused(STRATA_STORE_VERSION + 1, 1, true, STRATA_E_UNSUPPORTED,
+                          "is of store version ");
+    expect_header_refused(STRATA_STORE_VERSION, 7, false, STRATA_E_CORRUPT,
+                          "is not what was written");
+    expect_header_refused(STRATA_STORE_VERSION, 0, true, STRATA_E_CORRUPT,
+                          "is not what was written");
 }
 
 Test(store_file, a_symbolic_link_is_not_followed)

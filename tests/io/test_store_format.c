@@ -83,7 +83,7 @@ Test(store_format, a_header_with_numbers_beyond_the_store_is_refused_though_its_
 
 static struct commit_record good_record(const struct store_header *header)
 {
-    struct commit_record record = {.line_count = 2, .generation = 9};
+    struct commit_record record = {.line_count = 2, .generation = 9, .commit_every = 1};
     memcpy(record.store_id, header->store_id, sizeof record.store_id);
     record.lines[0] = (struct listed_commit){.step = 5, .generation = 9};
     record.lines[1] = (struct listed_commit){.step = 4, .generation = 8, .table_copy = 1};
@@ -123,6 +123,10 @@ Test(store_format, a_commit_record_with_numbers_beyond_the_store_does_not_count)
     record.lines[1].generation = 10;
     strata_store_record_finish(&record);
     cr_expect(!strata_store_record_valid(&record, &header), "generation");
+    record = good_record(&header);
+    record.commit_every = 0;
+    strata_store_record_finish(&record);
+    cr_expect(!strata_store_record_valid(&record, &header), "steps between commits");
 }
 
 #define ENTRIES 4u

@@ -43,6 +43,7 @@ void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
         .flush = true,
         .resume = true,
         .resume_step = UINT64_MAX,
+        .new_commit_every = 1,
         .identity = "model=tiny\nseed=1\n",
     };
     out->desc = (struct store_desc){

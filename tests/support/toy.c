@@ -174,6 +174,7 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
         .keep = run->keep,
         .keep_every = run->keep_every,
         .resume = run->resume,
+        .resume_at = run->resume_at,
         .resume_step = run->resume_step,
         .identity = run->identity,
     };

@@ -47,6 +47,7 @@ struct toy_run {
     uint32_t keep;
     uint32_t keep_every;
     bool resume;
+    bool resume_at;
     uint64_t resume_step;
     bool commit_at_end;
     const char *identity;

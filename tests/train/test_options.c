@@ -74,7 +74,7 @@ Test(options, defaults_are_those_of_the_documentation)
     cr_assert_eq(options.keep, 0);
     cr_assert_eq(options.keep_every, 1000);
     cr_assert_not(options.resume);
-    cr_assert_eq(options.at, 0);
+    cr_assert_eq(options.at, OPTIONS_LAST_COMMIT);
 }
 
 Test(options, with_a_store_a_run_survives_loss_of_power_unless_told_otherwise)
@@ -138,6 +138,8 @@ Test(options, every_field_is_filled_from_its_option)
     cr_assert_eq(options.keep_every, 50);
     cr_assert(options.resume);
     cr_assert_eq(options.at, 100);
+    accept("--store d --resume --at 0");
+    cr_assert_eq(options.at, 0);
     accept("--store d --commit-every 7 --commit-every auto");
     cr_assert_eq(options.commit_every, 0);
     accept("--clip 0 --clip-mode deferred --compute-dtype fp32 --log l.jsonl --hash-state "
@@ -238,7 +240,7 @@ Test(options, numbers_out_of_range_are_refused)
                                  "--commit-every often --store d",
                                  "--keep 17 --store d",
                                  "--keep-every 0 --store d",
-                                 "--at 0 --resume --store d",
+                                 "--at -1 --resume --store d",
                                  "--store a,",
                                  "--store a,a"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {

@@ -359,6 +359,36 @@ Test(resume, at_goes_back_to_a_commit_that_is_listed)
     expect_log_up_to(9);
 }
 
+Test(resume, step_0_is_a_commit_like_any_other)
+{
+#define FROM_0 RUN ON_NVME "--log log --keep 1 --keep-every 100 "
+    char expected[33];
+    char hash[33];
+    train(FROM_0 "--steps 5", 0);
+    printed_hash(expected);
+    train(FROM_0 "--steps 5 --resume --at 0", 0);
+    cr_assert_not_null(
+        strstr(result.out, "\nresume starts at step 0: that commit was asked for\n"), "%s",
+        result.out);
+    cr_assert_str_eq(printed_hash(hash), expected);
+    expect_log_up_to(5);
+    train("--drop store --at 0", 0);
+    refused(FROM_0 "--steps 5 --resume --at 0", "no commit of step 0; it has 5");
+}
+
+Test(resume, commits_come_as_often_as_before_unless_another_number_is_given)
+{
+    train(RUN IN_HOST "--steps 1", 0);
+    cr_assert_not_null(strstr(result.out, "commits every 10 steps in store\n"));
+    train(RUN ON_NVME "--steps 2 --resume", 0);
+    cr_assert_not_null(strstr(result.out, "; commits as often as before in store\n"));
+    cr_assert_not_null(strstr(result.out, "\ncommits every 10 steps\n"), "%s", result.out);
+    train(RUN ON_NVME "--steps 3 --resume --commit-every 4", 0);
+    cr_assert_not_null(strstr(result.out, "; commits every 4 steps in store\n"));
+    train(RUN IN_HOST "--steps 4 --resume --commit-every auto", 0);
+    cr_assert_not_null(strstr(result.out, "\ncommits every 4 steps\n"), "%s", result.out);
+}
+
 Test(resume, with_no_step_left_only_a_line_is_written)
 {
     static struct left before;
