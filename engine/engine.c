@@ -15,6 +15,7 @@
 #include "base/topology.h"
 #include "engine/state.h"
 #include "io/io.h"
+#include "strata/store.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -80,9 +81,6 @@ static strata_status check_choices(const strata_engine_desc *desc, strata_error 
                            "homes %d, %d, %d, stash %d: auto, device, host or nvme",
                            (int)desc->params, (int)desc->grads, (int)desc->states,
                            (int)desc->stash);
-    if (desc->stash == STRATA_NVME)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                           "stash on nvme is not supported yet: device or host");
     if (desc->io != STRATA_IO_URING && desc->io != STRATA_IO_THREADS)
         return strata_fail(error, STRATA_E_INVALID, 0, "io backend %d: uring or threads",
                            (int)desc->io);
@@ -105,6 +103,9 @@ static strata_status check_desc(const strata_engine_desc *desc, strata_error *er
     if (desc->compute_dtype != STRATA_FP32 && desc->compute_dtype != STRATA_BF16)
         return strata_fail(error, STRATA_E_INVALID, 0, "compute dtype %d: fp32 or bf16",
                            (int)desc->compute_dtype);
+    if ((int)desc->clip_mode < STRATA_CLIP_AUTO || desc->clip_mode > STRATA_CLIP_SPECULATIVE)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "clip mode %d: auto, deferred or speculative", (int)desc->clip_mode);
     if (!(desc->clip >= 0))
         return strata_fail(error, STRATA_E_INVALID, 0, "clip %g: not a norm",
                            (double)desc->clip);
@@ -198,14 +199,33 @@ static struct store_desc store_desc(const strata_engine_desc *desc,
     };
 }
 
-/* Everything that needs memory but no arena: the plan and its tables. */
-static strata_status plan_once(strata_engine *engine, uint32_t skip, strata_error *error)
+static enum update_mode update_mode(const strata_engine_desc *desc)
+{
+    if (!(desc->clip > 0))
+        return UPDATES_AT_ONCE;
+    return desc->no_overlap || desc->clip_mode == STRATA_CLIP_DEFERRED ? UPDATES_DEFERRED
+                                                                       : UPDATES_AHEAD;
+}
+
+/* A state that is a gradient behind at each commit is not worth its frame. */
+static bool may_fold(const strata_engine *engine)
+{
+    const strata_engine_desc *desc = &engine->desc;
+    bool each_step = desc->durability != STRATA_SCRATCH && desc->commit_every == 1;
+    return engine->mode == UPDATES_AHEAD && !(desc->clip_mode == STRATA_CLIP_AUTO && each_step);
+}
+
+/* Everything that needs memory but no arena: the plan and its tables. slot_ahead: records have
+ * one slot more, so that they can be written ahead of the norm between commits. */
+static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_ahead,
+                               strata_error *error)
 {
     const strata_engine_desc *desc = &engine->desc;
     engine->records = store_records(desc);
     struct store_desc store = store_desc(desc, &engine->records);
     struct slots_desc slots = {
         .durable = engine->records.durable,
+        .ahead = slot_ahead,
         .keep = engine->records.keep,
         .keep_every = desc->keep_every,
     };
@@ -220,6 +240,7 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, strata_erro
         .reserved_host_bytes = desc->reserved_host_bytes,
         .want = {desc->params, desc->grads, desc->states},
         .want_stash = desc->stash,
+        .fold = may_fold(engine),
         .store = desc->store_dir_count > 0 ? &store : NULL,
         .skip = skip,
     };
@@ -230,10 +251,13 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, strata_erro
     engine->bounce = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof *engine->bounce);
     /* For either compute dtype. */
     engine->bounce_param = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
+    if (may_fold(engine))
+        engine->scratch = strata_tables_take(tables, strata_workers_count(desc->workers),
+                                             SCRATCH_FLOATS * sizeof *engine->scratch);
     strata_tables_count(tables, sizeof *engine + strata_pager_table_bytes(&engine->plan));
     struct schedule_desc schedule = {
         .plan = &engine->plan,
-        .deferred = desc->clip > 0,
+        .mode = engine->mode,
         .no_overlap = desc->no_overlap,
         .slots = slots,
     };
@@ -263,12 +287,12 @@ static void settle_commits(strata_engine *engine)
 /* What goes to the device is decided before the tables are known that host RAM has to hold. So
  * a plan that host RAM or the store refuses is made again with the device filled in the next
  * best way. Where none fits, the best one's refusal is told. */
-static strata_status plan_all(strata_engine *engine, strata_error *error)
+static strata_status plan_device(strata_engine *engine, bool slot_ahead, strata_error *error)
 {
     strata_error first = {.status = STRATA_OK};
     for (uint32_t skip = 0;; skip++) {
         strata_error why = {.status = STRATA_OK};
-        strata_status status = plan_once(engine, skip, &why);
+        strata_status status = plan_once(engine, skip, slot_ahead, &why);
         if (status == STRATA_OK) {
             settle_commits(engine);
             return STRATA_OK;
@@ -284,6 +308,47 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
         }
         strata_plan_free(&engine->plan);
     }
+}
+
+/* Would a slot more let updates be written ahead of the norm? */
+static bool wants_slot_ahead(const strata_engine *engine)
+{
+    const struct offload_plan *plan = &engine->plan;
+    bool on_nvme = false;
+    for (uint32_t i = 0; i < plan->model.tile_count && !on_nvme; i++)
+        on_nvme = plan->homes[STRATA_STATE].tier[i] == STRATA_NVME;
+    return engine->mode == UPDATES_AHEAD && plan->durable && on_nvme &&
+           plan->summary.commit_every > 1;
+}
+
+/* Slots per record of the store that is to be resumed. 0: there is none, or none to go on with,
+ * which open will say better. */
+static uint32_t slots_found(const strata_engine_desc *desc)
+{
+    strata_store_listing listing;
+    if (!desc->resume || desc->durability == STRATA_SCRATCH)
+        return 0;
+    strata_status status =
+        strata_store_list(&listing, desc->store_dirs, desc->store_dir_count, NULL);
+    return status == STRATA_OK && listing.commit_count > 0 ? listing.slots : 0;
+}
+
+/* A store that is resumed has the slots it was made with. A new one gets the one for writing
+ * ahead if it is of use and there is room. */
+static strata_status plan_all(strata_engine *engine, strata_error *error)
+{
+    uint32_t slots = slots_found(&engine->desc);
+    bool found = slots > 0;
+    bool ahead = slots == 3 + engine->desc.keep;
+    engine->mode = update_mode(&engine->desc);
+    STRATA_TRY(plan_device(engine, ahead, error));
+    if (found || !wants_slot_ahead(engine))
+        return STRATA_OK;
+    strata_plan_free(&engine->plan);
+    if (plan_device(engine, true, NULL) == STRATA_OK)
+        return STRATA_OK;
+    strata_plan_free(&engine->plan);
+    return plan_device(engine, false, error);
 }
 
 /* Does this machine have what the plan takes? The host device's memory is RAM too. */
@@ -359,6 +424,7 @@ static void recover(strata_engine *engine)
     engine->first_line.step = lines[0].step;
     memmove(engine->first_line.slots, lines[0].slots, engine->plan.model.tile_count);
     engine->steps = engine->base_step = lines[0].step;
+    engine->base_updates = engine->applied = found->line_count > 0 ? found->updates : 0;
     engine->plan.summary.commit_every = found->commit_every;
     strata_schedule_recover(engine->schedule, lines, count, found->commit_every);
 }
@@ -385,6 +451,7 @@ static strata_status start_pager(strata_engine *engine, strata_error *error)
         .memory = engine->memory,
         .schedule = engine->schedule,
         .base_step = engine->base_step,
+        .base_updates = engine->base_updates,
         .device = engine->desc.device,
         .store = engine->store,
         .functions = &strata_engine_lanes,

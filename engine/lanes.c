@@ -2,9 +2,10 @@
  * What the pager has others compute: norms, updates, rounding.
  *
  * A tile is cut into chunks of whole norm blocks that stay in a core's cache; each chunk is one
- * item of a worker job, so the cut never depends on how many workers there are. An update's
- * chunk is cut again where weight decay changes. The padding of a group's last block is no
- * weight: its gradient is zero, its state stays zero and its parameters are written as zero.
+ * item of a worker job, so the cut never depends on how many workers there are. An update goes
+ * block by block, with all that its job asks for, and is cut again where weight decay changes.
+ * The padding of a group's last block is no weight: its gradient is zero, its state stays zero
+ * and its parameters are written as zero.
  *
  * Sums of squares: one double per norm block, kept until the step's last gradient is in, then
  * added by group and block. That order is part of the definition of the norm.
@@ -59,12 +60,30 @@ static void norm_chunk(void *user, uint32_t index, uint32_t worker)
                               STRATA_BLOCK_ELEMS);
 }
 
-static void norm(void *user, uint32_t tile, const void *grad)
+static void sum_blocks(strata_engine *engine, uint32_t tile, const void *grad)
 {
-    strata_engine *engine = user;
     struct norm_work work = {.engine = engine, .tile = tile, .grad = grad};
     strata_workers_run(engine->desc.workers, STRATA_JOB_UPDATE, norm_chunk, &work,
                        chunk_count(engine->plan.model.tiles[tile].elems));
+}
+
+/* The sums so far can only grow. What they are added in here is not the norm's order, so their
+ * rounding may say "over" of a norm that is just within: work is done later than it could be,
+ * and nothing else. */
+static enum verdict verdict_so_far(strata_engine *engine, uint32_t tile)
+{
+    const struct tile *of = &engine->plan.model.tiles[tile];
+    for (uint64_t b = 0; b < of->elems / STRATA_BLOCK_ELEMS; b++)
+        engine->partial_sum += engine->block_sums[of->first_block + b];
+    bool over = engine->desc.clip > 0 && !(sqrt(engine->partial_sum) <= engine->desc.clip);
+    return over ? VERDICT_OVER : VERDICT_NONE;
+}
+
+static enum verdict norm(void *user, uint32_t tile, const void *grad)
+{
+    strata_engine *engine = user;
+    sum_blocks(engine, tile, grad);
+    return verdict_so_far(engine, tile);
 }
 
 /* Which tensor of which group begins the block that spoils the sum? */
@@ -98,6 +117,7 @@ static strata_status total(void *user, uint64_t step, strata_step_result *out,
 {
     strata_engine *engine = user;
     double sum = 0;
+    engine->partial_sum = 0;
     for (uint64_t b = 0; b < engine->plan.model.block_count; b++)
         sum += engine->block_sums[b];
     if (!isfinite(sum))
@@ -109,12 +129,29 @@ static strata_status total(void *user, uint64_t step, strata_step_result *out,
     return STRATA_OK;
 }
 
+static float guess(void *user, uint64_t step)
+{
+    (void)user;
+    (void)step;
+    return 1;
+}
+
 /* Updates. */
 
-struct update_work {
+struct update_pass {
     strata_engine *engine;
     const struct update_job *job;
-    strata_adam_step step;
+    strata_adam_step fold; /* the step that each of the job's gradients belongs to */
+    strata_adam_step grad;
+};
+
+/* Where an update finds a state and puts its weights: elements of one norm block. */
+struct block {
+    float *master;
+    float *m;
+    float *v;
+    uint8_t *param; /* NULL: no weights */
+    const uint8_t *grad;
 };
 
 /* The tensor that holds an element of a group; elements past the last one belong to none. */
@@ -134,53 +171,99 @@ static const struct tensor *tensor_at(const struct model *model, const struct gr
     return elem < tensor->offset + tensor->elems ? tensor : NULL;
 }
 
-static void update_range(const struct update_work *work, uint64_t at, uint64_t count,
-                         bool no_decay)
+/* AdamW over one block of a tile, tensor by tensor. The padding of a group's end has state zero
+ * and weights zero, whatever lies in the gradient's buffer. */
+static void apply(const struct update_pass *work, const strata_adam_step *step, uint64_t at,
+                  const struct block *block)
 {
     const struct offload_plan *plan = &work->engine->plan;
+    const struct tile *tile = &plan->model.tiles[work->job->tile];
+    const struct group *group = &plan->model.groups[tile->group];
+    for (uint64_t i = 0; i < STRATA_BLOCK_ELEMS;) {
+        const struct tensor *tensor = tensor_at(&plan->model, group, tile->first + at + i);
+        if (tensor == NULL) {
+            if (block->param != NULL)
+                memset(block->param + i * plan->w, 0, (STRATA_BLOCK_ELEMS - i) * plan->w);
+            return;
+        }
+        uint64_t stop = tensor->offset + tensor->elems - tile->first - at;
+        stop = stop < STRATA_BLOCK_ELEMS ? stop : STRATA_BLOCK_ELEMS;
+        struct strata_adam_range range = {
+            .grad = block->grad + i * plan->w,
+            .master = block->master + i,
+            .m = block->m + i,
+            .v = block->v + i,
+            .param = block->param != NULL ? block->param + i * plan->w : NULL,
+            .grad_dtype = plan->compute_dtype,
+            .param_dtype = plan->compute_dtype,
+            .count = stop - i,
+            .no_decay = tensor->no_decay,
+        };
+        strata_adam_update(STRATA_ISA_BEST, step, &range);
+        i = stop;
+    }
+}
+
+/* Weights of a state that stays: the update runs on a copy, which never leaves the cache. */
+static void apply_to_copy(const struct update_pass *work, uint64_t at, struct block block,
+                          uint32_t worker)
+{
+    float *copy = work->engine->scratch + (size_t)worker * SCRATCH_FLOATS;
+    memcpy(copy, block.master, STRATA_BLOCK_ELEMS * sizeof *copy);
+    memcpy(copy + STRATA_BLOCK_ELEMS, block.m, STRATA_BLOCK_ELEMS * sizeof *copy);
+    memcpy(copy + 2 * STRATA_BLOCK_ELEMS, block.v, STRATA_BLOCK_ELEMS * sizeof *copy);
+    block.master = copy;
+    block.m = copy + STRATA_BLOCK_ELEMS;
+    block.v = copy + 2 * STRATA_BLOCK_ELEMS;
+    apply(work, &work->grad, at, &block);
+}
+
+static void update_block(const struct update_pass *work, uint64_t at, uint32_t worker)
+{
     const struct update_job *job = work->job;
+    const struct offload_plan *plan = &work->engine->plan;
     uint64_t elems = plan->model.tiles[job->tile].elems;
-    struct strata_adam_range range = {
-        .grad = (const uint8_t *)job->grad + at * plan->w,
+    struct block block = {
         .master = job->state + at,
         .m = job->state + elems + at,
         .v = job->state + 2 * elems + at,
-        .param = (uint8_t *)job->param + at * plan->w,
-        .grad_dtype = plan->compute_dtype,
-        .param_dtype = plan->compute_dtype,
-        .count = count,
-        .no_decay = no_decay,
     };
-    strata_adam_update(STRATA_ISA_BEST, &work->step, &range);
+    if (job->work & UPDATE_FOLD) {
+        block.grad = (const uint8_t *)job->fold.grad + at * plan->w;
+        apply(work, &work->fold, at, &block);
+    }
+    block.grad = (const uint8_t *)job->grad.grad + at * plan->w;
+    block.param = (uint8_t *)job->param + at * plan->w;
+    if (job->work & UPDATE_APPLY)
+        apply(work, &work->grad, at, &block);
+    if (job->work & UPDATE_WEIGHTS)
+        apply_to_copy(work, at, block, worker);
+    /* Master weights of the padding are zero. */
+    if (job->work & UPDATE_REBUILD)
+        strata_convert(STRATA_ISA_BEST, block.param, plan->compute_dtype, block.master,
+                       STRATA_FP32, STRATA_BLOCK_ELEMS);
+    if (job->work & UPDATE_TAKE)
+        memcpy((uint8_t *)job->grad_home + at * plan->w, block.grad,
+               STRATA_BLOCK_ELEMS * plan->w);
 }
 
 static void update_chunk(void *user, uint32_t index, uint32_t worker)
 {
-    (void)worker;
-    const struct update_work *work = user;
-    const struct offload_plan *plan = &work->engine->plan;
-    const struct tile *tile = &plan->model.tiles[work->job->tile];
-    const struct group *group = &plan->model.groups[tile->group];
+    const struct update_pass *work = user;
+    uint64_t elems = work->engine->plan.model.tiles[work->job->tile].elems;
     uint64_t at = (uint64_t)index * CHUNK_ELEMS;
-    uint64_t end = at + chunk_elems(tile->elems, index);
-    while (at < end) {
-        const struct tensor *tensor = tensor_at(&plan->model, group, tile->first + at);
-        if (tensor == NULL) {
-            memset((uint8_t *)work->job->param + at * plan->w, 0, (end - at) * plan->w);
-            return;
-        }
-        uint64_t stop = tensor->offset + tensor->elems - tile->first;
-        stop = stop < end ? stop : end;
-        update_range(work, at, stop - at, tensor->no_decay);
-        at = stop;
-    }
+    for (uint64_t end = at + chunk_elems(elems, index); at < end; at += STRATA_BLOCK_ELEMS)
+        update_block(work, at, worker);
 }
 
 static void update(void *user, const struct update_job *job)
 {
     strata_engine *engine = user;
-    struct update_work work = {.engine = engine, .job = job};
-    work.step = strata_adam_prepare(&engine->adam, job->t, job->lr, job->grad_scale);
+    struct update_pass work = {.engine = engine, .job = job};
+    if (job->work & UPDATE_FOLD)
+        work.fold =
+            strata_adam_prepare(&engine->adam, job->fold.t, job->fold.lr, job->fold.scale);
+    work.grad = strata_adam_prepare(&engine->adam, job->grad.t, job->grad.lr, job->grad.scale);
     strata_workers_run(engine->desc.workers, STRATA_JOB_UPDATE, update_chunk, &work,
                        chunk_count(engine->plan.model.tiles[job->tile].elems));
 }
@@ -227,7 +310,7 @@ struct norm_args {
 static void run_norm(void *user)
 {
     const struct norm_args *args = user;
-    norm(args->engine, args->tile, args->grad);
+    sum_blocks(args->engine, args->tile, args->grad);
 }
 
 static void queue_norm(void *user, strata_stream *stream, uint32_t tile, const void *grad)
@@ -257,6 +340,7 @@ const struct lane_functions strata_engine_lanes = {
     .norm = norm,
     .update = update,
     .total = total,
+    .guess = guess,
     .round = queue_round,
     .device_norm = queue_norm,
     .device_update = queue_update,

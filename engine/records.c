@@ -112,7 +112,7 @@ static strata_status committed_record(strata_engine *engine, uint32_t tile)
     float *record = record_buffer(engine, tile);
     STRATA_TRY(strata_store_transfer(
         engine->store, false, strata_plan_record_place(&engine->plan, tile, line->slots[tile]),
-        line->step, record));
+        engine->base_updates, record));
     for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS)
         put_params(engine, tile, at, record + at);
     return STRATA_OK;
@@ -170,7 +170,7 @@ static strata_status state_of(strata_engine *engine, uint32_t tile, float **out)
     uint32_t slot = strata_schedule_slot(engine->schedule, tile);
     strata_status status = strata_store_transfer(
         engine->store, false, strata_plan_record_place(&engine->plan, tile, slot),
-        engine->steps, *out);
+        engine->applied, *out);
     if (status != STRATA_OK) {
         engine->error = *strata_store_error(engine->store);
         return status;

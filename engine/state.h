@@ -25,13 +25,18 @@ struct strata_engine {
     bool device_huge;
     strata_stream *stream; /* copies between steps */
     double *block_sums;    /* by norm block; the cpu lane's */
+    double partial_sum;    /* of the step's blocks so far; the cpu lane's */
+    float *scratch;        /* SCRATCH_FLOATS for each worker; NULL: updates never fold */
     float *bounce;         /* one norm block on its way to or from the device */
     uint16_t *bounce_param;
     struct hash_state *hash;
     uint32_t cached_tile; /* state record that lies in the first update frame */
     bool in_step;
-    uint64_t steps;                /* done, earlier runs' included */
-    uint64_t base_step;            /* done before this run */
+    uint64_t steps;        /* done, earlier runs' included */
+    uint64_t base_step;    /* done before this run */
+    uint64_t base_updates; /* applied before this run */
+    uint64_t applied;      /* updates, as of the last wait for all of them */
+    enum update_mode mode;
     struct store_records records;  /* the store's descriptor's */
     struct commit_line first_line; /* what the run begins with */
     uint32_t use;                  /* next on the list */
@@ -39,7 +44,8 @@ struct strata_engine {
     strata_error error; /* the first failure, as far as the caller was told */
 };
 
-/* lanes.c */
+/* lanes.c: a block's state, for a worker that computes weights and leaves the state alone. */
+#define SCRATCH_FLOATS (3 * STRATA_BLOCK_ELEMS)
 extern const struct lane_functions strata_engine_lanes;
 
 /* records.c: fill every home, with the initial weights and zero moments (fresh, which a durable

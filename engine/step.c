@@ -142,7 +142,8 @@ strata_status strata_wait(strata_engine *engine, uint64_t step, strata_step_resu
         if (engine->in_step)
             return out_of_order(engine, "wait for all updates", "the step has not ended");
         return strata_engine_failed(
-            engine, strata_pager_wait_updates(engine->pager, local_step(engine)));
+            engine,
+            strata_pager_wait_updates(engine->pager, local_step(engine), &engine->applied));
     }
     if (step > engine->steps || step + 1 < engine->steps || step <= engine->base_step)
         return strata_fail(&engine->error, STRATA_E_INVALID, 0,
@@ -196,7 +197,12 @@ void strata_engine_stats(strata_engine *engine, strata_stats *out)
         .acquire_blocked_ns = engine->acquire_blocked_ns,
         .huge_pages = engine->host.huge && engine->device_huge,
     };
-    out->updates = engine->base_step + strata_pager_stats(engine->pager, out->lanes);
+    struct pager_stats stats;
+    strata_pager_stats(engine->pager, &stats);
+    memcpy(out->lanes, stats.lanes, sizeof out->lanes);
+    out->updates = stats.applied;
+    out->tiles_ahead = stats.counts.ahead;
+    out->tiles_redone = stats.counts.redone;
     if (engine->store != NULL) {
         out->io_name = strata_store_backend_name(engine->store);
         out->io_direct = strata_store_is_direct(engine->store);

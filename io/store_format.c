@@ -101,7 +101,8 @@ static bool header_in_range(const struct store_header *header)
            header->drive_index < header->drive_count && header->slots > 0 &&
            header->slots <= 2 + STRATA_STORE_MAX_KEEP &&
            header->keep <= STRATA_STORE_MAX_KEEP && header->durable <= 1 &&
-           (!header->durable || header->slots == 2 + header->keep) &&
+           (!header->durable || header->slots == 2 + header->keep ||
+            header->slots == 3 + header->keep) &&
            header->identity_bytes <= STRATA_IDENTITY_BYTES &&
            header->durable_bytes <= INT64_MAX;
 }

@@ -227,7 +227,8 @@ static void check_desc(const struct store_desc *desc)
     STRATA_CHECK(records->count == 0 || records->slots > 0);
     STRATA_CHECK(!records->durable ||
                  (records->keep <= STRATA_STORE_MAX_KEEP &&
-                  records->slots == 2 + records->keep && records->identity != NULL &&
+                  records->slots >= 2 + records->keep && records->slots <= 3 + records->keep &&
+                  records->identity != NULL &&
                   (records->commit_every > 0 || records->new_commit_every > 0)));
 }
 

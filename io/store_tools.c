@@ -167,6 +167,7 @@ static strata_status list(struct survey *survey, strata_store_listing *out)
 {
     const struct commit_record *record = newest(survey);
     out->keep = survey->header->keep;
+    out->slots = survey->header->slots;
     out->tiles = survey->header->record_count;
     memcpy(out->identity, survey->header->identity, survey->header->identity_bytes);
     out->commit_count = record != NULL ? record->line_count : 0;

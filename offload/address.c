@@ -40,6 +40,13 @@ uint8_t *strata_address_update(const struct memory *memory, const struct op *op,
                     : strata_address_update_frame(memory, op->frame, part);
 }
 
+uint8_t *strata_address_grad_frame(const struct memory *memory, const struct op *op)
+{
+    return op->frame_kind == FRAME_GRAD
+               ? strata_address_frame(memory, FRAME_GRAD, op->frame)
+               : strata_address_update_frame(memory, op->frame, STRATA_GRAD);
+}
+
 uint8_t *strata_address_placement(const struct memory *memory, uint32_t placement)
 {
     const struct offload_plan *plan = memory->plan;
@@ -69,16 +76,27 @@ uint8_t *strata_address_stash_frame(const struct memory *memory, uint64_t step, 
            turn % plan->stash_frames * plan->model.stash_bytes;
 }
 
+static uint32_t stash_block(const struct offload_plan *plan, uint32_t event)
+{
+    return plan->model.uses[plan->model.stash_uses[event]].index;
+}
+
+static uint32_t stash_place(const struct memory *memory, uint32_t event)
+{
+    return (uint32_t)memory->plan->stash_at + stash_block(memory->plan, event);
+}
+
 uint8_t *strata_address_stash_home(const struct memory *memory, uint32_t event)
 {
     const struct offload_plan *plan = memory->plan;
-    uint32_t block = plan->model.uses[plan->model.stash_uses[event]].index;
     uint8_t *arena = plan->stash == STRATA_DEVICE ? memory->device : memory->host;
-    return arena + plan->stash_at + block * plan->model.stash_bytes;
+    return arena + plan->stash_at + stash_block(plan, event) * plan->model.stash_bytes;
 }
 
 uint64_t strata_address_bytes(const struct memory *memory, const struct op *op)
 {
+    if (op->what == WHAT_STASH)
+        return memory->plan->model.stash_bytes;
     uint64_t elems = memory->plan->model.tiles[op->tile].elems;
     switch (op->what) {
     case WHAT_STATE:
@@ -108,14 +126,18 @@ struct transfer strata_address_transfer(const struct memory *memory, const struc
     if (op->what == WHAT_PARK)
         return (struct transfer){.place = (uint32_t)memory->plan->park.at[op->tile],
                                  .buffer = strata_address_frame(memory, FRAME_PARK, op->frame)};
+    if (op->what == WHAT_STASH)
+        return (struct transfer){.place = stash_place(memory, op->stash_event),
+                                 .buffer =
+                                     strata_address_frame(memory, FRAME_STASH, op->frame)};
     bool grad = op->what == WHAT_GRAD;
     strata_part part = grad ? STRATA_GRAD : STRATA_PARAM;
     struct transfer transfer = {.place = (uint32_t)memory->plan->homes[part].at[op->tile]};
     if (op->placement == STRATA_NONE)
         transfer.buffer = strata_address_update_frame(memory, op->frame, part);
     else
-        transfer.buffer =
-            strata_address_frame(memory, grad ? FRAME_GRAD : FRAME_FETCH, op->frame);
+        transfer.buffer = grad ? strata_address_grad_frame(memory, op)
+                               : strata_address_frame(memory, FRAME_FETCH, op->frame);
     return transfer;
 }
 
@@ -138,7 +160,7 @@ static struct ends placement_ends(const struct memory *memory, const struct op *
         break;
     default:
         ends.device = strata_address_rounded(memory, op->placement) + first * plan->w;
-        ends.host = framed ? strata_address_frame(memory, FRAME_GRAD, op->frame)
+        ends.host = framed ? strata_address_grad_frame(memory, op)
                            : strata_address_home(memory, STRATA_GRAD, op->tile);
         break;
     }
@@ -150,7 +172,9 @@ struct ends strata_address_ends(const struct memory *memory, const struct op *op
     if (op->what == WHAT_STASH)
         return (struct ends){.device =
                                  strata_address_stash_frame(memory, op->step, op->stash_event),
-                             .host = strata_address_stash_home(memory, op->stash_event),
+                             .host = op->frame != STRATA_NONE
+                                         ? strata_address_frame(memory, FRAME_STASH, op->frame)
+                                         : strata_address_stash_home(memory, op->stash_event),
                              .bytes = memory->plan->model.stash_copy_bytes};
     if (op->placement != STRATA_NONE)
         return placement_ends(memory, op);

@@ -30,6 +30,9 @@ uint8_t *strata_address_update_frame(const struct memory *memory, uint32_t index
 uint8_t *strata_address_update(const struct memory *memory, const struct op *op,
                                strata_part part);
 
+/* A gradient in the frame of op's chain. */
+uint8_t *strata_address_grad_frame(const struct memory *memory, const struct op *op);
+
 uint8_t *strata_address_placement(const struct memory *memory, uint32_t placement);
 
 /* Where a placement's finished gradient is rounded to: home, or the staging behind it. */

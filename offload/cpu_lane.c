@@ -41,7 +41,7 @@ static void run(struct cpu_lane *lane, const struct cpu_job *job)
     struct cpu_result result = {.slot = job->slot, .start_ns = strata_now_ns()};
     switch (job->kind) {
     case CPU_NORM:
-        functions->norm(user, job->update.tile, job->update.grad);
+        result.verdict = functions->norm(user, job->update.tile, job->update.grad.grad);
         break;
     case CPU_UPDATE:
         functions->update(user, &job->update);

@@ -12,27 +12,39 @@
  * Thread: the table's cpu functions: the dispatcher. Its device functions: the pager.
  */
 
+#include "offload/schedule.h"
 #include "strata/device.h"
 #include "strata/engine.h"
+
+/* A gradient with all that applying it takes. */
+struct update_grad {
+    const void *grad; /* compute dtype */
+    uint64_t t;       /* updates applied, this one included */
+    double lr;
+    float scale;
+};
 
 /* One tile's update. All pointers hold the tile's elements; state is master, then m, then v. */
 struct update_job {
     uint32_t tile;
-    uint64_t t; /* updates applied, this one included */
-    double lr;
-    float grad_scale;
-    const void *grad; /* compute dtype */
+    uint32_t work;           /* enum update_work bits, done in their order */
+    struct update_grad fold; /* FOLD */
+    struct update_grad grad; /* APPLY, WEIGHTS, TAKE */
+    void *grad_home;         /* TAKE: where grad goes; fold.grad is not needed any more */
     float *state;
-    void *param; /* compute dtype */
+    void *param; /* compute dtype; APPLY, WEIGHTS, REBUILD */
 };
 
 struct lane_functions {
-    /* cpu lane */
-    void (*norm)(void *user, uint32_t tile, const void *grad);
+    /* cpu lane. norm: what the sums so far say of the step, NONE if nothing yet. */
+    enum verdict (*norm)(void *user, uint32_t tile, const void *grad);
     void (*update)(void *user, const struct update_job *job);
-    /* NUMERIC: the norm of the step (from 1) is not finite. */
+    /* The step is counted from 1. NUMERIC: its norm is not finite. */
     strata_status (*total)(void *user, uint64_t step, strata_step_result *out,
                            strata_error *error);
+    /* Any thread: what a step's gradients are multiplied with if its norm is within the limit.
+     * Called once the norm of the step before is known. */
+    float (*guess)(void *user, uint64_t step);
     /* device */
     void (*round)(void *user, strata_stream *stream, void *dst, const float *src,
                   uint64_t elems);
@@ -46,7 +58,7 @@ struct cpu_job {
     enum { CPU_NORM, CPU_UPDATE, CPU_TOTAL } kind;
     uint32_t slot;            /* given back */
     uint64_t step;            /* total: from 1 */
-    struct update_job update; /* norm: tile and grad only */
+    struct update_job update; /* norm: tile and grad.grad only */
 };
 
 struct cpu_result {
@@ -54,6 +66,7 @@ struct cpu_result {
     uint64_t start_ns;
     uint64_t end_ns;
     strata_status status;
+    enum verdict verdict; /* NORM */
     strata_step_result total;
 };
 

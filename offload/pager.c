@@ -31,12 +31,11 @@
 #define SLOTS 32u
 /* A full channel only makes a stream or the caller wait for the pager, which waits for none. */
 #define EVENTS 1024u
-/* Results kept for strata_wait: of the last two steps that have ended, and of the one in
- * progress, whose norm may be known before its end. */
-#define RESULTS 3u
-/* Learning rates kept. A caller that begins step n + 3 has seen every placement of step n + 1
- * close, so every update of step n is done; one that begins n + 2 has not. */
-#define RATES 3u
+/* Steps whose learning rate, norm and count of updates are kept. strata_wait wants the last two
+ * that have ended, and the norm of the one in progress may be known before its end. A caller
+ * that begins step n + 4 has been granted the last gradient of n + 3, so the norm of n + 2 is
+ * known, so every tile has weights of step n + 2 and with them step n in its state. */
+#define STEPS 4u
 
 enum message_kind {
     MESSAGE_STOP, /* start nothing more, hold no stream back */
@@ -61,14 +60,23 @@ struct message {
     uint64_t end_ns;
     double lr;
     strata_status status;
+    enum verdict verdict; /* of a norm job */
     strata_step_result total;
-    strata_lane_stats *stats; /* MESSAGE_STATS: where to put them; lent until the answer */
+    struct pager_stats *stats; /* MESSAGE_STATS: where to put them; lent until the answer */
 };
 
 struct answer {
     strata_status status;
-    uint64_t updated; /* MESSAGE_STATS */
+    uint64_t applied; /* MESSAGE_WAIT_UPDATES */
     strata_step_result total;
+};
+
+/* A step of the last few. */
+struct step {
+    double lr;
+    uint64_t applied; /* updates before it; known with the verdict on the one before */
+    bool known;       /* result is its own */
+    strata_step_result result;
 };
 
 struct slot {
@@ -92,8 +100,7 @@ struct pager {
     struct slot slots[SLOTS];
     uint32_t free_slots[SLOTS];
     uint32_t free_count;
-    double lr[RATES]; /* by step */
-    strata_step_result results[RESULTS];
+    struct step steps[STEPS];
     struct message waiting; /* the caller's question that has no answer yet */
     bool caller_waits;
     bool stopping;
@@ -177,11 +184,28 @@ static void on_cpu(void *user, const struct cpu_result *result)
                               .status = result->status,
                               .start_ns = result->start_ns,
                               .end_ns = result->end_ns,
+                              .verdict = result->verdict,
                               .total = result->total};
     strata_channel_send(p->events, &message);
 }
 
 /* Starting ops. */
+
+static struct step *step_of(struct pager *p, uint64_t step)
+{
+    return &p->steps[step % STEPS];
+}
+
+/* Updates that the state record an op moves has seen. */
+static uint64_t record_updates(struct pager *p, const struct op *op)
+{
+    if (op->kind == OP_NVME_READ)
+        return step_of(p, op->step)->applied;
+    /* An update's own may be written before the verdict on its step. */
+    if (op->work & UPDATE_APPLY)
+        return step_of(p, op->step)->applied + 1;
+    return step_of(p, op->step + 1)->applied;
+}
 
 static void start_transfer(struct pager *p, struct slot *slot)
 {
@@ -191,7 +215,7 @@ static void start_transfer(struct pager *p, struct slot *slot)
     slot->io = (struct store_io){
         .write = write,
         .place = transfer.place,
-        .step = p->desc.base_step + op->step + write,
+        .step = op->what == WHAT_STATE ? record_updates(p, op) : 0,
         .buffer = transfer.buffer,
         .done = on_store,
         .user = p,
@@ -204,7 +228,7 @@ static void start_commit(struct pager *p, struct slot *slot)
 {
     struct commit_job job = {.slot = (uint32_t)(slot - p->slots)};
     job.line_count = strata_schedule_commit_lines(p->desc.schedule, job.lines);
-    job.updates = job.lines[0].step;
+    job.updates = step_of(p, job.lines[0].step - p->desc.base_step)->applied;
     strata_committer_start(p->committer, &job);
 }
 
@@ -244,27 +268,64 @@ static void start_round(struct pager *p, struct slot *slot)
                                        pack(MESSAGE_DONE, (uint32_t)(slot - p->slots), 0));
 }
 
-static struct update_job update_job(const struct pager *p, const struct op *op)
+static struct update_grad grad_of(struct pager *p, uint64_t step, const void *grad)
 {
-    return (struct update_job){
-        .tile = op->tile,
-        .t = p->desc.base_step + op->step + 1,
-        .lr = p->lr[op->step % RATES],
-        /* Without clipping the scale is 1 and the norm may not be known yet. */
-        .grad_scale = p->results[op->step % RESULTS].step == p->desc.base_step + op->step + 1
-                          ? p->results[op->step % RESULTS].grad_scale
-                          : 1,
-        .grad = strata_address_update(&p->desc.memory, op, STRATA_GRAD),
-        .state = (float *)strata_address_update(&p->desc.memory, op, STRATA_STATE),
-        .param = strata_address_update(&p->desc.memory, op, STRATA_PARAM),
+    const struct step *of = step_of(p, step);
+    uint64_t number = p->desc.base_step + step + 1;
+    return (struct update_grad){
+        .grad = grad,
+        .t = of->applied + 1,
+        .lr = of->lr,
+        .scale = of->known ? of->result.grad_scale
+                           : p->desc.functions->guess(p->desc.functions_user, number),
     };
+}
+
+static struct update_job update_job(struct pager *p, const struct op *op)
+{
+    const struct memory *memory = &p->desc.memory;
+    bool take = op->work & UPDATE_TAKE;
+    struct update_job job = {
+        .tile = op->tile,
+        .work = op->work,
+        .grad = grad_of(p, op->step,
+                        take ? strata_address_grad_frame(memory, op)
+                             : strata_address_update(memory, op, STRATA_GRAD)),
+        .state = (float *)strata_address_update(memory, op, STRATA_STATE),
+        .param = strata_address_update(memory, op, STRATA_PARAM),
+    };
+    if (op->work & (UPDATE_FOLD | UPDATE_TAKE))
+        job.grad_home = strata_address_home(memory, STRATA_GRAD, op->tile);
+    if (op->work & UPDATE_FOLD)
+        job.fold = grad_of(p, op->fold_step, job.grad_home);
+    return job;
 }
 
 static const void *norm_input(const struct pager *p, const struct op *op)
 {
     if (op->frame != STRATA_NONE)
-        return strata_address_frame(&p->desc.memory, FRAME_GRAD, op->frame);
+        return strata_address_grad_frame(&p->desc.memory, op);
     return strata_address_home(&p->desc.memory, STRATA_GRAD, op->tile);
+}
+
+/* Bytes of DRAM that an update touches for each element: gradient and state in, state and
+ * parameters out. */
+static uint64_t update_bytes(const struct pager *p, uint32_t work)
+{
+    uint64_t w = p->desc.memory.plan->w;
+    uint64_t bytes = 0;
+    if (work & (UPDATE_FOLD | UPDATE_APPLY))
+        bytes += 2 * STRATA_STATE_BYTES + w;
+    if (work & UPDATE_APPLY)
+        bytes += w;
+    /* The state is in cache if it has just been folded. */
+    if (work & UPDATE_WEIGHTS)
+        bytes += 2 * w + (work & UPDATE_FOLD ? 0 : STRATA_STATE_BYTES);
+    if (work & UPDATE_REBUILD)
+        bytes += 4 + w;
+    if (work & UPDATE_TAKE)
+        bytes += w + (work & UPDATE_WEIGHTS ? 0 : w);
+    return bytes;
 }
 
 static void start_on_device(struct pager *p, struct slot *slot)
@@ -291,12 +352,11 @@ static void start_on_cpu(struct pager *p, struct slot *slot)
     if (op->kind == OP_UPDATE) {
         job.kind = CPU_UPDATE;
         job.update = update_job(p, op);
-        /* DRAM: gradient and state in, state and parameters out. */
-        slot->bytes = elems * (2 * p->desc.memory.plan->w + 2 * STRATA_STATE_BYTES);
+        slot->bytes = elems * update_bytes(p, op->work);
     } else if (op->kind == OP_NORM) {
         job.kind = CPU_NORM;
         job.update.tile = op->tile;
-        job.update.grad = norm_input(p, op);
+        job.update.grad.grad = norm_input(p, op);
         slot->bytes = elems * p->desc.memory.plan->w;
     } else {
         job.kind = CPU_TOTAL;
@@ -352,6 +412,20 @@ static void account(struct pager *p, strata_lane lane, const struct slot *slot,
     stats->ops++;
 }
 
+/* Keep the norm of a step, and say what it means for what was guessed. */
+static enum verdict take_total(struct pager *p, uint64_t step, const strata_step_result *total)
+{
+    struct step *of = step_of(p, step);
+    of->result = *total;
+    of->known = true;
+    step_of(p, step + 1)->applied = of->applied + !total->skipped;
+    if (total->skipped)
+        return VERDICT_SKIP;
+    bool guessed =
+        total->grad_scale == p->desc.functions->guess(p->desc.functions_user, total->step);
+    return guessed ? VERDICT_WITHIN : VERDICT_OVER;
+}
+
 static void op_done(struct pager *p, const struct message *message)
 {
     struct slot *slot = &p->slots[message->index];
@@ -364,8 +438,8 @@ static void op_done(struct pager *p, const struct message *message)
     }
     if (halted(p))
         return;
-    if (op.kind == OP_TOTAL)
-        p->results[op.step % RESULTS] = message->total;
+    op.verdict =
+        op.kind == OP_TOTAL ? take_total(p, op.step, &message->total) : message->verdict;
     strata_schedule_done(p->desc.schedule, &op);
     /* A commit that was asked for while an earlier one was being made. */
     if (op.kind == OP_COMMIT && p->caller_waits && p->waiting.kind == MESSAGE_COMMIT)
@@ -395,7 +469,8 @@ static void take(struct pager *p, const struct message *message)
         p->exiting = true;
         break;
     case MESSAGE_BEGIN:
-        p->lr[message->step % RATES] = message->lr;
+        step_of(p, message->step)->lr = message->lr;
+        step_of(p, message->step)->known = false;
         break;
     case MESSAGE_ASK:
         if (!halted(p))
@@ -441,12 +516,33 @@ static bool answerable(const struct pager *p)
     case MESSAGE_WAIT_NORM:
         return strata_schedule_normed(p->desc.schedule) >= question->step;
     case MESSAGE_WAIT_UPDATES:
-        return strata_schedule_updated(p->desc.schedule) >= question->step;
+        return strata_schedule_updated(p->desc.schedule) >= question->step &&
+               strata_schedule_settled(p->desc.schedule);
     case MESSAGE_COMMIT:
         return strata_schedule_committed(p->desc.schedule) >= question->step;
     default:
         return true;
     }
+}
+
+static uint64_t applied(struct pager *p)
+{
+    return step_of(p, strata_schedule_updated(p->desc.schedule))->applied;
+}
+
+static void take_stats(struct pager *p, struct pager_stats *out)
+{
+    memcpy(out->lanes, p->lanes, sizeof p->lanes);
+    out->applied = applied(p);
+    out->counts = strata_schedule_counts(p->desc.schedule);
+}
+
+/* Whoever waits for all updates wants the states themselves, none a gradient behind. */
+static void settle(struct pager *p)
+{
+    bool wanted = p->caller_waits && p->waiting.kind == MESSAGE_WAIT_UPDATES;
+    if (wanted && !halted(p) && strata_schedule_updated(p->desc.schedule) >= p->waiting.step)
+        strata_schedule_settle(p->desc.schedule);
 }
 
 static void answer_caller(struct pager *p)
@@ -455,10 +551,10 @@ static void answer_caller(struct pager *p)
         return;
     struct answer answer = {.status = p->error.status};
     if (p->waiting.kind == MESSAGE_WAIT_NORM && answer.status == STRATA_OK)
-        answer.total = p->results[(p->waiting.step - 1) % RESULTS];
+        answer.total = step_of(p, p->waiting.step - 1)->result;
     if (p->waiting.kind == MESSAGE_STATS)
-        memcpy(p->waiting.stats, p->lanes, sizeof p->lanes);
-    answer.updated = strata_schedule_updated(p->desc.schedule);
+        take_stats(p, p->waiting.stats);
+    answer.applied = applied(p);
     p->caller_waits = false;
     strata_channel_send(p->answers, &answer);
 }
@@ -468,6 +564,7 @@ static void *page(void *user)
     struct pager *p = user;
     for (;;) {
         struct op op;
+        settle(p);
         while (!halted(p) && strata_schedule_next(p->desc.schedule, &op))
             start(p, &op);
         answer_caller(p);
@@ -575,10 +672,13 @@ strata_status strata_pager_wait_norm(struct pager *p, uint64_t steps, strata_ste
     return status;
 }
 
-strata_status strata_pager_wait_updates(struct pager *p, uint64_t steps)
+strata_status strata_pager_wait_updates(struct pager *p, uint64_t steps, uint64_t *out_applied)
 {
     struct answer answer;
-    return ask(p, (struct message){.kind = MESSAGE_WAIT_UPDATES, .step = steps}, &answer);
+    strata_status status =
+        ask(p, (struct message){.kind = MESSAGE_WAIT_UPDATES, .step = steps}, &answer);
+    *out_applied = answer.applied;
+    return status;
 }
 
 strata_status strata_pager_commit(struct pager *p, uint64_t step)
@@ -587,14 +687,13 @@ strata_status strata_pager_commit(struct pager *p, uint64_t step)
     return ask(p, (struct message){.kind = MESSAGE_COMMIT, .step = step}, &answer);
 }
 
-uint64_t strata_pager_stats(struct pager *p, strata_lane_stats out[STRATA_LANE_COUNT])
+void strata_pager_stats(struct pager *p, struct pager_stats *out)
 {
     struct answer answer;
     /* An answer that carries the engine's failure carries the figures all the same. */
     strata_status status =
         ask(p, (struct message){.kind = MESSAGE_STATS, .stats = out}, &answer);
     (void)status;
-    return answer.updated;
 }
 
 const strata_error *strata_pager_error(const struct pager *p)
@@ -638,6 +737,7 @@ strata_status strata_pager_create(struct pager **out, const struct pager_desc *d
     if (p == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the pager");
     p->desc = *desc;
+    p->steps[0].applied = desc->base_updates;
     for (uint32_t i = 0; i < SLOTS; i++)
         p->free_slots[p->free_count++] = i;
     strata_status status = create_lanes(p, error);

@@ -28,7 +28,8 @@ struct pager_desc {
     struct memory memory;      /* the finished plan and the arenas */
     struct schedule *schedule; /* borrowed; the pager's until destroy */
     strata_device *device;     /* borrowed */
-    uint64_t base_step;        /* steps done before this run; names records and updates */
+    uint64_t base_step;        /* steps done before this run */
+    uint64_t base_updates;     /* updates applied before it, which names records */
     struct store *store;       /* borrowed; NULL: none */
     const struct lane_functions *functions;
     void *functions_user;
@@ -65,14 +66,21 @@ strata_view strata_pager_view(const struct pager *pager, uint32_t use);
 /* Block until `steps` steps have their norm; out: the latest of them. */
 strata_status strata_pager_wait_norm(struct pager *pager, uint64_t steps,
                                      strata_step_result *out);
-/* Block until `steps` steps are updated and at home. */
-strata_status strata_pager_wait_updates(struct pager *pager, uint64_t steps);
+/* Block until `steps` steps, which are all that have begun, are updated and at home.
+ * out_applied: updates applied by then, earlier runs' included. */
+strata_status strata_pager_wait_updates(struct pager *pager, uint64_t steps,
+                                        uint64_t *out_applied);
 
 /* Make the latest step durable; all its updates are at home. step: base_step included. */
 strata_status strata_pager_commit(struct pager *pager, uint64_t step);
 
-/* Steps whose updates are all at home, and what the lanes did. */
-uint64_t strata_pager_stats(struct pager *pager, strata_lane_stats out[STRATA_LANE_COUNT]);
+/* What the lanes did, and how the updates went. */
+struct pager_stats {
+    strata_lane_stats lanes[STRATA_LANE_COUNT];
+    uint64_t applied; /* updates that all tiles have seen, earlier runs' included */
+    struct schedule_counts counts;
+};
+void strata_pager_stats(struct pager *pager, struct pager_stats *out);
 
 /* The first failure; status OK: none. Meaningful to the caller after an answer that said so. */
 const strata_error *strata_pager_error(const struct pager *pager);

@@ -22,7 +22,7 @@
 
 /* How many frames of each kind make the lanes overlap: one filling, one in use, one draining,
  * and for fetches a queue that keeps a drive busy. */
-static const uint32_t wanted_frames[FRAME_KIND_COUNT] = {8, 4, 4, 2};
+static const uint32_t wanted_frames[FRAME_KIND_COUNT] = {8, 4, 4, 2, 2};
 
 static const char *const tier_words[STRATA_TIER_COUNT] = {"", "device", "host", "nvme"};
 
@@ -43,6 +43,12 @@ bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t ti
     return !plan->states_on_device && (plan->homes[STRATA_STATE].tier[tile] == STRATA_NVME ||
                                        plan->homes[STRATA_PARAM].tier[tile] != STRATA_HOST ||
                                        plan->homes[STRATA_GRAD].tier[tile] != STRATA_HOST);
+}
+
+bool strata_plan_folds(const struct offload_plan *plan, uint32_t tile)
+{
+    return plan->fold && plan->homes[STRATA_STATE].tier[tile] == STRATA_HOST &&
+           plan->homes[STRATA_GRAD].tier[tile] == STRATA_HOST;
 }
 
 static strata_status refuse(strata_error *error, strata_tier tier, uint64_t need, uint64_t have)
@@ -69,8 +75,8 @@ static strata_status take_homes(struct offload_plan *plan, strata_error *error)
         strata_tables_take(tables, plan->model.group_count, sizeof *plan->param_home);
     plan->grad_home =
         strata_tables_take(tables, plan->model.group_count, sizeof *plan->grad_home);
-    plan->place_bytes =
-        strata_tables_take(tables, (uint64_t)tiles * 3, sizeof *plan->place_bytes);
+    plan->place_bytes = strata_tables_take(
+        tables, (uint64_t)tiles * 3 + plan->model.stash_block_count, sizeof *plan->place_bytes);
     plan->record_bytes = strata_tables_take(tables, tiles, sizeof *plan->record_bytes);
     return strata_tables_check(tables, error);
 }
@@ -218,7 +224,8 @@ static strata_status lay_out_pool(struct offload_plan *plan, const struct device
     return refuse(error, STRATA_DEVICE, fixed + capacity, limit);
 }
 
-static void place_device_homes(struct offload_plan *plan, const struct device_choice *choice)
+static void place_device_homes(struct offload_plan *plan, const struct plan_desc *desc,
+                               const struct device_choice *choice)
 {
     uint64_t at = 0;
     for (int part = 0; part < STRATA_PART_COUNT; part++) {
@@ -235,6 +242,8 @@ static void place_device_homes(struct offload_plan *plan, const struct device_ch
     plan->scratch_at = at;
     at += plan->model.scratch_bytes;
     plan->stash = choice->stash_at_home ? STRATA_DEVICE : STRATA_HOST;
+    if (!choice->stash_at_home && desc->want_stash == STRATA_NVME)
+        plan->stash = STRATA_NVME;
     uint64_t block = plan->model.stash_bytes;
     if (choice->stash_at_home) {
         plan->stash_at = at;
@@ -269,7 +278,7 @@ static strata_status plan_device(struct offload_plan *plan, const struct plan_de
     STRATA_TRY(lay_out_pool(plan, &choice, fixed, desc->device_bytes, error));
     if (plan->stash_frames == 2)
         plan->summary.tiers[STRATA_DEVICE].need_bytes -= plan->model.stash_bytes;
-    place_device_homes(plan, &choice);
+    place_device_homes(plan, desc, &choice);
     strata_plan_tier *tier = &plan->summary.tiers[STRATA_DEVICE];
     tier->limit_bytes = desc->device_bytes;
     tier->used_bytes = plan->device_arena_bytes;
@@ -309,11 +318,14 @@ static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_CO
     memset(out, 0, FRAME_KIND_COUNT * sizeof *out);
     for (uint32_t i = 0; i < plan->model.tile_count; i++) {
         out[FRAME_FETCH] |= plan->homes[STRATA_PARAM].tier[i] == STRATA_NVME;
-        out[FRAME_GRAD] |= plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME;
+        out[FRAME_GRAD] |=
+            plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME ||
+            (strata_plan_folds(plan, i) && plan->homes[STRATA_PARAM].tier[i] == STRATA_HOST);
         out[FRAME_UPDATE] |= strata_plan_update_needs_frame(plan, i) ||
                              (plan->durable && plan->states_on_device);
         out[FRAME_PARK] |= plan->park.tier[i] == STRATA_NVME;
     }
+    out[FRAME_STASH] = plan->stash == STRATA_NVME && plan->model.stash_block_count > 0;
 }
 
 static void set_strides(struct offload_plan *plan)
@@ -324,7 +336,7 @@ static void set_strides(struct offload_plan *plan)
     plan->frame_elems = tile;
     const uint64_t bytes[FRAME_KIND_COUNT] = {
         plan->w * tile, plan->w * tile, (STRATA_STATE_BYTES + 2 * (uint64_t)plan->w) * tile,
-        4 * tile};
+        4 * tile, plan->model.stash_bytes};
     for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
         plan->frame_stride[kind] = round_up(bytes[kind], STRATA_HUGE_PAGE_BYTES);
 }
@@ -451,6 +463,11 @@ static void number_places(struct offload_plan *plan)
         bool record = plan->durable || plan->homes[STRATA_STATE].tier[i] == STRATA_NVME;
         plan->record_bytes[i] = record ? strata_plan_part_bytes(plan, STRATA_STATE, i) : 0;
     }
+    if (plan->stash != STRATA_NVME)
+        return;
+    plan->stash_at = plan->place_count;
+    for (uint32_t i = 0; i < plan->model.stash_block_count; i++)
+        plan->place_bytes[plan->place_count++] = plan->model.stash_bytes;
 }
 
 uint32_t strata_plan_record_place(const struct offload_plan *plan, uint32_t tile, uint32_t slot)
@@ -612,6 +629,8 @@ static strata_status plan_nvme(struct offload_plan *plan, const struct plan_desc
         for (uint32_t i = 0; i < plan->model.tile_count; i++)
             if (plan->homes[part].tier[i] == STRATA_NVME)
                 tier->home_bytes[part] += strata_plan_part_bytes(plan, (strata_part)part, i);
+    if (plan->stash == STRATA_NVME)
+        tier->stash_bytes = plan->model.stash_bytes * plan->model.stash_block_count;
     if (tier->need_bytes > tier->limit_bytes)
         return refuse(error, STRATA_NVME, tier->need_bytes, tier->limit_bytes);
     return STRATA_OK;
@@ -646,7 +665,10 @@ strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_de
     STRATA_TRY(plan_nvme(plan, desc, error));
     if (host->need_bytes > host->limit_bytes)
         return refuse(error, STRATA_HOST, host->need_bytes, host->limit_bytes);
-    give_frames(plan, host->limit_bytes - host->need_bytes);
+    /* Keeping states a gradient behind takes frames that a run can do without. */
+    plan->fold = desc->fold;
+    plan->fold = plan->fold && host_need(plan, desc) <= host->limit_bytes;
+    give_frames(plan, host->limit_bytes - host_need(plan, desc));
     place_host(plan);
     host->table_bytes = host_fixed(plan, desc);
     host->used_bytes = host->table_bytes + plan->host_arena_bytes;

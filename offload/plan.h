@@ -20,7 +20,14 @@
 #define STRATA_STATE_BYTES 12u /* of an element's fp32 record: master, m, v */
 
 /* The kinds of chains that need host frames; see DESIGN's minimum in include/strata/plan.h. */
-enum frame_kind { FRAME_FETCH, FRAME_GRAD, FRAME_UPDATE, FRAME_PARK, FRAME_KIND_COUNT };
+enum frame_kind {
+    FRAME_FETCH,
+    FRAME_GRAD,
+    FRAME_UPDATE,
+    FRAME_PARK,
+    FRAME_STASH,
+    FRAME_KIND_COUNT
+};
 
 /* More frames of one kind than this brought nothing in any simulation; it also bounds tables.
  */
@@ -36,6 +43,7 @@ struct plan_desc {
     uint64_t reserved_host_bytes;
     strata_tier want[STRATA_PART_COUNT]; /* AUTO: decide */
     strata_tier want_stash;
+    bool fold;                      /* states in host RAM may be kept one gradient behind */
     struct slots_desc slots;        /* durable: every state has a record in the store */
     const struct store_desc *store; /* NULL: no NVMe tier; places are filled in here */
     uint32_t skip; /* of the ways to fill the device, how many were tried in vain */
@@ -59,10 +67,11 @@ struct offload_plan {
     bool *param_home;  /* by group: in the device */
     bool *grad_home;
     bool states_on_device;
-    bool more_choices;        /* the device can be filled in another way: desc.skip */
-    strata_tier stash;        /* device or host */
-    uint64_t stash_at;        /* first block, in that tier's arena */
-    uint32_t stash_frames;    /* device blocks on the way to and from the host */
+    bool fold;
+    bool more_choices; /* the device can be filled in another way: desc.skip */
+    strata_tier stash;
+    uint64_t stash_at;        /* first block: in that tier's arena, or the store's place */
+    uint32_t stash_frames;    /* device blocks on the way to and from there */
     uint64_t stash_frames_at; /* device */
     uint64_t scratch_at;      /* device */
     uint64_t pool_at;         /* device */
@@ -109,5 +118,9 @@ uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part par
 
 /* Does the tile's update need a frame? What it needs it for is in its homes. */
 bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile);
+
+/* Is the tile's state kept one gradient behind (offload/schedule_update.c)? Then its gradients
+ * arrive in frames: of kind update if that has to hold new parameters as well. */
+bool strata_plan_folds(const struct offload_plan *plan, uint32_t tile);
 
 #endif

@@ -4,10 +4,10 @@
 /*
  * What moves when: the schedule of steps as a pure state machine.
  *
- * Events go in (the caller stands at a use; a stream got to a release; an op is done; the norm
- * is known), ops come out (which lane, what, from which frame). No clock, no thread, no I/O
- * and, once created, no allocation: whoever drives it supplies time. The pager drives it with
- * real lanes.
+ * Events go in (the caller stands at a use; a stream got to a release; an op is done, and with
+ * it perhaps the norm), ops come out (which lane, what, from which frame). No clock, no thread,
+ * no I/O and, once created, no allocation: whoever drives it supplies time. The pager drives it
+ * with real lanes, the simulator with a virtual clock, tests with completions in any order.
  *
  * Work is in chains, each of which brings one thing from here to there, one op after the other:
  *
@@ -15,24 +15,31 @@
  *     grad     d2h -> norm -> [nvme_write]
  *     update   [nvme_read state, grad] [d2h grad] -> update -> [nvme_write state, param] [h2d]
  *     park     d2h -> [nvme_write], and back: a gradient that is not finished
- *     stash    d2h, and back: an activation block
+ *     stash    d2h -> [nvme_write], and back: an activation block
  *     save     [d2h state] -> nvme_write state: of a state homed elsewhere, for a commit
  *
  * The rules of progress:
  *
  *   - Device room is the residency's: placements open in order, each once those that overlap
  *     it have closed.
- *   - A chain takes the one frame it needs before its first op, or none; each kind of chain has
- *     frames of its own, so a chain that has started ends.
- *   - A tile's parameters for step n are fetched once its update n has been written, and a
+ *   - A chain takes the one frame it needs before its first op, or none; each kind of frame
+ *     serves chains that end without another frame. The only ones that may hold a frame and
+ *     wait for the caller's progress are updates that read ahead, and they never hold the last.
+ *   - A tile's parameters for step n are fetched once its update n is final and written, and a
  *     gradient placement of step n opens once the norm of step n - 1 is known.
  *   - A state record is written to a slot that no commit needs (offload/slots.h), or waits for
- *     the commit in preparation. An update of step n starts once step n - 1 is at home
- *     throughout, so that commit never waits for a frame that such a write holds.
+ *     the commit in preparation. An update of step n begins once every tile of step n - 1 has
+ *     the frame it ends with, so that commit never waits for a frame that such a write holds.
  *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
  *     first); on the cpu lane whoever holds a frame goes before all others.
  *
- * Steps count from 0 here: "step n" uses weights that have seen n updates.
+ * Updates and the norm (offload/schedule_update.c): with clipping or a loss scale an update's
+ * scale is known with the norm of the step, the verdict. An update is deferred until then, or
+ * computed ahead as if the verdict were "within the limit" and, where it turns out otherwise,
+ * redone from what was there before: on NVMe the slot before, in host RAM the state itself,
+ * which is kept one gradient behind. Either way the result has the same bits.
+ *
+ * Steps count from 0 here: "step n" uses weights that have seen the updates of n steps.
  *
  * Thread: one owner, the pager.
  */
@@ -57,6 +64,23 @@ enum op_kind {
 
 enum op_what { WHAT_PARAM, WHAT_GRAD, WHAT_STATE, WHAT_PARK, WHAT_STASH, WHAT_NOTHING };
 
+/* What the norm of a step says. */
+enum verdict {
+    VERDICT_NONE,   /* not known yet */
+    VERDICT_WITHIN, /* the scale is the one that was guessed */
+    VERDICT_OVER,   /* it is another: what was computed ahead is redone */
+    VERDICT_SKIP    /* not finite under a loss scale: the step changes nothing */
+};
+
+/* What an OP_UPDATE does, in this order. */
+enum update_work {
+    UPDATE_FOLD = 1,    /* the gradient at home, of fold_step, into the state */
+    UPDATE_APPLY = 2,   /* the step's gradient into state and weights */
+    UPDATE_WEIGHTS = 4, /* weights as APPLY would make them; the state stays */
+    UPDATE_REBUILD = 8, /* weights from the master weights */
+    UPDATE_TAKE = 16    /* the gradient in the frame takes its place at home */
+};
+
 struct op {
     enum op_kind kind;
     enum op_what what;
@@ -67,17 +91,30 @@ struct op {
     uint32_t placement;   /* or STRATA_NONE; OP_OPEN of a stash: STRATA_NONE */
     uint32_t stash_event; /* or STRATA_NONE */
     uint32_t slot;        /* of the tile's state record, or STRATA_NONE */
-    uint32_t frame;       /* of the chain's kind, or STRATA_NONE */
+    uint32_t frame;       /* or STRATA_NONE */
+    enum frame_kind frame_kind;
+    uint32_t work; /* UPDATE: enum update_work bits */
     uint64_t step;
+    uint64_t fold_step;
+    /* Set by the driver before done. TOTAL: of the step. NORM: OVER or SKIP where the sums so
+     * far leave no other, else NONE; it saves work and changes no bit. */
+    enum verdict verdict;
+};
+
+/* When an update may be computed. */
+enum update_mode {
+    UPDATES_AT_ONCE, /* no norm is waited for: no clipping, no loss scale */
+    UPDATES_DEFERRED,
+    UPDATES_AHEAD /* where there is a state to go back to; elsewhere deferred */
 };
 
 struct schedule;
 
 struct schedule_desc {
     const struct offload_plan *plan; /* borrowed; frames and homes are read only after create */
-    bool deferred;                   /* updates wait for the norm */
-    bool no_overlap;                 /* the naive order */
-    struct slots_desc slots;         /* tile_count is filled in */
+    enum update_mode mode;
+    bool no_overlap;         /* the naive order: deferred, nothing ahead of its use */
+    struct slots_desc slots; /* tile_count is filled in */
 };
 
 /* Takes its arrays from tables, whose owner frees them. */
@@ -103,11 +140,17 @@ void strata_schedule_done(struct schedule *schedule, const struct op *op);
 /* The next op to start, if there is one. Call until there is none, after every event. */
 bool strata_schedule_next(struct schedule *schedule, struct op *out);
 
-/* Steps whose norm is known; steps whose updates are all at home. */
+/* Steps whose norm is known; steps whose updates are final and all at home. */
 uint64_t strata_schedule_normed(const struct schedule *schedule);
 uint64_t strata_schedule_updated(const struct schedule *schedule);
 
-/* Commit the latest step, all of whose updates are at home; nothing if it is, or is being. */
+/* Bring states that are a gradient behind up to the latest step, once it is updated; is none
+ * behind any more? */
+void strata_schedule_settle(struct schedule *schedule);
+bool strata_schedule_settled(const struct schedule *schedule);
+
+/* Commit the latest step, all of whose updates are at home and settled; nothing if it is, or is
+ * being. */
 void strata_schedule_save(struct schedule *schedule);
 
 /* The step of the last durable commit, earlier runs' included. */
@@ -128,5 +171,12 @@ uint32_t strata_schedule_slot(const struct schedule *schedule, uint32_t tile);
 
 /* Gates: one per placement, then one per stash event; opened to step + 1. */
 uint32_t strata_schedule_gate_count(const struct offload_plan *plan);
+
+/* Since create: tiles updated ahead of the norm, and those of them that had to be redone. */
+struct schedule_counts {
+    uint64_t ahead;
+    uint64_t redone;
+};
+struct schedule_counts strata_schedule_counts(const struct schedule *schedule);
 
 #endif

@@ -51,6 +51,25 @@ static void number_chains(struct schedule *s)
     STRATA_CHECK(next == s->chain_count);
 }
 
+/* The tiles in the order in which updates want to begin: as their gradients are finished, or,
+ * when all wait for the norm, as the next step wants them. */
+static void order_ahead(struct schedule *s)
+{
+    const struct residency *residency = &s->plan->residency;
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < residency->count; i++) {
+        const struct placement *p = &residency->placements[i];
+        bool first = p->kind == PLACEMENT_PARAM && s->group_first[p->group] == i;
+        bool last = p->kind == PLACEMENT_GRAD && !p->park_out;
+        if (s->mode == UPDATES_DEFERRED ? !first : !last)
+            continue;
+        const struct group *group = &s->plan->model.groups[p->group];
+        for (uint32_t t = 0; t < group->tile_count; t++)
+            s->ahead_order[next++] = group->first_tile + t;
+    }
+    STRATA_CHECK(next == s->plan->model.tile_count);
+}
+
 /* Queues have room for twice as many, counted in 32 bits. */
 #define MAX_CHAINS (UINT32_MAX / 2)
 
@@ -77,13 +96,14 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     struct schedule *s = strata_tables_take(tables, 1, sizeof *s);
     STRATA_TRY(strata_tables_check(tables, error));
     s->plan = desc->plan;
-    s->deferred = desc->deferred;
     s->no_overlap = desc->no_overlap;
+    s->mode = desc->no_overlap ? UPDATES_DEFERRED : desc->mode;
     s->chain_count = (uint32_t)chain_count;
     s->chains = strata_tables_take(tables, s->chain_count, sizeof *s->chains);
     s->placements = strata_tables_take(tables, s->plan->residency.count, sizeof *s->placements);
     s->open_list = strata_tables_take(tables, s->plan->residency.count, sizeof *s->open_list);
     s->tiles = strata_tables_take(tables, model->tile_count, sizeof *s->tiles);
+    s->ahead_order = strata_tables_take(tables, model->tile_count, sizeof *s->ahead_order);
     s->stashes = strata_tables_take(tables, model->stash_event_count, sizeof *s->stashes);
     s->group_first = strata_tables_take(tables, model->group_count, sizeof *s->group_first);
     /* A chain has at most two ops queued at once: two reads, two writes, or one of each. */
@@ -99,9 +119,13 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     STRATA_TRY(strata_tables_check(tables, error));
     memset(s->group_first, 0xff, model->group_count * sizeof *s->group_first);
     number_chains(s);
+    order_ahead(s);
     for (uint32_t i = 0; i < model->tile_count; i++)
-        s->tiles[i].waiting = STRATA_NONE;
-    s->norms_left = s->updates_left = model->tile_count;
+        s->tiles[i].waiting = s->tiles[i].grad_chain = STRATA_NONE;
+    s->norms_left = model->tile_count;
+    for (uint32_t i = 0; i < STEPS_KEPT; i++)
+        s->steps[i] =
+            (struct step_state){.unframed = model->tile_count, .left = model->tile_count};
     *out = s;
     return STRATA_OK;
 }

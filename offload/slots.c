@@ -13,7 +13,7 @@
 
 uint32_t strata_slots_per_tile(const struct slots_desc *desc)
 {
-    return desc->durable ? 2 + desc->keep : 1;
+    return desc->durable ? 2 + desc->keep + desc->ahead : 1;
 }
 
 strata_status strata_slots_create(struct slots *out, struct tables *tables,
@@ -51,11 +51,16 @@ static bool needed(const struct slots *slots, uint32_t tile, uint32_t slot)
     return false;
 }
 
-uint32_t strata_slots_choose(const struct slots *slots, uint32_t tile)
+bool strata_slots_spare(const struct slots *slots, uint32_t commit_every)
+{
+    return slots->desc.durable && (slots->desc.ahead || commit_every == 1);
+}
+
+uint32_t strata_slots_choose(const struct slots *slots, uint32_t tile, bool ahead)
 {
     uint32_t count = strata_slots_per_tile(&slots->desc);
     for (uint32_t slot = 0; slot < count; slot++)
-        if (!needed(slots, tile, slot))
+        if (!needed(slots, tile, slot) && !(ahead && slots->current[tile] == slot))
             return slot;
     return STRATA_NO_SLOT;
 }

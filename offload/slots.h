@@ -6,7 +6,9 @@
  *
  * A write goes to a slot that no commit needs: not the last durable one, not a retained one,
  * not the one in preparation. If there is none, the write waits. With slots 2 + keep there is
- * always one once the commit in preparation is durable.
+ * always one once the commit in preparation is durable. A record that is written ahead of the
+ * norm also spares the one it was made from; where that is not the last commit's, because steps
+ * pass between commits, that takes a slot more.
  *
  * A commit is prepared tile by tile: naming a tile's slot protects it from then on. When all
  * are named and written the commit can be made; when it is durable the one before it is given
@@ -25,6 +27,7 @@
 struct slots_desc {
     uint32_t tile_count;
     bool durable;
+    bool ahead; /* one slot more, so that a record can be written ahead between commits */
     uint32_t keep;
     uint32_t keep_every;
 };
@@ -55,8 +58,13 @@ strata_status strata_slots_create(struct slots *out, struct tables *tables,
 /* What a store already holds, newest first; before the first write. Copies. */
 void strata_slots_recover(struct slots *slots, const struct commit_line *lines, uint32_t count);
 
-/* A slot that may be written, or STRATA_NO_SLOT: wait for the commit in preparation. */
-uint32_t strata_slots_choose(const struct slots *slots, uint32_t tile);
+/* A slot that may be written, or STRATA_NO_SLOT: wait for the commit in preparation. ahead: not
+ * over the newest record either, which may have to be gone back to. */
+uint32_t strata_slots_choose(const struct slots *slots, uint32_t tile, bool ahead);
+
+/* With commits every so many steps (0: only when asked for): is there always a slot to write
+ * ahead to, sooner or later? */
+bool strata_slots_spare(const struct slots *slots, uint32_t commit_every);
 
 /* The record in this slot is complete and the newest. */
 void strata_slots_written(struct slots *slots, uint32_t tile, uint32_t slot);

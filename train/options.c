@@ -71,8 +71,6 @@ static const struct choice tier_choices[] = {{"auto", STRATA_AUTO},
                                              {"nvme", STRATA_NVME},
                                              {NULL, 0}};
 /* Activation blocks do not go to NVMe in this version. */
-static const struct choice stash_choices[] = {
-    {"auto", STRATA_AUTO}, {"device", STRATA_DEVICE}, {"host", STRATA_HOST}, {NULL, 0}};
 static const struct choice io_choices[] = {
     {"uring", STRATA_IO_URING}, {"threads", STRATA_IO_THREADS}, {NULL, 0}};
 static const struct choice allow_choices[] = {{"threads-io", STRATA_ALLOW_THREADS_IO},
@@ -86,8 +84,10 @@ static const struct choice durability_choices[] = {{"power", STRATA_DURABLE_POWE
                                                    {NULL, 0}};
 static const struct choice schedule_choices[] = {
     {"constant", RATE_CONSTANT}, {"linear", RATE_LINEAR}, {"cosine", RATE_COSINE}, {NULL, 0}};
-/* Both mean: updates start once the norm is known. */
-static const struct choice clip_choices[] = {{"auto", 0}, {"deferred", 1}, {NULL, 0}};
+static const struct choice clip_choices[] = {{"auto", STRATA_CLIP_AUTO},
+                                             {"deferred", STRATA_CLIP_DEFERRED},
+                                             {"speculative", STRATA_CLIP_SPECULATIVE},
+                                             {NULL, 0}};
 static const struct choice dtype_choices[] = {
     {"fp32", STRATA_FP32}, {"bf16", STRATA_BF16}, {NULL, 0}};
 
@@ -158,7 +158,7 @@ static const struct option_row rows[] = {
     CHOICE("grads", "auto|device|host|nvme", tier_choices, FIELD(grads), "gradients (auto)"),
     CHOICE("states", "auto|device|host|nvme", tier_choices, FIELD(states),
            "optimizer states (auto)"),
-    CHOICE("stash", "auto|device|host", stash_choices, FIELD(stash),
+    CHOICE("stash", "auto|device|host|nvme", tier_choices, FIELD(stash),
            "activations between forward and backward (auto)"),
     RANGE("tile", KIND_COUNT, "ELEMS", tile_elems, STRATA_BLOCK_ELEMS, 1073741825.0,
           "unit of paging, a multiple of 16384 (from the model's size)"),
@@ -208,8 +208,8 @@ static const struct option_row rows[] = {
           "of matrices and embeddings, not of norms (0.1)"),
     RANGE("clip", KIND_NUMBER, "X", clip, 0, FP32_BOUND,
           "largest global gradient norm, 0: off (1)"),
-    CHOICE("clip-mode", "auto|deferred", clip_choices, NO_FIELD,
-           "updates start once the norm is known, both times (auto)"),
+    CHOICE("clip-mode", "auto|deferred|speculative", clip_choices, FIELD(clip_mode),
+           "update after the norm, or ahead of it and redo (auto)"),
 
     SECTION("what comes out"),
     VALUE("log", KIND_TEXT, "FILE.jsonl", log,

@@ -63,6 +63,7 @@ struct options {
     strata_tier grads;
     strata_tier states;
     strata_tier stash;
+    strata_clip_mode clip_mode;
     uint32_t tile_elems;
     uint32_t vocab_slices;
     bool no_overlap;

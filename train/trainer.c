@@ -94,6 +94,7 @@ static void describe_engine(struct trainer *trainer)
         .init = strata_llama_init_weights,
         .init_user = &trainer->init,
         .clip = (float)options->clip,
+        .clip_mode = options->clip_mode,
         .device_bytes = options->device_bytes,
         .host_bytes = options->host_bytes,
         .nvme_bytes = options->nvme_bytes,

@@ -76,6 +76,21 @@ typedef enum strata_durability {
     STRATA_DURABLE_POWER    /* loss of power, on drives that honour a flush */
 } strata_durability;
 
+/* Clipping needs the norm of the whole gradient. When does an update begin? Same bits. */
+typedef enum strata_clip_mode {
+    /* ahead, but deferred for states in host RAM where commits come every step: each commit
+     * would have to wait for the fold */
+    STRATA_CLIP_AUTO = 0,
+    STRATA_CLIP_DEFERRED, /* once the norm is known: least wear, and memory */
+    /*
+     * Ahead of the norm, as if it were within the limit, and again where it is not: where there
+     * is a state to go back to. On NVMe that is the slot before, and between commits takes one
+     * slot more. In host RAM it is the state itself, kept one gradient behind, if gradients
+     * rest there too. States in the device, and without durability on NVMe, are deferred.
+     */
+    STRATA_CLIP_SPECULATIVE
+} strata_clip_mode;
+
 typedef struct strata_engine_desc {
     strata_device *device;          /* required; borrowed until destroy */
     strata_workers *workers;        /* required; borrowed until destroy */
@@ -85,6 +100,7 @@ typedef struct strata_engine_desc {
     strata_init_fn init;            /* required */
     void *init_user;
     float clip; /* largest global gradient norm; 0: no clipping */
+    strata_clip_mode clip_mode;
     /* 0: nine tenths of what is free at create, on the host device of what host_bytes leaves or
      * of half */
     uint64_t device_bytes;
@@ -208,6 +224,7 @@ typedef struct strata_step_result {
     double grad_norm; /* global L2 norm of the rounded gradients, before clipping */
     float grad_scale; /* what they were multiplied with: clip / (norm + 1e-6) where below 1,
                          else 1 */
+    bool skipped;     /* not finite under a loss scale: the step has changed nothing */
 } strata_step_result;
 
 /*
@@ -249,6 +266,8 @@ typedef struct strata_stats {
     uint64_t device_peak_bytes;  /* never above the device budget */
     uint64_t host_peak_bytes;    /* never above the host budget */
     uint64_t nvme_bytes;         /* of the store's files */
+    uint64_t tiles_ahead;        /* updates computed ahead of the norm, tile by tile */
+    uint64_t tiles_redone;       /* those of them that the norm undid */
     uint64_t acquire_blocked_ns; /* the caller's thread, waiting for room */
     strata_lane_stats lanes[STRATA_LANE_COUNT];
     const char *io_name; /* "uring", "threads"; NULL without a store */

@@ -14,7 +14,9 @@
  *                w G, and 4 G more with a gradient, and w G more when the wire is not fp32
  *     host     what rests there + tables + norm sums + reserved_host_bytes
  *              + one chain of each kind in use: fetch w T, gradient w T, update (s + 2 w) T,
- *                parked 4 T, each rounded up to 2 MiB
+ *                parked 4 T, an activation block on its way to NVMe, each rounded up to
+ *              2 MiB. States are kept a gradient behind (clip_mode) where there is room for
+ *              one more chain of gradients
  *     nvme     what rests there, with a header of 4 KiB a file
  *
  * A budget below that is refused with the tier, the need and what there is. Where several

@@ -39,6 +39,7 @@ typedef struct strata_store_listing {
     strata_commit_info commits[STRATA_STORE_MAX_COMMITS];
     uint32_t commit_count; /* 0: the run was stopped before its first */
     uint32_t keep;         /* how many may be retained at once */
+    uint32_t slots;        /* places of each state record */
     uint32_t tiles;
     /* "name=value" lines: what a run must have in common with the store to go on from it. */
     char identity[STRATA_STORE_IDENTITY_BYTES];

@@ -103,6 +103,18 @@ Test(placement, every_combination_of_homes_at_its_minimum_equals_device)
     }
 }
 
+Test(placement, activations_on_nvme_at_the_minimum_equal_device)
+{
+    struct toy_run run = {.params = STRATA_NVME,
+                          .grads = STRATA_HOST,
+                          .states = STRATA_NVME,
+                          .stash = STRATA_NVME,
+                          .clip = 1};
+    struct toy_run tight = tightened(&run);
+    same(&in_device, &run);
+    same(&in_device, &tight);
+}
+
 Test(placement, tile_size_changes_nothing)
 {
     const uint32_t tiles[] = {STRATA_BLOCK_ELEMS, 3 * STRATA_BLOCK_ELEMS,

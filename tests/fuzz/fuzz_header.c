@@ -28,7 +28,8 @@ static void judge(const struct store_header *header)
     STRATA_CHECK(header->drive_count <= STRATA_STORE_MAX_DRIVES);
     STRATA_CHECK(header->slots > 0 && header->slots <= 2 + STRATA_STORE_MAX_KEEP);
     STRATA_CHECK(header->keep <= STRATA_STORE_MAX_KEEP);
-    STRATA_CHECK(!header->durable || header->slots == 2 + header->keep);
+    STRATA_CHECK(!header->durable || header->slots == 2 + header->keep ||
+                 header->slots == 3 + header->keep);
     STRATA_CHECK(header->identity_bytes <= sizeof header->identity);
     STRATA_CHECK(header->durable_bytes <= INT64_MAX);
 }

@@ -10,39 +10,49 @@
 /* Short form; the seed of the first case moves on with each suite below. */
 #define CASES 3000u
 
-static void drive(uint64_t first, bool minimum, bool deferred, bool no_overlap)
+static void drive(uint64_t first, bool minimum, enum update_mode mode, bool no_overlap)
 {
     for (uint64_t seed = first; seed < first + CASES; seed++) {
         const char *problem = strata_drive(&(struct driver_case){
-            .seed = seed, .minimum = minimum, .deferred = deferred, .no_overlap = no_overlap});
+            .seed = seed, .minimum = minimum, .mode = mode, .no_overlap = no_overlap});
         cr_assert_null(problem, "%s", problem);
     }
 }
 
-Test(schedule, roomy_and_clipped_always_ends_and_updates_each_tile_once)
+Test(schedule, roomy_and_ahead_of_the_norm_ends_with_the_right_weights)
 {
-    drive(1, false, true, false);
+    drive(1, false, UPDATES_AHEAD, false);
 }
 
-Test(schedule, minimum_and_clipped_always_ends_and_updates_each_tile_once)
+Test(schedule, minimum_and_ahead_of_the_norm_ends_with_the_right_weights)
 {
-    drive(100000, true, true, false);
+    drive(100000, true, UPDATES_AHEAD, false);
 }
 
-Test(schedule, roomy_without_clipping_always_ends)
+Test(schedule, roomy_and_deferred_ends_with_the_right_weights)
 {
-    drive(200000, false, false, false);
+    drive(200000, false, UPDATES_DEFERRED, false);
 }
 
-Test(schedule, minimum_without_clipping_always_ends)
+Test(schedule, minimum_and_deferred_ends_with_the_right_weights)
 {
-    drive(300000, true, false, false);
+    drive(300000, true, UPDATES_DEFERRED, false);
 }
 
-Test(schedule, naive_order_always_ends)
+Test(schedule, roomy_without_a_norm_to_wait_for_ends)
 {
-    drive(400000, false, true, true);
-    drive(500000, true, false, true);
+    drive(400000, false, UPDATES_AT_ONCE, false);
+}
+
+Test(schedule, minimum_without_a_norm_to_wait_for_ends)
+{
+    drive(500000, true, UPDATES_AT_ONCE, false);
+}
+
+Test(schedule, naive_order_ends)
+{
+    drive(600000, false, UPDATES_DEFERRED, true);
+    drive(700000, true, UPDATES_AHEAD, true);
 }
 
 /* More chains than can be counted: refused before anything of that size is taken. */

@@ -35,7 +35,7 @@ static void commit(uint64_t step)
 {
     cr_assert(strata_slots_prepare(&slots, step));
     for (uint32_t i = 0; i < TILES; i++) {
-        uint32_t slot = strata_slots_choose(&slots, i);
+        uint32_t slot = strata_slots_choose(&slots, i, false);
         cr_assert_neq(slot, STRATA_NO_SLOT);
         strata_slots_name(&slots, i, slot);
         strata_slots_written(&slots, i, slot);
@@ -47,24 +47,24 @@ static void commit(uint64_t step)
 Test(slots, a_scratch_store_has_one_slot)
 {
     make(false, 0, 0);
-    cr_expect_eq(strata_slots_choose(&slots, 1), 0);
+    cr_expect_eq(strata_slots_choose(&slots, 1, false), 0);
 }
 
 Test(slots, the_durable_slot_is_spared)
 {
     make(true, 0, 0);
-    cr_expect_eq(strata_slots_choose(&slots, 0), 1);
+    cr_expect_eq(strata_slots_choose(&slots, 0, false), 1);
     commit(1);
-    cr_expect_eq(strata_slots_choose(&slots, 0), 0);
+    cr_expect_eq(strata_slots_choose(&slots, 0, false), 0);
 }
 
 Test(slots, a_tile_named_by_a_commit_in_preparation_has_no_slot_left)
 {
     make(true, 0, 0);
     cr_assert(strata_slots_prepare(&slots, 1));
-    strata_slots_name(&slots, 0, strata_slots_choose(&slots, 0));
-    cr_expect_eq(strata_slots_choose(&slots, 0), STRATA_NO_SLOT);
-    cr_expect_eq(strata_slots_choose(&slots, 1), 1, "the other tile is not named yet");
+    strata_slots_name(&slots, 0, strata_slots_choose(&slots, 0, false));
+    cr_expect_eq(strata_slots_choose(&slots, 0, false), STRATA_NO_SLOT);
+    cr_expect_eq(strata_slots_choose(&slots, 1, false), 1, "the other tile is not named yet");
 }
 
 Test(slots, one_commit_is_prepared_at_a_time)
@@ -101,7 +101,7 @@ Test(slots, no_slot_of_a_line_is_offered_over_a_long_run)
     make(true, 3, 2);
     for (uint64_t step = 1; step < 200; step++) {
         for (uint32_t i = 0; i < TILES; i++) {
-            uint32_t slot = strata_slots_choose(&slots, i);
+            uint32_t slot = strata_slots_choose(&slots, i, false);
             cr_assert_lt(slot, 5);
             for (uint32_t line = 0; line < slots.line_count; line++)
                 cr_assert_neq(slots.lines[line].slots[i], slot);

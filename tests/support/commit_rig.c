@@ -204,7 +204,7 @@ strata_status strata_commit_rig_step(struct commit_rig *rig)
     bool ready = false;
     STRATA_CHECK(!due || strata_slots_prepare(slots, rig->step));
     for (uint32_t i = 0; i < COMMIT_RECORDS; i++) {
-        uint32_t slot = strata_slots_choose(slots, i);
+        uint32_t slot = strata_slots_choose(slots, i, false);
         STRATA_CHECK(slot != STRATA_NO_SLOT);
         if (due)
             strata_slots_name(slots, i, slot);

@@ -11,6 +11,14 @@
 
 static _Thread_local char complaint[160];
 
+/* What a frame holds; TORN: nothing whole. */
+#define TORN UINT64_MAX
+struct frame_tokens {
+    uint64_t state;
+    uint64_t grad;
+    uint64_t param;
+};
+
 struct random_model {
     strata_tensor_desc tensors[MAX_GROUPS];
     strata_group_desc groups[MAX_GROUPS];
@@ -34,7 +42,9 @@ struct driver {
     uint32_t use;
     bool asked;
     bool saved;
-    bool deferred;
+    bool settled;
+    enum update_mode mode;
+    enum verdict verdicts[STEPS];
     struct schedule_desc schedule_desc;
     uint32_t commit_every;
     struct stream_entry queue[MAX_USES * (STEPS + 1)];
@@ -45,11 +55,14 @@ struct driver {
     uint32_t running_count;
     /* what has happened */
     uint64_t *gates;
-    uint64_t *updates;  /* by tile */
-    uint64_t *norms;    /* by tile */
-    uint64_t *versions; /* by tile: parameters at home */
-    uint64_t
-        *content; /* by tile and slot: updates the record there has seen; torn: UINT64_MAX */
+    uint64_t *norms; /* by tile */
+    /* tokens */
+    uint64_t truth[STEPS + 1];                       /* the state after so many steps */
+    uint64_t *params;                                /* by tile: at home */
+    uint64_t *states;                                /* by tile: at home in host or device */
+    uint64_t *grads;                                 /* by tile: at home: the step, from 1 */
+    uint64_t *content;                               /* by tile and slot */
+    struct frame_tokens *frames;                     /* by frame kind and index */
     struct commit_line durable[1 + STRATA_MAX_KEEP]; /* copies of what was made durable */
     uint32_t durable_count;
     bool block_busy[2]; /* the device's stash blocks */
@@ -125,7 +138,7 @@ static bool plan_once(struct driver *d, struct plan_desc *desc, const struct dri
         return false;
     struct schedule_desc schedule = d->schedule_desc;
     schedule.plan = &d->plan;
-    schedule.deferred = what->deferred;
+    schedule.mode = what->mode;
     schedule.no_overlap = what->no_overlap;
     return strata_schedule_create(&d->schedule, &d->plan.tables, &schedule, error) ==
                STRATA_OK &&
@@ -176,29 +189,32 @@ static uint64_t place_of(const struct driver *d, const struct op *op)
         return strata_plan_record_place(&d->plan, op->tile, op->slot);
     if (op->what == WHAT_PARK)
         return d->plan.park.at[op->tile];
+    if (op->what == WHAT_STASH)
+        return d->plan.stash_at +
+               d->plan.model.uses[d->plan.model.stash_uses[op->stash_event]].index;
     return d->plan.homes[op->what == WHAT_GRAD ? STRATA_GRAD : STRATA_PARAM].at[op->tile];
-}
-
-static enum frame_kind kind_of(const struct op *op)
-{
-    if (op->placement == STRATA_NONE)
-        return FRAME_UPDATE;
-    return op->what == WHAT_PARK    ? FRAME_PARK
-           : op->what == WHAT_PARAM ? FRAME_FETCH
-                                    : FRAME_GRAD;
 }
 
 static void check_frame(struct driver *d, const struct op *op)
 {
     if (op->frame == STRATA_NONE)
         return;
-    uint32_t kind = kind_of(op);
-    HOLDS(op->frame < d->plan.frame_count[kind]);
+    HOLDS(op->frame < d->plan.frame_count[op->frame_kind]);
     for (uint32_t i = 0; i < d->running_count; i++) {
         const struct op *other = &d->running[i];
         if (other->frame == op->frame && other->chain != op->chain)
-            HOLDS(kind_of(other) != kind);
+            HOLDS(other->frame_kind != op->frame_kind);
     }
+}
+
+static struct frame_tokens *frame_of(struct driver *d, const struct op *op)
+{
+    static _Thread_local struct frame_tokens none;
+    if (op->frame == STRATA_NONE) {
+        none = (struct frame_tokens){TORN, TORN, TORN};
+        return &none;
+    }
+    return &d->frames[op->frame_kind * STRATA_MAX_FRAMES + op->frame];
 }
 
 static void check_placement(struct driver *d, const struct op *op)
@@ -226,17 +242,14 @@ static uint64_t *content(struct driver *d, uint32_t tile, uint32_t slot)
     return &d->content[tile * strata_slots_per_tile(&d->schedule_desc.slots) + slot];
 }
 
-/* A write of a state record must spare what durable commits name; a read must find the newest.
- */
+/* A write of a state record must spare what durable commits name. */
 static void check_record(struct driver *d, const struct op *op)
 {
     if (op->what != WHAT_STATE || (op->kind != OP_NVME_READ && op->kind != OP_NVME_WRITE))
         return;
     HOLDS(op->slot < strata_slots_per_tile(&d->schedule_desc.slots));
-    if (op->kind == OP_NVME_READ) {
-        HOLDS(*content(d, op->tile, op->slot) == op->step);
+    if (op->kind == OP_NVME_READ)
         return;
-    }
     for (uint32_t i = 0; i < d->durable_count; i++)
         HOLDS(d->durable[i].slots[op->tile] != op->slot);
     struct commit_line lines[1 + STRATA_MAX_KEEP];
@@ -246,7 +259,7 @@ static void check_record(struct driver *d, const struct op *op)
         uint32_t count = strata_schedule_commit_lines(d->schedule, lines);
         HOLDS(count > 0 && lines[0].slots[op->tile] != op->slot);
     }
-    *content(d, op->tile, op->slot) = UINT64_MAX;
+    *content(d, op->tile, op->slot) = TORN;
 }
 
 /* A commit must name whole records of its own step. */
@@ -259,7 +272,7 @@ static void check_commit(struct driver *d, const struct op *op)
     HOLDS(count >= 1 && count <= 1 + d->schedule_desc.slots.keep);
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t tile = 0; tile < d->plan.model.tile_count; tile++)
-            HOLDS(*content(d, tile, lines[i].slots[tile]) == lines[i].step);
+            HOLDS(*content(d, tile, lines[i].slots[tile]) == d->truth[lines[i].step]);
 }
 
 static void note_commit(struct driver *d)
@@ -281,11 +294,10 @@ static void check_start(struct driver *d, const struct op *op)
         HOLDS(place_of(d, op) != place_of(d, &d->running[i]));
     bool fetch = op->what == WHAT_PARAM && op->placement != STRATA_NONE;
     if (fetch)
-        HOLDS(d->versions[op->tile] == op->step);
+        HOLDS(d->params[op->tile] == d->truth[op->step]);
     if (op->kind == OP_UPDATE) {
-        HOLDS(d->updates[op->tile] == op->step);
-        HOLDS(d->norms[op->tile] == op->step + 1);
-        HOLDS(!d->deferred || strata_schedule_normed(d->schedule) > op->step);
+        HOLDS(op->work != 0);
+        HOLDS(d->mode != UPDATES_DEFERRED || strata_schedule_normed(d->schedule) > op->step);
     }
     if (op->kind == OP_NORM)
         HOLDS(d->norms[op->tile] == op->step);
@@ -299,31 +311,134 @@ static uint32_t block_of(const struct driver *d, uint64_t step, uint32_t event)
     return (uint32_t)((step * d->plan.model.stash_event_count + event) % d->plan.stash_frames);
 }
 
-static void note_done(struct driver *d, const struct op *op)
+static uint64_t mix(uint64_t state, uint64_t step, enum verdict verdict)
 {
-    bool written = op->what == WHAT_PARAM && op->placement == STRATA_NONE;
-    bool in_place =
-        op->kind == OP_UPDATE &&
-        (d->plan.states_on_device || d->plan.homes[STRATA_PARAM].tier[op->tile] == STRATA_HOST);
-    if (op->kind == OP_UPDATE)
-        d->updates[op->tile]++;
-    if (op->kind == OP_NVME_WRITE && op->what == WHAT_STATE)
-        *content(d, op->tile, op->slot) = d->updates[op->tile];
-    if (op->kind == OP_COMMIT)
-        note_commit(d);
-    if (op->kind == OP_NORM)
-        d->norms[op->tile]++;
-    if (written || in_place)
-        d->versions[op->tile]++;
-    if (op->stash_event != STRATA_NONE && op->kind == OP_D2H) {
-        d->block_busy[block_of(d, op->step, op->stash_event)] = false;
+    uint64_t token = (state ^ (step * 4 + verdict + 1)) * 0x9e3779b97f4a7c15u;
+    return token ^ token >> 29;
+}
+
+/* The state after this step's gradient with the scale that is known, or guessed, by now. */
+static uint64_t updated(const struct driver *d, uint64_t state, uint64_t step)
+{
+    bool known = d->mode == UPDATES_AT_ONCE || strata_schedule_normed(d->schedule) > step;
+    enum verdict verdict = known ? d->verdicts[step] : VERDICT_WITHIN;
+    return verdict == VERDICT_SKIP ? TORN : mix(state, step, verdict);
+}
+
+static void note_update(struct driver *d, const struct op *op)
+{
+    struct frame_tokens *frame = frame_of(d, op);
+    bool device = d->plan.states_on_device;
+    bool nvme = !device && d->plan.homes[STRATA_STATE].tier[op->tile] == STRATA_NVME;
+    bool in_place = device || d->plan.homes[STRATA_PARAM].tier[op->tile] == STRATA_HOST;
+    bool grad_there = device || d->plan.homes[STRATA_GRAD].tier[op->tile] == STRATA_HOST;
+    uint64_t *state = nvme ? &frame->state : &d->states[op->tile];
+    uint64_t *param = in_place ? &d->params[op->tile] : &frame->param;
+    uint64_t *grad =
+        grad_there && !(op->work & UPDATE_TAKE) ? &d->grads[op->tile] : &frame->grad;
+    HOLDS(*state != TORN);
+    if (op->work & UPDATE_FOLD) {
+        HOLDS(d->grads[op->tile] == op->fold_step + 1);
+        *state = updated(d, *state, op->fold_step);
+    }
+    if (op->work & (UPDATE_APPLY | UPDATE_WEIGHTS)) {
+        HOLDS(*grad == op->step + 1);
+        HOLDS(*state == d->truth[op->step]);
+        *param = updated(d, *state, op->step);
+    }
+    if (op->work & UPDATE_APPLY)
+        *state = updated(d, *state, op->step);
+    if (op->work & UPDATE_REBUILD)
+        *param = *state;
+    if (op->work & UPDATE_TAKE) {
+        HOLDS(frame->grad == op->step + 1);
+        d->grads[op->tile] = frame->grad;
+    }
+}
+
+static void note_read(struct driver *d, const struct op *op)
+{
+    struct frame_tokens *frame = frame_of(d, op);
+    if (op->what == WHAT_STATE)
+        frame->state = *content(d, op->tile, op->slot);
+    else if (op->what == WHAT_GRAD)
+        frame->grad = d->grads[op->tile];
+}
+
+static void note_copy_out(struct driver *d, const struct op *op)
+{
+    struct frame_tokens *frame = frame_of(d, op);
+    if (op->what == WHAT_GRAD && op->placement == STRATA_NONE)
+        frame->grad = d->grads[op->tile];
+    else if (op->what == WHAT_GRAD && op->frame != STRATA_NONE)
+        frame->grad = op->step + 1;
+    else if (op->what == WHAT_GRAD)
+        d->grads[op->tile] = op->step + 1;
+    else if (op->what == WHAT_STATE)
+        frame->state = d->states[op->tile];
+    if (op->what != WHAT_STASH)
+        return;
+    d->block_busy[block_of(d, op->step, op->stash_event)] = false;
+    if (d->plan.stash == STRATA_HOST)
         d->stashed[d->plan.model.uses[d->plan.model.stash_uses[op->stash_event]].index]++;
+}
+
+static void note_written(struct driver *d, const struct op *op)
+{
+    const struct frame_tokens *frame = frame_of(d, op);
+    bool framed =
+        d->plan.states_on_device ||
+        (op->what == WHAT_STATE && d->plan.homes[STRATA_STATE].tier[op->tile] == STRATA_NVME);
+    if (op->what == WHAT_STATE)
+        *content(d, op->tile, op->slot) = framed ? frame->state : d->states[op->tile];
+    else if (op->what == WHAT_PARAM)
+        d->params[op->tile] = frame->param;
+    else if (op->what == WHAT_GRAD)
+        d->grads[op->tile] = frame->grad;
+    else if (op->what == WHAT_STASH)
+        d->stashed[d->plan.model.uses[d->plan.model.stash_uses[op->stash_event]].index]++;
+}
+
+static void note_done(struct driver *d, struct op *op)
+{
+    switch (op->kind) {
+    case OP_UPDATE:
+        note_update(d, op);
+        break;
+    case OP_NVME_READ:
+        note_read(d, op);
+        break;
+    case OP_NVME_WRITE:
+        note_written(d, op);
+        break;
+    case OP_D2H:
+        note_copy_out(d, op);
+        break;
+    case OP_H2D:
+        if (op->what == WHAT_PARAM && op->placement == STRATA_NONE)
+            d->params[op->tile] = frame_of(d, op)->param;
+        break;
+    case OP_NORM:
+        if (d->plan.homes[STRATA_GRAD].tier[op->tile] == STRATA_DEVICE)
+            d->grads[op->tile] = op->step + 1;
+        d->norms[op->tile]++;
+        if (roll(d, 4) == 0 && d->verdicts[op->step] != VERDICT_WITHIN)
+            op->verdict = d->verdicts[op->step];
+        break;
+    case OP_TOTAL:
+        op->verdict = d->verdicts[op->step];
+        break;
+    case OP_COMMIT:
+        note_commit(d);
+        break;
+    default:
+        break;
     }
 }
 
 static void check_stash(struct driver *d, const struct op *op)
 {
-    if (op->stash_event == STRATA_NONE)
+    if (op->stash_event == STRATA_NONE || (op->kind != OP_D2H && op->kind != OP_H2D))
         return;
     uint32_t block = block_of(d, op->step, op->stash_event);
     const struct use *u = &d->plan.model.uses[d->plan.model.stash_uses[op->stash_event]];
@@ -374,7 +489,7 @@ static bool stream_moves(struct driver *d)
             return false;
         const struct group *group = &d->plan.model.groups[u->index];
         for (uint32_t i = 0; i < group->tile_count; i++)
-            HOLDS(d->versions[group->first_tile + i] == entry.step);
+            HOLDS(d->params[group->first_tile + i] == d->truth[entry.step]);
     } else if (u->kind == STRATA_USE_RELEASE) {
         strata_schedule_released(d->schedule, entry.step, entry.use);
     } else if (d->plan.stash != STRATA_DEVICE) {
@@ -424,9 +539,17 @@ static bool lane_moves(struct driver *d)
     return true;
 }
 
-/* At the end the latest step is committed if it is not yet. false: there is nothing to do. */
+/* At the end states are brought up to the last step, which is committed if it is not yet.
+ * false: there is nothing to do. */
 static bool save_rest(struct driver *d)
 {
+    if (!strata_schedule_settled(d->schedule)) {
+        HOLDS(!d->settled);
+        d->settled = true;
+        strata_schedule_settle(d->schedule);
+        start_ops(d);
+        return d->problem == NULL;
+    }
     if (!d->schedule_desc.slots.durable)
         return false;
     if (strata_schedule_committed(d->schedule) == STEPS)
@@ -463,16 +586,37 @@ static void run(struct driver *d)
         if (d->problem != NULL || !save_rest(d))
             break;
     }
-    for (uint32_t i = 0; i < d->plan.model.tile_count; i++)
-        HOLDS(d->updates[i] == STEPS && d->versions[i] == STEPS);
+    for (uint32_t i = 0; i < d->plan.model.tile_count; i++) {
+        HOLDS(d->norms[i] == STEPS && d->params[i] == d->truth[STEPS]);
+        bool host =
+            d->plan.states_on_device || d->plan.homes[STRATA_STATE].tier[i] == STRATA_HOST;
+        uint64_t state =
+            host ? d->states[i] : *content(d, i, strata_schedule_slot(d->schedule, i));
+        HOLDS(state == d->truth[STEPS]);
+    }
+}
+
+/* How each step's norm turns out, and what a state then is. */
+static void make_verdicts(struct driver *d)
+{
+    uint64_t calm = roll(d, 2);
+    for (uint32_t i = 0; i < STEPS; i++) {
+        uint64_t which = roll(d, calm ? 6 : 3);
+        d->verdicts[i] = which == 0 ? VERDICT_OVER : which == 1 ? VERDICT_SKIP : VERDICT_WITHIN;
+        if (d->mode == UPDATES_AT_ONCE)
+            d->verdicts[i] = VERDICT_WITHIN;
+        bool skip = d->verdicts[i] == VERDICT_SKIP;
+        d->truth[i + 1] = skip ? d->truth[i] : mix(d->truth[i], i, d->verdicts[i]);
+    }
 }
 
 const char *strata_drive(const struct driver_case *what)
 {
-    struct driver d = {.random = what->seed * 2 + 1, .deferred = what->deferred};
+    struct driver d = {.random = what->seed * 2 + 1, .mode = what->mode};
     static _Thread_local struct random_model model;
     strata_error error = {0};
     make_model(&d, &model);
+    make_verdicts(&d);
     struct store_records records = {0};
     struct store_desc store = {
         .dirs = (const char *const[]){"."}, .dir_count = 1, .records = &records};
@@ -484,10 +628,12 @@ const char *strata_drive(const struct driver_case *what)
         .host_bytes = 64u << 20,
         .nvme_bytes = 256u << 20,
         .want = {some_tier(&d), some_tier(&d), some_tier(&d)},
-        .want_stash = roll(&d, 3) == 0 ? STRATA_DEVICE : STRATA_HOST,
+        .want_stash = (strata_tier)(STRATA_DEVICE + roll(&d, 3)),
+        .fold = what->mode == UPDATES_AHEAD && !what->no_overlap && roll(&d, 4) != 0,
         .store = &store,
     };
     d.schedule_desc.slots.durable = roll(&d, 3) != 0;
+    d.schedule_desc.slots.ahead = roll(&d, 2);
     d.schedule_desc.slots.keep = (uint32_t)roll(&d, 3);
     d.schedule_desc.slots.keep_every = 1 + (uint32_t)roll(&d, 2);
     d.commit_every = (uint32_t)roll(&d, 4);
@@ -502,13 +648,16 @@ const char *strata_drive(const struct driver_case *what)
     uint32_t tiles = d.plan.model.tile_count;
     d.gates = calloc(strata_schedule_gate_count(&d.plan), sizeof *d.gates);
     d.stashed = calloc(d.plan.model.stash_block_count + 1, sizeof *d.stashed);
-    d.updates = calloc(3 * (size_t)tiles, sizeof *d.updates);
-    d.content = calloc((size_t)tiles * (2 + STRATA_MAX_KEEP), sizeof *d.content);
+    d.norms = calloc(4 * (size_t)tiles, sizeof *d.norms);
+    d.params = d.norms + tiles;
+    d.states = d.params + tiles;
+    d.grads = d.states + tiles;
+    d.frames = malloc(FRAME_KIND_COUNT * STRATA_MAX_FRAMES * sizeof *d.frames);
+    memset(d.frames, 0xff, FRAME_KIND_COUNT * STRATA_MAX_FRAMES * sizeof *d.frames);
+    d.content = calloc((size_t)tiles * (3 + STRATA_MAX_KEEP), sizeof *d.content);
     uint8_t *durable = calloc((size_t)tiles * (1 + STRATA_MAX_KEEP), 1);
     for (uint32_t i = 0; i <= STRATA_MAX_KEEP; i++)
         d.durable[i].slots = durable + (size_t)i * tiles;
-    d.norms = d.updates + tiles;
-    d.versions = d.norms + tiles;
     run(&d);
     if (d.problem != NULL)
         snprintf(complaint, sizeof complaint, "seed %llu: %s", (unsigned long long)what->seed,
@@ -517,7 +666,8 @@ const char *strata_drive(const struct driver_case *what)
     free(d.stashed);
     free(d.content);
     free(durable);
-    free(d.updates);
+    free(d.frames);
+    free(d.norms);
     strata_plan_free(&d.plan);
     return d.problem != NULL ? complaint : NULL;
 }

@@ -168,6 +168,7 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
         .io = strata_backend_here(run->io),
         .allow = run->allow,
         .clip = run->clip,
+        .clip_mode = run->clip_mode,
         .no_overlap = run->no_overlap,
         .durability = run->durability,
         .commit_every = run->commit_every,

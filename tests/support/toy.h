@@ -40,6 +40,7 @@ struct toy_run {
     strata_io_backend io;
     uint32_t allow;
     float clip;
+    strata_clip_mode clip_mode;
     float poison; /* added to one gradient in step 2 */
     bool no_overlap;
     strata_durability durability;

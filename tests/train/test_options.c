@@ -177,9 +177,8 @@ Test(options, options_of_later_versions_are_unknown)
                                  "--loss-scale 2", "--states-dtype bf16"};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
         refuse(later[i], "unknown option");
-    refuse("--clip-mode speculative", "not a choice");
+    refuse("--clip-mode sometimes", "not a choice");
     refuse("--compute-dtype fp16", "not a choice");
-    refuse("--stash nvme --store d", "not a choice");
 }
 
 Test(options, names_are_not_shortened)

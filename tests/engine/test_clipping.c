@@ -1,0 +1,126 @@
+/*
+ * When an update is computed changes no bit: deferred until the norm, ahead of it on NVMe (the
+ * slot before) and in host RAM (a gradient behind), and in the naive order, with norms that are
+ * within the limit, over it, and now this, now that.
+ */
+
+#include "tests/support/temp_dir.h"
+#include "tests/support/toy.h"
+
+#include <criterion/criterion.h>
+
+#include <string.h>
+
+#define STEPS 8u
+
+static struct temp_dir dir;
+
+static void setup(void)
+{
+    strata_temp_dir_make(&dir);
+}
+
+static void teardown(void)
+{
+    strata_temp_dir_remove(&dir);
+}
+
+TestSuite(clipping, .init = setup, .fini = teardown);
+
+static struct toy_result good(const struct toy_run *run)
+{
+    struct toy_run with_dir = *run;
+    struct temp_dir store;
+    strata_temp_dir_make(&store);
+    with_dir.dir = store.path;
+    with_dir.steps = STEPS;
+    struct toy_result result = strata_toy_run(&with_dir);
+    strata_temp_dir_remove(&store);
+    cr_assert_eq(result.status, STRATA_OK, "%s", result.error.message);
+    return result;
+}
+
+static const struct toy_run deferred = {.params = STRATA_HOST,
+                                        .grads = STRATA_HOST,
+                                        .states = STRATA_HOST,
+                                        .stash = STRATA_HOST,
+                                        .clip_mode = STRATA_CLIP_DEFERRED};
+
+/* What the updates can be ahead with, by what rests where and how often it is committed. */
+static const struct toy_run ahead[] = {
+    {.params = STRATA_HOST, .grads = STRATA_HOST, .states = STRATA_HOST},
+    {.params = STRATA_NVME, .grads = STRATA_HOST, .states = STRATA_HOST},
+    {.params = STRATA_DEVICE, .grads = STRATA_HOST, .states = STRATA_HOST},
+    {.params = STRATA_HOST,
+     .grads = STRATA_HOST,
+     .states = STRATA_HOST,
+     .durability = STRATA_DURABLE_PROCESS,
+     .commit_every = 3},
+    {.params = STRATA_NVME,
+     .grads = STRATA_HOST,
+     .states = STRATA_NVME,
+     .durability = STRATA_DURABLE_PROCESS,
+     .commit_every = 1},
+    {.params = STRATA_NVME,
+     .grads = STRATA_NVME,
+     .states = STRATA_NVME,
+     .durability = STRATA_DURABLE_PROCESS,
+     .commit_every = 1,
+     .keep = 1,
+     .keep_every = 2},
+    {.params = STRATA_HOST,
+     .grads = STRATA_NVME,
+     .states = STRATA_NVME,
+     .durability = STRATA_DURABLE_PROCESS,
+     .commit_every = 3},
+};
+#define AHEAD (sizeof ahead / sizeof ahead[0])
+
+/* A limit that the norms of the reference run cross now and then. */
+static float crossing_limit(void)
+{
+    struct toy_run run = deferred;
+    run.clip = 1e30f;
+    return (float)good(&run).grad_norm * 1.0001f;
+}
+
+enum expected { NOTHING_AHEAD, NOTHING_REDONE, SOMETHING_REDONE };
+
+static void all_equal(float clip, enum expected expected)
+{
+    struct toy_run run = deferred;
+    run.clip = clip;
+    struct toy_result reference = good(&run);
+    cr_expect_eq(reference.stats.tiles_ahead, 0);
+    run.no_overlap = true;
+    struct toy_result naive = good(&run);
+    cr_expect_arr_eq(reference.hash, naive.hash, 16, "the naive order");
+    for (size_t i = 0; i < AHEAD; i++) {
+        run = ahead[i];
+        run.clip = clip;
+        run.clip_mode = STRATA_CLIP_SPECULATIVE;
+        struct toy_result result = good(&run);
+        cr_expect_arr_eq(reference.hash, result.hash, 16, "case %zu", i);
+        cr_expect_eq(reference.grad_norm, result.grad_norm);
+        cr_expect_eq(result.stats.updates, STEPS);
+        cr_expect_eq(result.stats.tiles_ahead > 0, expected != NOTHING_AHEAD, "case %zu", i);
+        cr_expect_eq(result.stats.tiles_redone > 0, expected == SOMETHING_REDONE, "case %zu",
+                     i);
+    }
+}
+
+Test(clipping, norms_within_the_limit_give_one_state_in_every_mode)
+{
+    all_equal(1e30f, NOTHING_REDONE);
+}
+
+Test(clipping, norms_that_cross_the_limit_give_one_state_in_every_mode)
+{
+    all_equal(crossing_limit(), SOMETHING_REDONE);
+}
+
+/* The first gradient alone is over the limit: it is known before its update could begin. */
+Test(clipping, norms_over_the_limit_give_one_state_in_every_mode)
+{
+    all_equal(1e-6f, NOTHING_AHEAD);
+}
