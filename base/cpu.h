@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-bool strata_cpu_has_avx2(void);   /* with FMA                      */
+bool strata_cpu_has_avx2(void);   /* with FMA and F16C             */
 bool strata_cpu_has_avx512(void); /* F and BW, and the two of AVX2 */
 
 #endif

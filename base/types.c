@@ -16,6 +16,8 @@ const char *strata_dtype_name(strata_dtype dtype)
         return "fp32";
     case STRATA_BF16:
         return "bf16";
+    case STRATA_FP16:
+        return "fp16";
     }
     return "unknown";
 }
@@ -39,6 +41,6 @@ const char *strata_tier_name(strata_tier tier)
 
 uint32_t strata_dtype_bytes(strata_dtype dtype)
 {
-    STRATA_CHECK(dtype == STRATA_FP32 || dtype == STRATA_BF16);
+    STRATA_CHECK(dtype >= STRATA_FP32 && dtype <= STRATA_FP16);
     return dtype == STRATA_FP32 ? 4 : 2;
 }

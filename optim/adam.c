@@ -1,10 +1,11 @@
 /*
- * AdamW, defined to the bit.
+ * Adam and AdamW, defined to the bit.
  *
  * For every element, with all values in fp32 and every operation rounded to nearest, ties to
  * even, denormals kept:
  *
  *     g     = widen(grad) * grad_scale
+ *     g     = fma(l2, w, g)                            with l2 decay only
  *     m'    = fma(one_minus_beta1, g - m, m)
  *     v'    = fma(one_minus_beta2, g * g, beta2 * v)
  *     denom = fma(sqrt(v'), inv_sqrt_bias2, eps)
@@ -13,16 +14,23 @@
  *
  * fma(a, b, c) is a x b + c rounded once; it stands where it is written and nowhere else, so
  * the compiler may not contract anything (-ffp-contract=off). g - m, g * g, beta2 * v, w *
- * decay and the quotient are rounded by themselves. widen is exact; round is to nearest even,
- * NaN becoming 0x7fc0. A tensor without decay has decay 1, which changes no w. Which NaN comes
- * out where one comes out is not defined, save in param.
+ * decay and the quotient are rounded by themselves. A tensor without decay has decay 1, which
+ * changes no w, and no l2 line. widen and round are half.h's, and so is the one NaN: whatever
+ * is stored, w', m', v' or param, holds no other.
+ *
+ * bf16 moments: m = widen(stored m), and m' is stored as (bits of m' + r) >> 16; v likewise
+ * with another r. The line of w' uses m' and v' before they are rounded. r is 16 bits of Philox
+ * 4x32-10 with key {seed low, seed high} and counter {b low, b high, tensor, t}: element e of a
+ * tensor has block b = 16 x (e / 64) + e mod 16 and of it word (e / 16) mod 4, whose lower half
+ * is m's r and whose upper half is v's. (So a vector of 16 blocks makes the words of 64
+ * elements in their order. Initial weights have 0 where t stands, which begins at 1.)
  *
  * The scalars are made once a step, in double, each rounded to fp32 once:
  *
- *     one_minus_beta = 1 - beta, of the fp32 beta
+ *     one_minus_beta = 1 - beta
  *     step_size      = lr / (1 - beta1^t)
  *     inv_sqrt_bias2 = 1 / sqrt(1 - beta2^t)
- *     decay          = 1 - lr * weight_decay
+ *     decay          = 1 - lr * weight_decay; 1 with l2 decay, where l2 = weight_decay
  *
  * beta^t comes from squaring, t's bits from the lowest up; pow() differs between C libraries.
  * The order of the operations is PyTorch's (torch.optim.AdamW: decay, moments, bias
@@ -40,36 +48,103 @@
 #include "strata/adam.h"
 
 #include "base/error.h"
-#include "optim/bf16.h"
+#include "optim/half.h"
 #include "optim/isa.h"
+#include "strata/random.h"
 
-static inline float adam_element(const strata_adam_step *step, float decay, float *m, float *v,
-                                 float master, float grad)
+/* Elements whose random words one vector of 16 Philox blocks makes; what the vector forms do at
+ * a time. */
+#define GROUP 64u
+
+static inline float adam_element(const strata_adam_step *step, bool decays, float *m, float *v,
+                                 float w, float grad)
 {
     float g = grad * step->grad_scale;
+    if (decays && step->l2 != 0)
+        g = __builtin_fmaf(step->l2, w, g);
     *m = __builtin_fmaf(step->one_minus_beta1, g - *m, *m);
     *v = __builtin_fmaf(step->one_minus_beta2, g * g, step->beta2 * *v);
     float denom = __builtin_fmaf(__builtin_sqrtf(*v), step->inv_sqrt_bias2, step->eps);
-    return __builtin_fmaf(-step->step_size, *m / denom, master * decay);
+    return __builtin_fmaf(-step->step_size, *m / denom, w * (decays ? step->decay : 1.0f));
+}
+
+static uint32_t random_word(uint32_t t, const strata_adam_range *range, size_t i)
+{
+    uint64_t element = range->element + i;
+    uint64_t block = element / GROUP * 16 + element % 16;
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), range->tensor, t};
+    const uint32_t key[2] = {(uint32_t)range->seed, (uint32_t)(range->seed >> 32)};
+    uint32_t words[4];
+    strata_philox(counter, key, words);
+    return words[element / 16 % 4];
 }
 
 static void adam_scalar(const strata_adam_step *step, const strata_adam_range *range,
-                        size_t first)
+                        size_t first, size_t end)
 {
-    float decay = range->no_decay ? 1.0f : step->decay;
-    for (size_t i = first; i < range->count; i++) {
-        float grad = range->grad_dtype == STRATA_BF16 ? bf16_widen(bf16_load(range->grad, i))
-                                                      : ((const float *)range->grad)[i];
-        float w = adam_element(step, decay, &range->m[i], &range->v[i], range->master[i], grad);
-        range->master[i] = w;
-        if (range->param && range->param_dtype == STRATA_BF16)
-            bf16_store(range->param, i, bf16_round(w));
-        else if (range->param)
-            ((float *)range->param)[i] = w;
+    bool small = range->moment_dtype == STRATA_BF16;
+    strata_dtype moments = small ? STRATA_BF16 : STRATA_FP32;
+    for (size_t i = first; i < end; i++) {
+        float m = half_load(range->m, moments, i);
+        float v = half_load(range->v, moments, i);
+        float w = adam_element(step, !range->no_decay, &m, &v, range->master[i],
+                               half_load(range->grad, range->grad_dtype, i));
+        half_store(range->master, STRATA_FP32, i, w);
+        if (small) {
+            uint32_t word = random_word(step->t, range, i);
+            half_put(range->m, i, bf16_round_random(m, word & 0xffff));
+            half_put(range->v, i, bf16_round_random(v, word >> 16));
+        } else {
+            half_store(range->m, STRATA_FP32, i, m);
+            half_store(range->v, STRATA_FP32, i, v);
+        }
+        if (range->param)
+            half_store(range->param, range->param_dtype, i, w);
     }
 }
 
+/* What of a range decides which code runs; constant where a loop is made for it. */
+struct adam_form {
+    strata_dtype grad;
+    strata_dtype param; /* 0: not written */
+    strata_dtype moments;
+    bool l2;
+    bool stream;
+};
+
 #if defined(__x86_64__)
+
+/* Bytes from element i of param to the next address that a vector may be streamed to. */
+static size_t adam_misfit(const strata_adam_range *range, size_t vector_bytes, size_t i)
+{
+    uintptr_t at = (uintptr_t)range->param + i * strata_dtype_bytes(range->param_dtype);
+    return (size_t)(-at & (vector_bytes - 1));
+}
+
+static size_t adam_vector_bytes(struct adam_form form, uint32_t vector_elems)
+{
+    return form.param != 0 ? vector_elems * strata_dtype_bytes(form.param) : 1;
+}
+
+/* Where the vector loop begins: at a group of the tensor's, or where param may be streamed. */
+static size_t adam_first(const strata_adam_range *range, struct adam_form form,
+                         uint32_t vector_elems)
+{
+    size_t first = 0;
+    if (form.moments == STRATA_BF16)
+        first = (size_t)(-range->element & (GROUP - 1));
+    else if (range->stream_param && form.param != 0)
+        first = adam_misfit(range, adam_vector_bytes(form, vector_elems), 0) /
+                strata_dtype_bytes(form.param);
+    return first < range->count ? first : range->count;
+}
+
+static bool adam_streams(const strata_adam_range *range, struct adam_form form,
+                         uint32_t vector_elems, size_t first)
+{
+    return range->stream_param && form.param != 0 &&
+           adam_misfit(range, adam_vector_bytes(form, vector_elems), first) == 0;
+}
 
 #    include "optim/simd_avx2.h"
 #    include "optim/adam_template.h"
@@ -84,12 +159,12 @@ static void adam_scalar(const strata_adam_step *step, const strata_adam_range *r
 /* Never reached: strata_isa_usable() says no. */
 static void adam_avx2(const strata_adam_step *step, const strata_adam_range *range)
 {
-    adam_scalar(step, range, 0);
+    adam_scalar(step, range, 0, range->count);
 }
 
 static void adam_avx512(const strata_adam_step *step, const strata_adam_range *range)
 {
-    adam_scalar(step, range, 0);
+    adam_scalar(step, range, 0, range->count);
 }
 
 #endif
@@ -116,6 +191,7 @@ strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t 
     STRATA_CHECK(t >= 1);
     double beta1 = params->beta1;
     double beta2 = params->beta2;
+    double weight_decay = params->weight_decay;
     return (strata_adam_step){
         .one_minus_beta1 = (float)(1.0 - beta1),
         .beta2 = (float)beta2,
@@ -123,21 +199,22 @@ strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t 
         .eps = (float)params->eps,
         .step_size = (float)(lr / (1.0 - power(beta1, t))),
         .inv_sqrt_bias2 = (float)(1.0 / __builtin_sqrt(1.0 - power(beta2, t))),
-        .decay = (float)(1.0 - lr * params->weight_decay),
+        .decay = params->l2_decay ? 1.0f : (float)(1.0 - lr * weight_decay),
+        .l2 = params->l2_decay ? (float)weight_decay : 0.0f,
         .grad_scale = grad_scale,
+        .t = (uint32_t)t,
     };
 }
 
 void strata_adam_update(strata_isa isa, const strata_adam_step *step,
                         const strata_adam_range *range)
 {
-    STRATA_CHECK(range->grad_dtype == STRATA_FP32 || range->grad_dtype == STRATA_BF16);
-    STRATA_CHECK(!range->param || range->param_dtype == STRATA_FP32 ||
-                 range->param_dtype == STRATA_BF16);
+    STRATA_CHECK(range->moment_dtype == 0 || range->moment_dtype == STRATA_FP32 ||
+                 range->moment_dtype == STRATA_BF16);
     switch (strata_isa_resolve(isa)) {
     case STRATA_ISA_BEST:
     case STRATA_ISA_SCALAR:
-        adam_scalar(step, range, 0);
+        adam_scalar(step, range, 0, range->count);
         break;
     case STRATA_ISA_AVX2:
         adam_avx2(step, range);

@@ -1,15 +1,22 @@
 /*
- * AdamW over a range for one instruction set. Included by adam.c after a simd_<set>.h, whose
+ * Adam over a range for one instruction set. Included by adam.c after a simd_<set>.h, whose
  * words it speaks; gives one static function, adam_<set>(). Every line of adam_vector() is a
  * line of the definition at the top of adam.c; change one and you have changed the definition.
  *
- * The two dtypes are arguments that are constant where the loop is inlined, so each of the
- * forms that matter gets a loop without questions in it. What is left below one vector goes to
- * the scalar code: the bits are the same, and a range is a tile.
+ * The form is an argument whose dtypes are constant where the loop is inlined, so each of those
+ * that matter gets a loop without questions in it. What lies before the first whole group of 64
+ * and after the last one goes to the scalar code: the bits are the same, and a range is long.
+ *
+ * Stores past the caches serve param alone. It is written and not read, and from memory that
+ * saves its line being fetched; for what is read and written they cost more than they save.
  */
+
+#define HALVES (16 / VL) /* vectors that 16 elements take */
+#define INLINE static inline __attribute__((always_inline))
 
 struct SUFFIX(adam_scalars) {
     vec grad_scale;
+    vec l2;
     vec one_minus_beta1;
     vec beta2;
     vec one_minus_beta2;
@@ -19,45 +26,144 @@ struct SUFFIX(adam_scalars) {
     vec decay;
 };
 
-/* Updates the moments in place and returns the new weights. */
-TARGET static inline vec SUFFIX(adam_vector)(const struct SUFFIX(adam_scalars) * k, float *m_at,
-                                             float *v_at, vec w, vec grad)
+TARGET INLINE vec SUFFIX(adam_load)(const void *array, strata_dtype dtype, size_t i)
 {
-    vec g = vec_mul(grad, k->grad_scale);
-    vec m = vec_load(m_at);
-    m = vec_fma(k->one_minus_beta1, vec_sub(g, m), m);
-    vec_store(m_at, m);
-    vec v = vec_mul(k->beta2, vec_load(v_at));
-    v = vec_fma(k->one_minus_beta2, vec_mul(g, g), v);
-    vec_store(v_at, v);
-    vec denom = vec_fma(vec_sqrt(v), k->inv_sqrt_bias2, k->eps);
-    return vec_fma(k->minus_step_size, vec_div(m, denom), vec_mul(w, k->decay));
+    if (dtype == STRATA_FP32)
+        return vec_load((const float *)array + i);
+    const uint16_t *at = (const uint16_t *)array + i;
+    return dtype == STRATA_BF16 ? vec_load_bf16(at) : vec_load_fp16(at);
 }
 
-/* param_dtype 0: param is not written. Returns how many elements are done. */
-TARGET static inline __attribute__((always_inline)) size_t
-SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k, const strata_adam_range *range,
-                  uint32_t grad_dtype, uint32_t param_dtype)
+/* x is canonical. */
+TARGET INLINE void SUFFIX(adam_put_param)(const strata_adam_range *range, struct adam_form form,
+                                          size_t i, vec x)
 {
-    size_t i = 0;
-    for (; i + VL <= range->count; i += VL) {
-        vec grad = grad_dtype == STRATA_BF16 ? vec_load_bf16((const uint16_t *)range->grad + i)
-                                             : vec_load((const float *)range->grad + i);
-        vec w = vec_load(range->master + i);
-        w = SUFFIX(adam_vector)(k, range->m + i, range->v + i, w, grad);
-        vec_store(range->master + i, w);
-        if (param_dtype == STRATA_BF16)
-            vec_store_bf16((uint16_t *)range->param + i, w);
-        else if (param_dtype == STRATA_FP32)
-            vec_store((float *)range->param + i, w);
+    if (form.param == STRATA_FP32) {
+        float *at = (float *)range->param + i;
+        if (form.stream)
+            vec_stream(at, x);
+        else
+            vec_store(at, x);
+    } else if (form.param != 0) {
+        uint16_t *at = (uint16_t *)range->param + i;
+        vec_half half = form.param == STRATA_BF16 ? vec_bf16(x) : vec_fp16(x);
+        if (form.stream)
+            vec_half_stream(at, half);
+        else
+            vec_half_store(at, half);
+    }
+}
+
+/* random: 32 bits an element, used by bf16 moments. */
+TARGET INLINE void SUFFIX(adam_vector)(const struct SUFFIX(adam_scalars) * k,
+                                       const strata_adam_range *range, struct adam_form form,
+                                       size_t i, vec_int random)
+{
+    vec w = vec_load(range->master + i);
+    vec g = vec_mul(SUFFIX(adam_load)(range->grad, form.grad, i), k->grad_scale);
+    if (form.l2)
+        g = vec_fma(k->l2, w, g);
+    vec m = SUFFIX(adam_load)(range->m, form.moments, i);
+    m = vec_fma(k->one_minus_beta1, vec_sub(g, m), m);
+    vec v = vec_mul(k->beta2, SUFFIX(adam_load)(range->v, form.moments, i));
+    v = vec_fma(k->one_minus_beta2, vec_mul(g, g), v);
+    vec denom = vec_fma(vec_sqrt(v), k->inv_sqrt_bias2, k->eps);
+    w = vec_fma(k->minus_step_size, vec_div(m, denom), vec_mul(w, k->decay));
+    w = vec_canon(w);
+    vec_store(range->master + i, w);
+    if (form.moments == STRATA_FP32) {
+        vec_store((float *)range->m + i, vec_canon(m));
+        vec_store((float *)range->v + i, vec_canon(v));
+    } else {
+        vec_half_store((uint16_t *)range->m + i,
+                       vec_bf16_random(vec_canon(m), vec_int_shl16(random)));
+        vec_half_store((uint16_t *)range->v + i, vec_bf16_random(vec_canon(v), random));
+    }
+    SUFFIX(adam_put_param)(range, form, i, w);
+}
+
+/* Philox of 16 blocks from `block` on, a multiple of 16: the words of 64 elements. */
+TARGET INLINE void SUFFIX(adam_random)(vec_int words[4 * HALVES], uint32_t t,
+                                       const strata_adam_range *range, uint64_t block)
+{
+    const vec_int multiply_even = vec_int_set1(0xD2511F53u);
+    const vec_int multiply_odd = vec_int_set1(0xCD9E8D57u);
+#pragma GCC unroll 2
+    for (int h = 0; h < HALVES; h++) {
+        vec_int count = vec_int_add(vec_int_count(), vec_int_set1(h * VL));
+        vec_int c0 = vec_int_or(count, vec_int_set1((uint32_t)block));
+        vec_int c1 = vec_int_set1((uint32_t)(block >> 32));
+        vec_int c2 = vec_int_set1(range->tensor);
+        vec_int c3 = vec_int_set1(t);
+        uint32_t k0 = (uint32_t)range->seed;
+        uint32_t k1 = (uint32_t)(range->seed >> 32);
+#pragma GCC unroll 10
+        for (int round = 0; round < 10; round++) {
+            vec_int even_high = vec_int_high(c0, multiply_even);
+            vec_int even_low = vec_int_low(c0, multiply_even);
+            vec_int odd_high = vec_int_high(c2, multiply_odd);
+            vec_int odd_low = vec_int_low(c2, multiply_odd);
+            c0 = vec_int_xor3(odd_high, c1, vec_int_set1(k0));
+            c1 = odd_low;
+            c2 = vec_int_xor3(even_high, c3, vec_int_set1(k1));
+            c3 = even_low;
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        words[h] = c0;
+        words[HALVES + h] = c1;
+        words[2 * HALVES + h] = c2;
+        words[3 * HALVES + h] = c3;
+    }
+}
+
+/* Whole groups of 64 from element `first` on. Returns where it ended. */
+TARGET INLINE size_t SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k,
+                                       const strata_adam_step *step,
+                                       const strata_adam_range *range, struct adam_form form,
+                                       size_t first)
+{
+    size_t i = first;
+    for (; i + GROUP <= range->count; i += GROUP) {
+        vec_int words[4 * HALVES] = {0};
+        if (form.moments == STRATA_BF16)
+            SUFFIX(adam_random)(words, step->t, range, (range->element + i) / GROUP * 16);
+#pragma GCC unroll 8
+        for (size_t j = 0; j < 4 * HALVES; j++)
+            SUFFIX(adam_vector)(k, range, form, i + j * VL, words[j]);
     }
     return i;
+}
+
+/* The forms a training has: gradients and parameters of one dtype. */
+TARGET static size_t SUFFIX(adam_select)(const struct SUFFIX(adam_scalars) * k,
+                                         const strata_adam_step *step,
+                                         const strata_adam_range *range, struct adam_form form,
+                                         size_t first)
+{
+    const struct adam_form bf16 = {STRATA_BF16, STRATA_BF16, STRATA_FP32, form.l2, form.stream};
+    const struct adam_form fp16 = {STRATA_FP16, STRATA_FP16, STRATA_FP32, form.l2, form.stream};
+    const struct adam_form fp32 = {STRATA_FP32, STRATA_FP32, STRATA_FP32, form.l2, form.stream};
+    const struct adam_form all_bf16 = {STRATA_BF16, STRATA_BF16, STRATA_BF16, form.l2,
+                                       form.stream};
+    bool alike = form.grad == form.param;
+    bool large = form.moments == STRATA_FP32;
+    if (alike && large && form.grad == STRATA_BF16)
+        return SUFFIX(adam_loop)(k, step, range, bf16, first);
+    if (alike && large && form.grad == STRATA_FP16)
+        return SUFFIX(adam_loop)(k, step, range, fp16, first);
+    if (alike && large && form.grad == STRATA_FP32)
+        return SUFFIX(adam_loop)(k, step, range, fp32, first);
+    if (alike && form.grad == STRATA_BF16)
+        return SUFFIX(adam_loop)(k, step, range, all_bf16, first);
+    return SUFFIX(adam_loop)(k, step, range, form, first);
 }
 
 TARGET static void SUFFIX(adam)(const strata_adam_step *step, const strata_adam_range *range)
 {
     const struct SUFFIX(adam_scalars) k = {
         .grad_scale = vec_set1(step->grad_scale),
+        .l2 = vec_set1(step->l2),
         .one_minus_beta1 = vec_set1(step->one_minus_beta1),
         .beta2 = vec_set1(step->beta2),
         .one_minus_beta2 = vec_set1(step->one_minus_beta2),
@@ -66,13 +172,20 @@ TARGET static void SUFFIX(adam)(const strata_adam_step *step, const strata_adam_
         .minus_step_size = vec_set1(-step->step_size),
         .decay = vec_set1(range->no_decay ? 1.0f : step->decay),
     };
-    uint32_t param_dtype = range->param ? range->param_dtype : 0;
-    size_t done;
-    if (range->grad_dtype == STRATA_BF16 && param_dtype == STRATA_BF16)
-        done = SUFFIX(adam_loop)(&k, range, STRATA_BF16, STRATA_BF16);
-    else if (range->grad_dtype == STRATA_FP32 && param_dtype == STRATA_FP32)
-        done = SUFFIX(adam_loop)(&k, range, STRATA_FP32, STRATA_FP32);
-    else
-        done = SUFFIX(adam_loop)(&k, range, range->grad_dtype, param_dtype);
-    adam_scalar(step, range, done);
+    struct adam_form form = {
+        .grad = range->grad_dtype,
+        .param = range->param != NULL ? range->param_dtype : (strata_dtype)0,
+        .moments = range->moment_dtype == STRATA_BF16 ? STRATA_BF16 : STRATA_FP32,
+        .l2 = step->l2 != 0 && !range->no_decay,
+    };
+    size_t first = adam_first(range, form, VL);
+    form.stream = adam_streams(range, form, VL, first);
+    adam_scalar(step, range, 0, first);
+    size_t done = SUFFIX(adam_select)(&k, step, range, form, first);
+    adam_scalar(step, range, done, range->count);
+    if (form.stream)
+        _mm_sfence(); /* whoever is told that the range is done must find it in memory */
 }
+
+#undef HALVES
+#undef INLINE

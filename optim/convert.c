@@ -1,6 +1,6 @@
 /*
- * Conversions between dtypes over arrays: to bf16 by nearest-even with one NaN, from bf16
- * exactly (bf16.h has the definition and the scalar form). The same dtype on both sides is a
+ * Conversions over arrays between fp32 and a 16-bit type: down by nearest-even with one NaN, up
+ * exactly (half.h has the definition and the scalar form). The same dtype on both sides is a
  * copy of bytes.
  *
  * Source and destination must not overlap.
@@ -11,19 +11,19 @@
 #include "strata/adam.h"
 
 #include "base/error.h"
-#include "optim/bf16.h"
+#include "optim/half.h"
 #include "optim/isa.h"
 
-static void widen_scalar(float *dst, const uint16_t *src, size_t count)
+static void widen_scalar(float *dst, const uint16_t *src, strata_dtype dtype, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        dst[i] = bf16_widen(src[i]);
+        dst[i] = half_load(src, dtype, i);
 }
 
-static void round_scalar(uint16_t *dst, const float *src, size_t count)
+static void round_scalar(uint16_t *dst, strata_dtype dtype, const float *src, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        dst[i] = bf16_round(src[i]);
+        half_store(dst, dtype, i, src[i]);
 }
 
 #if defined(__x86_64__)
@@ -46,36 +46,40 @@ static void round_scalar(uint16_t *dst, const float *src, size_t count)
 
 #endif
 
-static void widen(strata_isa isa, float *dst, const uint16_t *src, size_t count)
+static void widen(strata_isa isa, float *dst, const uint16_t *src, strata_dtype dtype,
+                  size_t count)
 {
     if (isa == STRATA_ISA_AVX512)
-        widen_avx512(dst, src, count);
+        widen_avx512(dst, src, dtype, count);
     else if (isa == STRATA_ISA_AVX2)
-        widen_avx2(dst, src, count);
+        widen_avx2(dst, src, dtype, count);
     else
-        widen_scalar(dst, src, count);
+        widen_scalar(dst, src, dtype, count);
 }
 
-static void round_to_bf16(strata_isa isa, uint16_t *dst, const float *src, size_t count)
+static void round_to(strata_isa isa, uint16_t *dst, strata_dtype dtype, const float *src,
+                     size_t count)
 {
     if (isa == STRATA_ISA_AVX512)
-        round_avx512(dst, src, count);
+        round_avx512(dst, dtype, src, count);
     else if (isa == STRATA_ISA_AVX2)
-        round_avx2(dst, src, count);
+        round_avx2(dst, dtype, src, count);
     else
-        round_scalar(dst, src, count);
+        round_scalar(dst, dtype, src, count);
 }
 
 void strata_convert(strata_isa isa, void *dst, strata_dtype dst_dtype, const void *src,
                     strata_dtype src_dtype, size_t count)
 {
-    uint32_t dst_bytes = strata_dtype_bytes(dst_dtype);
-    uint32_t src_bytes = strata_dtype_bytes(src_dtype);
     isa = strata_isa_resolve(isa);
-    if (dst_bytes > src_bytes)
-        widen(isa, dst, src, count);
-    else if (dst_bytes < src_bytes)
-        round_to_bf16(isa, dst, src, count);
-    else if (count > 0)
-        memcpy(dst, src, count * src_bytes);
+    if (dst_dtype == src_dtype) {
+        if (count > 0)
+            memcpy(dst, src, count * strata_dtype_bytes(src_dtype));
+        return;
+    }
+    STRATA_CHECK(dst_dtype == STRATA_FP32 || src_dtype == STRATA_FP32);
+    if (dst_dtype == STRATA_FP32)
+        widen(isa, dst, src, src_dtype, count);
+    else
+        round_to(isa, dst, dst_dtype, src, count);
 }

@@ -15,7 +15,7 @@
 #include "strata/adam.h"
 
 #include "base/error.h"
-#include "optim/bf16.h"
+#include "optim/half.h"
 #include "optim/isa.h"
 
 #define SUMS 16
@@ -25,8 +25,7 @@ static void norm_scalar(double sums[SUMS], const void *grad, strata_dtype dtype,
                         size_t count)
 {
     for (size_t i = first; i < count; i++) {
-        double value = dtype == STRATA_BF16 ? (double)bf16_widen(bf16_load(grad, i))
-                                            : (double)((const float *)grad)[i];
+        double value = (double)half_load(grad, dtype, i);
         sums[i % SUMS] += value * value;
     }
 }
@@ -56,7 +55,6 @@ static size_t norm_avx2(double sums[SUMS], const void *grad, strata_dtype dtype,
 
 double strata_norm_block(strata_isa isa, const void *grad, strata_dtype dtype, size_t count)
 {
-    STRATA_CHECK(dtype == STRATA_FP32 || dtype == STRATA_BF16);
     STRATA_CHECK(count <= STRATA_BLOCK_ELEMS);
     double sums[SUMS] = {0};
     size_t done = 0;

@@ -12,6 +12,9 @@ TARGET static size_t SUFFIX(norm)(double sums[SUMS], const void *grad, strata_dt
     if (dtype == STRATA_BF16)
         for (size_t i = 0; i < whole; i += SUMS)
             vec_sums_add_bf16(&parts, (const uint16_t *)grad + i);
+    else if (dtype == STRATA_FP16)
+        for (size_t i = 0; i < whole; i += SUMS)
+            vec_sums_add_fp16(&parts, (const uint16_t *)grad + i);
     else
         for (size_t i = 0; i < whole; i += SUMS)
             vec_sums_add_fp32(&parts, (const float *)grad + i);

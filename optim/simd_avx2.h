@@ -1,5 +1,5 @@
 /*
- * The words of the kernel templates for AVX2 with FMA: eight fp32 at a time.
+ * The words of the kernel templates for AVX2 with FMA and F16C: eight fp32 at a time.
  *
  * A template is included once per instruction set, after one of these headers, and speaks only
  * in their words; simd_end.h takes the words back, so that the next set can define them.
@@ -8,43 +8,75 @@
  *     TARGET             the attribute that lets the compiler use the set in one function
  *     VL                 elements of a vector
  *     vec, vec_load(p), vec_store(p, x), vec_set1(s)
- *     vec_add, vec_sub, vec_mul, vec_div, vec_sqrt, vec_fma(a, b, c) = a x b + c, rounded once
- *     vec_load_bf16(p)   widen VL bf16
- *     vec_store_bf16(p, x)  round VL fp32 to bf16
+ *     vec_sub, vec_mul, vec_div, vec_sqrt, vec_fma(a, b, c) = a x b + c, rounded once
+ *     vec_canon(x)       half_canon of each: any NaN becomes the one
+ *     vec_load_bf16(p), vec_load_fp16(p)          widen VL elements
+ *     vec_bf16(x), vec_fp16(x)                    round; x is canonical; gives a vec_half
+ *     vec_bf16_random(x, r)                       round by the upper 16 bits of each of r
+ *     vec_half_store(p, h), vec_half_stream(p, h), vec_stream(p, x)
+ *                        to memory; stream: past the caches, the address a multiple of the
+ *                        vector's bytes
+ *     vec_int, vec_int_set1(s), vec_int_count()   integers of 32 bits; 0, 1, 2, ...
+ *     vec_int_or(a, b), vec_int_add(a, b), vec_int_shl16(a), vec_int_xor3(a, b, c)
+ *     vec_int_high(a, m), vec_int_low(a, m)       halves of the 64-bit products
  *     vec_sums           16 sums in double; {0} is how they begin
- *     vec_sums_add_fp32(&sums, p), vec_sums_add_bf16(&sums, p)
+ *     vec_sums_add_fp32(&sums, p), vec_sums_add_bf16(&sums, p), vec_sums_add_fp16(&sums, p)
  *                        sums[i] += p[i] squared, in double, for 16 elements
  *     vec_sums_store(out, &sums)  to 16 doubles
  *
- * Addresses need no alignment. A bf16 is rounded with integers: the instruction that does it
- * (vcvtneps2bf16) flushes denormals whatever the MXCSR says.
+ * Addresses need no alignment but where it is said. A bf16 is rounded with integers: the
+ * instruction that does it (vcvtneps2bf16) flushes denormals whatever the MXCSR says. The one
+ * for fp16 keeps them.
  */
 
 #include <immintrin.h>
 
 #define SUFFIX(name) name##_avx2
-#define TARGET       __attribute__((target("avx2,fma")))
+#define TARGET       __attribute__((target("avx2,fma,f16c")))
 #define VL           8
 
 #define vec                        __m256
 #define vec_load(p)                _mm256_loadu_ps(p)
 #define vec_store(p, x)            _mm256_storeu_ps(p, x)
+#define vec_stream(p, x)           _mm256_stream_ps(p, x)
 #define vec_set1(s)                _mm256_set1_ps(s)
-#define vec_add(a, b)              _mm256_add_ps(a, b)
 #define vec_sub(a, b)              _mm256_sub_ps(a, b)
 #define vec_mul(a, b)              _mm256_mul_ps(a, b)
 #define vec_div(a, b)              _mm256_div_ps(a, b)
 #define vec_sqrt(a)                _mm256_sqrt_ps(a)
 #define vec_fma(a, b, c)           _mm256_fmadd_ps(a, b, c)
+#define vec_canon(x)               canon_avx2(x)
 #define vec_load_bf16(p)           load_bf16_avx2(p)
-#define vec_store_bf16(p, x)       store_bf16_avx2(p, x)
+#define vec_load_fp16(p)           _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p)))
+#define vec_half                   __m128i
+#define vec_bf16(x)                round_bf16_avx2(x)
+#define vec_fp16(x)                _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)
+#define vec_bf16_random(x, r)      round_random_avx2(x, r)
+#define vec_half_store(p, h)       _mm_storeu_si128((void *)(p), h)
+#define vec_half_stream(p, h)      _mm_stream_si128((void *)(p), h)
+#define vec_int                    __m256i
+#define vec_int_set1(s)            _mm256_set1_epi32((int)(s))
+#define vec_int_count()            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
+#define vec_int_or(a, b)           _mm256_or_si256(a, b)
+#define vec_int_add(a, b)          _mm256_add_epi32(a, b)
+#define vec_int_shl16(a)           _mm256_slli_epi32(a, 16)
+#define vec_int_xor3(a, b, c)      _mm256_xor_si256(_mm256_xor_si256(a, b), c)
+#define vec_int_high(a, m)         int_high_avx2(a, m)
+#define vec_int_low(a, m)          _mm256_mullo_epi32(a, m)
 #define vec_sums                   struct sums_avx2
 #define vec_sums_add_fp32(sums, p) sums_add_fp32_avx2(sums, p)
 #define vec_sums_add_bf16(sums, p) sums_add_bf16_avx2(sums, p)
+#define vec_sums_add_fp16(sums, p) sums_add_fp16_avx2(sums, p)
 #define vec_sums_store(out, sums)  sums_store_avx2(out, sums)
 
 #ifndef STRATA_OPTIM_SIMD_AVX2_H
 #    define STRATA_OPTIM_SIMD_AVX2_H
+
+TARGET static inline __m256 canon_avx2(__m256 x)
+{
+    __m256 one = _mm256_castsi256_ps(_mm256_set1_epi32(HALF_NAN_BITS));
+    return _mm256_blendv_ps(x, one, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
 
 TARGET static inline __m256 load_bf16_avx2(const void *src)
 {
@@ -52,16 +84,32 @@ TARGET static inline __m256 load_bf16_avx2(const void *src)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
 
-TARGET static inline void store_bf16_avx2(void *dst, __m256 x)
+TARGET static inline __m128i upper_halves_avx2(__m256i bits)
+{
+    __m256i halves = _mm256_srli_epi32(bits, 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(halves),
+                            _mm256_extracti128_si256(halves, 1));
+}
+
+TARGET static inline __m128i round_bf16_avx2(__m256 x)
 {
     __m256i bits = _mm256_castps_si256(x);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
-    __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-    rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), is_nan);
-    _mm_storeu_si128(dst, _mm_packus_epi32(_mm256_castsi256_si128(rounded),
-                                           _mm256_extracti128_si256(rounded, 1)));
+    return upper_halves_avx2(_mm256_add_epi32(bits, half));
+}
+
+TARGET static inline __m128i round_random_avx2(__m256 x, __m256i random)
+{
+    return upper_halves_avx2(
+        _mm256_add_epi32(_mm256_castps_si256(x), _mm256_srli_epi32(random, 16)));
+}
+
+TARGET static inline __m256i int_high_avx2(__m256i a, __m256i m)
+{
+    __m256i even = _mm256_mul_epu32(a, m);
+    __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), m);
+    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
 }
 
 struct sums_avx2 {
@@ -90,6 +138,11 @@ TARGET static inline void sums_add_fp32_avx2(struct sums_avx2 *sums, const float
 TARGET static inline void sums_add_bf16_avx2(struct sums_avx2 *sums, const uint16_t *src)
 {
     sums_add_avx2(sums, load_bf16_avx2(src), load_bf16_avx2(src + 8));
+}
+
+TARGET static inline void sums_add_fp16_avx2(struct sums_avx2 *sums, const uint16_t *src)
+{
+    sums_add_avx2(sums, vec_load_fp16(src), vec_load_fp16(src + 8));
 }
 
 TARGET static inline void sums_store_avx2(double out[16], const struct sums_avx2 *sums)

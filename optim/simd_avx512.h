@@ -6,28 +6,51 @@
 #include <immintrin.h>
 
 #define SUFFIX(name) name##_avx512
-#define TARGET       __attribute__((target("avx512f,avx512bw,avx2,fma")))
+#define TARGET       __attribute__((target("avx512f,avx512bw,avx2,fma,f16c")))
 #define VL           16
 
 #define vec                        __m512
 #define vec_load(p)                _mm512_loadu_ps(p)
 #define vec_store(p, x)            _mm512_storeu_ps(p, x)
+#define vec_stream(p, x)           _mm512_stream_ps(p, x)
 #define vec_set1(s)                _mm512_set1_ps(s)
-#define vec_add(a, b)              _mm512_add_ps(a, b)
 #define vec_sub(a, b)              _mm512_sub_ps(a, b)
 #define vec_mul(a, b)              _mm512_mul_ps(a, b)
 #define vec_div(a, b)              _mm512_div_ps(a, b)
 #define vec_sqrt(a)                _mm512_sqrt_ps(a)
 #define vec_fma(a, b, c)           _mm512_fmadd_ps(a, b, c)
+#define vec_canon(x)               canon_avx512(x)
 #define vec_load_bf16(p)           load_bf16_avx512(p)
-#define vec_store_bf16(p, x)       store_bf16_avx512(p, x)
+#define vec_load_fp16(p)           _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
+#define vec_half                   __m256i
+#define vec_bf16(x)                round_bf16_avx512(x)
+#define vec_fp16(x)                _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)
+#define vec_bf16_random(x, r)      round_random_avx512(x, r)
+#define vec_half_store(p, h)       _mm256_storeu_si256((void *)(p), h)
+#define vec_half_stream(p, h)      _mm256_stream_si256((void *)(p), h)
+#define vec_int                    __m512i
+#define vec_int_set1(s)            _mm512_set1_epi32((int)(s))
+#define vec_int_count()            count_avx512()
+#define vec_int_or(a, b)           _mm512_or_epi32(a, b)
+#define vec_int_add(a, b)          _mm512_add_epi32(a, b)
+#define vec_int_shl16(a)           _mm512_slli_epi32(a, 16)
+#define vec_int_xor3(a, b, c)      _mm512_ternarylogic_epi32(a, b, c, 0x96)
+#define vec_int_high(a, m)         int_high_avx512(a, m)
+#define vec_int_low(a, m)          _mm512_mullo_epi32(a, m)
 #define vec_sums                   struct sums_avx512
 #define vec_sums_add_fp32(sums, p) sums_add_fp32_avx512(sums, p)
 #define vec_sums_add_bf16(sums, p) sums_add_bf16_avx512(sums, p)
+#define vec_sums_add_fp16(sums, p) sums_add_fp16_avx512(sums, p)
 #define vec_sums_store(out, sums)  sums_store_avx512(out, sums)
 
 #ifndef STRATA_OPTIM_SIMD_AVX512_H
 #    define STRATA_OPTIM_SIMD_AVX512_H
+
+TARGET static inline __m512 canon_avx512(__m512 x)
+{
+    __m512 one = _mm512_castsi512_ps(_mm512_set1_epi32(HALF_NAN_BITS));
+    return _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), one);
+}
 
 TARGET static inline __m512 load_bf16_avx512(const void *src)
 {
@@ -35,15 +58,30 @@ TARGET static inline __m512 load_bf16_avx512(const void *src)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-TARGET static inline void store_bf16_avx512(void *dst, __m512 x)
+TARGET static inline __m256i round_bf16_avx512(__m512 x)
 {
     __m512i bits = _mm512_castps_si512(x);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, half), 16);
-    __mmask16 is_nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    rounded = _mm512_mask_mov_epi32(rounded, is_nan, _mm512_set1_epi32(0x7fc0));
-    _mm256_storeu_si256(dst, _mm512_cvtepi32_epi16(rounded));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(bits, half), 16));
+}
+
+TARGET static inline __m256i round_random_avx512(__m512 x, __m512i random)
+{
+    __m512i bits = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_srli_epi32(random, 16));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+}
+
+TARGET static inline __m512i count_avx512(void)
+{
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+TARGET static inline __m512i int_high_avx512(__m512i a, __m512i m)
+{
+    __m512i even = _mm512_mul_epu32(a, m);
+    __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), m);
+    return _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
 }
 
 struct sums_avx512 {
@@ -68,6 +106,11 @@ TARGET static inline void sums_add_fp32_avx512(struct sums_avx512 *sums, const f
 TARGET static inline void sums_add_bf16_avx512(struct sums_avx512 *sums, const uint16_t *src)
 {
     sums_add_avx512(sums, load_bf16_avx512(src));
+}
+
+TARGET static inline void sums_add_fp16_avx512(struct sums_avx512 *sums, const uint16_t *src)
+{
+    sums_add_avx512(sums, vec_load_fp16(src));
 }
 
 TARGET static inline void sums_store_avx512(double out[16], const struct sums_avx512 *sums)

@@ -2,13 +2,19 @@
 #define STRATA_ADAM_H
 
 /*
- * AdamW on the CPU, defined to the bit. The definition, one page, is at the top of
+ * AdamW and Adam on the CPU, defined to the bit. The definition, one page, is at the top of
  * optim/adam.c; every variant (scalar, AVX2, AVX-512) gives the same bits on every input,
  * whatever the alignment, the tail or the split over threads.
  *
  * One pass reads gradient, master weight and both moments, and writes master, moments and the
- * weight in the compute dtype. Loshchilov, Hutter: "Decoupled weight decay regularization",
- * ICLR 2019, algorithm 2.
+ * weight in the compute dtype; what scales the gradient (clipping, a loss scale) is a factor in
+ * that pass. Loshchilov, Hutter: "Decoupled weight decay regularization", ICLR 2019, algorithm
+ * 2; with l2_decay algorithm 1, which is Adam.
+ *
+ * Moments are fp32, or bf16 rounded stochastically: computed in fp32, and rounded up or down
+ * with probabilities that keep the mean. To nearest, a moment whose change is less than half a
+ * last place would stand still for good: v after its gradients have shrunk, with the usual
+ * betas. The random bits follow from seed, tensor, element and update alone.
  *
  * Usable without the engine. Thread: any; kernels touch nothing but their arrays.
  */
@@ -27,9 +33,10 @@ typedef struct strata_adam_params {
     double beta2;
     double eps;
     double weight_decay;
+    bool l2_decay; /* the decay is added to the gradient (Adam), not taken off the weight */
 } strata_adam_params;
 
-/* beta1 0.9, beta2 0.95, eps 1e-8, weight decay 0.1. */
+/* AdamW with beta1 0.9, beta2 0.95, eps 1e-8, weight decay 0.1. */
 STRATA_API strata_adam_params strata_adam_defaults(void);
 
 /* What one update needs, made once per step by strata_adam_prepare(). */
@@ -40,8 +47,10 @@ typedef struct strata_adam_step {
     float eps;
     float step_size;      /* lr / (1 - beta1^t) */
     float inv_sqrt_bias2; /* 1 / sqrt(1 - beta2^t) */
-    float decay;          /* 1 - lr x weight decay */
-    float grad_scale;     /* clip and loss scale together */
+    float decay;          /* 1 - lr x weight decay; 1 with l2_decay */
+    float l2;             /* weight decay with l2_decay, else 0 */
+    float grad_scale;     /* clip over loss scale */
+    uint32_t t;           /* modulo 2^32: what the rounding of bf16 moments is keyed by */
 } strata_adam_step;
 
 /*
@@ -56,13 +65,18 @@ STRATA_API strata_adam_step strata_adam_prepare(const strata_adam_params *params
 typedef struct strata_adam_range {
     const void *grad; /* count elements of grad_dtype */
     float *master;
-    float *m;
-    float *v;
+    void *m; /* count elements of moment_dtype each */
+    void *v;
     void *param; /* NULL: not written; else count elements of param_dtype */
     strata_dtype grad_dtype;
     strata_dtype param_dtype;
+    strata_dtype moment_dtype; /* 0: STRATA_FP32; or STRATA_BF16 */
     size_t count;
-    bool no_decay; /* leave out the decay */
+    bool no_decay;     /* leave out the decay */
+    bool stream_param; /* param goes past the caches: nobody reads it soon */
+    uint64_t seed;     /* bf16 moments: what their rounding is keyed by */
+    uint32_t tensor;
+    uint64_t element; /* the first one's number in its tensor */
 } strata_adam_range;
 
 typedef enum strata_isa {
@@ -79,7 +93,8 @@ STRATA_API bool strata_isa_usable(strata_isa isa);
 STRATA_API void strata_adam_update(strata_isa isa, const strata_adam_step *step,
                                    const strata_adam_range *range);
 
-/* Convert between dtypes: to bf16 by nearest-even, NaN as 0x7fc0; from bf16 exactly. */
+/* Convert between fp32 and any dtype: down by nearest-even, NaN as 0x7fc0 (bf16) or 0x7e00
+ * (fp16); up exactly. */
 STRATA_API void strata_convert(strata_isa isa, void *dst, strata_dtype dst_dtype,
                                const void *src, strata_dtype src_dtype, size_t count);
 

@@ -35,7 +35,7 @@ extern "C" {
 
 #define STRATA_MAX_RANK 4
 
-typedef enum strata_dtype { STRATA_FP32 = 1, STRATA_BF16 = 2 } strata_dtype;
+typedef enum strata_dtype { STRATA_FP32 = 1, STRATA_BF16 = 2, STRATA_FP16 = 3 } strata_dtype;
 
 typedef enum strata_tier {
     STRATA_AUTO = 0, /* as a choice: let the plan decide */
@@ -88,7 +88,7 @@ typedef struct strata_model_desc {
     uint64_t stash_bytes;            /* 0: no stash; bytes of one activation block */
 } strata_model_desc;
 
-/* "fp32", "bf16"; "auto", "device", "host", "nvme". Static storage. Thread: any. */
+/* "fp32", "bf16", "fp16"; "auto", "device", "host", "nvme". Static storage. Thread: any. */
 STRATA_API const char *strata_dtype_name(strata_dtype dtype);
 STRATA_API const char *strata_tier_name(strata_tier tier);
 STRATA_API uint32_t strata_dtype_bytes(strata_dtype dtype);

@@ -85,6 +85,8 @@ Test(error, dtypes_and_tiers_have_names_and_sizes)
 {
     cr_assert_str_eq(strata_dtype_name(STRATA_FP32), "fp32");
     cr_assert_str_eq(strata_dtype_name(STRATA_BF16), "bf16");
+    cr_assert_str_eq(strata_dtype_name(STRATA_FP16), "fp16");
+    cr_assert_eq(strata_dtype_bytes(STRATA_FP16), 2);
     cr_assert_eq(strata_dtype_bytes(STRATA_FP32), 4);
     cr_assert_eq(strata_dtype_bytes(STRATA_BF16), 2);
     cr_assert_str_eq(strata_tier_name(STRATA_AUTO), "auto");

@@ -14,11 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const size_t test_counts[] = {0,  1,  7,   8,   9,   15,   16,
-                                     17, 22, 127, 128, 129, 4099, 100003};
+static const size_t test_counts[] = {0,  1,   7,   8,   9,    15,     16,     17,
+                                     22, 127, 128, 129, 4099, 100003, 1048576};
 
 #define TEST_COUNTS (sizeof test_counts / sizeof test_counts[0])
-#define TEST_MAX    100003u
 
 /* Elements by which arrays are shifted, so that no vector's address is aligned. */
 static const size_t test_shifts[] = {0, 1, 3, 13};
@@ -58,6 +57,12 @@ static inline float test_any_float(uint64_t *state)
     if (word % 8 == 1)
         return test_float_of(test_next(state)); /* any bits at all */
     return (float)(int32_t)test_next(state) * 0x1p-31f;
+}
+
+/* Between -1/4 and 1/4. */
+static inline float test_usual(uint64_t *state)
+{
+    return (float)(int32_t)test_next(state) * 0x1p-33f;
 }
 
 /* An array of count elements that begins `shift` elements into its allocation; free(base). */

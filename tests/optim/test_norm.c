@@ -37,6 +37,13 @@ static void compare(strata_isa isa, bool special)
                       test_isa_name(isa), count, fp32);
             cr_assert(test_same_double(bf16, by_columns(wide.at, count)), "%s bf16 %zu: %a",
                       test_isa_name(isa), count, bf16);
+            strata_convert(STRATA_ISA_SCALAR, half.at, STRATA_FP16, grad.at, STRATA_FP32,
+                           count);
+            strata_convert(STRATA_ISA_SCALAR, wide.at, STRATA_FP32, half.at, STRATA_FP16,
+                           count);
+            double fp16 = strata_norm_block(isa, half.at, STRATA_FP16, count);
+            cr_assert(test_same_double(fp16, by_columns(wide.at, count)), "%s fp16 %zu: %a",
+                      test_isa_name(isa), count, fp16);
             free(grad.base);
             free(half.base);
             free(wide.base);
