@@ -26,9 +26,6 @@
 #define MAX_TILE_ELEMS (4u << 20)
 #define MAX_TILES      16384u
 
-/* The record type of the store's header: fp32 master, m and v. */
-#define RECORD_FP32 1u
-
 uint32_t strata_default_tile_elems(const strata_model_desc *model)
 {
     for (uint32_t tile = MIN_TILE_ELEMS; tile < MAX_TILE_ELEMS; tile *= 2) {
@@ -103,6 +100,10 @@ static strata_status check_desc(const strata_engine_desc *desc, strata_error *er
     if (desc->compute_dtype != STRATA_FP32 && desc->compute_dtype != STRATA_BF16)
         return strata_fail(error, STRATA_E_INVALID, 0, "compute dtype %d: fp32 or bf16",
                            (int)desc->compute_dtype);
+    if (desc->states_dtype != 0 && desc->states_dtype != STRATA_FP32 &&
+        desc->states_dtype != STRATA_BF16)
+        return strata_fail(error, STRATA_E_INVALID, 0, "states dtype %d: fp32 or bf16",
+                           (int)desc->states_dtype);
     if ((int)desc->clip_mode < STRATA_CLIP_AUTO || desc->clip_mode > STRATA_CLIP_SPECULATIVE)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "clip mode %d: auto, deferred or speculative", (int)desc->clip_mode);
@@ -173,7 +174,7 @@ static struct store_records store_records(const strata_engine_desc *desc)
 {
     return (struct store_records){
         .keep = desc->durability == STRATA_SCRATCH ? 0 : desc->keep,
-        .record_type = RECORD_FP32,
+        .record_type = (uint32_t)strata_record_type(desc->states_dtype),
         .durable = desc->durability != STRATA_SCRATCH,
         .flush = desc->durability == STRATA_DURABLE_POWER,
         .resume = desc->resume,
@@ -222,6 +223,7 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
 {
     const strata_engine_desc *desc = &engine->desc;
     engine->records = store_records(desc);
+    engine->record_type = strata_record_type(desc->states_dtype);
     struct store_desc store = store_desc(desc, &engine->records);
     struct slots_desc slots = {
         .durable = engine->records.durable,
@@ -233,6 +235,7 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
         .slots = slots,
         .model = desc->model,
         .compute_dtype = desc->compute_dtype,
+        .state_elem_bytes = strata_record_elem_bytes(engine->record_type),
         .tile_elems = desc->tile_elems,
         .device_bytes = desc->device_bytes,
         .host_bytes = desc->host_bytes,
@@ -249,11 +252,11 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
     engine->block_sums =
         strata_tables_take(tables, engine->plan.model.block_count, sizeof *engine->block_sums);
     engine->bounce = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof *engine->bounce);
-    /* For either compute dtype. */
-    engine->bounce_param = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
+    /* For any dtype. */
+    engine->bounce_bytes = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
     if (may_fold(engine))
         engine->scratch = strata_tables_take(tables, strata_workers_count(desc->workers),
-                                             SCRATCH_FLOATS * sizeof *engine->scratch);
+                                             strata_record_block_bytes(engine->record_type));
     strata_tables_count(tables, sizeof *engine + strata_pager_table_bytes(&engine->plan));
     struct schedule_desc schedule = {
         .plan = &engine->plan,

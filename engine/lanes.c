@@ -3,9 +3,9 @@
  *
  * A tile is cut into chunks of whole norm blocks that stay in a core's cache; each chunk is one
  * item of a worker job, so the cut never depends on how many workers there are. An update goes
- * block by block, with all that its job asks for, and is cut again where weight decay changes.
- * The padding of a group's last block is no weight: its gradient is zero, its state stays zero
- * and its parameters are written as zero.
+ * block by block, as the record is made, with all that its job asks for, and is cut again at
+ * tensors. The padding of a group's last block is no weight: its gradient is zero, its state
+ * stays zero and its parameters are written as zero.
  *
  * Sums of squares: one double per norm block, kept until the step's last gradient is in, then
  * added by group and block. That order is part of the definition of the norm.
@@ -147,9 +147,7 @@ struct update_pass {
 
 /* Where an update finds a state and puts its weights: elements of one norm block. */
 struct block {
-    float *master;
-    float *m;
-    float *v;
+    uint8_t *state; /* the record's block */
     uint8_t *param; /* NULL: no weights */
     const uint8_t *grad;
 };
@@ -176,7 +174,8 @@ static const struct tensor *tensor_at(const struct model *model, const struct gr
 static void apply(const struct update_pass *work, const strata_adam_step *step, uint64_t at,
                   const struct block *block)
 {
-    const struct offload_plan *plan = &work->engine->plan;
+    const strata_engine *engine = work->engine;
+    const struct offload_plan *plan = &engine->plan;
     const struct tile *tile = &plan->model.tiles[work->job->tile];
     const struct group *group = &plan->model.groups[tile->group];
     for (uint64_t i = 0; i < STRATA_BLOCK_ELEMS;) {
@@ -188,16 +187,21 @@ static void apply(const struct update_pass *work, const strata_adam_step *step, 
         }
         uint64_t stop = tensor->offset + tensor->elems - tile->first - at;
         stop = stop < STRATA_BLOCK_ELEMS ? stop : STRATA_BLOCK_ELEMS;
+        struct record_place place = strata_record_place(engine->record_type, i);
         struct strata_adam_range range = {
             .grad = block->grad + i * plan->w,
-            .master = block->master + i,
-            .m = block->m + i,
-            .v = block->v + i,
+            .master = (float *)(block->state + place.master),
+            .m = block->state + place.m,
+            .v = block->state + place.v,
             .param = block->param != NULL ? block->param + i * plan->w : NULL,
             .grad_dtype = plan->compute_dtype,
             .param_dtype = plan->compute_dtype,
+            .moment_dtype = strata_record_moments(engine->record_type),
             .count = stop - i,
             .no_decay = tensor->no_decay,
+            .seed = engine->desc.seed,
+            .tensor = (uint32_t)(tensor - plan->model.tensors),
+            .element = tile->first + at + i - tensor->offset,
         };
         strata_adam_update(STRATA_ISA_BEST, step, &range);
         i = stop;
@@ -208,13 +212,11 @@ static void apply(const struct update_pass *work, const strata_adam_step *step, 
 static void apply_to_copy(const struct update_pass *work, uint64_t at, struct block block,
                           uint32_t worker)
 {
-    float *copy = work->engine->scratch + (size_t)worker * SCRATCH_FLOATS;
-    memcpy(copy, block.master, STRATA_BLOCK_ELEMS * sizeof *copy);
-    memcpy(copy + STRATA_BLOCK_ELEMS, block.m, STRATA_BLOCK_ELEMS * sizeof *copy);
-    memcpy(copy + 2 * STRATA_BLOCK_ELEMS, block.v, STRATA_BLOCK_ELEMS * sizeof *copy);
-    block.master = copy;
-    block.m = copy + STRATA_BLOCK_ELEMS;
-    block.v = copy + 2 * STRATA_BLOCK_ELEMS;
+    const strata_engine *engine = work->engine;
+    size_t bytes = strata_record_block_bytes(engine->record_type);
+    uint8_t *copy = engine->scratch + worker * bytes;
+    memcpy(copy, block.state, bytes);
+    block.state = copy;
     apply(work, &work->grad, at, &block);
 }
 
@@ -222,12 +224,8 @@ static void update_block(const struct update_pass *work, uint64_t at, uint32_t w
 {
     const struct update_job *job = work->job;
     const struct offload_plan *plan = &work->engine->plan;
-    uint64_t elems = plan->model.tiles[job->tile].elems;
-    struct block block = {
-        .master = job->state + at,
-        .m = job->state + elems + at,
-        .v = job->state + 2 * elems + at,
-    };
+    struct record_place place = strata_record_place(work->engine->record_type, at);
+    struct block block = {.state = (uint8_t *)job->state + place.master};
     if (job->work & UPDATE_FOLD) {
         block.grad = (const uint8_t *)job->fold.grad + at * plan->w;
         apply(work, &work->fold, at, &block);
@@ -238,9 +236,9 @@ static void update_block(const struct update_pass *work, uint64_t at, uint32_t w
         apply(work, &work->grad, at, &block);
     if (job->work & UPDATE_WEIGHTS)
         apply_to_copy(work, at, block, worker);
-    /* Master weights of the padding are zero. */
+    /* Master weights come first in a block; those of the padding are zero. */
     if (job->work & UPDATE_REBUILD)
-        strata_convert(STRATA_ISA_BEST, block.param, plan->compute_dtype, block.master,
+        strata_convert(STRATA_ISA_BEST, block.param, plan->compute_dtype, block.state,
                        STRATA_FP32, STRATA_BLOCK_ELEMS);
     if (job->work & UPDATE_TAKE)
         memcpy((uint8_t *)job->grad_home + at * plan->w, block.grad,

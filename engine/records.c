@@ -18,9 +18,9 @@ static uint8_t tier_of(const strata_engine *engine, strata_part part, uint32_t t
     return engine->plan.homes[part].tier[tile];
 }
 
-static float *frame_state(const strata_engine *engine)
+static uint8_t *frame_state(const strata_engine *engine)
 {
-    return (float *)strata_address_update_frame(&engine->memory, 0, STRATA_STATE);
+    return strata_address_update_frame(&engine->memory, 0, STRATA_STATE);
 }
 
 static uint8_t *home_of(const strata_engine *engine, strata_part part, uint32_t tile)
@@ -67,41 +67,44 @@ static void put_params(strata_engine *engine, uint32_t tile, uint64_t at, const 
     uint8_t *params =
         (tier == STRATA_NVME ? frame_param(engine) : home_of(engine, STRATA_PARAM, tile)) +
         at * w;
-    strata_convert(STRATA_ISA_BEST, engine->bounce_param, engine->plan.compute_dtype, master,
+    strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, engine->plan.compute_dtype, master,
                    STRATA_FP32, STRATA_BLOCK_ELEMS);
     if (tier == STRATA_DEVICE)
-        copy_now(engine, params, engine->bounce_param, STRATA_BLOCK_ELEMS * w);
+        copy_now(engine, params, engine->bounce_bytes, STRATA_BLOCK_ELEMS * w);
     else
-        memcpy(params, engine->bounce_param, STRATA_BLOCK_ELEMS * w);
+        memcpy(params, engine->bounce_bytes, STRATA_BLOCK_ELEMS * w);
 }
 
 /* Where a whole record can be put together in host RAM: at home, or in the update frame. NULL:
  * it rests in the device and nothing else needs a frame. */
-static float *record_buffer(const strata_engine *engine, uint32_t tile)
+static uint8_t *record_buffer(const strata_engine *engine, uint32_t tile)
 {
     if (tier_of(engine, STRATA_STATE, tile) == STRATA_HOST)
-        return (float *)home_of(engine, STRATA_STATE, tile);
+        return home_of(engine, STRATA_STATE, tile);
     return engine->plan.frame_count[FRAME_UPDATE] > 0 ? frame_state(engine) : NULL;
 }
 
+/* The initial weights, and moments of zero, whose bytes are zeros in every dtype. */
 static void initial_record(strata_engine *engine, uint32_t tile)
 {
     uint64_t elems = engine->plan.model.tiles[tile].elems;
-    float *record = record_buffer(engine, tile);
-    float *device = record == NULL ? (float *)home_of(engine, STRATA_STATE, tile) : NULL;
+    uint64_t block_bytes = strata_record_block_bytes(engine->record_type);
+    const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
+    uint8_t *record = record_buffer(engine, tile);
+    uint8_t *device = record == NULL ? home_of(engine, STRATA_STATE, tile) : NULL;
     for (uint64_t at = 0; at < elems; at += STRATA_BLOCK_ELEMS) {
+        uint64_t offset = at / STRATA_BLOCK_ELEMS * block_bytes;
         initial_block(engine, tile, at);
-        if (record != NULL)
-            memcpy(record + at, engine->bounce, STRATA_BLOCK_ELEMS * sizeof *record);
-        else
-            copy_now(engine, device + at, engine->bounce, STRATA_BLOCK_ELEMS * sizeof *device);
+        if (record != NULL) {
+            memcpy(record + offset, engine->bounce, master_bytes);
+            memset(record + offset + master_bytes, 0, block_bytes - master_bytes);
+        } else {
+            copy_now(engine, device + offset, engine->bounce, master_bytes);
+            strata_stream_zero(engine->stream, device + offset + master_bytes,
+                               block_bytes - master_bytes);
+        }
         put_params(engine, tile, at, engine->bounce);
     }
-    if (record != NULL) {
-        memset(record + elems, 0, 2 * elems * sizeof *record);
-        return;
-    }
-    strata_stream_zero(engine->stream, device + elems, 2 * elems * sizeof *device);
     strata_stream_sync(engine->stream);
 }
 
@@ -109,12 +112,14 @@ static void initial_record(strata_engine *engine, uint32_t tile)
 static strata_status committed_record(strata_engine *engine, uint32_t tile)
 {
     const struct commit_line *line = &engine->first_line;
-    float *record = record_buffer(engine, tile);
+    uint8_t *record = record_buffer(engine, tile);
     STRATA_TRY(strata_store_transfer(
         engine->store, false, strata_plan_record_place(&engine->plan, tile, line->slots[tile]),
         engine->base_updates, record));
-    for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS)
-        put_params(engine, tile, at, record + at);
+    for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS) {
+        struct record_place place = strata_record_place(engine->record_type, at);
+        put_params(engine, tile, at, (const float *)(record + place.master));
+    }
     return STRATA_OK;
 }
 
@@ -122,7 +127,7 @@ static strata_status committed_record(strata_engine *engine, uint32_t tile)
 static strata_status send_home(strata_engine *engine, uint32_t tile, bool fresh)
 {
     const struct offload_plan *plan = &engine->plan;
-    float *record = record_buffer(engine, tile);
+    uint8_t *record = record_buffer(engine, tile);
     if (record != NULL && tier_of(engine, STRATA_STATE, tile) == STRATA_DEVICE)
         copy_now(engine, home_of(engine, STRATA_STATE, tile), record,
                  strata_plan_part_bytes(plan, STRATA_STATE, tile));
@@ -155,22 +160,23 @@ strata_status strata_records_init(strata_engine *engine, bool fresh, strata_erro
 }
 
 /* Where a tile's state record can be read by the host. NULL: it is in the device. */
-static strata_status state_of(strata_engine *engine, uint32_t tile, float **out)
+static strata_status state_of(strata_engine *engine, uint32_t tile, const uint8_t **out)
 {
     *out = NULL;
     uint8_t tier = tier_of(engine, STRATA_STATE, tile);
     if (tier == STRATA_HOST)
-        *out = (float *)home_of(engine, STRATA_STATE, tile);
+        *out = home_of(engine, STRATA_STATE, tile);
     if (tier != STRATA_NVME)
         return STRATA_OK;
-    *out = frame_state(engine);
+    uint8_t *frame = frame_state(engine);
+    *out = frame;
     if (engine->cached_tile == tile)
         return STRATA_OK;
     engine->cached_tile = STRATA_NONE;
     uint32_t slot = strata_schedule_slot(engine->schedule, tile);
     strata_status status = strata_store_transfer(
         engine->store, false, strata_plan_record_place(&engine->plan, tile, slot),
-        engine->applied, *out);
+        engine->applied, frame);
     if (status != STRATA_OK) {
         engine->error = *strata_store_error(engine->store);
         return status;
@@ -181,25 +187,6 @@ static strata_status state_of(strata_engine *engine, uint32_t tile, float **out)
 
 typedef void (*piece_fn)(void *user, const float *piece, uint64_t elems);
 
-/* Hand out one record's elements of a tile, from first, in pieces. */
-static strata_status for_tile(strata_engine *engine, uint32_t tile, uint64_t first,
-                              uint64_t count, piece_fn fn, void *user)
-{
-    float *state;
-    STRATA_TRY(state_of(engine, tile, &state));
-    if (state != NULL) {
-        fn(user, state + first, count);
-        return STRATA_OK;
-    }
-    const float *device = (const float *)home_of(engine, STRATA_STATE, tile) + first;
-    for (uint64_t done = 0; done < count; done += STRATA_BLOCK_ELEMS) {
-        uint64_t piece = count - done < STRATA_BLOCK_ELEMS ? count - done : STRATA_BLOCK_ELEMS;
-        copy_now(engine, engine->bounce, device + done, piece * sizeof *device);
-        fn(user, engine->bounce, piece);
-    }
-    return STRATA_OK;
-}
-
 struct range {
     const struct group *group;
     strata_record record;
@@ -207,20 +194,51 @@ struct range {
     uint64_t count;
 };
 
+static uint64_t offset_of(enum record_type type, strata_record record, uint64_t elem)
+{
+    struct record_place place = strata_record_place(type, elem);
+    return record == STRATA_MASTER    ? place.master
+           : record == STRATA_MOMENT1 ? place.m
+                                      : place.v;
+}
+
+/* Hand out elements of a tile, from first, which lie in one block, as fp32. */
+static strata_status for_piece(strata_engine *engine, uint32_t tile, strata_record record,
+                               uint64_t first, uint64_t count, piece_fn fn, void *user)
+{
+    const uint8_t *state;
+    strata_dtype dtype =
+        record == STRATA_MASTER ? STRATA_FP32 : strata_record_moments(engine->record_type);
+    uint64_t offset = offset_of(engine->record_type, record, first);
+    STRATA_TRY(state_of(engine, tile, &state));
+    const void *piece = engine->bounce_bytes;
+    if (state != NULL)
+        piece = state + offset;
+    else
+        copy_now(engine, engine->bounce_bytes, home_of(engine, STRATA_STATE, tile) + offset,
+                 count * strata_dtype_bytes(dtype));
+    strata_convert(STRATA_ISA_BEST, engine->bounce, STRATA_FP32, piece, dtype, count);
+    fn(user, engine->bounce, count);
+    return STRATA_OK;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static strata_status for_range(strata_engine *engine, const struct range *range, piece_fn fn,
                                void *user)
 {
     const struct model *model = &engine->plan.model;
-    for (uint32_t i = 0; i < range->group->tile_count; i++) {
-        uint32_t index = range->group->first_tile + i;
-        const struct tile *tile = &model->tiles[index];
-        uint64_t from = range->first > tile->first ? range->first : tile->first;
-        uint64_t to = range->first + range->count;
-        to = to < tile->first + tile->elems ? to : tile->first + tile->elems;
-        if (from < to)
-            STRATA_TRY(for_tile(engine, index,
-                                (uint64_t)range->record * tile->elems + from - tile->first,
-                                to - from, fn, user));
+    uint64_t end = range->first + range->count;
+    for (uint64_t at = range->first; at < end;) {
+        /* Tiles are whole blocks and all but the last have one length. */
+        uint32_t index = range->group->first_tile + (uint32_t)(at / model->tile_elems);
+        uint64_t stop = least(end, (at / STRATA_BLOCK_ELEMS + 1) * STRATA_BLOCK_ELEMS);
+        STRATA_TRY(for_piece(engine, index, range->record, at - model->tiles[index].first,
+                             stop - at, fn, user));
+        at = stop;
     }
     return STRATA_OK;
 }

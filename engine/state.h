@@ -11,6 +11,7 @@
 
 #include "offload/arena.h"
 #include "offload/pager.h"
+#include "optim/record.h"
 
 struct strata_engine {
     strata_engine_desc
@@ -26,9 +27,9 @@ struct strata_engine {
     strata_stream *stream; /* copies between steps */
     double *block_sums;    /* by norm block; the cpu lane's */
     double partial_sum;    /* of the step's blocks so far; the cpu lane's */
-    float *scratch;        /* SCRATCH_FLOATS for each worker; NULL: updates never fold */
+    uint8_t *scratch;      /* a record's block for each worker; NULL: updates never fold */
     float *bounce;         /* one norm block on its way to or from the device */
-    uint16_t *bounce_param;
+    void *bounce_bytes;    /* the same in the dtype that rests there */
     struct hash_state *hash;
     uint32_t cached_tile; /* state record that lies in the first update frame */
     bool in_step;
@@ -37,6 +38,7 @@ struct strata_engine {
     uint64_t base_updates; /* applied before this run */
     uint64_t applied;      /* updates, as of the last wait for all of them */
     enum update_mode mode;
+    enum record_type record_type;
     struct store_records records;  /* the store's descriptor's */
     struct commit_line first_line; /* what the run begins with */
     uint32_t use;                  /* next on the list */
@@ -44,8 +46,7 @@ struct strata_engine {
     strata_error error; /* the first failure, as far as the caller was told */
 };
 
-/* lanes.c: a block's state, for a worker that computes weights and leaves the state alone. */
-#define SCRATCH_FLOATS (3 * STRATA_BLOCK_ELEMS)
+/* lanes.c */
 extern const struct lane_functions strata_engine_lanes;
 
 /* records.c: fill every home, with the initial weights and zero moments (fresh, which a durable

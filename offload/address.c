@@ -25,7 +25,7 @@ uint8_t *strata_address_update_frame(const struct memory *memory, uint32_t index
     uint64_t elems = memory->plan->frame_elems;
     uint64_t offset = 0;
     if (part != STRATA_STATE)
-        offset = STRATA_STATE_BYTES * elems;
+        offset = memory->plan->s * elems;
     if (part == STRATA_PARAM)
         offset += memory->plan->w * elems;
     return strata_address_frame(memory, FRAME_UPDATE, index) + offset;
@@ -100,7 +100,7 @@ uint64_t strata_address_bytes(const struct memory *memory, const struct op *op)
     uint64_t elems = memory->plan->model.tiles[op->tile].elems;
     switch (op->what) {
     case WHAT_STATE:
-        return elems * STRATA_STATE_BYTES;
+        return elems * memory->plan->s;
     case WHAT_PARK:
         return elems * 4;
     default:

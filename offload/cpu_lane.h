@@ -24,15 +24,15 @@ struct update_grad {
     float scale;
 };
 
-/* One tile's update. All pointers hold the tile's elements; state is master, then m, then v. */
+/* One tile's update. All pointers hold the tile's elements. */
 struct update_job {
     uint32_t tile;
     uint32_t work;           /* enum update_work bits, done in their order */
     struct update_grad fold; /* FOLD */
     struct update_grad grad; /* APPLY, WEIGHTS, TAKE */
     void *grad_home;         /* TAKE: where grad goes; fold.grad is not needed any more */
-    float *state;
-    void *param; /* compute dtype; APPLY, WEIGHTS, REBUILD */
+    void *state;             /* the record */
+    void *param;             /* compute dtype; APPLY, WEIGHTS, REBUILD */
 };
 
 struct lane_functions {

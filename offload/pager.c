@@ -291,7 +291,7 @@ static struct update_job update_job(struct pager *p, const struct op *op)
         .grad = grad_of(p, op->step,
                         take ? strata_address_grad_frame(memory, op)
                              : strata_address_update(memory, op, STRATA_GRAD)),
-        .state = (float *)strata_address_update(memory, op, STRATA_STATE),
+        .state = strata_address_update(memory, op, STRATA_STATE),
         .param = strata_address_update(memory, op, STRATA_PARAM),
     };
     if (op->work & (UPDATE_FOLD | UPDATE_TAKE))
@@ -313,14 +313,15 @@ static const void *norm_input(const struct pager *p, const struct op *op)
 static uint64_t update_bytes(const struct pager *p, uint32_t work)
 {
     uint64_t w = p->desc.memory.plan->w;
+    uint64_t s = p->desc.memory.plan->s;
     uint64_t bytes = 0;
     if (work & (UPDATE_FOLD | UPDATE_APPLY))
-        bytes += 2 * STRATA_STATE_BYTES + w;
+        bytes += 2 * s + w;
     if (work & UPDATE_APPLY)
         bytes += w;
     /* The state is in cache if it has just been folded. */
     if (work & UPDATE_WEIGHTS)
-        bytes += 2 * w + (work & UPDATE_FOLD ? 0 : STRATA_STATE_BYTES);
+        bytes += 2 * w + (work & UPDATE_FOLD ? 0 : s);
     if (work & UPDATE_REBUILD)
         bytes += 4 + w;
     if (work & UPDATE_TAKE)

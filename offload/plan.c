@@ -34,8 +34,7 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
 uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part,
                                 uint32_t tile)
 {
-    return (uint64_t)plan->model.tiles[tile].elems *
-           (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+    return (uint64_t)plan->model.tiles[tile].elems * (part == STRATA_STATE ? plan->s : plan->w);
 }
 
 bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile)
@@ -113,7 +112,7 @@ static uint64_t device_fixed(const struct offload_plan *plan,
     if (choice->at_home[STRATA_GRAD])
         bytes += model->padded * plan->w;
     if (choice->at_home[STRATA_STATE])
-        bytes += model->padded * STRATA_STATE_BYTES;
+        bytes += model->padded * plan->s;
     if (model->stash_block_count > 0)
         bytes += model->stash_bytes * (choice->stash_at_home ? model->stash_block_count : 1);
     return bytes;
@@ -237,7 +236,7 @@ static void place_device_homes(struct offload_plan *plan, const struct plan_desc
             at += strata_plan_part_bytes(plan, (strata_part)part, i);
         }
         plan->summary.tiers[STRATA_DEVICE].home_bytes[part] =
-            plan->model.padded * (part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w);
+            plan->model.padded * (part == STRATA_STATE ? plan->s : plan->w);
     }
     plan->scratch_at = at;
     at += plan->model.scratch_bytes;
@@ -293,7 +292,8 @@ strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc
     *out = (struct offload_plan){.durable = desc->slots.durable,
                                  .slots = strata_slots_per_tile(&desc->slots),
                                  .compute_dtype = desc->compute_dtype,
-                                 .w = strata_dtype_bytes(desc->compute_dtype)};
+                                 .w = strata_dtype_bytes(desc->compute_dtype),
+                                 .s = desc->state_elem_bytes};
     strata_status status =
         strata_model_build(&out->model, &out->tables, desc->model, desc->tile_elems, error);
     if (status == STRATA_OK)
@@ -334,9 +334,9 @@ static void set_strides(struct offload_plan *plan)
     for (uint32_t i = 0; i < plan->model.tile_count; i++)
         tile = plan->model.tiles[i].elems > tile ? plan->model.tiles[i].elems : tile;
     plan->frame_elems = tile;
-    const uint64_t bytes[FRAME_KIND_COUNT] = {
-        plan->w * tile, plan->w * tile, (STRATA_STATE_BYTES + 2 * (uint64_t)plan->w) * tile,
-        4 * tile, plan->model.stash_bytes};
+    const uint64_t bytes[FRAME_KIND_COUNT] = {plan->w * tile, plan->w * tile,
+                                              (plan->s + 2 * (uint64_t)plan->w) * tile,
+                                              4 * tile, plan->model.stash_bytes};
     for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
         plan->frame_stride[kind] = round_up(bytes[kind], STRATA_HUGE_PAGE_BYTES);
 }
@@ -397,7 +397,7 @@ static void settle_whole(struct offload_plan *plan, const struct plan_desc *desc
 /* Host bytes of a tile's part at most. Where a gradient rests it is parked, too. */
 static uint64_t most_host_bytes(const struct offload_plan *plan, int part)
 {
-    uint64_t each = part == STRATA_STATE ? STRATA_STATE_BYTES : plan->w;
+    uint64_t each = part == STRATA_STATE ? plan->s : plan->w;
     bool parks = false;
     for (uint32_t g = 0; part == STRATA_GRAD && g < plan->model.group_count; g++)
         parks |= plan->residency.parks[g];
@@ -641,7 +641,7 @@ static void summarise(struct offload_plan *plan)
     strata_plan *summary = &plan->summary;
     summary->param_count = plan->model.elems;
     summary->padded_elems = plan->model.padded;
-    summary->state_bytes = plan->model.elems * (2 * (uint64_t)plan->w + STRATA_STATE_BYTES);
+    summary->state_bytes = plan->model.elems * (2 * (uint64_t)plan->w + plan->s);
     summary->group_count = plan->model.group_count;
     summary->tile_count = plan->model.tile_count;
     summary->tile_elems = plan->model.tile_elems;

@@ -17,8 +17,6 @@
 #include "offload/slots.h"
 #include "strata/plan.h"
 
-#define STRATA_STATE_BYTES 12u /* of an element's fp32 record: master, m, v */
-
 /* The kinds of chains that need host frames; see DESIGN's minimum in include/strata/plan.h. */
 enum frame_kind {
     FRAME_FETCH,
@@ -36,6 +34,7 @@ enum frame_kind {
 struct plan_desc {
     const strata_model_desc *model;
     strata_dtype compute_dtype;
+    uint32_t state_elem_bytes; /* of a state record; what they hold is the engine's business */
     uint32_t tile_elems;
     uint64_t device_bytes;
     uint64_t host_bytes;
@@ -62,6 +61,7 @@ struct offload_plan {
     struct residency residency;
     strata_dtype compute_dtype;
     uint32_t w; /* bytes of the compute dtype */
+    uint32_t s; /* bytes of an element's state record */
     struct homes homes[STRATA_PART_COUNT];
     struct homes park; /* host or nvme; tiles of groups that park */
     bool *param_home;  /* by group: in the device */

@@ -130,6 +130,8 @@ static const struct option_row rows[] = {
           "a name, a config.json or a folder with one (llama-125m)"),
     CHOICE("compute-dtype", "fp32|bf16", dtype_choices, FIELD(compute_dtype),
            "weights and gradients between uses (bf16)"),
+    CHOICE("states-dtype", "fp32|bf16", dtype_choices, FIELD(states_dtype),
+           "moments; bf16: 8 bytes of states a parameter, not 12 (fp32)"),
     RANGE("vocab-slices", KIND_COUNT, "N", vocab_slices, 1, 1048576,
           "cut embedding and head by rows (at most 16 Mi elements each)"),
     RANGE("seed", KIND_LONG, "N", seed, 0, INFINITY, "of the initial weights (0)"),
@@ -568,6 +570,7 @@ static void fill_defaults(struct options *options)
         .adam = strata_adam_defaults(),
         .clip = 1.0,
         .compute_dtype = STRATA_BF16,
+        .states_dtype = STRATA_FP32,
         .keep_every = 1000,
         .at = OPTIONS_LAST_COMMIT,
     };

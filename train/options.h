@@ -75,6 +75,7 @@ struct options {
     strata_adam_params adam;
     double clip;
     strata_dtype compute_dtype;
+    strata_dtype states_dtype;
     const char *log;
     bool hash_state;
     bool dry_run;

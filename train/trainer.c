@@ -90,6 +90,8 @@ static void describe_engine(struct trainer *trainer)
         .workers = trainer->workers,
         .model = strata_llama_model(trainer->llama),
         .compute_dtype = options->compute_dtype,
+        .states_dtype = options->states_dtype,
+        .seed = options->seed,
         .adam = &options->adam,
         .init = strata_llama_init_weights,
         .init_user = &trainer->init,
@@ -191,9 +193,9 @@ strata_status strata_trainer_identity(struct trainer *trainer, char *buffer,
         snprintf(steps, sizeof steps, "%" PRIu64, options->rate.steps);
     snprintf(buffer, TRAINER_IDENTITY_BYTES,
              "model=%016" PRIx64 "\ndata=%" PRIu64 " bytes, %016" PRIx64
-             "\nbatch=%u\nseq=%u\nseed=%" PRIu64 "\nsteps=%s\n",
+             "\nbatch=%u\nseq=%u\nseed=%" PRIu64 "\nstates=%s\nsteps=%s\n",
              hash_model(trainer), data.bytes, data.hash, options->batch, options->seq,
-             options->seed, steps);
+             options->seed, strata_dtype_name(options->states_dtype), steps);
     return STRATA_OK;
 }
 

@@ -96,6 +96,8 @@ typedef struct strata_engine_desc {
     strata_workers *workers;        /* required; borrowed until destroy */
     const strata_model_desc *model; /* required; copied */
     strata_dtype compute_dtype;     /* required; parameters and gradients outside the device */
+    strata_dtype states_dtype;      /* 0: fp32; of both moments; or bf16, see strata/adam.h */
+    uint64_t seed;                  /* of the rounding of bf16 moments */
     const strata_adam_params *adam; /* required; copied */
     strata_init_fn init;            /* required */
     void *init_user;

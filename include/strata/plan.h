@@ -6,8 +6,9 @@
  * homes that were asked for it says where each part of each tile rests, how many frames there
  * are, and to the byte how much of each tier the run will take.
  *
- * With w the bytes of the compute dtype, s = 12 the bytes of the fp32 state record (master, m,
- * v), G the padded elements of a group and T of a tile, the least a run can do with is
+ * With w the bytes of the compute dtype, s those of an element's state record (12, or 8 with
+ * bf16 moments), G the padded elements of a group and T of a tile, the least a run can do with
+ * is
  *
  *     device   what rests there + scratch + one activation block when stash leaves the device
  *              + the largest sum, over the points of the use list, over the groups held:

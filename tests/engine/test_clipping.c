@@ -86,10 +86,11 @@ static float crossing_limit(void)
 
 enum expected { NOTHING_AHEAD, NOTHING_REDONE, SOMETHING_REDONE };
 
-static void all_equal(float clip, enum expected expected)
+static void all_equal(float clip, strata_dtype states, enum expected expected)
 {
     struct toy_run run = deferred;
     run.clip = clip;
+    run.states_dtype = states;
     struct toy_result reference = good(&run);
     cr_expect_eq(reference.stats.tiles_ahead, 0);
     run.no_overlap = true;
@@ -98,6 +99,7 @@ static void all_equal(float clip, enum expected expected)
     for (size_t i = 0; i < AHEAD; i++) {
         run = ahead[i];
         run.clip = clip;
+        run.states_dtype = states;
         run.clip_mode = STRATA_CLIP_SPECULATIVE;
         struct toy_result result = good(&run);
         cr_expect_arr_eq(reference.hash, result.hash, 16, "case %zu", i);
@@ -111,16 +113,22 @@ static void all_equal(float clip, enum expected expected)
 
 Test(clipping, norms_within_the_limit_give_one_state_in_every_mode)
 {
-    all_equal(1e30f, NOTHING_REDONE);
+    all_equal(1e30f, STRATA_FP32, NOTHING_REDONE);
 }
 
 Test(clipping, norms_that_cross_the_limit_give_one_state_in_every_mode)
 {
-    all_equal(crossing_limit(), SOMETHING_REDONE);
+    all_equal(crossing_limit(), STRATA_FP32, SOMETHING_REDONE);
 }
 
 /* The first gradient alone is over the limit: it is known before its update could begin. */
 Test(clipping, norms_over_the_limit_give_one_state_in_every_mode)
 {
-    all_equal(1e-6f, NOTHING_AHEAD);
+    all_equal(1e-6f, STRATA_FP32, NOTHING_AHEAD);
+}
+
+/* What is done again is rounded by the same chance. */
+Test(clipping, bf16_states_are_one_state_in_every_mode_too)
+{
+    all_equal(crossing_limit(), STRATA_BF16, SOMETHING_REDONE);
 }

@@ -195,6 +195,39 @@ Test(placement, fp32_too)
     cr_expect(memcmp(fp32.hash, bf16.hash, 16) != 0, "the dtype must make a difference");
 }
 
+/* Moments of bf16 are rounded by chance, which knows the element and the step, not the tile. */
+Test(placement, bf16_states_too)
+{
+    struct toy_run reference = in_device;
+    reference.states_dtype = STRATA_BF16;
+    for (int i = 0; i < 9; i++) {
+        struct toy_run run = {.params = (strata_tier)(1 + i % 3),
+                              .grads = STRATA_HOST,
+                              .states = (strata_tier)(2 + i / 3 % 2),
+                              .clip = 1,
+                              .states_dtype = STRATA_BF16,
+                              .tile_elems = (i % 2 == 0 ? 1 : 3) * STRATA_BLOCK_ELEMS};
+        struct toy_run tight = tightened(&run);
+        same(&reference, &tight);
+        run.threads = 2;
+        same(&reference, &run);
+    }
+}
+
+Test(placement, bf16_states_take_8_bytes_and_depend_on_the_seed)
+{
+    struct toy_run run = in_device;
+    run.states_dtype = STRATA_BF16;
+    struct toy_result bf16 = good(&run);
+    struct toy_result fp32 = good(&in_device);
+    run.seed = 1;
+    struct toy_result other = good(&run);
+    const strata_plan_tier *device = &bf16.plan.tiers[STRATA_DEVICE];
+    cr_expect_eq(device->home_bytes[STRATA_STATE], 8 * bf16.plan.padded_elems);
+    cr_expect(memcmp(fp32.hash, bf16.hash, 16) != 0);
+    cr_expect(memcmp(other.hash, bf16.hash, 16) != 0);
+}
+
 Test(placement, the_hash_notices_a_step)
 {
     struct toy_run longer = in_device;

@@ -187,6 +187,31 @@ Test(resume, commits_come_as_often_as_in_the_run_before)
     go(run, 6, 7);
 }
 
+Test(resume, bf16_states_go_on_too)
+{
+    struct toy_run reference = in_device;
+    reference.states_dtype = STRATA_BF16;
+    struct toy_result whole = strata_toy_run(&reference);
+    cr_assert_eq(whole.status, STRATA_OK, "%s", whole.error.message);
+    struct toy_run run = durable(STRATA_NVME, STRATA_NVME, STRATA_NVME, 1);
+    run.states_dtype = STRATA_BF16;
+    go(run, 0, 3);
+    run.params = run.grads = run.states = STRATA_HOST;
+    struct toy_result result = go(run, 3, 7);
+    cr_expect_arr_eq(whole.hash, result.hash, 16);
+}
+
+Test(resume, another_record_type_is_refused_by_name)
+{
+    struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, 1);
+    go(run, 0, 2);
+    run.states_dtype = STRATA_BF16;
+    run.resume = true;
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_E_INVALID);
+    cr_expect_not_null(strstr(result.error.message, "record type"), "%s", result.error.message);
+}
+
 Test(resume, a_store_that_holds_a_run_is_not_begun_anew)
 {
     struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, 1);

@@ -623,6 +623,7 @@ const char *strata_drive(const struct driver_case *what)
     struct plan_desc desc = {
         .model = &model.desc,
         .compute_dtype = roll(&d, 2) ? STRATA_BF16 : STRATA_FP32,
+        .state_elem_bytes = roll(&d, 2) ? 12 : 8,
         .tile_elems = STRATA_BLOCK_ELEMS * (1 + (uint32_t)roll(&d, 3)),
         .device_bytes = 16u << 20,
         .host_bytes = 64u << 20,

@@ -155,6 +155,8 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
         .adam = &toy->adam,
         .init = init,
         .compute_dtype = run->dtype,
+        .states_dtype = run->states_dtype,
+        .seed = run->seed,
         .params = run->params,
         .grads = run->grads,
         .states = run->states,

@@ -36,7 +36,9 @@ struct toy_run {
     uint32_t threads;      /* 0: 1 */
     uint32_t steps;        /* 0: 4 */
     strata_dtype dtype;    /* 0: bf16 */
-    const char *dir;       /* store directory, or NULL */
+    strata_dtype states_dtype;
+    uint64_t seed;   /* of the rounding of bf16 states */
+    const char *dir; /* store directory, or NULL */
     strata_io_backend io;
     uint32_t allow;
     float clip;

@@ -205,6 +205,18 @@ Test(placement, fp32_the_same)
     cr_expect_str_eq(reference, other);
 }
 
+Test(placement, bf16_states_the_same)
+{
+    char reference[33];
+    char other[33];
+    char fp32[33];
+    hash_of(IN_DEVICE, fp32);
+    hash_of(IN_DEVICE "--states-dtype bf16", reference);
+    hash_of(ON_NVME "--device-mem 16M --host-mem 64M --states-dtype bf16", other);
+    cr_expect_str_eq(reference, other);
+    cr_expect_str_neq(reference, fp32);
+}
+
 Test(placement, another_seed_is_another_hash)
 {
     char reference[33];

@@ -277,6 +277,7 @@ Test(resume, what_belongs_to_the_run_and_differs_is_refused_by_name)
                  {"--lr-schedule constant", "has steps 8, this one any"},
                  {"--compute-dtype fp32", "has model "},
                  {"--vocab-slices 2", "has model "},
+                 {"--states-dtype bf16", "has states fp32, this one bf16"},
                  {"--tile 32768", "16384 elements per tile, this run 32768"},
                  {"--keep 1", "2 slots per record, this run 3"}};
     char words[1024];

@@ -1,0 +1,65 @@
+#ifndef STRATA_OPTIM_RECORD_H
+#define STRATA_OPTIM_RECORD_H
+
+/*
+ * A tile's state record: its master weights and moments, as bytes.
+ *
+ * A record is a row of blocks, one for each norm block of 16,384 elements. A block holds the
+ * master weights of its elements, then their first moments, then their second moments:
+ *
+ *     type 1   fp32, fp32, fp32   12 bytes an element, blocks of 196,608
+ *     type 2   fp32, bf16, bf16    8 bytes an element, blocks of 131,072
+ *
+ * So whoever updates a few blocks of a tile works on one piece of its record, whole pieces of
+ * the hash included. The number of the type stands in the store's header; a record of another
+ * type is refused. This header is the only place that knows the layout: plan, pager and store
+ * know how many bytes an element has.
+ *
+ * Thread: any.
+ */
+
+#include "strata/types.h"
+
+enum record_type { RECORD_FP32 = 1, RECORD_BF16 = 2 };
+
+/* moments: STRATA_FP32 or STRATA_BF16. */
+static inline enum record_type strata_record_type(strata_dtype moments)
+{
+    return moments == STRATA_BF16 ? RECORD_BF16 : RECORD_FP32;
+}
+
+static inline strata_dtype strata_record_moments(enum record_type type)
+{
+    return type == RECORD_BF16 ? STRATA_BF16 : STRATA_FP32;
+}
+
+static inline uint32_t strata_record_elem_bytes(enum record_type type)
+{
+    return 4 + 2 * strata_dtype_bytes(strata_record_moments(type));
+}
+
+static inline uint32_t strata_record_block_bytes(enum record_type type)
+{
+    return STRATA_BLOCK_ELEMS * strata_record_elem_bytes(type);
+}
+
+/* Where an element's values begin in its record; what follows in its block lies behind them. */
+struct record_place {
+    uint64_t master; /* bytes from the record's first */
+    uint64_t m;
+    uint64_t v;
+};
+
+static inline struct record_place strata_record_place(enum record_type type, uint64_t elem)
+{
+    uint64_t moment_bytes = strata_dtype_bytes(strata_record_moments(type));
+    uint64_t block = elem / STRATA_BLOCK_ELEMS * strata_record_block_bytes(type);
+    uint64_t index = elem % STRATA_BLOCK_ELEMS;
+    return (struct record_place){
+        .master = block + 4 * index,
+        .m = block + 4 * STRATA_BLOCK_ELEMS + moment_bytes * index,
+        .v = block + (4 + moment_bytes) * STRATA_BLOCK_ELEMS + moment_bytes * index,
+    };
+}
+
+#endif
