@@ -45,6 +45,27 @@ struct hash128 strata_hash(const void *data, size_t bytes, uint64_t seed)
     return (struct hash128){.low = hash.low64, .high = hash.high64};
 }
 
+uint64_t strata_hash_piece_count(uint64_t bytes)
+{
+    return (bytes + STRATA_HASH_PIECE_BYTES - 1) / STRATA_HASH_PIECE_BYTES;
+}
+
+void strata_hash_pieces(const void *data, size_t bytes, struct hash128 *out)
+{
+    const uint8_t *at = data;
+    for (size_t left = bytes; left > 0;) {
+        size_t piece = left < STRATA_HASH_PIECE_BYTES ? left : STRATA_HASH_PIECE_BYTES;
+        *out++ = strata_hash(at, piece, 0);
+        at += piece;
+        left -= piece;
+    }
+}
+
+struct hash128 strata_hash_fold(const struct hash128 *digests, uint64_t count, uint64_t seed)
+{
+    return strata_hash(digests, count * sizeof *digests, seed);
+}
+
 strata_status strata_hash_create(struct hash_state **out, strata_error *error)
 {
     *out = NULL;
@@ -74,12 +95,7 @@ void strata_hash_destroy(struct hash_state *state)
 
 void strata_hash_reset(struct hash_state *state)
 {
-    strata_hash_reset_seeded(state, 0);
-}
-
-void strata_hash_reset_seeded(struct hash_state *state, uint64_t seed)
-{
-    STRATA_CHECK(XXH3_128bits_reset_withSeed(state->xxh, seed) == XXH_OK);
+    STRATA_CHECK(XXH3_128bits_reset(state->xxh) == XXH_OK);
 }
 
 void strata_hash_add(struct hash_state *state, const void *data, size_t bytes)

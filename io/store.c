@@ -9,11 +9,12 @@
  * A transfer is a whole place and may be tens of megabytes. It is cut into requests of a few,
  * in order of arrival, so that a drive has several in flight and none waits behind a giant.
  *
- * A hash is checked before anybody sees the bytes. A record's is seeded with its number and
+ * A hash is checked before anybody uses the bytes. A record's is seeded with its number and
  * step, a scratch place's with the place and the count of writes to it: the right bytes of
- * another place, or of an earlier write, do not pass. It is computed before the first request
- * of a write is given away, because what the kernel reads from the buffer later must be what
- * was hashed.
+ * another place, or of an earlier write, do not pass. Bytes are hashed in pieces, request by
+ * request: when a read's has come, before a write's is given away, because what the kernel
+ * reads from the buffer later must be what was hashed. An owner who goes through all of the
+ * bytes anyway does it there, and the store only compares.
  *
  * The first failure ends the store. What is in flight is awaited, what comes later is refused
  * with the same status: nobody should go on training on a drive that has begun to lie.
@@ -78,31 +79,53 @@ static uint64_t thread_cpu_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* On the drive's I/O thread. Its time is counted: of what a transfer costs it is most. */
-static struct hash128 hash_place(struct store *store, const struct store_io *io,
-                                 const struct place *place)
+/* Tables and commit records carry their own hashes. */
+static bool is_hashed(const struct store *store, const struct store_io *io)
 {
-    uint64_t begin_ns = thread_cpu_ns();
-    uint64_t seed = io->place < store->scratch_count
-                        ? (uint64_t)io->place << 32 | (uint32_t)place->round
-                        : strata_store_record_seed(
-                              (io->place - store->scratch_count) / store->slots, place->round);
-    struct hash128 hash = strata_hash(io->buffer, place->bytes, seed);
-    atomic_fetch_add_explicit(&store->drives[place->drive_index].hash_ns,
-                              thread_cpu_ns() - begin_ns, memory_order_relaxed);
-    return hash;
+    return io->place < store->public_count;
 }
 
-/* Before the first request of a transfer goes out. Tables and commit records carry their own
- * hashes. */
-static void begin(struct store *store, struct store_io *io, struct place *place)
+/* The hash of a place's content as its round-th write left it. */
+static struct hash128 fold(const struct store *store, uint32_t place, uint64_t round,
+                           const struct hash128 *digests)
 {
-    io->start_ns = strata_now_ns();
-    if (!io->write || io->place >= store->public_count)
+    uint64_t seed =
+        place < store->scratch_count
+            ? (uint64_t)place << 32 | (uint32_t)round
+            : strata_store_record_seed((place - store->scratch_count) / store->slots, round);
+    return strata_hash_fold(digests, strata_hash_piece_count(store->places[place].bytes), seed);
+}
+
+/* One request's bytes, if the store hashes them. The time is counted: of what a transfer costs
+ * it is most. */
+static void hash_request(struct drive *drive, struct store_io *io, const struct io_req *req)
+{
+    if (io->list == NULL)
         return;
-    place->round = io->place < store->scratch_count ? place->round + 1 : io->step;
-    place->hash = hash_place(store, io, place);
-    place->known = true;
+    uint64_t begin_ns = thread_cpu_ns();
+    uint64_t at = (uint64_t)((uint8_t *)req->buffer - (uint8_t *)io->buffer);
+    strata_hash_pieces(req->buffer, req->length,
+                       io->list->digests + at / STRATA_HASH_PIECE_BYTES);
+    atomic_fetch_add_explicit(&drive->hash_ns, thread_cpu_ns() - begin_ns,
+                              memory_order_relaxed);
+}
+
+/* Before the first request of a transfer goes out. false: no room for its digests yet. */
+static bool begin(struct drive *drive, struct store_io *io, struct place *place)
+{
+    const struct store *store = drive->store;
+    if (is_hashed(store, io) && !io->own_hash) {
+        if (drive->free_lists == NULL)
+            return false;
+        io->list = drive->free_lists;
+        drive->free_lists = io->list->next;
+    }
+    io->start_ns = strata_now_ns();
+    if (io->write && is_hashed(store, io)) {
+        place->round = io->place < store->scratch_count ? place->round + 1 : io->step;
+        place->known = true;
+    }
+    return true;
 }
 
 /* What a message calls a place: a record's is known by its tile. */
@@ -116,29 +139,50 @@ static void name_place(const struct store *store, uint32_t place, char *out, siz
                  slot % store->slots);
 }
 
-static void verify(struct drive *drive, struct store_io *io, const struct place *place)
+strata_status strata_store_verify(struct store *store, const struct store_io *io,
+                                  const struct hash128 *digests)
 {
     char name[48];
-    struct hash128 hash = hash_place(drive->store, io, place);
-    if (hash.low == place->hash.low && hash.high == place->hash.high)
-        return;
+    const struct place *place = &store->places[io->place];
+    struct hash128 hash = fold(store, io->place, io->round, digests);
+    if (hash.low == io->expected.low && hash.high == io->expected.high)
+        return STRATA_OK;
     strata_error error = {.status = STRATA_OK};
-    name_place(drive->store, io->place, name, sizeof name);
-    io->status =
-        strata_fail(&error, STRATA_E_CORRUPT, 0,
-                    "read of %s, %" PRIu64 " bytes at %" PRIu64
-                    " in %s: the hash differs, these are not the bytes of %s %" PRIu64,
-                    name, place->bytes, place->offset, drive->file.path,
-                    io->place < drive->store->scratch_count ? "write" : "step", place->round);
-    strata_store_note(drive->store, &error);
+    name_place(store, io->place, name, sizeof name);
+    (void)strata_fail(&error, STRATA_E_CORRUPT, 0,
+                      "read of %s, %" PRIu64 " bytes at %" PRIu64
+                      " in %s: the hash differs, these are not the bytes of %s %" PRIu64,
+                      name, place->bytes, place->offset,
+                      store->drives[place->drive_index].file.path,
+                      io->place < store->scratch_count ? "write" : "step", io->round);
+    strata_store_note(store, &error);
+    return error.status;
+}
+
+/* All bytes have moved: what they hash to is the place's, or must be. */
+static void settle_hash(struct store *store, struct store_io *io, struct place *place)
+{
+    if (io->write) {
+        place->hash = fold(store, io->place, place->round,
+                           io->own_hash ? io->digests : io->list->digests);
+        return;
+    }
+    io->expected = place->hash;
+    io->round = place->round;
+    if (!io->own_hash)
+        io->status = strata_store_verify(store, io, io->list->digests);
 }
 
 /* The transfer is over: the last thing that is done with it. */
 static void finish(struct drive *drive, struct store_io *io)
 {
     struct place *place = &drive->store->places[io->place];
-    if (io->status == STRATA_OK && !io->write && io->place < drive->store->public_count)
-        verify(drive, io, place);
+    if (io->status == STRATA_OK && is_hashed(drive->store, io))
+        settle_hash(drive->store, io, place);
+    if (io->list != NULL) {
+        io->list->next = drive->free_lists;
+        drive->free_lists = io->list;
+    }
     io->end_ns = strata_now_ns();
     atomic_store_explicit(&place->busy, false, memory_order_release);
     io->done(io->user, io);
@@ -173,6 +217,8 @@ static void cut_piece(struct drive *drive, struct store_io *io, const struct pla
         .offset = place->offset + io->submitted,
     };
     io->submitted += length;
+    if (io->write)
+        hash_request(drive, io, &piece->req);
     strata_io_queue_start(drive->queue, &piece->req);
 }
 
@@ -202,8 +248,8 @@ static void submit(struct drive *drive)
         }
         if (drive->free_pieces == NULL)
             return;
-        if (io->submitted == 0)
-            begin(drive->store, io, place);
+        if (io->submitted == 0 && !begin(drive, io, place))
+            return;
         cut_piece(drive, io, place);
         if (io->submitted == place->bytes)
             drop_first(drive);
@@ -221,6 +267,8 @@ static void finish_piece(struct drive *drive, struct piece *piece)
     } else if (io->place < drive->store->public_count) {
         _Atomic uint64_t *count = io->write ? &drive->written_bytes : &drive->read_bytes;
         atomic_fetch_add_explicit(count, length, memory_order_relaxed);
+        if (!io->write)
+            hash_request(drive, io, &piece->req);
     }
     strata_drive_free(drive, piece);
     /* Only the first in line can be submitted in part, and then more of it is to come. */
@@ -300,6 +348,7 @@ void strata_store_launch(struct store *store, struct store_io *io)
     io->next = NULL;
     io->submitted = 0;
     io->completed = 0;
+    io->list = NULL;
     io->queued_ns = strata_now_ns();
     strata_channel_send(drive->channel, &io);
     strata_io_queue_wake(drive->queue);
@@ -310,6 +359,7 @@ void strata_store_start(struct store *store, struct store_io *io)
     STRATA_CHECK(io->place < store->public_count && io->done != NULL);
     STRATA_CHECK((uintptr_t)io->buffer % STRATA_IO_ALIGN_BYTES == 0 && io->buffer != NULL);
     STRATA_CHECK(store->places[io->place].bytes > 0);
+    STRATA_CHECK(!io->own_hash || !io->write || io->digests != NULL);
     strata_store_launch(store, io);
 }
 

@@ -10,9 +10,11 @@
  * bytes. Files are preallocated and written once at creation, opened with O_DIRECT, and begin
  * with a 4 KiB header that names what they are; what this version does not know it refuses.
  *
- * Every place's content carries an XXH3-128 hash, seeded with the record and its step, or the
- * scratch place and the count of writes to it; a read is checked against it before it is
- * reported as good. Hashes are kept in memory; those of a commit are in its tile tables too.
+ * Every place's content carries an XXH3-128 hash over the digests of its pieces (base/hash.h),
+ * seeded with the record and its step, or the scratch place and the count of writes to it; a
+ * read is checked against it before it is reported as good. Hashes are kept in memory; those of
+ * a commit are in its tile tables too. An owner that goes through all bytes itself may take the
+ * hashing over, piece by piece while it has them in cache: own_hash in struct store_io.
  *
  * A durable store outlives its process. A commit names a step and a slot of every record, and
  * is made in an order that a crash at any moment leaves the last one or the new one whole. As
@@ -26,6 +28,8 @@
  */
 
 #include "strata/engine.h"
+
+#include "base/hash.h"
 
 struct store;
 
@@ -69,11 +73,12 @@ struct store_desc {
     uint64_t limit_bytes;                /* required; all files together, headers included */
     uint32_t tile_elems;                 /* for the header */
     strata_io_backend backend;
-    uint32_t allow;         /* STRATA_ALLOW_THREADS_IO, STRATA_ALLOW_BUFFERED_IO */
-    uint32_t depth;         /* 0: 32 requests in flight per drive */
-    uint64_t request_bytes; /* 0: 4 MiB; a place's transfer is cut into requests of this */
-    uint64_t deadline_ns;   /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT */
-    strata_log_fn log;      /* NULL: silent; called during open only */
+    uint32_t allow; /* STRATA_ALLOW_THREADS_IO, STRATA_ALLOW_BUFFERED_IO */
+    uint32_t depth; /* 0: 32 requests in flight per drive */
+    /* 0: 4 MiB; a place's transfer is cut into requests of this, whole pieces of the hash */
+    uint64_t request_bytes;
+    uint64_t deadline_ns; /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT */
+    strata_log_fn log;    /* NULL: silent; called during open only */
     void *log_user;
 };
 
@@ -84,6 +89,10 @@ struct store_io {
     uint32_t place;
     uint64_t step; /* records: updates it has seen; seeds the hash with its number */
     void *buffer;  /* 4096-aligned, place_bytes long */
+    /* false: the store hashes. true: a write's digests come from the owner; what a read brings
+     * is not to be trusted before the owner has called strata_store_verify(). */
+    bool own_hash;
+    const struct hash128 *digests; /* own_hash and write: of all pieces; lent until done */
     /* On the I/O thread; must not block. It may start transfers, and it may drop io. */
     void (*done)(void *user, struct store_io *io);
     void *user;
@@ -91,11 +100,15 @@ struct store_io {
     strata_status status; /* OK, IO, CORRUPT, TIMEOUT, or the status that ended the store */
     uint64_t start_ns;    /* when the first request of it went to the backend */
     uint64_t end_ns;
+    /* own_hash and read: what strata_store_verify() compares with; set before done is called */
+    struct hash128 expected;
+    uint64_t round;
     /* the store's own, until done */
     struct store_io *next;
     uint64_t submitted; /* bytes handed to the queue */
     uint64_t completed;
     uint64_t queued_ns;
+    struct digest_list *list; /* where the store's digests go */
 };
 
 /*
@@ -141,6 +154,14 @@ void strata_store_start(struct store *store, struct store_io *io);
 strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
                                     uint64_t step, void *buffer);
 
+/*
+ * For own_hash: the digests of all pieces of what io has read, against what was written to the
+ * place. STRATA_E_CORRUPT: these are other bytes, and the store has failed with it, just as if
+ * it had looked itself. Thread: any; after done, and before io is used again.
+ */
+strata_status strata_store_verify(struct store *store, const struct store_io *io,
+                                  const struct hash128 *digests);
+
 /* A commit as the store knows it: a step, and each record's slot. */
 struct store_line {
     uint64_t step;
@@ -182,7 +203,7 @@ bool strata_store_is_direct(const struct store *store);
 void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
                            uint64_t *out_written_bytes);
 
-/* CPU time that hashing has taken since open, on the I/O threads. */
+/* CPU time that the store's own hashing has taken since open, on the I/O threads. */
 uint64_t strata_store_hash_ns(const struct store *store);
 
 #endif

@@ -20,7 +20,7 @@
 
 #include "base/hash.h"
 
-#define STRATA_STORE_VERSION      3u
+#define STRATA_STORE_VERSION      4u
 #define STRATA_STORE_BLOCK_BYTES  4096u
 #define STRATA_STORE_RECORD_COUNT 4u
 #define STRATA_STORE_LINES        (1u + STRATA_STORE_MAX_KEEP)

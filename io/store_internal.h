@@ -31,7 +31,6 @@
 #include "io/store_format.h"
 
 #include "base/channel.h"
-#include "base/hash.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -67,6 +66,12 @@ struct piece {
     struct piece *next; /* in the list of free ones */
 };
 
+/* Digests of a transfer under way that the store hashes. */
+struct digest_list {
+    struct digest_list *next; /* in the list of free ones */
+    struct hash128 digests[]; /* room for the largest place's */
+};
+
 struct drive {
     struct store *store;
     struct store_file file;
@@ -81,6 +86,8 @@ struct drive {
     bool running;
     /* the I/O thread's */
     struct piece *free_pieces;
+    struct digest_list
+        *free_lists;        /* as many as pieces: who waits for one, waits for a request */
     struct store_io *first; /* not fully submitted, in order of arrival */
     struct store_io **end;
     uint32_t piece_count; /* in flight */
@@ -109,6 +116,7 @@ struct store {
     struct drive *drives;
     struct place *places;
     struct piece *pieces; /* depth of them per drive */
+    uint8_t *lists;       /* likewise */
     uint8_t *fill;        /* only during open: what is written, then one header per drive */
     uint8_t *blocks;      /* durable: tables of the drives, then the commit record */
     /* the commits; opener, then whoever commits */

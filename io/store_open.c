@@ -55,11 +55,23 @@ static uint64_t recovered_bytes(const struct store_desc *desc)
     return records->durable ? (uint64_t)(1 + records->keep) * records->count : 0;
 }
 
+/* A list of digests for the largest place. */
+static uint64_t list_bytes(const struct store_desc *desc)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < desc->place_count; i++)
+        most = desc->place_bytes[i] > most ? desc->place_bytes[i] : most;
+    for (uint32_t i = 0; i < desc->records->count; i++)
+        most = desc->records->bytes[i] > most ? desc->records->bytes[i] : most;
+    return sizeof(struct digest_list) + strata_hash_piece_count(most) * sizeof(struct hash128);
+}
+
 static uint64_t block_bytes(const struct store_desc *desc)
 {
     return sizeof(struct store) + desc->dir_count * sizeof(struct drive) +
            (uint64_t)strata_store_all_places(desc) * sizeof(struct place) +
-           (uint64_t)desc->dir_count * depth_of(desc) * sizeof(struct piece) +
+           (uint64_t)desc->dir_count * depth_of(desc) *
+               (sizeof(struct piece) + list_bytes(desc)) +
            recovered_bytes(desc);
 }
 
@@ -217,7 +229,7 @@ static void check_desc(const struct store_desc *desc)
 {
     const struct store_records *records = desc->records;
     STRATA_CHECK(desc->dir_count > 0 && strata_store_all_places(desc) < UINT32_MAX);
-    STRATA_CHECK(desc->request_bytes % STRATA_IO_ALIGN_BYTES == 0);
+    STRATA_CHECK(desc->request_bytes % STRATA_HASH_PIECE_BYTES == 0);
     STRATA_CHECK(desc->request_bytes <= UINT32_MAX && depth_of(desc) <= STRATA_IO_MAX_DEPTH);
     for (uint32_t i = 0; i < desc->place_count; i++)
         STRATA_CHECK(desc->place_bytes[i] > 0 &&
@@ -250,7 +262,7 @@ static strata_status check_limits(const struct store_desc *desc, strata_error *e
 }
 
 /* A drive that takes no work yet: no file, no queue. */
-static void init_drive(struct store *store, uint32_t index)
+static void init_drive(struct store *store, uint32_t index, uint64_t list_bytes)
 {
     struct drive *drive = &store->drives[index];
     drive->store = store;
@@ -261,6 +273,11 @@ static void init_drive(struct store *store, uint32_t index)
     for (uint32_t i = store->depth; i > 0; i--) {
         pieces[i - 1].next = drive->free_pieces;
         drive->free_pieces = &pieces[i - 1];
+        struct digest_list *list =
+            (struct digest_list *)(store->lists +
+                                   ((size_t)index * store->depth + i - 1) * list_bytes);
+        list->next = drive->free_lists;
+        drive->free_lists = list;
     }
 }
 
@@ -280,11 +297,12 @@ static void carve(struct store *store, const struct store_desc *desc)
     store->drives = (struct drive *)(store + 1);
     store->places = (struct place *)(store->drives + desc->dir_count);
     store->pieces = (struct piece *)(store->places + store->place_count);
-    store->recovered_slots =
-        (uint8_t *)(store->pieces + (size_t)desc->dir_count * store->depth);
+    size_t piece_count = (size_t)desc->dir_count * store->depth;
+    store->lists = (uint8_t *)(store->pieces + piece_count);
+    store->recovered_slots = store->lists + piece_count * list_bytes(desc);
     memset(store->fill + FILL_BYTES, 0, fill_bytes(desc) - FILL_BYTES);
     for (uint32_t i = 0; i < store->drive_count; i++)
-        init_drive(store, i);
+        init_drive(store, i, list_bytes(desc));
     struct drive_layout drives[STRATA_STORE_MAX_DRIVES];
     uint8_t *block = store->blocks;
     strata_store_lay_out(desc, drives, store->places);

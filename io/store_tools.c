@@ -9,9 +9,9 @@
  *
  * A scrub has one thread per drive, because hashing keeps one core busy at 10 to 20 GB/s. Its
  * drive is read front to back in requests of 4 MiB, enough of them in flight to keep it busy,
- * and they are hashed in the order of the file whatever order they come in. So the memory it
- * takes does not depend on a tile's length. The tables are in order of offsets: within a drive
- * this is one sequential pass with gaps where other slots are.
+ * and they are hashed in the order of the file whatever order they come in. So one list of
+ * digests is enough, as long as the longest tile's. The tables are in order of offsets: within
+ * a drive this is one sequential pass with gaps where other slots are.
  *
  * The first failure of a queue or of a store ends it. Not here: a damaged tile is just what is
  * looked for, and the next one is looked at too. Only a drive that does not answer at all ends
@@ -199,7 +199,7 @@ struct target {
 struct scrub_piece {
     struct io_req req; /* first: a reaped request is its piece */
     struct target target;
-    bool first; /* of its record */
+    uint64_t moved; /* bytes of its record before it */
     bool last;
     bool done;
 };
@@ -214,8 +214,8 @@ struct scrub_drive {
     const struct drive *drive;
     struct io_file io_file;
     struct io_queue *queue;
-    struct channel *notes; /* borrowed */
-    struct hash_state *hash;
+    struct channel *notes;   /* borrowed */
+    struct hash128 *digests; /* of the record being hashed */
     void *map;
     uint8_t *buffers; /* in map; one of REQUEST_BYTES per piece */
     struct scrub_piece pieces[DEPTH];
@@ -270,7 +270,7 @@ static void issue(struct scrub_drive *scrub)
                 .buffer = scrub->buffers + (size_t)index * REQUEST_BYTES,
                 .offset = offset + scrub->next_moved},
         .target = {.entry = entry, .offset = offset},
-        .first = scrub->next_moved == 0,
+        .moved = scrub->next_moved,
         .last = left <= REQUEST_BYTES,
     };
     scrub->next_moved += piece->req.length;
@@ -285,7 +285,9 @@ static void issue(struct scrub_drive *scrub)
 static void check_hash(struct scrub_drive *scrub, const struct target *target)
 {
     char what[80];
-    struct hash128 is = strata_hash_value(scrub->hash);
+    struct hash128 is =
+        strata_hash_fold(scrub->digests, strata_hash_piece_count(target->entry->bytes),
+                         strata_store_record_seed(target->entry->record, target->entry->step));
     struct hash128 was = strata_store_get_hash(target->entry->hash);
     if (is.low == was.low && is.high == was.high)
         return;
@@ -298,11 +300,8 @@ static void check_hash(struct scrub_drive *scrub, const struct target *target)
 static void take_piece(struct scrub_drive *scrub, const struct scrub_piece *piece)
 {
     const struct target *target = &piece->target;
-    if (piece->first) {
-        strata_hash_reset_seeded(
-            scrub->hash, strata_store_record_seed(target->entry->record, target->entry->step));
+    if (piece->moved == 0)
         scrub->entry_bad = false;
-    }
     if (piece->req.status != STRATA_OK && !scrub->entry_bad) {
         char what[80];
         snprintf(what, sizeof what, "read at %" PRIu64 ": %s", piece->req.offset,
@@ -311,7 +310,8 @@ static void take_piece(struct scrub_drive *scrub, const struct scrub_piece *piec
         note_bad(scrub, target, what);
     }
     if (!scrub->entry_bad)
-        strata_hash_add(scrub->hash, piece->req.buffer, piece->req.length);
+        strata_hash_pieces(piece->req.buffer, piece->req.length,
+                           scrub->digests + piece->moved / STRATA_HASH_PIECE_BYTES);
     scrub->bytes += piece->req.length;
     if (!piece->last)
         return;
@@ -365,13 +365,28 @@ static strata_status scrub_start(struct scrub_drive *scrub, strata_error *error)
     return STRATA_OK;
 }
 
+/* Of the records in a drive's table. */
+static uint64_t longest(const struct drive *drive)
+{
+    const struct table_entry *entries = (const struct table_entry *)(drive->table + 1);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < drive->layout.record_count; i++)
+        bytes = entries[i].bytes > bytes ? entries[i].bytes : bytes;
+    return bytes;
+}
+
 static strata_status scrub_open(struct scrub_drive *scrub, const struct drive *drive,
                                 const struct io_ops *ops, strata_error *error)
 {
     scrub->drive = drive;
     scrub->next_slot0 = drive->layout.slots_offset;
     scrub->io_file = (struct io_file){.fd = drive->file.fd, .path = drive->file.path};
-    STRATA_TRY(strata_hash_create(&scrub->hash, error));
+    uint64_t pieces = strata_hash_piece_count(longest(drive));
+    scrub->digests = calloc(pieces > 0 ? pieces : 1, sizeof *scrub->digests);
+    if (scrub->digests == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "host: no memory for the hashes of %" PRIu64 " pieces of a tile",
+                           pieces);
     scrub->map = mmap(NULL, MAP_BYTES, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (scrub->map == MAP_FAILED) {
@@ -400,11 +415,11 @@ static void scrub_close(struct scrub_drive *scrub)
     strata_io_queue_close(scrub->queue);
     if (scrub->map != NULL)
         munmap(scrub->map, MAP_BYTES);
-    strata_hash_destroy(scrub->hash);
+    free(scrub->digests);
     scrub->running = false;
     scrub->queue = NULL;
     scrub->map = NULL;
-    scrub->hash = NULL;
+    scrub->digests = NULL;
 }
 
 static void tell(const strata_scrub_desc *desc, const char *line)

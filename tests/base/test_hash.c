@@ -77,14 +77,16 @@ Test(hash, values_are_those_of_the_plain_calls_whatever_the_cpu_has)
     free(data);
 }
 
-Test(hash, pieces_with_a_seed_give_the_hash_of_the_whole)
+Test(hash, bytes_added_in_parts_give_the_hash_of_the_whole)
 {
     uint8_t *data = known_data();
     struct hash_state *state;
     cr_assert_eq(strata_hash_create(&state, NULL), STRATA_OK);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         size_t piece = known[i].bytes / 3 + 1;
-        strata_hash_reset_seeded(state, known[i].seed);
+        if (known[i].seed != 0)
+            continue;
+        strata_hash_reset(state);
         for (size_t at = 0; at < known[i].bytes; at += piece)
             strata_hash_add(state, data + at,
                             known[i].bytes - at < piece ? known[i].bytes - at : piece);
@@ -92,6 +94,35 @@ Test(hash, pieces_with_a_seed_give_the_hash_of_the_whole)
         cr_expect(hash.high == known[i].high && hash.low == known[i].low, "row %zu", i);
     }
     strata_hash_destroy(state);
+    free(data);
+}
+
+/* The definition, and that pieces may be hashed in any order and grouping. */
+Test(hash, the_fold_is_the_hash_of_the_pieces_digests_in_whatever_order_they_came)
+{
+    enum { PIECES = 7 };
+    uint8_t *data = known_data();
+    size_t bytes = (PIECES - 1) * STRATA_HASH_PIECE_BYTES + 4096;
+    struct hash128 whole[PIECES], parts[PIECES], expected[PIECES];
+    cr_assert_eq(strata_hash_piece_count(bytes), PIECES);
+    cr_expect_eq(strata_hash_piece_count(0), 0);
+    cr_expect_eq(strata_hash_piece_count(STRATA_HASH_PIECE_BYTES), 1);
+    for (size_t i = 0; i < PIECES; i++)
+        expected[i] = strata_hash(data + i * STRATA_HASH_PIECE_BYTES,
+                                  i + 1 < PIECES ? STRATA_HASH_PIECE_BYTES : 4096, 0);
+    strata_hash_pieces(data, bytes, whole);
+    for (size_t i = PIECES + 1; i > 1; i -= 2) { // The last, then pairs from behind.
+        size_t first = i - 2;
+        size_t at = first * STRATA_HASH_PIECE_BYTES;
+        size_t left = bytes - at;
+        size_t most = 2 * STRATA_HASH_PIECE_BYTES;
+        strata_hash_pieces(data + at, left < most ? left : most, parts + first);
+    }
+    cr_expect_arr_eq(whole, expected, sizeof expected);
+    cr_expect_arr_eq(parts, expected, sizeof expected);
+    struct hash128 fold = strata_hash_fold(whole, PIECES, 5);
+    struct hash128 list = strata_hash(expected, sizeof expected, 5);
+    cr_expect(fold.low == list.low && fold.high == list.high);
     free(data);
 }
 
@@ -109,7 +140,7 @@ Test(hash, seed_and_every_byte_count)
     }
 }
 
-Test(hash, pieces_give_the_hash_of_the_whole_in_big_endian)
+Test(hash, parts_give_the_hash_of_the_whole_in_big_endian)
 {
     uint8_t data[10000];
     for (size_t i = 0; i < sizeof data; i++)

@@ -312,6 +312,79 @@ Test(store, the_hash_knows_the_place_and_the_count_of_writes)
     strata_store_rig_remove(&rig);
 }
 
+/* What the owner of a transfer does that hashes for itself. */
+static strata_status own_hash_transfer(struct store_rig *rig, bool write, uint32_t place,
+                                       struct hash128 *digests, struct store_io *out)
+{
+    struct batch batch = {.done_count = 0};
+    sem_init(&batch.done, 0, 0);
+    if (write)
+        strata_hash_pieces(rig->buffer, rig->place_bytes[place], digests);
+    *out = (struct store_io){.write = write,
+                             .place = place,
+                             .buffer = rig->buffer,
+                             .own_hash = true,
+                             .digests = write ? digests : NULL,
+                             .done = count_done,
+                             .user = &batch};
+    strata_store_start(rig->store, out);
+    await(&batch.done);
+    sem_destroy(&batch.done);
+    if (!write && out->status == STRATA_OK)
+        strata_hash_pieces(rig->buffer, rig->place_bytes[place], digests);
+    return out->status;
+}
+
+Test(store, digests_of_the_owner_and_the_stores_own_are_the_same)
+{
+    struct store_rig rig;
+    struct hash128 digests[RIG_LARGEST_BYTES / STRATA_HASH_PIECE_BYTES];
+    struct store_io io;
+    bool same;
+    open_rig(&rig, 2, STRATA_IO_URING);
+    for (uint32_t place = 0; place < RIG_PLACES; place++) {
+        strata_store_rig_pattern(&rig, place, 0, rig.buffer);
+        cr_expect(own_hash_transfer(&rig, true, place, digests, &io) == STRATA_OK);
+        cr_expect(strata_store_hash_ns(rig.store) == 0, "the store has hashed");
+    }
+    expect_all(&rig, 0);
+    write_all(&rig, 1);
+    for (uint32_t place = 0; place < RIG_PLACES; place++) {
+        cr_expect(own_hash_transfer(&rig, false, place, digests, &io) == STRATA_OK);
+        cr_expect(strata_store_verify(rig.store, &io, digests) == STRATA_OK);
+    }
+    cr_expect(strata_store_rig_read(&rig, 5, 1, &same) == STRATA_OK && same);
+    strata_store_rig_remove(&rig);
+}
+
+Test(store, damage_that_the_owner_finds_is_told_and_sticks_as_if_the_store_had)
+{
+    struct store_rig rig;
+    struct hash128 digests[RIG_LARGEST_BYTES / STRATA_HASH_PIECE_BYTES];
+    struct store_io io;
+    uint8_t block[512] = {0};
+    bool same;
+    char stories[2][sizeof((strata_error *)NULL)->message];
+    for (int own = 0; own < 2; own++) {
+        open_rig(&rig, 1, STRATA_IO_URING);
+        write_all(&rig, 0);
+        behind_its_back(&rig, 5, true, block, sizeof block);
+        if (own) {
+            cr_expect(own_hash_transfer(&rig, false, 5, digests, &io) == STRATA_OK);
+            cr_expect(strata_store_verify(rig.store, &io, digests) == STRATA_E_CORRUPT);
+            cr_expect(strata_store_rig_read(&rig, 6, 0, &same) == STRATA_E_CORRUPT);
+        } else {
+            expect_damage(&rig, 5);
+        }
+        const char *story = strata_store_error(rig.store)->message;
+        const char *where = strstr(story, STRATA_STORE_FILE_NAME);
+        cr_assert(where != NULL, "%s", story);
+        snprintf(stories[own], sizeof stories[own], "%.40s%s", story, where);
+        strata_store_rig_remove(&rig);
+    }
+    cr_expect_str_eq(stories[0], stories[1]);
+}
+
 Test(store, after_a_failure_every_later_transfer_is_refused_with_its_status)
 {
     struct store_rig rig;

@@ -29,7 +29,8 @@ void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
         out->dirs[i] = out->drives[i];
     }
     for (uint32_t i = 0; i < COMMIT_RECORDS; i++)
-        out->record_bytes[i] = (1 + i % 4) * STRATA_IO_ALIGN_BYTES;
+        out->record_bytes[i] =
+            i % 4 == 3 ? COMMIT_LARGEST_BYTES : (1 + i % 4) * STRATA_IO_ALIGN_BYTES;
     out->scratch_bytes[0] = out->scratch_bytes[1] = 3 * STRATA_IO_ALIGN_BYTES;
     out->buffer = aligned_alloc(STRATA_IO_ALIGN_BYTES, COMMIT_LARGEST_BYTES);
     out->expected = malloc(COMMIT_LARGEST_BYTES);
@@ -57,7 +58,7 @@ void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
         .backend = strata_backend_here(backend),
         .allow = STRATA_ALLOW_BUFFERED_IO,
         .depth = 4,
-        .request_bytes = 2 * STRATA_IO_ALIGN_BYTES,
+        .request_bytes = STRATA_HASH_PIECE_BYTES,
         .deadline_ns = 20000000000u,
     };
 }

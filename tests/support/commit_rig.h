@@ -21,9 +21,10 @@
 #include "offload/slots.h"
 #include "tests/support/temp_dir.h"
 
-#define COMMIT_RECORDS       8u
-#define COMMIT_DRIVES_MAX    3u
-#define COMMIT_LARGEST_BYTES (4u * STRATA_IO_ALIGN_BYTES)
+#define COMMIT_RECORDS    8u
+#define COMMIT_DRIVES_MAX 3u
+/* One request and a block. */
+#define COMMIT_LARGEST_BYTES (STRATA_HASH_PIECE_BYTES + STRATA_IO_ALIGN_BYTES)
 
 /* The steps that a store lists, newest first. */
 struct commit_list {
