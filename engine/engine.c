@@ -15,9 +15,11 @@
 #include "base/topology.h"
 #include "engine/state.h"
 #include "io/io.h"
+#include "optim/loss_scale.h"
 #include "strata/store.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -91,19 +93,30 @@ static strata_status check_choices(const strata_engine_desc *desc, strata_error 
     return STRATA_OK;
 }
 
+static strata_status check_dtypes(const strata_engine_desc *desc, strata_error *error)
+{
+    bool fp16 = desc->compute_dtype == STRATA_FP16;
+    if (desc->compute_dtype != STRATA_FP32 && desc->compute_dtype != STRATA_BF16 && !fp16)
+        return strata_fail(error, STRATA_E_INVALID, 0, "compute dtype %d: fp32, bf16 or fp16",
+                           (int)desc->compute_dtype);
+    if (desc->states_dtype != 0 && desc->states_dtype != STRATA_FP32 &&
+        desc->states_dtype != STRATA_BF16)
+        return strata_fail(error, STRATA_E_INVALID, 0, "states dtype %d: fp32 or bf16",
+                           (int)desc->states_dtype);
+    if (desc->loss_scale != 0 && !(fp16 && isnormal(desc->loss_scale) && desc->loss_scale > 0))
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "loss scale %g: a positive number, and for fp16 only",
+                           desc->loss_scale);
+    return STRATA_OK;
+}
+
 static strata_status check_desc(const strata_engine_desc *desc, strata_error *error)
 {
     if (desc->device == NULL || desc->workers == NULL || desc->model == NULL ||
         desc->adam == NULL || desc->init == NULL)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "an engine needs a device, workers, a model, adam and init");
-    if (desc->compute_dtype != STRATA_FP32 && desc->compute_dtype != STRATA_BF16)
-        return strata_fail(error, STRATA_E_INVALID, 0, "compute dtype %d: fp32 or bf16",
-                           (int)desc->compute_dtype);
-    if (desc->states_dtype != 0 && desc->states_dtype != STRATA_FP32 &&
-        desc->states_dtype != STRATA_BF16)
-        return strata_fail(error, STRATA_E_INVALID, 0, "states dtype %d: fp32 or bf16",
-                           (int)desc->states_dtype);
+    STRATA_TRY(check_dtypes(desc, error));
     if ((int)desc->clip_mode < STRATA_CLIP_AUTO || desc->clip_mode > STRATA_CLIP_SPECULATIVE)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "clip mode %d: auto, deferred or speculative", (int)desc->clip_mode);
@@ -200,9 +213,14 @@ static struct store_desc store_desc(const strata_engine_desc *desc,
     };
 }
 
+bool strata_engine_scales(const strata_engine_desc *desc)
+{
+    return desc->compute_dtype == STRATA_FP16 && desc->loss_scale == 0;
+}
+
 static enum update_mode update_mode(const strata_engine_desc *desc)
 {
-    if (!(desc->clip > 0))
+    if (!(desc->clip > 0) && !strata_engine_scales(desc))
         return UPDATES_AT_ONCE;
     return desc->no_overlap || desc->clip_mode == STRATA_CLIP_DEFERRED ? UPDATES_DEFERRED
                                                                        : UPDATES_AHEAD;
@@ -428,8 +446,18 @@ static void recover(strata_engine *engine)
     memmove(engine->first_line.slots, lines[0].slots, engine->plan.model.tile_count);
     engine->steps = engine->base_step = lines[0].step;
     engine->base_updates = engine->applied = found->line_count > 0 ? found->updates : 0;
+    if (found->line_count > 0 && strata_engine_scales(&engine->desc))
+        engine->loss_scale = found->loss_scale;
     engine->plan.summary.commit_every = found->commit_every;
     strata_schedule_recover(engine->schedule, lines, count, found->commit_every);
+}
+
+/* The scale that a new run begins with. */
+static double first_loss_scale(const strata_engine_desc *desc)
+{
+    if (desc->compute_dtype != STRATA_FP16)
+        return 1;
+    return desc->loss_scale != 0 ? desc->loss_scale : LOSS_SCALE_FIRST;
 }
 
 static strata_status open_store(strata_engine *engine, bool *out_fresh, strata_error *error)
@@ -455,6 +483,7 @@ static strata_status start_pager(strata_engine *engine, strata_error *error)
         .schedule = engine->schedule,
         .base_step = engine->base_step,
         .base_updates = engine->base_updates,
+        .base_loss_scale = engine->loss_scale,
         .device = engine->desc.device,
         .store = engine->store,
         .functions = &strata_engine_lanes,
@@ -484,7 +513,11 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
     STRATA_TRY(take_arenas(engine, error));
     STRATA_TRY(strata_stream_create(&engine->stream, desc->device, "strata-engine", error));
     bool fresh;
+    engine->loss_scale = first_loss_scale(&engine->desc);
     STRATA_TRY(open_store(engine, &fresh, error));
+    engine->normed = engine->base_step;
+    engine->updates = engine->base_updates;
+    engine->loss_scales[(engine->base_step + 1) % LOSS_SCALES] = engine->loss_scale;
     STRATA_TRY(strata_records_init(engine, fresh, error));
     STRATA_TRY(start_pager(engine, error));
     forget_borrowed(&engine->desc);

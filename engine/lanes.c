@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "engine/state.h"
+#include "optim/loss_scale.h"
 
 #include <math.h>
 #include <string.h>
@@ -36,6 +37,11 @@ static uint64_t chunk_elems(uint64_t elems, uint32_t index)
 {
     uint64_t first = (uint64_t)index * CHUNK_ELEMS;
     return elems - first < CHUNK_ELEMS ? elems - first : CHUNK_ELEMS;
+}
+
+static double *loss_scale_of(strata_engine *engine, uint64_t step)
+{
+    return &engine->loss_scales[step % LOSS_SCALES];
 }
 
 /* Norms. */
@@ -75,7 +81,8 @@ static enum verdict verdict_so_far(strata_engine *engine, uint32_t tile)
     const struct tile *of = &engine->plan.model.tiles[tile];
     for (uint64_t b = 0; b < of->elems / STRATA_BLOCK_ELEMS; b++)
         engine->partial_sum += engine->block_sums[of->first_block + b];
-    bool over = engine->desc.clip > 0 && !(sqrt(engine->partial_sum) <= engine->desc.clip);
+    double norm = sqrt(engine->partial_sum) / *loss_scale_of(engine, engine->normed + 1);
+    bool over = engine->desc.clip > 0 && !(norm <= engine->desc.clip);
     return over ? VERDICT_OVER : VERDICT_NONE;
 }
 
@@ -101,39 +108,61 @@ static strata_status not_finite(strata_engine *engine, uint64_t step, strata_err
             while (t + 1 < group->first_tensor + group->tensor_count &&
                    model->tensors[t + 1].offset <= elem)
                 t++;
-            return strata_fail(error, STRATA_E_NUMERIC, 0,
-                               "the gradient of step %llu is not finite: group %s, tensor %s "
-                               "or one that follows it within %u elements",
-                               (unsigned long long)step, group->name, model->tensors[t].name,
-                               STRATA_BLOCK_ELEMS);
+            return strata_fail(
+                error, STRATA_E_NUMERIC, 0,
+                "the gradient of step %llu is not finite at loss scale %g: group "
+                "%s, tensor %s or one that follows it within %u elements",
+                (unsigned long long)step, *loss_scale_of(engine, step), group->name,
+                model->tensors[t].name, STRATA_BLOCK_ELEMS);
         }
     }
     return strata_fail(error, STRATA_E_NUMERIC, 0, "the gradient norm of step %llu overflows",
                        (unsigned long long)step);
 }
 
+static double sum_of_blocks(const strata_engine *engine)
+{
+    double sum = 0;
+    for (uint64_t b = 0; b < engine->plan.model.block_count; b++)
+        sum += engine->block_sums[b];
+    return sum;
+}
+
+/* Finite squares of any dtype add up to a finite double: the sum tells an overflow as well. */
 static strata_status total(void *user, uint64_t step, strata_step_result *out,
                            strata_error *error)
 {
     strata_engine *engine = user;
-    double sum = 0;
+    bool dynamic = strata_engine_scales(&engine->desc);
+    double loss_scale = *loss_scale_of(engine, step);
+    double sum = sum_of_blocks(engine);
     engine->partial_sum = 0;
-    for (uint64_t b = 0; b < engine->plan.model.block_count; b++)
-        sum += engine->block_sums[b];
-    if (!isfinite(sum))
-        return not_finite(engine, step, error);
-    *out = (strata_step_result){.step = step, .grad_norm = sqrt(sum), .grad_scale = 1};
-    double scale = (double)engine->desc.clip / (out->grad_norm + NORM_EPS);
-    if (engine->desc.clip > 0 && scale < 1)
-        out->grad_scale = (float)scale;
+    engine->normed = step;
+    *out = (strata_step_result){.step = step,
+                                .grad_norm = sqrt(sum) / loss_scale,
+                                .loss_scale = loss_scale,
+                                .next_loss_scale = loss_scale};
+    out->skipped = !isfinite(sum);
+    if (out->skipped) {
+        if (!dynamic || !strata_loss_scale_can_shrink(loss_scale))
+            return not_finite(engine, step, error);
+        out->next_loss_scale = strata_loss_scale_shrink(loss_scale);
+    } else {
+        double scale = (double)engine->desc.clip / (out->grad_norm + NORM_EPS);
+        bool clips = engine->desc.clip > 0 && scale < 1;
+        out->grad_scale = (float)((clips ? scale : 1) / loss_scale);
+        engine->updates++;
+        if (dynamic)
+            out->next_loss_scale = strata_loss_scale_grow(loss_scale, engine->updates);
+    }
+    out->updates = engine->updates;
+    *loss_scale_of(engine, step + 1) = out->next_loss_scale;
     return STRATA_OK;
 }
 
 static float guess(void *user, uint64_t step)
 {
-    (void)user;
-    (void)step;
-    return 1;
+    return (float)(1 / *loss_scale_of(user, step));
 }
 
 /* Updates. */

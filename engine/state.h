@@ -13,6 +13,9 @@
 #include "offload/pager.h"
 #include "optim/record.h"
 
+/* A step may be in its updates, the next one in its backward, whose scale is known. */
+#define LOSS_SCALES 4u
+
 struct strata_engine {
     strata_engine_desc
         desc; /* resolved; pointers into the caller's memory are not used after create */
@@ -27,9 +30,15 @@ struct strata_engine {
     strata_stream *stream; /* copies between steps */
     double *block_sums;    /* by norm block; the cpu lane's */
     double partial_sum;    /* of the step's blocks so far; the cpu lane's */
-    uint8_t *scratch;      /* a record's block for each worker; NULL: updates never fold */
-    float *bounce;         /* one norm block on its way to or from the device */
-    void *bounce_bytes;    /* the same in the dtype that rests there */
+    uint64_t normed;       /* steps whose norm is known; the cpu lane's */
+    uint64_t updates;      /* applied by them; the cpu lane's */
+    /* By step. That of step n + 1 is written by the cpu lane before it reports the norm of n,
+     * and read by whoever has been told that norm. */
+    double loss_scales[LOSS_SCALES];
+    double loss_scale;  /* of the step that has begun; the caller's */
+    uint8_t *scratch;   /* a record's block for each worker; NULL: updates never fold */
+    float *bounce;      /* one norm block on its way to or from the device */
+    void *bounce_bytes; /* the same in the dtype that rests there */
     struct hash_state *hash;
     uint32_t cached_tile; /* state record that lies in the first update frame */
     bool in_step;
@@ -52,6 +61,9 @@ extern const struct lane_functions strata_engine_lanes;
 /* records.c: fill every home, with the initial weights and zero moments (fresh, which a durable
  * engine also commits as step 0) or with what first_line names. */
 strata_status strata_records_init(strata_engine *engine, bool fresh, strata_error *error);
+
+/* engine.c: does the loss scale follow the gradients? */
+bool strata_engine_scales(const strata_engine_desc *desc);
 
 /* step.c: make a failure the engine's own and return its status. */
 strata_status strata_engine_failed(strata_engine *engine, strata_status status);

@@ -67,10 +67,21 @@ strata_status strata_step_begin(strata_engine *engine, double lr)
         return engine->error.status;
     if (engine->in_step)
         return out_of_order(engine, "step begin", "the step before has not ended");
+    if (strata_engine_scales(&engine->desc) && local_step(engine) > 0) {
+        strata_step_result before;
+        STRATA_TRY(strata_engine_failed(
+            engine, strata_pager_wait_norm(engine->pager, local_step(engine), &before)));
+        engine->loss_scale = before.next_loss_scale;
+    }
     engine->in_step = true;
     engine->use = 0;
     strata_pager_begin(engine->pager, local_step(engine), lr);
     return STRATA_OK;
+}
+
+double strata_loss_scale(const strata_engine *engine)
+{
+    return engine->loss_scale;
 }
 
 strata_status strata_acquire(strata_engine *engine, uint32_t group, strata_stream *stream,

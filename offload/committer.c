@@ -29,12 +29,12 @@ struct message {
 };
 
 strata_status strata_commit_lines(struct store *store, const struct commit_line *lines,
-                                  uint32_t line_count, uint64_t updates)
+                                  uint32_t line_count, uint64_t updates, double loss_scale)
 {
     struct store_line named[1 + STRATA_MAX_KEEP];
     for (uint32_t i = 0; i < line_count; i++)
         named[i] = (struct store_line){.step = lines[i].step, .slots = lines[i].slots};
-    return strata_store_commit(store, named, line_count, updates, 1);
+    return strata_store_commit(store, named, line_count, updates, loss_scale);
 }
 
 static void *commit(void *user)
@@ -47,8 +47,8 @@ static void *commit(void *user)
         if (message.stop)
             return NULL;
         const struct commit_job *job = &message.job;
-        strata_status status =
-            strata_commit_lines(committer->store, job->lines, job->line_count, job->updates);
+        strata_status status = strata_commit_lines(
+            committer->store, job->lines, job->line_count, job->updates, job->loss_scale);
         committer->done(committer->user, job->slot, status);
     }
 }

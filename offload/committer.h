@@ -18,6 +18,7 @@ struct commit_job {
     uint32_t line_count;
     struct commit_line lines[1 + STRATA_MAX_KEEP]; /* the arrays are lent until done */
     uint64_t updates;
+    double loss_scale; /* of the step that follows */
 };
 
 /* On the committer's thread; the story of a failure is strata_store_error(). */
@@ -31,6 +32,6 @@ void strata_committer_start(struct committer *committer, const struct commit_job
 
 /* The store's call with the schedule's lines. Blocks. */
 strata_status strata_commit_lines(struct store *store, const struct commit_line *lines,
-                                  uint32_t line_count, uint64_t updates);
+                                  uint32_t line_count, uint64_t updates, double loss_scale);
 
 #endif

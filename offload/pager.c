@@ -74,8 +74,9 @@ struct answer {
 /* A step of the last few. */
 struct step {
     double lr;
-    uint64_t applied; /* updates before it; known with the verdict on the one before */
-    bool known;       /* result is its own */
+    uint64_t applied;  /* updates before it; known with the verdict on the one before */
+    double loss_scale; /* likewise; what a commit before it holds */
+    bool known;        /* result is its own */
     strata_step_result result;
 };
 
@@ -228,7 +229,9 @@ static void start_commit(struct pager *p, struct slot *slot)
 {
     struct commit_job job = {.slot = (uint32_t)(slot - p->slots)};
     job.line_count = strata_schedule_commit_lines(p->desc.schedule, job.lines);
-    job.updates = step_of(p, job.lines[0].step - p->desc.base_step)->applied;
+    const struct step *next = step_of(p, job.lines[0].step - p->desc.base_step);
+    job.updates = next->applied;
+    job.loss_scale = next->loss_scale;
     strata_committer_start(p->committer, &job);
 }
 
@@ -420,6 +423,7 @@ static enum verdict take_total(struct pager *p, uint64_t step, const strata_step
     of->result = *total;
     of->known = true;
     step_of(p, step + 1)->applied = of->applied + !total->skipped;
+    step_of(p, step + 1)->loss_scale = total->next_loss_scale;
     if (total->skipped)
         return VERDICT_SKIP;
     bool guessed =
@@ -739,6 +743,7 @@ strata_status strata_pager_create(struct pager **out, const struct pager_desc *d
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the pager");
     p->desc = *desc;
     p->steps[0].applied = desc->base_updates;
+    p->steps[0].loss_scale = desc->base_loss_scale;
     for (uint32_t i = 0; i < SLOTS; i++)
         p->free_slots[p->free_count++] = i;
     strata_status status = create_lanes(p, error);

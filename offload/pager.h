@@ -30,6 +30,7 @@ struct pager_desc {
     strata_device *device;     /* borrowed */
     uint64_t base_step;        /* steps done before this run */
     uint64_t base_updates;     /* updates applied before it, which names records */
+    double base_loss_scale;    /* of the first step */
     struct store *store;       /* borrowed; NULL: none */
     const struct lane_functions *functions;
     void *functions_user;

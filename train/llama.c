@@ -93,9 +93,9 @@ static strata_status check_shape(const struct llama_config *config,
         return strata_train_fail(error, STRATA_E_INVALID, 0,
                                  "%u vocabulary slices of %llu tokens", shape->vocab_slices,
                                  (unsigned long long)config->vocab_size);
-    if (shape->compute_dtype != STRATA_FP32 && shape->compute_dtype != STRATA_BF16)
+    if (shape->compute_dtype < STRATA_FP32 || shape->compute_dtype > STRATA_FP16)
         return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "compute dtype %d: only fp32 and bf16 are known",
+                                 "compute dtype %d: only fp32, bf16 and fp16 are known",
                                  (int)shape->compute_dtype);
     uint64_t slices = shape->vocab_slices == 0 ? default_slices(config) : shape->vocab_slices;
     uint64_t visits =

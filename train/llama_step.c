@@ -27,6 +27,7 @@ struct run {
     strata_engine *engine;
     strata_stream *stream;
     char *scratch;
+    double loss_scale;
     struct ops ops;
     strata_view view; /* of the group that is held */
 };
@@ -407,7 +408,7 @@ static struct op_entropy head_logits(const struct run *run, const struct llama_t
         .rows = piece_rows(run, first),
         .first = strata_llama_slice_first(llama, task->index),
         .slice_rows = slice_rows(run, task->index),
-        .scale = (float)(1.0 / ((double)llama->shape.batch * llama->shape.seq)),
+        .scale = (float)(run->loss_scale / ((double)llama->shape.batch * llama->shape.seq)),
     };
     strata_op_linear(&run->ops, &(struct op_linear){
                                     .src = array_at(run, llama->layout.y) +
@@ -561,6 +562,7 @@ strata_status strata_llama_step(struct llama *llama, strata_engine *engine,
         .engine = engine,
         .stream = stream,
         .scratch = strata_scratch(engine),
+        .loss_scale = strata_loss_scale(engine),
         .ops = {.stream = stream,
                 .workers = llama->workers,
                 .weight_dtype = llama->shape.compute_dtype},

@@ -189,10 +189,18 @@ size_t strata_log_format(char *buffer, size_t buffer_bytes, const struct trainer
 {
     size_t length = 0;
     add(buffer, buffer_bytes, &length,
-        "{\"step\":%llu,\"loss\":%.17g,\"grad_norm\":%.17g,\"lr\":%.17g,\"tokens_per_s\":%.9g,"
-        "\"step_s\":%.9g,\"exposed_s\":%.9g,\"lanes\":{",
-        (unsigned long long)step->step, step->loss, step->grad_norm, step->lr,
-        step->tokens_per_s, step->seconds, step->exposed_s);
+        "{\"step\":%llu,\"loss\":%.17g,\"grad_norm\":", (unsigned long long)step->step,
+        step->loss);
+    /* JSON has no infinity. */
+    if (step->skipped)
+        add(buffer, buffer_bytes, &length, "null");
+    else
+        add(buffer, buffer_bytes, &length, "%.17g", step->grad_norm);
+    add(buffer, buffer_bytes, &length,
+        ",\"skipped\":%s,\"updates\":%llu,\"loss_scale\":%.17g,\"lr\":%.17g,"
+        "\"tokens_per_s\":%.9g,\"step_s\":%.9g,\"exposed_s\":%.9g,\"lanes\":{",
+        step->skipped ? "true" : "false", (unsigned long long)step->updates, step->loss_scale,
+        step->lr, step->tokens_per_s, step->seconds, step->exposed_s);
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
         add(buffer, buffer_bytes, &length, "%s\"%s\":{\"busy_s\":%.9g,\"bytes\":%llu}",
             lane > 0 ? "," : "", strata_lane_name((strata_lane)lane),

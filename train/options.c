@@ -42,6 +42,7 @@ enum option_kind {
     KIND_AUTO,    /* uint32_t; the word auto: 0        */
     KIND_LONG,    /* uint64_t                          */
     KIND_NUMBER,  /* double                            */
+    KIND_DYNAMIC, /* double; the word dynamic: 0       */
     KIND_CHOICE,  /* an enum, by name                  */
     KIND_DIRS,    /* store_dirs, separated by commas   */
     KIND_COMMAND, /* likewise; least: what to do there */
@@ -88,7 +89,9 @@ static const struct choice clip_choices[] = {{"auto", STRATA_CLIP_AUTO},
                                              {"deferred", STRATA_CLIP_DEFERRED},
                                              {"speculative", STRATA_CLIP_SPECULATIVE},
                                              {NULL, 0}};
-static const struct choice dtype_choices[] = {
+static const struct choice compute_choices[] = {
+    {"fp32", STRATA_FP32}, {"bf16", STRATA_BF16}, {"fp16", STRATA_FP16}, {NULL, 0}};
+static const struct choice state_choices[] = {
     {"fp32", STRATA_FP32}, {"bf16", STRATA_BF16}, {NULL, 0}};
 
 /* A choice with one meaning is checked and then forgotten. */
@@ -128,9 +131,11 @@ static const struct option_row rows[] = {
           "any file (bytes are tokens) or a token shard; required"),
     VALUE("model", KIND_TEXT, "NAME|FILE|DIR", model,
           "a name, a config.json or a folder with one (llama-125m)"),
-    CHOICE("compute-dtype", "fp32|bf16", dtype_choices, FIELD(compute_dtype),
+    CHOICE("compute-dtype", "fp32|bf16|fp16", compute_choices, FIELD(compute_dtype),
            "weights and gradients between uses (bf16)"),
-    CHOICE("states-dtype", "fp32|bf16", dtype_choices, FIELD(states_dtype),
+    RANGE("loss-scale", KIND_DYNAMIC, "dynamic|X", loss_scale, 1e-30, 1e30,
+          "with fp16: the loss is multiplied with it (dynamic)"),
+    CHOICE("states-dtype", "fp32|bf16", state_choices, FIELD(states_dtype),
            "moments; bf16: 8 bytes of states a parameter, not 12 (fp32)"),
     RANGE("vocab-slices", KIND_COUNT, "N", vocab_slices, 1, 1048576,
           "cut embedding and head by rows (at most 16 Mi elements each)"),
@@ -235,12 +240,13 @@ static strata_status bad(strata_error *error, const char *name, const char *text
 /* The range of a row in words, into buffer. */
 static const char *range_text(const struct option_row *row, char *buffer, size_t bytes)
 {
-    const char *what = row->kind == KIND_NUMBER ? "a number"
-                       : row->kind == KIND_AUTO ? "auto or a whole number"
-                                                : "a whole number";
+    const char *what = row->kind == KIND_NUMBER    ? "a number"
+                       : row->kind == KIND_DYNAMIC ? "dynamic or a number"
+                       : row->kind == KIND_AUTO    ? "auto or a whole number"
+                                                   : "a whole number";
     if (isinf(row->below))
         snprintf(buffer, bytes, "give %s of at least %.10g", what, row->least);
-    else if (row->kind == KIND_NUMBER)
+    else if (row->kind == KIND_NUMBER || row->kind == KIND_DYNAMIC)
         snprintf(buffer, bytes, "give %s from %.10g to below %.10g", what, row->least,
                  row->below);
     else
@@ -408,6 +414,9 @@ static strata_status set_row(struct options *options, const struct option_row *r
     case KIND_COUNT:
     case KIND_LONG:
         return set_whole(field, row, text, error);
+    case KIND_DYNAMIC:
+        *(double *)field = 0;
+        return strcmp(text, "dynamic") == 0 ? STRATA_OK : set_number(field, row, text, error);
     case KIND_NUMBER:
         return set_number(field, row, text, error);
     case KIND_CHOICE:
@@ -539,6 +548,10 @@ static strata_status check_together(struct options *options, strata_error *error
         return strata_train_fail(error, STRATA_E_INVALID, 0,
                                  "--tile %u: not a multiple of %u: give one, such as 262144",
                                  options->tile_elems, STRATA_BLOCK_ELEMS);
+    if (options->loss_scale != 0 && options->compute_dtype != STRATA_FP16)
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--loss-scale %g: is for --compute-dtype fp16: leave it out",
+                                 options->loss_scale);
     if (options->micro_batch == 0)
         options->micro_batch = options->batch;
     if (options->batch % options->micro_batch != 0)

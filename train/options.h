@@ -75,6 +75,7 @@ struct options {
     strata_adam_params adam;
     double clip;
     strata_dtype compute_dtype;
+    double loss_scale; /* 0: dynamic with fp16, none with others                            */
     strata_dtype states_dtype;
     const char *log;
     bool hash_state;

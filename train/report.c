@@ -357,10 +357,15 @@ static void print_plain(const struct report *report, const struct trainer_step *
         return;
     char text[192];
     char left[32];
+    char norm[64];
+    if (step->skipped)
+        snprintf(norm, sizeof norm, "skipped at loss scale %g", step->loss_scale);
+    else
+        snprintf(norm, sizeof norm, "norm %.3f", step->grad_norm);
     int length = snprintf(
-        text, sizeof text, "step %llu/%llu: loss %.4f, norm %.3f, %.0f tokens/s, %s left\n",
-        (unsigned long long)step->step, (unsigned long long)report->steps, step->loss,
-        step->grad_norm, step->tokens_per_s,
+        text, sizeof text, "step %llu/%llu: loss %.4f, %s, %.0f tokens/s, %s left\n",
+        (unsigned long long)step->step, (unsigned long long)report->steps, step->loss, norm,
+        step->tokens_per_s,
         clock_text(report->mean_s * (double)(report->steps - step->step), left, sizeof left));
     write_stderr(text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
 }
@@ -477,6 +482,8 @@ static strata_json *json_result(const struct report *report, const char *state_h
     if (trained) {
         strata_json_set_number(object, "first_loss", report->first_loss);
         strata_json_set_number(object, "last_loss", report->last_loss);
+        strata_json_set_uint(object, "updates", report->last.updates);
+        strata_json_set_number(object, "loss_scale", report->last.loss_scale);
     }
     strata_json_set_uint(object, "device_peak_bytes", stats->device_peak_bytes);
     strata_json_set_uint(object, "host_peak_bytes", stats->host_peak_bytes);

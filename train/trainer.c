@@ -90,6 +90,7 @@ static void describe_engine(struct trainer *trainer)
         .workers = trainer->workers,
         .model = strata_llama_model(trainer->llama),
         .compute_dtype = options->compute_dtype,
+        .loss_scale = options->loss_scale,
         .states_dtype = options->states_dtype,
         .seed = options->seed,
         .adam = &options->adam,
@@ -277,7 +278,7 @@ strata_status strata_trainer_step(struct trainer *trainer, bool last, struct tra
     STRATA_TRY(run_step(trainer, last, lr, &result, error));
     double seconds = now_s() - start;
     double loss = strata_llama_loss(trainer->llama);
-    if (!isfinite(loss) || !isfinite(result.grad_norm))
+    if (!isfinite(loss) || !(isfinite(result.grad_norm) || result.skipped))
         return strata_train_fail(
             error, STRATA_E_NUMERIC, 0,
             "step %llu: its loss is %g and its gradient norm %g: try a smaller --lr",
@@ -287,6 +288,9 @@ strata_status strata_trainer_step(struct trainer *trainer, bool last, struct tra
         (struct trainer_step){.step = step,
                               .loss = loss,
                               .grad_norm = result.grad_norm,
+                              .loss_scale = result.loss_scale,
+                              .updates = result.updates,
+                              .skipped = result.skipped,
                               .lr = lr,
                               .seconds = seconds,
                               .tokens_per_s = (double)options->batch * options->seq / seconds};

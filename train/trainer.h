@@ -32,7 +32,10 @@ struct trainer;
 struct trainer_step {
     uint64_t step; /* from 1 */
     double loss;
-    double grad_norm;
+    double grad_norm; /* not finite when the step was skipped */
+    double loss_scale;
+    uint64_t updates; /* applied, this step's and earlier runs' included */
+    bool skipped;     /* its gradient overflowed: it changed the loss scale and nothing else */
     double lr;
     double seconds;
     double exposed_s; /* seconds in which the device did not compute */

@@ -96,6 +96,8 @@ typedef struct strata_engine_desc {
     strata_workers *workers;        /* required; borrowed until destroy */
     const strata_model_desc *model; /* required; copied */
     strata_dtype compute_dtype;     /* required; parameters and gradients outside the device */
+    /* fp16: 0: dynamic, see strata_loss_scale(); else fixed. Other dtypes: 0 */
+    double loss_scale;
     strata_dtype states_dtype;      /* 0: fp32; of both moments; or bf16, see strata/adam.h */
     uint64_t seed;                  /* of the rounding of bf16 moments */
     const strata_adam_params *adam; /* required; copied */
@@ -183,8 +185,20 @@ STRATA_API void *strata_scratch(strata_engine *engine);
 /* Steps that are done, earlier runs' included: where a resumed engine stands. */
 STRATA_API uint64_t strata_engine_step(const strata_engine *engine);
 
-/* Begin the next step; steps count from 1. lr: the learning rate of this step's update. */
+/*
+ * Begin the next step; steps count from 1. lr: the learning rate of this step's update. With a
+ * dynamic loss scale it waits until the norm of the step before is known, which may change it.
+ */
 STRATA_API STRATA_NODISCARD strata_status strata_step_begin(strata_engine *engine, double lr);
+
+/*
+ * What the loss's gradient is to be multiplied with in the step that has begun; 1 unless the
+ * compute dtype is fp16, whose small gradients would vanish and whose large ones overflow. A
+ * dynamic scale begins at 65,536. A step whose gradient is not finite changes nothing but the
+ * scale, which is halved; at every 2,000th applied update it doubles. The update divides it
+ * out again.
+ */
+STRATA_API double strata_loss_scale(const strata_engine *engine);
 
 typedef struct strata_view {
     const void
@@ -223,16 +237,21 @@ STRATA_API STRATA_NODISCARD strata_status strata_step_end(strata_engine *engine)
 
 typedef struct strata_step_result {
     uint64_t step;
-    double grad_norm; /* global L2 norm of the rounded gradients, before clipping */
+    uint64_t updates; /* applied, this step's and earlier runs' included */
+    /* Global L2 norm of the rounded gradients over the loss scale, before clipping; of a
+     * skipped step infinite or NaN. */
+    double grad_norm;
     float grad_scale; /* what they were multiplied with: clip / (norm + 1e-6) where below 1,
-                         else 1 */
-    bool skipped;     /* not finite under a loss scale: the step has changed nothing */
+                         else 1, over the loss scale */
+    bool skipped;     /* not finite under a dynamic loss scale: the step has changed nothing */
+    double loss_scale;
+    double next_loss_scale; /* of the step that follows */
 } strata_step_result;
 
 /*
  * Wait until the norm of a step is known. With step 0: until every update of every step is
- * done. out may be NULL. STRATA_E_NUMERIC: the norm is not finite; the message names step,
- * group, tensor.
+ * done. out may be NULL. STRATA_E_NUMERIC: the norm is not finite, and no smaller loss scale is
+ * left to try; the message names step, group, tensor.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_wait(strata_engine *engine, uint64_t step,
                                                       strata_step_result *out);

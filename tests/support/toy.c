@@ -72,6 +72,7 @@ struct compute_args {
     float *activation;
     uint64_t elems;
     float poison;
+    float loss_scale;
     strata_dtype dtype;
 };
 
@@ -95,8 +96,9 @@ static void backward(void *user)
 {
     const struct compute_args *args = user;
     for (uint64_t i = 0; i < args->elems; i++)
-        args->grad[i] = 0.5f * args->grad[i] + 0.01f * value(args, i) +
-                        0.001f * args->activation[i % TOY_ACTIVATION];
+        args->grad[i] = 0.5f * args->grad[i] +
+                        args->loss_scale * (0.01f * value(args, i) +
+                                            0.001f * args->activation[i % TOY_ACTIVATION]);
     args->grad[args->elems / 2] += args->poison;
 }
 
@@ -126,13 +128,16 @@ static strata_status walk_use(struct walk *walk, const strata_use *use)
     }
     if (status != STRATA_OK)
         return status;
-    bool poisoned = walk->step == 2 && use->index == 3;
+    uint64_t poisoned_end =
+        2 + (walk->run->poisoned_steps != 0 ? walk->run->poisoned_steps : 1);
+    bool poisoned = walk->step >= 2 && walk->step < poisoned_end && use->index == 3;
     struct compute_args args = {
         .param = view.param,
         .grad = view.grad,
         .activation = activation,
         .elems = sizes[use->index][0] + sizes[use->index][1],
         .poison = poisoned ? walk->run->poison : 0,
+        .loss_scale = (float)strata_loss_scale(walk->engine),
         .dtype = walk->run->dtype,
     };
     strata_stream_call(walk->stream, use->grad ? backward : forward, &args, sizeof args);
@@ -156,6 +161,7 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
         .init = init,
         .compute_dtype = run->dtype,
         .states_dtype = run->states_dtype,
+        .loss_scale = run->loss_scale,
         .seed = run->seed,
         .params = run->params,
         .grads = run->grads,
@@ -197,6 +203,7 @@ static strata_status run_steps(struct walk *walk, struct toy_result *result)
             walk->run->after_step(walk->run->after_user, walk->step);
     }
     result->grad_norm = last.grad_norm;
+    result->last = last;
     if (walk->run->commit_at_end) {
         strata_status status = strata_commit(walk->engine);
         if (status != STRATA_OK)

@@ -37,13 +37,15 @@ struct toy_run {
     uint32_t steps;        /* 0: 4 */
     strata_dtype dtype;    /* 0: bf16 */
     strata_dtype states_dtype;
+    double loss_scale;
     uint64_t seed;   /* of the rounding of bf16 states */
     const char *dir; /* store directory, or NULL */
     strata_io_backend io;
     uint32_t allow;
     float clip;
     strata_clip_mode clip_mode;
-    float poison; /* added to one gradient in step 2 */
+    float poison;            /* added to one gradient in step 2 */
+    uint32_t poisoned_steps; /* 0: 1; from step 2 on */
     bool no_overlap;
     strata_durability durability;
     uint32_t commit_every;
@@ -65,7 +67,8 @@ struct toy_result {
     strata_plan plan;
     strata_stats stats;
     uint8_t hash[16];
-    double grad_norm;    /* of the last step */
+    double grad_norm; /* of the last step */
+    strata_step_result last;
     uint64_t first_step; /* where the engine stood at first */
 };
 

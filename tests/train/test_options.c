@@ -146,6 +146,15 @@ Test(options, every_field_is_filled_from_its_option)
            "--dry-run --json --quiet --states-dtype bf16");
     cr_assert_eq(options.clip, 0.0);
     cr_assert_eq(options.states_dtype, STRATA_BF16);
+    accept("--compute-dtype fp16");
+    cr_assert_eq(options.loss_scale, 0.0);
+    accept("--compute-dtype fp16 --loss-scale 0.5");
+    cr_assert_eq(options.compute_dtype, STRATA_FP16);
+    cr_assert_eq(options.loss_scale, 0.5);
+    accept("--compute-dtype fp16 --loss-scale 0.5 --loss-scale dynamic");
+    cr_assert_eq(options.loss_scale, 0.0);
+    accept("--clip 0 --clip-mode deferred --compute-dtype fp32 --log l.jsonl --hash-state "
+           "--dry-run --json --quiet --states-dtype bf16");
     cr_assert_eq(options.compute_dtype, STRATA_FP32);
     cr_assert_str_eq(options.log, "l.jsonl");
     cr_assert(options.hash_state);
@@ -173,12 +182,14 @@ Test(options, unknown_options_and_arguments_are_refused_by_name)
 
 Test(options, options_of_later_versions_are_unknown)
 {
-    const char *const later[] = {"--save d",   "--trace f",  "--deadline 60", "--eval-data f",
-                                 "--sample x", "--export d", "--loss-scale 2"};
+    const char *const later[] = {"--save d",      "--trace f",  "--deadline 60",
+                                 "--eval-data f", "--sample x", "--export d"};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
         refuse(later[i], "unknown option");
     refuse("--clip-mode sometimes", "not a choice");
-    refuse("--compute-dtype fp16", "not a choice");
+    refuse("--compute-dtype fp8", "not a choice");
+    refuse("--loss-scale 2", "is for --compute-dtype fp16");
+    refuse("--loss-scale 0 --compute-dtype fp16", "give dynamic or a number");
     refuse("--states-dtype int8", "not a choice");
 }
 
@@ -312,14 +323,14 @@ Test(options, help_names_every_option_in_100_columns)
     strata_options_help(out);
     fclose(out);
     const char *const names[] = {
-        "data",         "model",  "device",    "threads",       "device-mem",  "host-mem",
-        "nvme-mem",     "store",  "io",        "allow",         "params",      "grads",
-        "states",       "stash",  "tile",      "vocab-slices",  "no-overlap",  "steps",
-        "seq",          "batch",  "seed",      "micro-batch",   "lr",          "lr-min",
-        "lr-schedule",  "warmup", "beta1",     "beta2",         "eps",         "clip",
-        "weight-decay", "log",    "clip-mode", "compute-dtype", "hash-state",  "dry-run",
-        "json",         "quiet",  "help",      "version",       "durability",  "keep",
-        "commit-every", "resume", "at",        "keep-every",    "states-dtype"};
+        "data",         "model",  "device",    "threads",       "device-mem",   "host-mem",
+        "nvme-mem",     "store",  "io",        "allow",         "params",       "grads",
+        "states",       "stash",  "tile",      "vocab-slices",  "no-overlap",   "steps",
+        "seq",          "batch",  "seed",      "micro-batch",   "lr",           "lr-min",
+        "lr-schedule",  "warmup", "beta1",     "beta2",         "eps",          "clip",
+        "weight-decay", "log",    "clip-mode", "compute-dtype", "hash-state",   "dry-run",
+        "json",         "quiet",  "help",      "version",       "durability",   "keep",
+        "commit-every", "resume", "at",        "keep-every",    "states-dtype", "loss-scale"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char pattern[40];
         snprintf(pattern, sizeof pattern, "\n  --%s ", names[i]);

@@ -9,6 +9,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +21,8 @@ static struct trainer_step sample(void)
     struct trainer_step step = {.step = 41,
                                 .loss = 3.0000000000000004,
                                 .grad_norm = 0.1,
+                                .loss_scale = 1024,
+                                .updates = 40,
                                 .lr = 1e-3,
                                 .seconds = 0.5,
                                 .exposed_s = 0.125,
@@ -130,6 +133,8 @@ Test(log, a_line_gives_every_number_back)
     cr_assert_eq(number(document, "step"), 41);
     cr_assert_eq(number(document, "loss"), step.loss);
     cr_assert_eq(number(document, "grad_norm"), step.grad_norm);
+    cr_assert_eq(number(document, "loss_scale"), 1024);
+    cr_assert_eq(number(document, "updates"), 40);
     cr_assert_eq(number(document, "lr"), step.lr);
     cr_assert_eq(number(document, "tokens_per_s"), 1024);
     cr_assert_eq(number(document, "step_s"), 0.5);
@@ -151,11 +156,24 @@ Test(log, a_line_gives_every_number_back)
     strata_json_free(document);
 }
 
+Test(log, a_skipped_step_has_no_norm)
+{
+    struct trainer_step step = sample();
+    char line[LOG_LINE_BYTES];
+    step.skipped = true;
+    step.grad_norm = INFINITY;
+    size_t length = strata_log_format(line, sizeof line, &step, NULL);
+    strata_json *document = parse(line, length);
+    cr_assert_not_null(strstr(line, "\"grad_norm\":null,\"skipped\":true,"), "%s", line);
+    strata_json_free(document);
+}
+
 Test(log, the_longest_line_fits_its_buffer)
 {
     struct trainer_step step = sample();
     step.step = UINT64_MAX;
-    step.loss = step.grad_norm = step.lr = -1.2345678901234567e-300;
+    step.updates = UINT64_MAX;
+    step.loss = step.grad_norm = step.lr = step.loss_scale = -1.2345678901234567e-300;
     step.seconds = step.exposed_s = step.tokens_per_s = -1.23456789e-300;
     step.total.device_peak_bytes = step.total.host_peak_bytes = step.total.nvme_bytes =
         UINT64_MAX;

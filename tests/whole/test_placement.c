@@ -217,6 +217,15 @@ Test(placement, bf16_states_the_same)
     cr_expect_str_neq(reference, fp32);
 }
 
+Test(placement, fp16_the_same)
+{
+    char reference[33];
+    char other[33];
+    hash_of(IN_DEVICE "--compute-dtype fp16", reference);
+    hash_of(ON_NVME "--device-mem 16M --host-mem 64M --compute-dtype fp16", other);
+    cr_expect_str_eq(reference, other);
+}
+
 Test(placement, another_seed_is_another_hash)
 {
     char reference[33];
