@@ -117,9 +117,11 @@ void strata_schedule_commit_done(struct schedule *s)
     /* Each may find a slot now; one that does not waits again. */
     for (uint32_t left = s->slot_waits.count; left > 0; left--) {
         uint32_t c = strata_heap_pop(&s->slot_waits).chain;
+        /* A save may end here, and the tile's next update begin in its place. */
+        bool updates = s->chains[c].kind == CHAIN_UPDATE;
         s->chains[c].pending--;
         strata_schedule_write_state(s, c);
-        if (s->chains[c].busy && s->chains[c].kind == CHAIN_UPDATE && s->chains[c].pending == 0)
+        if (updates && s->chains[c].pending == 0)
             strata_schedule_update_ended(s, c);
     }
 }
