@@ -39,6 +39,14 @@ const char *strata_tier_name(strata_tier tier)
     return "unknown";
 }
 
+const char *strata_lane_name(strata_lane lane)
+{
+    static const char *const names[STRATA_LANE_COUNT] = {"nvme_read", "nvme_write", "h2d",
+                                                         "d2h",       "cpu",        "compute"};
+    STRATA_CHECK(lane >= 0 && lane < STRATA_LANE_COUNT);
+    return names[lane];
+}
+
 uint32_t strata_dtype_bytes(strata_dtype dtype)
 {
     STRATA_CHECK(dtype >= STRATA_FP32 && dtype <= STRATA_FP16);

@@ -189,14 +189,6 @@ uint64_t strata_tensor_offset(const strata_engine *engine, uint32_t group, uint3
     return model->tensors[model->groups[group].first_tensor + tensor].offset;
 }
 
-const char *strata_lane_name(strata_lane lane)
-{
-    static const char *const names[STRATA_LANE_COUNT] = {"nvme_read", "nvme_write", "h2d",
-                                                         "d2h",       "cpu",        "compute"};
-    STRATA_CHECK(lane >= 0 && lane < STRATA_LANE_COUNT);
-    return names[lane];
-}
-
 void strata_engine_stats(strata_engine *engine, strata_stats *out)
 {
     const strata_plan *plan = &engine->plan.summary;

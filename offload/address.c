@@ -93,18 +93,62 @@ uint8_t *strata_address_stash_home(const struct memory *memory, uint32_t event)
     return arena + plan->stash_at + stash_block(plan, event) * plan->model.stash_bytes;
 }
 
-uint64_t strata_address_bytes(const struct memory *memory, const struct op *op)
+uint64_t strata_address_bytes(const struct offload_plan *plan, const struct op *op)
 {
     if (op->what == WHAT_STASH)
-        return memory->plan->model.stash_bytes;
-    uint64_t elems = memory->plan->model.tiles[op->tile].elems;
+        return plan->model.stash_bytes;
+    uint64_t elems = plan->model.tiles[op->tile].elems;
     switch (op->what) {
     case WHAT_STATE:
-        return elems * memory->plan->s;
+        return elems * plan->s;
     case WHAT_PARK:
         return elems * 4;
     default:
-        return elems * memory->plan->w;
+        return elems * plan->w;
+    }
+}
+
+/* An update's, for each element: gradient and state in, state and parameters out. */
+static uint64_t update_bytes(const struct offload_plan *plan, uint32_t work)
+{
+    uint64_t w = plan->w;
+    uint64_t s = plan->s;
+    uint64_t bytes = 0;
+    if (work & (UPDATE_FOLD | UPDATE_APPLY))
+        bytes += 2 * s + w;
+    if (work & UPDATE_APPLY)
+        bytes += w;
+    /* The state is in cache if it has just been folded. */
+    if (work & UPDATE_WEIGHTS)
+        bytes += 2 * w + (work & UPDATE_FOLD ? 0 : s);
+    if (work & UPDATE_REBUILD)
+        bytes += 4 + w;
+    if (work & UPDATE_TAKE)
+        bytes += w + (work & UPDATE_WEIGHTS ? 0 : w);
+    return bytes;
+}
+
+uint64_t strata_address_work_bytes(const struct offload_plan *plan, const struct op *op)
+{
+    return plan->model.tiles[op->tile].elems *
+           (op->kind == OP_NORM ? plan->w : update_bytes(plan, op->work));
+}
+
+uint64_t strata_address_lane_bytes(const struct offload_plan *plan, const struct op *op)
+{
+    switch (op->kind) {
+    case OP_NVME_READ:
+    case OP_NVME_WRITE:
+        return strata_address_bytes(plan, op);
+    case OP_H2D:
+    case OP_D2H:
+        return op->what == WHAT_STASH ? plan->model.stash_copy_bytes
+                                      : strata_address_bytes(plan, op);
+    case OP_UPDATE:
+    case OP_NORM:
+        return op->on_device ? 0 : strata_address_work_bytes(plan, op);
+    default:
+        return 0;
     }
 }
 
@@ -145,7 +189,7 @@ static struct ends placement_ends(const struct memory *memory, const struct op *
 {
     const struct offload_plan *plan = memory->plan;
     uint64_t first = plan->model.tiles[op->tile].first;
-    struct ends ends = {.bytes = strata_address_bytes(memory, op)};
+    struct ends ends = {.bytes = strata_address_bytes(memory->plan, op)};
     bool framed = op->frame != STRATA_NONE;
     switch (op->what) {
     case WHAT_PARAM:
@@ -185,5 +229,5 @@ struct ends strata_address_ends(const struct memory *memory, const struct op *op
                                                 : STRATA_GRAD;
     return (struct ends){.device = strata_address_home(memory, part, op->tile),
                          .host = strata_address_update_frame(memory, op->frame, part),
-                         .bytes = strata_address_bytes(memory, op)};
+                         .bytes = strata_address_bytes(memory->plan, op)};
 }

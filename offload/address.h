@@ -49,8 +49,15 @@ struct transfer {
 };
 struct transfer strata_address_transfer(const struct memory *memory, const struct op *op);
 
-/* Bytes of what an op moves of its tile. */
-uint64_t strata_address_bytes(const struct memory *memory, const struct op *op);
+/* Bytes that a transfer or copy moves: of its tile, or of an activation block. */
+uint64_t strata_address_bytes(const struct offload_plan *plan, const struct op *op);
+
+/* Bytes of memory that an update or a norm touches. */
+uint64_t strata_address_work_bytes(const struct offload_plan *plan, const struct op *op);
+
+/* Bytes an op counts on its lane: those it moves, or those of host memory it works on. What
+ * stays in the device counts none. */
+uint64_t strata_address_lane_bytes(const struct offload_plan *plan, const struct op *op);
 
 /* The two ends of a copy op. */
 struct ends {

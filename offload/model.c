@@ -244,6 +244,7 @@ static strata_status copy_uses(struct model *model, struct tables *tables,
             (struct use){.kind = desc->uses[u].kind,
                          .index = desc->uses[u].index,
                          .grad = desc->uses[u].kind == STRATA_USE_ACQUIRE && desc->uses[u].grad,
+                         .flops = desc->uses[u].flops,
                          .next = STRATA_NONE,
                          .next_grad = STRATA_NONE};
     STRATA_TRY(pair_uses(model, open_group, open_block, error));

@@ -45,6 +45,7 @@ struct use {
     strata_use_kind kind;
     uint32_t index;   /* group, or stash block */
     bool grad;        /* acquire and release: with the gradient buffer */
+    double flops;     /* computed before the next entry */
     uint32_t partner; /* acquire: its release, release: its acquire; stash, unstash likewise */
     uint32_t next; /* acquire: the next acquire of the group in this step, STRATA_NONE: none */
     uint32_t next_grad;   /* acquire: the next one with grad */

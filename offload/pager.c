@@ -221,7 +221,6 @@ static void start_transfer(struct pager *p, struct slot *slot)
         .done = on_store,
         .user = p,
     };
-    slot->bytes = strata_address_bytes(&p->desc.memory, op);
     strata_store_start(p->desc.store, &slot->io);
 }
 
@@ -244,12 +243,10 @@ static void start_copy(struct pager *p, struct slot *slot)
     strata_stream *stream = op->lane == STRATA_LANE_H2D ? p->h2d : p->d2h;
     if (op->kind == OP_ZERO) {
         uint32_t group = plan->residency.placements[op->placement].group;
-        slot->bytes = 0;
         device->stream_zero(stream, strata_address_placement(&p->desc.memory, op->placement),
                             4 * plan->model.groups[group].padded);
     } else {
         struct ends ends = strata_address_ends(&p->desc.memory, op);
-        slot->bytes = ends.bytes;
         if (op->kind == OP_H2D)
             device->stream_copy(stream, ends.device, ends.host, ends.bytes);
         else
@@ -311,27 +308,6 @@ static const void *norm_input(const struct pager *p, const struct op *op)
     return strata_address_home(&p->desc.memory, STRATA_GRAD, op->tile);
 }
 
-/* Bytes of DRAM that an update touches for each element: gradient and state in, state and
- * parameters out. */
-static uint64_t update_bytes(const struct pager *p, uint32_t work)
-{
-    uint64_t w = p->desc.memory.plan->w;
-    uint64_t s = p->desc.memory.plan->s;
-    uint64_t bytes = 0;
-    if (work & (UPDATE_FOLD | UPDATE_APPLY))
-        bytes += 2 * s + w;
-    if (work & UPDATE_APPLY)
-        bytes += w;
-    /* The state is in cache if it has just been folded. */
-    if (work & UPDATE_WEIGHTS)
-        bytes += 2 * w + (work & UPDATE_FOLD ? 0 : s);
-    if (work & UPDATE_REBUILD)
-        bytes += 4 + w;
-    if (work & UPDATE_TAKE)
-        bytes += w + (work & UPDATE_WEIGHTS ? 0 : w);
-    return bytes;
-}
-
 static void start_on_device(struct pager *p, struct slot *slot)
 {
     const struct op *op = &slot->op;
@@ -349,19 +325,15 @@ static void start_on_device(struct pager *p, struct slot *slot)
 static void start_on_cpu(struct pager *p, struct slot *slot)
 {
     const struct op *op = &slot->op;
-    uint64_t elems =
-        op->tile == STRATA_NONE ? 0 : p->desc.memory.plan->model.tiles[op->tile].elems;
     struct cpu_job job = {.slot = (uint32_t)(slot - p->slots),
                           .step = p->desc.base_step + op->step + 1};
     if (op->kind == OP_UPDATE) {
         job.kind = CPU_UPDATE;
         job.update = update_job(p, op);
-        slot->bytes = elems * update_bytes(p, op->work);
     } else if (op->kind == OP_NORM) {
         job.kind = CPU_NORM;
         job.update.tile = op->tile;
         job.update.grad.grad = norm_input(p, op);
-        slot->bytes = elems * p->desc.memory.plan->w;
     } else {
         job.kind = CPU_TOTAL;
     }
@@ -384,7 +356,9 @@ static void start(struct pager *p, const struct op *op)
     }
     STRATA_CHECK(p->free_count > 0);
     struct slot *slot = &p->slots[p->free_slots[--p->free_count]];
-    *slot = (struct slot){.op = *op, .queued_ns = strata_now_ns()};
+    *slot = (struct slot){.op = *op,
+                          .queued_ns = strata_now_ns(),
+                          .bytes = strata_address_lane_bytes(p->desc.memory.plan, op)};
     if (op->kind == OP_NVME_READ || op->kind == OP_NVME_WRITE)
         start_transfer(p, slot);
     else if (op->kind == OP_COMMIT)

@@ -31,6 +31,9 @@ enum frame_kind {
  */
 #define STRATA_MAX_FRAMES 8u
 
+/* Device blocks for activations on their way. */
+#define STRATA_MAX_STASH_FRAMES 8u
+
 struct plan_desc {
     const strata_model_desc *model;
     strata_dtype compute_dtype;

@@ -130,6 +130,10 @@ void strata_schedule_ask(struct schedule *schedule, uint64_t step, uint32_t use)
  * assigned. */
 bool strata_schedule_granted(const struct schedule *schedule, uint64_t step, uint32_t use);
 
+/* What a use that is not granted, or whose gate is closed, waits for. */
+strata_stall strata_schedule_missing(const struct schedule *schedule, uint64_t step,
+                                     uint32_t use);
+
 /* A stream got to the release; to the end of the copy into or out of a stash block. */
 void strata_schedule_released(struct schedule *schedule, uint64_t step, uint32_t use);
 void strata_schedule_copied(struct schedule *schedule, uint64_t step, uint32_t stash_event);

@@ -51,21 +51,31 @@ static void number_chains(struct schedule *s)
     STRATA_CHECK(next == s->chain_count);
 }
 
-/* The tiles in the order in which updates want to begin: as their gradients are finished, or,
- * when all wait for the norm, as the next step wants them. */
+static uint32_t append_tiles(struct schedule *s, uint32_t group_index, uint32_t next)
+{
+    const struct group *group = &s->plan->model.groups[group_index];
+    for (uint32_t t = 0; t < group->tile_count; t++)
+        s->ahead_order[next++] = group->first_tile + t;
+    return next;
+}
+
+/* The tiles in the order in which updates want to begin: as their gradients are finished, which
+ * is at a placement's last use, or, when all wait for the norm, as the next step wants them. */
 static void order_ahead(struct schedule *s)
 {
     const struct residency *residency = &s->plan->residency;
     uint32_t next = 0;
-    for (uint32_t i = 0; i < residency->count; i++) {
-        const struct placement *p = &residency->placements[i];
-        bool first = p->kind == PLACEMENT_PARAM && s->group_first[p->group] == i;
-        bool last = p->kind == PLACEMENT_GRAD && !p->park_out;
-        if (s->mode == UPDATES_DEFERRED ? !first : !last)
-            continue;
-        const struct group *group = &s->plan->model.groups[p->group];
-        for (uint32_t t = 0; t < group->tile_count; t++)
-            s->ahead_order[next++] = group->first_tile + t;
+    for (uint32_t u = 0; u < s->plan->model.use_count; u++) {
+        const struct use *use = &s->plan->model.uses[u];
+        if (s->mode == UPDATES_DEFERRED) {
+            if (use->kind == STRATA_USE_ACQUIRE &&
+                residency->placements[s->group_first[use->index]].first_use == u)
+                next = append_tiles(s, use->index, next);
+        } else if (use->kind == STRATA_USE_RELEASE && use->grad) {
+            const struct placement *p = &residency->placements[residency->use_grad[u]];
+            if (p->last_use == u && !p->park_out)
+                next = append_tiles(s, use->index, next);
+        }
     }
     STRATA_CHECK(next == s->plan->model.tile_count);
 }

@@ -243,6 +243,7 @@ static void find_layer_offsets(struct llama *llama)
 /* The use list: what the walk meets. Counted on the first walk, written on the second. */
 
 struct recorder {
+    const struct llama *llama;
     strata_use *uses; /* NULL: count only */
     uint32_t count;
 };
@@ -257,22 +258,23 @@ static strata_status record_use(void *user, const strata_use *use, enum llama_ar
     return STRATA_OK;
 }
 
-static void record_no_work(void *user, const struct llama_task *task)
+static void record_work(void *user, const struct llama_task *task)
 {
-    (void)user;
-    (void)task;
+    struct recorder *recorder = user;
+    if (recorder->uses != NULL)
+        recorder->uses[recorder->count - 1].flops += strata_llama_flops(recorder->llama, task);
 }
 
 static strata_status build_uses(struct llama *llama, strata_error *error)
 {
-    struct recorder recorder = {0};
-    const struct llama_visitor visitor = {record_use, record_no_work, &recorder};
+    struct recorder recorder = {.llama = llama};
+    const struct llama_visitor visitor = {record_use, record_work, &recorder};
     STRATA_TRY(strata_llama_walk(llama, &visitor));
     llama->uses = take(llama, recorder.count, sizeof *llama->uses);
     if (llama->uses == NULL)
         return strata_train_fail(error, STRATA_E_NOMEM, 0,
                                  "no memory for a use list of %u events", recorder.count);
-    recorder = (struct recorder){.uses = llama->uses};
+    recorder = (struct recorder){.llama = llama, .uses = llama->uses};
     STRATA_TRY(strata_llama_walk(llama, &visitor));
     llama->model.uses = llama->uses;
     llama->model.use_count = recorder.count;

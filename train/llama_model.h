@@ -107,6 +107,9 @@ struct llama_visitor {
 /* Go along one training step. Stops at the first status that is not OK and returns it. */
 strata_status strata_llama_walk(const struct llama *llama, const struct llama_visitor *visitor);
 
+/* Floating-point operations of a piece of work. */
+double strata_llama_flops(const struct llama *llama, const struct llama_task *task);
+
 /* The first token of a vocabulary slice; slice = count: the vocabulary's end. */
 uint64_t strata_llama_slice_first(const struct llama *llama, uint32_t slice);
 

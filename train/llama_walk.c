@@ -68,42 +68,44 @@ static uint32_t head_group(const struct walk *w, uint32_t slice)
 }
 
 /*
- * Floating-point operations of a piece of work on a group, all micro-batches: two per multiply
- * and add. A layer's backward recomputes all but its last product, and attention's scores and
- * output (2 products) for both, then 5 more; causality leaves half of each.
+ * Two operations per multiply and add. A layer's backward recomputes all but its last product,
+ * and attention's scores and output (2 products) for both, then 5 more; causality leaves half
+ * of each.
  */
-static double work_flops(const struct walk *w, enum llama_work work, uint32_t slice)
+double strata_llama_flops(const struct llama *llama, const struct llama_task *task)
 {
-    const struct llama_config *c = &w->llama->config;
-    double tokens = (double)w->llama->shape.batch * w->llama->shape.seq;
+    const struct llama_config *c = &llama->config;
+    double tokens = (double)llama->micro_tokens;
     double hidden = (double)c->hidden_size;
     double down = hidden * (double)c->ffn_size;
     double q_width = (double)(c->head_count * c->head_dim);
     double matrices =
         hidden * (2.0 * q_width + 2.0 * (double)(c->kv_head_count * c->head_dim)) + 3.0 * down;
-    double attention = tokens * w->llama->shape.seq * q_width; /* one causal product */
-    double head = hidden * (double)(strata_llama_slice_first(w->llama, slice + 1) -
-                                    strata_llama_slice_first(w->llama, slice));
-    switch (work) {
+    double attention = tokens * llama->shape.seq * q_width; /* one causal product */
+    uint32_t slice = task->index;
+    switch (task->work) {
     case LLAMA_LAYER:
         return 2.0 * tokens * matrices + 2.0 * attention;
     case LLAMA_LAYER_GRAD:
         return 2.0 * tokens * (3.0 * matrices - down) + 7.0 * attention;
     case LLAMA_HEAD_SCAN:
-        return 2.0 * tokens * head;
     case LLAMA_HEAD_GRAD:
-        return 6.0 * tokens * head;
+        return (task->work == LLAMA_HEAD_SCAN ? 2.0 : 6.0) * tokens * hidden *
+               (double)(strata_llama_slice_first(llama, slice + 1) -
+                        strata_llama_slice_first(llama, slice));
     case LLAMA_NORM:
     case LLAMA_NORM_GRAD:
         return 4.0 * tokens * hidden;
+    case LLAMA_LOSS:
+        return 0;
     default:
         return tokens * hidden;
     }
 }
 
-static strata_status acquire(const struct walk *w, uint32_t group, bool grad, double flops)
+static strata_status acquire(const struct walk *w, uint32_t group, bool grad)
 {
-    strata_use use = {.kind = STRATA_USE_ACQUIRE, .index = group, .grad = grad, .flops = flops};
+    strata_use use = {.kind = STRATA_USE_ACQUIRE, .index = group, .grad = grad};
     return w->visitor->use(w->visitor->user, &use, LLAMA_NO_ARRAY);
 }
 
@@ -144,7 +146,7 @@ static void work(const struct walk *w, const struct llama_task *task)
 static strata_status walk_embed(const struct walk *w)
 {
     for (uint32_t slice = 0; slice < w->slices; slice++) {
-        STRATA_TRY(acquire(w, slice, false, work_flops(w, LLAMA_EMBED, slice)));
+        STRATA_TRY(acquire(w, slice, false));
         for (uint32_t micro = 0; micro < w->micros; micro++) {
             uint32_t block = layer_block(w, 0, micro);
             if (slice > 0)
@@ -159,7 +161,7 @@ static strata_status walk_embed(const struct walk *w)
 
 static strata_status walk_layer(const struct walk *w, uint32_t layer)
 {
-    STRATA_TRY(acquire(w, layer_group(w, layer), false, work_flops(w, LLAMA_LAYER, 0)));
+    STRATA_TRY(acquire(w, layer_group(w, layer), false));
     for (uint32_t micro = 0; micro < w->micros; micro++) {
         STRATA_TRY(carry_in(w, layer_block(w, layer, micro), LLAMA_X));
         STRATA_TRY(stash(w, layer_block(w, layer, micro), LLAMA_X));
@@ -171,7 +173,7 @@ static strata_status walk_layer(const struct walk *w, uint32_t layer)
 
 static strata_status walk_norm(const struct walk *w)
 {
-    STRATA_TRY(acquire(w, norm_group(w), false, work_flops(w, LLAMA_NORM, 0)));
+    STRATA_TRY(acquire(w, norm_group(w), false));
     for (uint32_t micro = 0; micro < w->micros; micro++) {
         STRATA_TRY(carry_in(w, layer_block(w, w->layers, micro), LLAMA_X));
         STRATA_TRY(carry_out(w, layer_block(w, w->layers, micro), LLAMA_X));
@@ -184,8 +186,7 @@ static strata_status walk_norm(const struct walk *w)
 static strata_status walk_head_scan(const struct walk *w)
 {
     for (uint32_t slice = 0; slice < w->slices; slice++) {
-        STRATA_TRY(
-            acquire(w, head_group(w, slice), false, work_flops(w, LLAMA_HEAD_SCAN, slice)));
+        STRATA_TRY(acquire(w, head_group(w, slice), false));
         for (uint32_t micro = 0; micro < w->micros; micro++) {
             STRATA_TRY(carry_in(w, y_block(w, micro), LLAMA_Y));
             STRATA_TRY(carry_out(w, y_block(w, micro), LLAMA_Y));
@@ -201,8 +202,7 @@ static strata_status walk_head_grad(const struct walk *w)
 {
     for (uint32_t slice = w->slices; slice-- > 0;) {
         bool first = slice == w->slices - 1;
-        STRATA_TRY(
-            acquire(w, head_group(w, slice), true, work_flops(w, LLAMA_HEAD_GRAD, slice)));
+        STRATA_TRY(acquire(w, head_group(w, slice), true));
         for (uint32_t micro = 0; micro < w->micros; micro++) {
             STRATA_TRY(carry_in(w, y_block(w, micro), LLAMA_Y));
             if (!first)
@@ -219,7 +219,7 @@ static strata_status walk_head_grad(const struct walk *w)
 
 static strata_status walk_norm_grad(const struct walk *w)
 {
-    STRATA_TRY(acquire(w, norm_group(w), true, work_flops(w, LLAMA_NORM_GRAD, 0)));
+    STRATA_TRY(acquire(w, norm_group(w), true));
     for (uint32_t micro = 0; micro < w->micros; micro++) {
         uint32_t block = layer_block(w, w->layers, micro);
         STRATA_TRY(carry_in(w, block, LLAMA_X));
@@ -232,7 +232,7 @@ static strata_status walk_norm_grad(const struct walk *w)
 
 static strata_status walk_layer_grad(const struct walk *w, uint32_t layer)
 {
-    STRATA_TRY(acquire(w, layer_group(w, layer), true, work_flops(w, LLAMA_LAYER_GRAD, 0)));
+    STRATA_TRY(acquire(w, layer_group(w, layer), true));
     for (uint32_t micro = 0; micro < w->micros; micro++) {
         uint32_t block = layer_block(w, layer, micro);
         STRATA_TRY(carry_in(w, layer_block(w, layer + 1, micro), LLAMA_DX));
@@ -246,7 +246,7 @@ static strata_status walk_layer_grad(const struct walk *w, uint32_t layer)
 static strata_status walk_embed_grad(const struct walk *w)
 {
     for (uint32_t slice = w->slices; slice-- > 0;) {
-        STRATA_TRY(acquire(w, slice, true, work_flops(w, LLAMA_EMBED_GRAD, slice)));
+        STRATA_TRY(acquire(w, slice, true));
         for (uint32_t micro = 0; micro < w->micros; micro++) {
             uint32_t block = layer_block(w, 0, micro);
             STRATA_TRY(carry_in(w, block, LLAMA_DX));

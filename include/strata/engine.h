@@ -262,19 +262,6 @@ STRATA_API STRATA_NODISCARD strata_status strata_wait(strata_engine *engine, uin
  */
 STRATA_API STRATA_NODISCARD strata_status strata_commit(strata_engine *engine);
 
-typedef enum strata_lane {
-    STRATA_LANE_NVME_READ = 0,
-    STRATA_LANE_NVME_WRITE,
-    STRATA_LANE_H2D,
-    STRATA_LANE_D2H,
-    STRATA_LANE_CPU,
-    STRATA_LANE_COMPUTE,
-    STRATA_LANE_COUNT
-} strata_lane;
-
-/* "nvme_read", "nvme_write", "h2d", "d2h", "cpu", "compute". Static storage. Thread: any. */
-STRATA_API const char *strata_lane_name(strata_lane lane);
-
 typedef struct strata_lane_stats {
     uint64_t bytes;   /* moved; cpu: bytes of DRAM the updates touch; compute: 0 */
     uint64_t busy_ns; /* time in which the lane had work under way */

@@ -44,6 +44,31 @@ typedef struct strata_plan_tier {
     uint64_t scratch_bytes;                 /* device: lent to the caller */
 } strata_plan_tier;
 
+/* Why the device's work stood still before an acquire or an unstash. */
+typedef enum strata_stall {
+    STRATA_STALL_ROOM = 0, /* no room in the device: something has not left it yet */
+    STRATA_STALL_FETCH,    /* bytes on their way to the device */
+    STRATA_STALL_UPDATE,   /* the group's update of the step before */
+    STRATA_STALL_NORM,     /* the norm of the step before */
+    STRATA_STALL_COUNT
+} strata_stall;
+
+/* "room", "fetch", "update", "norm". Static storage. Thread: any. */
+STRATA_API const char *strata_stall_name(strata_stall stall);
+
+/* What a step will cost, by simulation: seconds and bytes of a step in the stride of a run. */
+typedef struct strata_forecast {
+    double step_s; /* 0: not known, no profile was given */
+    /* What the busiest resource has to do: no order of ops is faster. */
+    double bound_s;
+    strata_lane bottleneck; /* the lane that the bound is of */
+    double exposed_s;       /* the device does not compute */
+    double busy_s[STRATA_LANE_COUNT];
+    double stall_s[STRATA_STALL_COUNT];
+    uint64_t bytes[STRATA_LANE_COUNT]; /* as strata_lane_stats counts them */
+    uint64_t ops;                      /* of the whole simulation */
+} strata_forecast;
+
 typedef struct strata_plan {
     uint64_t param_count; /* elements that are trained, padding left out */
     uint64_t padded_elems;

@@ -8,6 +8,7 @@
 #include "strata/engine.h"
 #include "strata/json.h"
 #include "strata/plan.h"
+#include "strata/profile.h"
 #include "strata/random.h"
 #include "strata/status.h"
 #include "strata/store.h"

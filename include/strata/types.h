@@ -52,6 +52,20 @@ typedef enum strata_part {
     STRATA_PART_COUNT
 } strata_part;
 
+/* A resource that works one queue. */
+typedef enum strata_lane {
+    STRATA_LANE_NVME_READ = 0,
+    STRATA_LANE_NVME_WRITE,
+    STRATA_LANE_H2D,
+    STRATA_LANE_D2H,
+    STRATA_LANE_CPU,
+    STRATA_LANE_COMPUTE,
+    STRATA_LANE_COUNT
+} strata_lane;
+
+/* "nvme_read", "nvme_write", "h2d", "d2h", "cpu", "compute". Static storage. Thread: any. */
+STRATA_API const char *strata_lane_name(strata_lane lane);
+
 typedef struct strata_tensor_desc {
     const char *name;                /* required; copied; unique in the model */
     uint64_t shape[STRATA_MAX_RANK]; /* required; outermost first; unused entries are 0 */
@@ -76,7 +90,7 @@ typedef struct strata_use {
     strata_use_kind kind; /* required */
     uint32_t index;       /* the group, or for (un)stash the block: 0 to block count - 1 */
     bool grad;            /* acquire: this use adds to the group's gradient */
-    double flops;         /* acquire: what the caller will compute; 0: unknown */
+    double flops;         /* what the caller computes before the next entry; 0: nothing */
 } strata_use;
 
 typedef struct strata_model_desc {

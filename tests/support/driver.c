@@ -65,8 +65,8 @@ struct driver {
     struct frame_tokens *frames;                     /* by frame kind and index */
     struct commit_line durable[1 + STRATA_MAX_KEEP]; /* copies of what was made durable */
     uint32_t durable_count;
-    bool block_busy[2]; /* the device's stash blocks */
-    uint64_t *stashed;  /* by block of the model: steps in which it has reached the host */
+    bool block_busy[STRATA_MAX_STASH_FRAMES]; /* the device's stash blocks */
+    uint64_t *stashed; /* by block of the model: steps in which it has reached the host */
     const char *problem;
 };
 

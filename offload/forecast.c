@@ -1,0 +1,130 @@
+/*
+ * Plan, schedule, simulation, in the order in which an engine makes the first two; see
+ * forecast.h.
+ *
+ * Thread: any.
+ */
+
+#include "offload/forecast.h"
+
+#include "base/error.h"
+
+/* From the third step on a step repeats the one before within a few per mille; three are
+ * measured because commits and read-ahead make neighbours differ a little. */
+#define WARM_STEPS 2u
+#define STEPS      3u
+
+static strata_status simulate(strata_forecast *out, struct offload_plan *plan,
+                              struct schedule *schedule, const struct forecast_desc *desc,
+                              strata_error *error)
+{
+    struct simulate_desc simulate = desc->simulate;
+    struct simulation *simulation;
+    simulate.plan = plan;
+    simulate.schedule = schedule;
+    simulate.commit_every = desc->commit_every;
+    if (simulate.steps == 0) {
+        simulate.warm_steps = WARM_STEPS;
+        simulate.steps = STEPS;
+    }
+    STRATA_TRY(strata_simulation_create(&simulation, &plan->tables, &simulate, error));
+    return strata_simulation_run(simulation, out, error);
+}
+
+static strata_status make(strata_forecast *out, strata_plan *out_plan,
+                          const struct forecast_desc *desc, strata_error *error)
+{
+    struct offload_plan plan;
+    struct schedule *schedule;
+    STRATA_TRY(strata_plan_begin(&plan, &desc->plan, error));
+    struct schedule_desc with = {.plan = &plan,
+                                 .mode = desc->mode,
+                                 .no_overlap = desc->no_overlap,
+                                 .slots = desc->plan.slots};
+    strata_status status = strata_schedule_create(&schedule, &plan.tables, &with, error);
+    if (status == STRATA_OK)
+        status = strata_plan_finish(&plan, &desc->plan, error);
+    if (status == STRATA_OK)
+        status = simulate(out, &plan, schedule, desc, error);
+    *out_plan = plan.summary;
+    strata_plan_free(&plan);
+    return status;
+}
+
+/* One rank of several. */
+
+/* A model whose groups are the parts that one rank owns. Names are lent by the whole one. */
+static strata_status shard(strata_model_desc *out, struct tables *tables,
+                           const strata_model_desc *whole, uint32_t ranks, strata_error *error)
+{
+    strata_group_desc *groups = strata_tables_take(tables, whole->group_count, sizeof *groups);
+    strata_tensor_desc *tensors =
+        strata_tables_take(tables, whole->group_count, sizeof *tensors);
+    STRATA_TRY(strata_tables_check(tables, error));
+    for (uint32_t g = 0; g < whole->group_count; g++) {
+        uint64_t elems = 0;
+        for (uint32_t t = 0; t < whole->groups[g].tensor_count; t++) {
+            uint64_t product = 1;
+            for (uint32_t i = 0; i < whole->groups[g].tensors[t].rank; i++)
+                product *= whole->groups[g].tensors[t].shape[i];
+            elems += product;
+        }
+        tensors[g] = (strata_tensor_desc){
+            .name = "shard", .shape = {(elems + ranks - 1) / ranks}, .rank = 1};
+        groups[g] = (strata_group_desc){
+            .name = whole->groups[g].name, .tensors = &tensors[g], .tensor_count = 1};
+    }
+    *out = *whole;
+    out->groups = groups;
+    return STRATA_OK;
+}
+
+/* The largest group's part with what it takes in the device in backward. */
+static uint64_t pool_bytes(const strata_model_desc *model, uint32_t w)
+{
+    uint64_t most = 0;
+    for (uint32_t g = 0; g < model->group_count; g++)
+        if (model->groups[g].tensors->shape[0] > most)
+            most = model->groups[g].tensors->shape[0];
+    return (most + STRATA_BLOCK_ELEMS) * (4 + 2 * (uint64_t)w);
+}
+
+/*
+ * The plan below knows nothing of ranks, so the device's budget is put into the terms of a
+ * part: what rests there is as large as the part, but each copy is a whole group. First as if
+ * only one group were copied at a time, which leaves most to rest there; if parameters then do
+ * not rest there, as if all but scratch were for copies.
+ */
+static strata_status make_rank(strata_forecast *out, strata_plan *out_plan,
+                               const struct forecast_desc *desc, strata_error *error)
+{
+    struct tables tables = {0};
+    strata_model_desc model;
+    struct forecast_desc one = *desc;
+    strata_status status = shard(&model, &tables, desc->plan.model, desc->ranks, error);
+    if (status == STRATA_OK) {
+        uint64_t others = (desc->ranks - 1) *
+                          pool_bytes(&model, strata_dtype_bytes(desc->plan.compute_dtype));
+        one.plan.model = &model;
+        one.plan.device_bytes =
+            desc->plan.device_bytes > others ? desc->plan.device_bytes - others : 1;
+        status = make(out, out_plan, &one, error);
+    }
+    bool resting = out_plan->tiers[STRATA_DEVICE].home_bytes[STRATA_PARAM] > 0;
+    uint64_t fixed = model.scratch_bytes + model.stash_bytes;
+    if (status == STRATA_OK && !resting && desc->plan.device_bytes > fixed) {
+        one.plan.device_bytes = (desc->plan.device_bytes - fixed) / desc->ranks + fixed;
+        status = make(out, out_plan, &one, error);
+    }
+    strata_tables_free(&tables);
+    return status;
+}
+
+strata_status strata_forecast_make(strata_forecast *out, strata_plan *out_plan,
+                                   const struct forecast_desc *desc, strata_error *error)
+{
+    *out = (strata_forecast){0};
+    *out_plan = (strata_plan){0};
+    return desc->ranks > 1 ? make_rank(out, out_plan, desc, error)
+                           : make(out, out_plan, desc, error);
+}

@@ -1,0 +1,111 @@
+/*
+ * The profile's numbers, once by name: the writer, the reader and the check all go through one
+ * table, so that a field cannot be written and not read.
+ *
+ * Thread: any.
+ */
+
+#include "strata/profile.h"
+
+#include "base/error.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+
+static const struct number {
+    const char *name;
+    size_t offset;
+    double least; /* allowed */
+    double most;
+    bool drive; /* needed only where there are drives */
+} numbers[] = {
+#define NUMBER(field, least, most, drive)                                                      \
+    {                                                                                          \
+#        field, offsetof(strata_profile, field), least, most, drive                            \
+    }
+    NUMBER(flops_per_s, 1, 1e18, false),
+    NUMBER(dram_bytes_per_s, 1, 1e15, false),
+    NUMBER(update_bytes_per_s, 1, 1e15, false),
+    NUMBER(norm_bytes_per_s, 1, 1e15, false),
+    NUMBER(h2d_bytes_per_s, 1, 1e15, false),
+    NUMBER(d2h_bytes_per_s, 1, 1e15, false),
+    NUMBER(duplex, 0.1, 2, false),
+    NUMBER(device_bytes_per_s, 1, 1e15, false),
+    NUMBER(op_s, 0, 1, false),
+    NUMBER(update_share, 0.01, 1, false),
+    NUMBER(drive_read_bytes_per_s, 1, 1e15, true),
+    NUMBER(drive_write_bytes_per_s, 1, 1e15, true),
+    NUMBER(mix, 0.1, 2, true),
+    NUMBER(drive_cpu_s_per_byte, 0, 1, true),
+    NUMBER(drive_op_s, 0, 10, true),
+#undef NUMBER
+};
+#define NUMBERS (sizeof numbers / sizeof numbers[0])
+
+/* More than any machine has. */
+#define MAX_CORES  65536u
+#define MAX_DRIVES 1024u
+
+static double *field(strata_profile *profile, const struct number *number)
+{
+    return (double *)(void *)((char *)profile + number->offset);
+}
+
+static double value_of(const strata_profile *profile, const struct number *number)
+{
+    return *(const double *)(const void *)((const char *)profile + number->offset);
+}
+
+strata_status strata_profile_check(const strata_profile *profile, strata_error *error)
+{
+    if (profile->cores == 0 || profile->cores > MAX_CORES)
+        return strata_fail(error, STRATA_E_INVALID, 0, "profile: cores %u: 1 to %u",
+                           profile->cores, MAX_CORES);
+    if (profile->drives > MAX_DRIVES)
+        return strata_fail(error, STRATA_E_INVALID, 0, "profile: drives %u: at most %u",
+                           profile->drives, MAX_DRIVES);
+    for (size_t i = 0; i < NUMBERS; i++) {
+        double value = value_of(profile, &numbers[i]);
+        if (numbers[i].drive && profile->drives == 0)
+            continue;
+        if (!(value >= numbers[i].least && value <= numbers[i].most))
+            return strata_fail(error, STRATA_E_INVALID, 0, "profile: %s %g: %g to %g",
+                               numbers[i].name, value, numbers[i].least, numbers[i].most);
+    }
+    return STRATA_OK;
+}
+
+strata_json *strata_profile_to_json(const strata_profile *profile)
+{
+    strata_json *json = strata_json_object();
+    strata_json_set_string(json, "name", profile->name);
+    strata_json_set_bool(json, "host_device", profile->host_device);
+    strata_json_set_uint(json, "cores", profile->cores);
+    strata_json_set_uint(json, "drives", profile->drives);
+    for (size_t i = 0; i < NUMBERS; i++)
+        if (!numbers[i].drive || profile->drives > 0)
+            strata_json_set_number(json, numbers[i].name, value_of(profile, &numbers[i]));
+    return json;
+}
+
+strata_status strata_profile_from_json(strata_profile *out, const strata_json *json,
+                                       strata_error *error)
+{
+    const char *name;
+    uint64_t cores;
+    uint64_t drives;
+    *out = (strata_profile){0};
+    STRATA_TRY(strata_json_get_string(json, "name", &name, error));
+    STRATA_TRY(strata_json_get_bool(json, "host_device", &out->host_device, error));
+    STRATA_TRY(strata_json_get_uint(json, "cores", &cores, error));
+    STRATA_TRY(strata_json_get_uint(json, "drives", &drives, error));
+    snprintf(out->name, sizeof out->name, "%s", name);
+    out->cores = cores > MAX_CORES ? UINT32_MAX : (uint32_t)cores;
+    out->drives = drives > MAX_DRIVES ? UINT32_MAX : (uint32_t)drives;
+    for (size_t i = 0; i < NUMBERS; i++)
+        if (!numbers[i].drive || drives > 0)
+            STRATA_TRY(
+                strata_json_get_number(json, numbers[i].name, field(out, &numbers[i]), error));
+    return strata_profile_check(out, error);
+}

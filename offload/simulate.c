@@ -1,0 +1,670 @@
+/*
+ * A fluid simulation of the lanes; see simulate.h.
+ *
+ * A server works one op at a time: the copy lanes, the cpu lane, each drive's reads and each
+ * drive's writes, and the caller's stream. Ops that a lane has in flight wait at their server
+ * in order, which costs what sharing it would and is simpler. So at most a handful of ops
+ * progress at once, however large the model, and an event costs a look at each of them.
+ *
+ * An op's work is seconds as if it were alone. Its rate is what the others leave it, 1 at most.
+ * Rates are computed in the order in which things are narrow: the two directions of a drive and
+ * of copies, the worker pool's two kinds of work, the cores, host memory. Each scales down what
+ * shares it, so nothing gets more than there is. What the narrowest resource leaves unused
+ * another op might have taken: the error is a few per cent where three things meet, and none
+ * where two do.
+ *
+ * The device's compute counts as no traffic of host memory, also where the device is made of
+ * RAM: matrix products are blocked for the caches, and what remains is in the measured rate.
+ *
+ * Thread: one per object.
+ */
+
+#include "offload/simulate.h"
+
+#include "base/error.h"
+#include "offload/address.h"
+
+#include <math.h>
+
+/* At a server at once: no lane has more in flight. */
+#define QUEUE 16u
+
+/* Two of each copy lane, the cpu lane, the stream; then the drives. */
+enum { SERVER_H2D, SERVER_D2H, SERVER_CPU, SERVER_STREAM, SERVER_DRIVES };
+
+/* Relative; work this small is done: what is left of a subtraction of equal times. */
+#define NOTHING 1e-12
+
+/* A flush of a drive's cache, at a commit. Measured 1 to 10 ms; the study: 10 ms cost 0.1 %. */
+#define FLUSH_S 0.005
+
+/* What a server has to do. */
+struct job {
+    struct op op;
+    double work_s; /* left, as if alone */
+    double dram;   /* bytes of host memory for each second of work */
+    double cores;  /* busy meanwhile */
+    double rate;   /* work seconds done in a second, at present */
+};
+
+struct server {
+    struct job jobs[QUEUE];
+    uint32_t first;
+    uint32_t count;
+    strata_lane lane;
+};
+
+/* What the stream has to do: an entry of the use list. */
+struct stream_entry {
+    uint64_t step;
+    uint32_t use;
+};
+
+/* Where the stream is with the first entry of its queue. */
+enum stream_state {
+    STREAM_READY, /* before it */
+    STREAM_COPYING,
+    STREAM_COPIED,
+    STREAM_COMPUTING,
+    STREAM_DONE
+};
+
+struct simulation {
+    struct simulate_desc desc;
+    struct server *servers;
+    uint32_t server_count;
+    uint64_t *gates;
+    double now_s;
+    uint64_t random;
+    /* the caller, and its stream */
+    uint64_t step;
+    uint32_t use;
+    bool asked;
+    struct stream_entry *queue; /* a ring */
+    uint32_t queue_capacity;
+    uint32_t queue_first;
+    uint32_t queue_count;
+    enum stream_state stream;
+    bool stalled;
+    strata_stall stall;
+    double stalled_since_s;
+    /* figures */
+    bool measuring;
+    double begin_s; /* of the first step that is measured */
+    double end_s;   /* of the latest step */
+    strata_forecast sum;
+    double work_s[STRATA_LANE_COUNT]; /* as if each were alone */
+    double core_s;
+    double dram_bytes;
+};
+
+static double noise(struct simulation *sim)
+{
+    if (sim->desc.jitter == 0)
+        return 1;
+    sim->random = sim->random * 6364136223846793005u + 1442695040888963407u;
+    double unit = (double)(sim->random >> 11) * 0x1p-53;
+    return 1 + sim->desc.jitter * (2 * unit - 1);
+}
+
+static void push(struct simulation *sim, uint32_t server, struct job job)
+{
+    struct server *s = &sim->servers[server];
+    STRATA_CHECK(s->count < QUEUE);
+    job.work_s *= noise(sim);
+    s->jobs[(s->first + s->count++) % QUEUE] = job;
+    if (!sim->measuring)
+        return;
+    sim->work_s[s->lane] += job.work_s;
+    sim->core_s += job.work_s * job.cores;
+    sim->dram_bytes += job.work_s * job.dram;
+}
+
+/* Costs. */
+
+/* Moving bytes at a rate after an overhead; how many of them each byte costs host memory. */
+static struct job moving(const struct op *op, double bytes, double rate, double overhead_s,
+                         double dram_each)
+{
+    double work_s = overhead_s + bytes / rate;
+    return (struct job){
+        .op = *op, .work_s = work_s, .dram = work_s > 0 ? bytes * dram_each / work_s : 0};
+}
+
+/* On the cores of a host device: by one thread, or by all workers. */
+static struct job on_cores(const struct simulation *sim, struct job job, bool all)
+{
+    const strata_profile *profile = sim->desc.profile;
+    if (profile->host_device)
+        job.cores = all ? profile->cores : 1;
+    return job;
+}
+
+/* Work within the device: read and written bytes of its own memory. */
+static struct job in_device(const struct simulation *sim, const struct op *op, double bytes,
+                            bool all_workers)
+{
+    const strata_profile *profile = sim->desc.profile;
+    struct job job = moving(op, bytes, profile->device_bytes_per_s, profile->op_s,
+                            profile->host_device ? 1 : 0);
+    return on_cores(sim, job, all_workers);
+}
+
+static struct job copy_job(const struct simulation *sim, const struct op *op)
+{
+    const strata_profile *profile = sim->desc.profile;
+    double rate = op->kind == OP_H2D ? profile->h2d_bytes_per_s : profile->d2h_bytes_per_s;
+    double bytes = (double)strata_address_lane_bytes(sim->desc.plan, op);
+    /* A host device's copy reads and writes host memory. */
+    struct job job = moving(op, bytes, rate, profile->op_s, profile->host_device ? 2 : 1);
+    return on_cores(sim, job, false);
+}
+
+static struct job drive_job(const struct simulation *sim, const struct op *op)
+{
+    const strata_profile *profile = sim->desc.profile;
+    if (op->kind == OP_COMMIT)
+        return (struct job){.op = *op, .work_s = FLUSH_S};
+    double rate = op->kind == OP_NVME_READ ? profile->drive_read_bytes_per_s
+                                           : profile->drive_write_bytes_per_s;
+    double bytes = (double)strata_address_lane_bytes(sim->desc.plan, op);
+    struct job job = moving(op, bytes, rate, profile->drive_op_s, 1);
+    job.cores = profile->drive_cpu_s_per_byte * bytes / job.work_s;
+    return job;
+}
+
+static struct job cpu_job(const struct simulation *sim, const struct op *op)
+{
+    const strata_profile *profile = sim->desc.profile;
+    double bytes = op->kind == OP_TOTAL ? 8.0 * (double)sim->desc.plan->model.block_count
+                                        : (double)strata_address_work_bytes(sim->desc.plan, op);
+    double rate =
+        op->kind == OP_UPDATE ? profile->update_bytes_per_s : profile->norm_bytes_per_s;
+    struct job job = moving(op, bytes, rate, profile->op_s, 1);
+    job.cores = op->kind == OP_TOTAL ? 1 : profile->cores;
+    return job;
+}
+
+static uint64_t placement_elems(const struct simulation *sim, const struct op *op)
+{
+    const struct offload_plan *plan = sim->desc.plan;
+    return plan->model.groups[plan->residency.placements[op->placement].group].padded;
+}
+
+static struct job job_of(const struct simulation *sim, const struct op *op)
+{
+    switch (op->kind) {
+    case OP_NVME_READ:
+    case OP_NVME_WRITE:
+    case OP_COMMIT:
+        return drive_job(sim, op);
+    case OP_H2D:
+    case OP_D2H:
+        return copy_job(sim, op);
+    case OP_ZERO:
+        return in_device(sim, op, 4.0 * (double)placement_elems(sim, op), false);
+    case OP_ROUND:
+        return in_device(sim, op, (4.0 + sim->desc.plan->w) * (double)placement_elems(sim, op),
+                         true);
+    default:
+        if (op->on_device)
+            return in_device(sim, op, (double)strata_address_work_bytes(sim->desc.plan, op),
+                             true);
+        return cpu_job(sim, op);
+    }
+}
+
+/* Drives take tiles in turn, as the store deals out places of equal length. */
+static uint32_t server_of(const struct simulation *sim, const struct op *op)
+{
+    uint32_t thing = op->tile != STRATA_NONE ? op->tile : op->stash_event;
+    uint32_t drives = sim->desc.profile->drives;
+    uint32_t drive = thing == STRATA_NONE ? 0 : thing % drives;
+    switch (op->lane) {
+    case STRATA_LANE_NVME_READ:
+        return SERVER_DRIVES + drive;
+    case STRATA_LANE_NVME_WRITE:
+        return SERVER_DRIVES + drives + drive;
+    case STRATA_LANE_H2D:
+        return SERVER_H2D;
+    case STRATA_LANE_D2H:
+        return SERVER_D2H;
+    default:
+        return SERVER_CPU;
+    }
+}
+
+/* Rates. */
+
+static struct job *running(const struct simulation *sim, uint32_t server)
+{
+    struct server *s = &sim->servers[server];
+    return s->count > 0 ? &s->jobs[s->first] : NULL;
+}
+
+static void share_pair(const struct simulation *sim, uint32_t a, uint32_t b, double both)
+{
+    struct job *first = running(sim, a);
+    struct job *second = running(sim, b);
+    if (first == NULL || second == NULL)
+        return;
+    first->rate *= both / 2;
+    second->rate *= both / 2;
+}
+
+/* The workers compute for the device first and update in between. */
+static void share_workers(const struct simulation *sim)
+{
+    struct job *compute = sim->stream == STREAM_COMPUTING ? running(sim, SERVER_STREAM) : NULL;
+    struct job *update = running(sim, SERVER_CPU);
+    if (!sim->desc.profile->host_device || compute == NULL || update == NULL)
+        return;
+    compute->rate *= 1 - sim->desc.profile->update_share;
+    update->rate *= sim->desc.profile->update_share;
+}
+
+/* Threads that mostly sleep, as those of drives do, run when they wake; the others share. */
+static void share_cores(const struct simulation *sim)
+{
+    double left = sim->desc.profile->cores;
+    double wanted = 0;
+    for (uint32_t i = 0; i < sim->server_count; i++) {
+        const struct job *job = running(sim, i);
+        if (job == NULL)
+            continue;
+        if (i >= SERVER_DRIVES)
+            left -= job->cores * job->rate;
+        else
+            wanted += job->cores * job->rate;
+    }
+    /* However many drives there are, they do not starve the rest. */
+    double least = 0.25 * sim->desc.profile->cores;
+    left = left > least ? left : least;
+    for (uint32_t i = 0; i < SERVER_DRIVES && wanted > left; i++) {
+        struct job *job = running(sim, i);
+        if (job != NULL && job->cores > 0)
+            job->rate *= left / wanted;
+    }
+}
+
+static void share_memory(const struct simulation *sim)
+{
+    double wanted = 0;
+    for (uint32_t i = 0; i < sim->server_count; i++) {
+        const struct job *job = running(sim, i);
+        if (job != NULL)
+            wanted += job->dram * job->rate;
+    }
+    double there = sim->desc.profile->dram_bytes_per_s;
+    for (uint32_t i = 0; i < sim->server_count && wanted > there; i++) {
+        struct job *job = running(sim, i);
+        if (job != NULL && job->dram > 0)
+            job->rate *= there / wanted;
+    }
+}
+
+static void set_rates(const struct simulation *sim)
+{
+    const strata_profile *profile = sim->desc.profile;
+    for (uint32_t i = 0; i < sim->server_count; i++) {
+        struct job *job = running(sim, i);
+        if (job != NULL)
+            job->rate = 1;
+    }
+    for (uint32_t d = 0; d < profile->drives; d++)
+        share_pair(sim, SERVER_DRIVES + d, SERVER_DRIVES + profile->drives + d, profile->mix);
+    share_pair(sim, SERVER_H2D, SERVER_D2H, profile->duplex);
+    share_workers(sim);
+    share_cores(sim);
+    share_memory(sim);
+}
+
+/* Time. */
+
+static void pass(struct simulation *sim, double dt)
+{
+    sim->now_s += dt;
+    bool busy[STRATA_LANE_COUNT] = {false};
+    for (uint32_t i = 0; i < sim->server_count; i++) {
+        struct job *job = running(sim, i);
+        if (job == NULL)
+            continue;
+        job->work_s -= dt * job->rate;
+        busy[sim->servers[i].lane] = true;
+    }
+    for (int lane = 0; sim->measuring && lane < STRATA_LANE_COUNT; lane++)
+        if (busy[lane])
+            sim->sum.busy_s[lane] += dt;
+}
+
+static void end_jobs(struct simulation *sim)
+{
+    for (uint32_t i = 0; i < sim->server_count; i++) {
+        struct job *job = running(sim, i);
+        if (job == NULL || job->work_s > NOTHING * (1 + sim->now_s))
+            continue;
+        struct server *server = &sim->servers[i];
+        server->first = (server->first + 1) % QUEUE;
+        server->count--;
+        if (i == SERVER_STREAM) {
+            sim->stream = sim->stream == STREAM_COPYING ? STREAM_COPIED : STREAM_DONE;
+            continue;
+        }
+        struct op op = job->op;
+        if (op.kind == OP_TOTAL)
+            op.verdict = sim->desc.verdict == VERDICT_NONE ? VERDICT_WITHIN : sim->desc.verdict;
+        strata_schedule_done(sim->desc.schedule, &op);
+    }
+}
+
+/* Until the next job ends. false: there is none. */
+static bool advance(struct simulation *sim)
+{
+    double dt = -1;
+    set_rates(sim);
+    for (uint32_t i = 0; i < sim->server_count; i++) {
+        const struct job *job = running(sim, i);
+        if (job != NULL && (dt < 0 || job->work_s < dt * job->rate))
+            dt = job->work_s / job->rate;
+    }
+    if (dt < 0)
+        return false;
+    pass(sim, dt);
+    end_jobs(sim);
+    return true;
+}
+
+static void start_ops(struct simulation *sim)
+{
+    struct op op;
+    while (strata_schedule_next(sim->desc.schedule, &op)) {
+        if (op.kind == OP_OPEN) {
+            uint32_t gate = op.placement != STRATA_NONE
+                                ? op.placement
+                                : sim->desc.plan->residency.count + op.stash_event;
+            sim->gates[gate] = op.step + 1;
+            continue;
+        }
+        sim->sum.ops++;
+        if (sim->measuring)
+            sim->sum.bytes[op.lane] += strata_address_lane_bytes(sim->desc.plan, &op);
+        push(sim, server_of(sim, &op), job_of(sim, &op));
+    }
+}
+
+/* The stream. */
+
+static bool gates_open(const struct simulation *sim, struct stream_entry entry)
+{
+    const struct offload_plan *plan = sim->desc.plan;
+    const struct use *use = &plan->model.uses[entry.use];
+    if (use->kind == STRATA_USE_UNSTASH)
+        return plan->stash == STRATA_DEVICE ||
+               sim->gates[plan->residency.count + use->stash_event] > entry.step;
+    if (use->kind != STRATA_USE_ACQUIRE)
+        return true;
+    uint32_t grad = plan->residency.use_grad[entry.use];
+    return sim->gates[plan->residency.use_param[entry.use]] > entry.step &&
+           (grad == STRATA_NONE || sim->gates[grad] > entry.step);
+}
+
+static double compute_s(const struct simulation *sim, uint32_t use)
+{
+    return sim->desc.compute_s != NULL
+               ? sim->desc.compute_s[use]
+               : sim->desc.plan->model.uses[use].flops / sim->desc.profile->flops_per_s;
+}
+
+/* First an activation block is copied within the device, if the entry is of one. */
+static void begin_copy(struct simulation *sim, struct stream_entry entry)
+{
+    static const struct op none = {.kind = OP_OPEN};
+    const struct model *model = &sim->desc.plan->model;
+    strata_use_kind kind = model->uses[entry.use].kind;
+    if (kind == STRATA_USE_ACQUIRE || kind == STRATA_USE_RELEASE) {
+        sim->stream = STREAM_COPIED;
+        return;
+    }
+    push(sim, SERVER_STREAM,
+         in_device(sim, &none, 2.0 * (double)model->stash_copy_bytes, false));
+    sim->stream = STREAM_COPYING;
+}
+
+/* Then comes what the caller computes before the next entry. */
+static void begin_compute(struct simulation *sim, struct stream_entry entry)
+{
+    double seconds = compute_s(sim, entry.use);
+    if (seconds <= 0) {
+        sim->stream = STREAM_DONE;
+        return;
+    }
+    push(sim, SERVER_STREAM, on_cores(sim, (struct job){.work_s = seconds}, true));
+    sim->stream = STREAM_COMPUTING;
+}
+
+/* A step is measured from the end of the work of the one before to that of its own. */
+static void end_step(struct simulation *sim, uint64_t steps)
+{
+    sim->measuring =
+        steps >= sim->desc.warm_steps && steps < sim->desc.warm_steps + sim->desc.steps;
+    if (steps == sim->desc.warm_steps)
+        sim->begin_s = sim->now_s;
+    sim->end_s = sim->now_s;
+}
+
+/* What the schedule learns of an entry: a copied block before what is computed next. */
+static void tell(struct simulation *sim, struct stream_entry entry)
+{
+    const struct use *use = &sim->desc.plan->model.uses[entry.use];
+    if (use->kind == STRATA_USE_RELEASE)
+        strata_schedule_released(sim->desc.schedule, entry.step, entry.use);
+    else if (use->kind != STRATA_USE_ACQUIRE && sim->desc.plan->stash != STRATA_DEVICE)
+        strata_schedule_copied(sim->desc.schedule, entry.step, use->stash_event);
+}
+
+static void end_entry(struct simulation *sim, struct stream_entry entry)
+{
+    sim->queue_first = (sim->queue_first + 1) % sim->queue_capacity;
+    sim->queue_count--;
+    sim->stream = STREAM_READY;
+    if (entry.use + 1 == sim->desc.plan->model.use_count)
+        end_step(sim, entry.step + 1);
+}
+
+static void note_stall(struct simulation *sim, uint64_t step, uint32_t use)
+{
+    if (sim->stalled)
+        return;
+    sim->stalled = true;
+    sim->stalled_since_s = sim->now_s;
+    sim->stall = strata_schedule_missing(sim->desc.schedule, step, use);
+}
+
+static void end_stall(struct simulation *sim)
+{
+    if (sim->stalled && sim->measuring)
+        sim->sum.stall_s[sim->stall] += sim->now_s - sim->stalled_since_s;
+    sim->stalled = false;
+}
+
+static bool stream_moves(struct simulation *sim)
+{
+    if (sim->queue_count == 0)
+        return false;
+    struct stream_entry entry = sim->queue[sim->queue_first];
+    switch (sim->stream) {
+    case STREAM_READY:
+        if (!gates_open(sim, entry)) {
+            note_stall(sim, entry.step, entry.use);
+            return false;
+        }
+        end_stall(sim);
+        begin_copy(sim, entry);
+        return true;
+    case STREAM_COPIED:
+        tell(sim, entry);
+        begin_compute(sim, entry);
+        return true;
+    case STREAM_DONE:
+        end_entry(sim, entry);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The caller. */
+
+/* Between two steps; false: the caller waits. */
+static bool next_step(struct simulation *sim)
+{
+    if (sim->desc.caller_waits &&
+        (sim->queue_count > 0 || strata_schedule_normed(sim->desc.schedule) <= sim->step)) {
+        if (sim->queue_count == 0)
+            note_stall(sim, sim->step + 1, 0);
+        return false;
+    }
+    sim->use = 0;
+    sim->step++;
+    return true;
+}
+
+static bool caller_moves(struct simulation *sim)
+{
+    const struct model *model = &sim->desc.plan->model;
+    if (sim->queue_count == sim->queue_capacity ||
+        sim->step == sim->desc.warm_steps + sim->desc.steps)
+        return false;
+    if (sim->use == model->use_count)
+        return next_step(sim);
+    if (model->uses[sim->use].kind != STRATA_USE_RELEASE) {
+        bool news = !sim->asked;
+        if (news)
+            strata_schedule_ask(sim->desc.schedule, sim->step, sim->use);
+        sim->asked = true;
+        if (!strata_schedule_granted(sim->desc.schedule, sim->step, sim->use)) {
+            if (sim->queue_count == 0)
+                note_stall(sim, sim->step, sim->use);
+            return news;
+        }
+    }
+    sim->asked = false;
+    uint32_t last = (sim->queue_first + sim->queue_count++) % sim->queue_capacity;
+    sim->queue[last] = (struct stream_entry){sim->step, sim->use++};
+    return true;
+}
+
+/* The whole. */
+
+/* What no order of ops can beat: for each lane its work, where the two directions of a drive
+ * are one resource, and the cores and host memory are shared by several lanes. */
+static void find_bound(const struct simulation *sim, strata_forecast *out)
+{
+    const strata_profile *profile = sim->desc.profile;
+    double each = 1.0 / sim->desc.steps;
+    double bounds[STRATA_LANE_COUNT];
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
+        bounds[lane] = sim->work_s[lane] * each;
+    if (profile->drives > 0) {
+        double *more = &bounds[STRATA_LANE_NVME_READ];
+        double *less = &bounds[STRATA_LANE_NVME_WRITE];
+        if (*more < *less) {
+            more = &bounds[STRATA_LANE_NVME_WRITE];
+            less = &bounds[STRATA_LANE_NVME_READ];
+        }
+        /* While both directions work, each second does mix seconds' worth. */
+        *more = (*more - *less + 2 * *less / profile->mix) / profile->drives;
+    }
+    double cores_s = sim->core_s * each / profile->cores;
+    double memory_s = sim->dram_bytes * each / profile->dram_bytes_per_s;
+    bool computes =
+        profile->host_device && bounds[STRATA_LANE_COMPUTE] > bounds[STRATA_LANE_CPU];
+    double *shared = &bounds[computes ? STRATA_LANE_COMPUTE : STRATA_LANE_CPU];
+    *shared = fmax(*shared, cores_s);
+    bounds[STRATA_LANE_CPU] = fmax(bounds[STRATA_LANE_CPU], memory_s);
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        if (bounds[lane] <= out->bound_s)
+            continue;
+        out->bound_s = bounds[lane];
+        out->bottleneck = (strata_lane)lane;
+    }
+}
+
+static void finish(const struct simulation *sim, strata_forecast *out)
+{
+    double each = 1.0 / sim->desc.steps;
+    *out = sim->sum;
+    out->step_s = (sim->end_s - sim->begin_s) * each;
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        out->busy_s[lane] *= each;
+        out->bytes[lane] = (uint64_t)((double)out->bytes[lane] * each);
+    }
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        out->stall_s[stall] *= each;
+    out->exposed_s = out->step_s - out->busy_s[STRATA_LANE_COMPUTE];
+    find_bound(sim, out);
+}
+
+static bool ended(const struct simulation *sim)
+{
+    return sim->step == sim->desc.warm_steps + sim->desc.steps && sim->queue_count == 0;
+}
+
+strata_status strata_simulation_run(struct simulation *sim, strata_forecast *out,
+                                    strata_error *error)
+{
+    strata_schedule_start(sim->desc.schedule);
+    while (!ended(sim)) {
+        start_ops(sim);
+        while (caller_moves(sim) || stream_moves(sim))
+            start_ops(sim);
+        if (!ended(sim) && !advance(sim))
+            return strata_fail(error, STRATA_E_STATE, 0,
+                               "simulation: step %llu of the schedule stands still at use %u",
+                               (unsigned long long)sim->step, sim->use);
+    }
+    finish(sim, out);
+    return STRATA_OK;
+}
+
+static void recover(struct simulation *sim, struct tables *tables)
+{
+    struct commit_line line = {
+        .slots = strata_tables_take(tables, sim->desc.plan->model.tile_count, 1)};
+    if (line.slots != NULL)
+        strata_schedule_recover(sim->desc.schedule, &line, 1, sim->desc.commit_every);
+}
+
+strata_status strata_simulation_create(struct simulation **out, struct tables *tables,
+                                       const struct simulate_desc *desc, strata_error *error)
+{
+    *out = NULL;
+    STRATA_TRY(strata_profile_check(desc->profile, error));
+    if (desc->profile->drives == 0 && strata_plan_uses_store(desc->plan))
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "profile: no drives, and something rests on nvme");
+    struct simulation *sim = strata_tables_take(tables, 1, sizeof *sim);
+    STRATA_TRY(strata_tables_check(tables, error));
+    sim->desc = *desc;
+    sim->random = desc->seed * 2 + 1;
+    sim->server_count = SERVER_DRIVES + 2 * desc->profile->drives;
+    sim->servers = strata_tables_take(tables, sim->server_count, sizeof *sim->servers);
+    sim->gates =
+        strata_tables_take(tables, strata_schedule_gate_count(desc->plan), sizeof *sim->gates);
+    sim->queue_capacity = 2 * desc->plan->model.use_count;
+    sim->queue = strata_tables_take(tables, sim->queue_capacity, sizeof *sim->queue);
+    if (desc->plan->durable)
+        recover(sim, tables);
+    STRATA_TRY(strata_tables_check(tables, error));
+    static const strata_lane lanes[] = {STRATA_LANE_H2D, STRATA_LANE_D2H, STRATA_LANE_CPU,
+                                        STRATA_LANE_COMPUTE};
+    for (uint32_t i = 0; i < sim->server_count; i++) {
+        bool drive = i >= SERVER_DRIVES;
+        bool read = i < SERVER_DRIVES + desc->profile->drives;
+        sim->servers[i].lane = !drive ? lanes[i]
+                               : read ? STRATA_LANE_NVME_READ
+                                      : STRATA_LANE_NVME_WRITE;
+    }
+    *out = sim;
+    return STRATA_OK;
+}
