@@ -492,6 +492,16 @@ static strata_status start_pager(strata_engine *engine, strata_error *error)
     return strata_pager_create(&engine->pager, &pager, error);
 }
 
+/* Last of all, since a store without a commit leaves no file behind. */
+static strata_status commit_first(strata_engine *engine, strata_error *error)
+{
+    strata_status status =
+        strata_commit_lines(engine->store, &engine->first_line, 1, 0, engine->loss_scale);
+    if (status != STRATA_OK && error != NULL)
+        *error = *strata_store_error(engine->store);
+    return status;
+}
+
 /* Forget what the caller may take back once create has returned. */
 static void forget_borrowed(strata_engine_desc *desc)
 {
@@ -520,6 +530,8 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
     engine->loss_scales[(engine->base_step + 1) % LOSS_SCALES] = engine->loss_scale;
     STRATA_TRY(strata_records_init(engine, fresh, error));
     STRATA_TRY(start_pager(engine, error));
+    if (fresh && engine->plan.durable)
+        STRATA_TRY(commit_first(engine, error));
     forget_borrowed(&engine->desc);
     return STRATA_OK;
 }

@@ -152,9 +152,6 @@ strata_status strata_records_init(strata_engine *engine, bool fresh, strata_erro
         if (status == STRATA_OK)
             status = send_home(engine, i, fresh);
     }
-    if (status == STRATA_OK && fresh && engine->plan.durable)
-        status =
-            strata_commit_lines(engine->store, &engine->first_line, 1, 0, engine->loss_scale);
     if (status != STRATA_OK && error != NULL)
         *error = *strata_store_error(engine->store);
     return status;

@@ -58,8 +58,8 @@ struct strata_engine {
 /* lanes.c */
 extern const struct lane_functions strata_engine_lanes;
 
-/* records.c: fill every home, with the initial weights and zero moments (fresh, which a durable
- * engine also commits as step 0) or with what first_line names. */
+/* records.c: fill every home, with the initial weights and zero moments (fresh; a durable
+ * engine's are in slot 0 as well) or with what first_line names. */
 strata_status strata_records_init(strata_engine *engine, bool fresh, strata_error *error);
 
 /* engine.c: does the loss scale follow the gradients? */

@@ -122,7 +122,7 @@ uint64_t strata_store_file_bytes(const struct store_desc *desc);
  * Lock the directories, find what is there, make the files (0600, O_NOFOLLOW) or go on with
  * them, start one I/O thread per drive. On failure nothing is held and files that this call
  * made are gone. Creation ends without a commit: the owner writes the records and makes the
- * first.
+ * first. A store that is closed before that takes its files with it.
  *
  * STRATA_E_NOMEM: limit_bytes or the free space is too little; nothing was written.
  * STRATA_E_IO: native ENOENT: no such directory; ENOSPC: the space went away meanwhile; EROFS;

@@ -198,5 +198,8 @@ strata_status strata_store_commit(struct store *store, const struct store_line *
     }
     STRATA_TRY(write_tables(store, lines[0].slots, &next[0]));
     STRATA_TRY(flush(store, store->drive_count));
-    return write_listing(store, next, line_count);
+    STRATA_TRY(write_listing(store, next, line_count));
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        strata_store_file_keep(&store->drives[i].file);
+    return STRATA_OK;
 }

@@ -557,8 +557,6 @@ static strata_status open_parts(struct store *store, const struct store_desc *de
     STRATA_TRY(publish_files(store, error));
     if (store->dropped && strata_store_relist(store) != STRATA_OK)
         return tell(store, error);
-    for (uint32_t i = 0; i < store->drive_count; i++)
-        strata_store_file_keep(&store->drives[i].file);
     return STRATA_OK;
 }
 

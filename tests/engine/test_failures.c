@@ -1,39 +1,58 @@
 #define _GNU_SOURCE
 /*
  * What goes wrong while an engine is made, or while it runs: the Nth allocation, thread,
- * mapping or lock of its creation, the Nth transfer of its life. Each time the status and the
- * story are right, nothing hangs, and no file and no descriptor is left; the sanitizer looks
- * for memory.
+ * mapping, lock or ring of its creation or of its resume, the Nth transfer of its life. Each
+ * time the status and the story are right, nothing hangs, no descriptor is left, and no file
+ * but that of a run with a commit, which stands; the sanitizer looks for memory.
  *
  * Built with the linker's --wrap for the functions below.
  */
 
+#include "strata/store.h"
 #include "tests/support/io_fault.h"
+#include "tests/support/kernel.h"
 #include "tests/support/store_rig.h"
 #include "tests/support/toy.h"
 
 #include <criterion/criterion.h>
 
 #include <errno.h>
+#include <liburing.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 
-enum target { NOTHING, MALLOC, CALLOC, ALIGNED_ALLOC, PTHREAD_CREATE, MMAP, FLOCK };
+enum target {
+    NOTHING,
+    MALLOC,
+    CALLOC,
+    ALIGNED_ALLOC,
+    PTHREAD_CREATE,
+    MMAP,
+    FLOCK,
+    RING,
+    RING_FILES,
+    EVENTFD
+};
 
 static struct temp_dir dir;
 static _Atomic bool creating; /* calls count only then */
 static enum target target;
 static uint64_t nth;
+static bool lasting; /* from the nth on, not only that one */
 static _Atomic uint64_t seen;
 static struct io_fault_plan faults; /* inner NULL: the real store */
 static struct io_fault_count counts;
 
 static bool fails(enum target which)
 {
-    return creating && target == which && atomic_fetch_add(&seen, 1) + 1 == nth;
+    if (!creating || target != which)
+        return false;
+    uint64_t number = atomic_fetch_add(&seen, 1) + 1;
+    return lasting ? number >= nth : number == nth;
 }
 
 extern void *__real_malloc(size_t bytes);
@@ -43,6 +62,10 @@ extern int __real_pthread_create(pthread_t *out, const pthread_attr_t *attr,
                                  void *(*run)(void *), void *user);
 extern void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 extern int __real_flock(int fd, int operation);
+extern int __real_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
+extern int __real_io_uring_register_files(struct io_uring *ring, const int *files,
+                                          unsigned count);
+extern int __real_eventfd(unsigned value, int flags);
 extern strata_status __real_strata_engine_create(strata_engine **out,
                                                  const strata_engine_desc *desc,
                                                  strata_error *error);
@@ -56,6 +79,9 @@ int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*ru
                           void *user);
 void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 int __wrap_flock(int fd, int operation);
+int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
+int __wrap_io_uring_register_files(struct io_uring *ring, const int *files, unsigned count);
+int __wrap_eventfd(unsigned value, int flags);
 strata_status __wrap_strata_engine_create(strata_engine **out, const strata_engine_desc *desc,
                                           strata_error *error);
 strata_status __wrap_strata_store_open(struct store **out, const struct store_desc *desc,
@@ -98,6 +124,24 @@ int __wrap_flock(int fd, int operation)
     return -1;
 }
 
+int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+    return fails(RING) ? -ENOMEM : __real_io_uring_queue_init(entries, ring, flags);
+}
+
+int __wrap_io_uring_register_files(struct io_uring *ring, const int *files, unsigned count)
+{
+    return fails(RING_FILES) ? -EMFILE : __real_io_uring_register_files(ring, files, count);
+}
+
+int __wrap_eventfd(unsigned value, int flags)
+{
+    if (!fails(EVENTFD))
+        return __real_eventfd(value, flags);
+    errno = EMFILE;
+    return -1;
+}
+
 strata_status __wrap_strata_engine_create(strata_engine **out, const strata_engine_desc *desc,
                                           strata_error *error)
 {
@@ -130,13 +174,16 @@ static void teardown(void)
 
 TestSuite(failures, .init = setup, .fini = teardown);
 
-/* One run through all tiers. want: the status, if it is not OK. */
-static strata_status run_once(const struct toy_run *run, strata_status want)
+/* One run; it leaves so many files. want: the status, if it is not OK. */
+static strata_status run_leaving(const struct toy_run *run, int files, strata_status want)
 {
     int descriptors = strata_open_descriptors();
+    seen = 0;
     struct toy_result result = strata_toy_run(run);
     cr_expect_eq(strata_open_descriptors(), descriptors);
-    cr_expect_eq(strata_temp_dir_count(dir.path), 0, "left behind: %s", result.error.message);
+    if (result.status != STRATA_OK || run->durability == STRATA_SCRATCH)
+        cr_expect_eq(strata_temp_dir_count(dir.path), files, "left behind: %s",
+                     result.error.message);
     if (result.status == STRATA_OK)
         return STRATA_OK;
     cr_expect_eq(result.status, want, "%s: %s", strata_status_name(result.status),
@@ -146,6 +193,12 @@ static strata_status run_once(const struct toy_run *run, strata_status want)
     /* A machine that lacks memory is not a budget that is too small. */
     cr_expect_null(strstr(result.error.message, "raise --"), "%s", result.error.message);
     return result.status;
+}
+
+/* One run through all tiers. */
+static strata_status run_once(const struct toy_run *run, strata_status want)
+{
+    return run_leaving(run, 0, want);
 }
 
 static void each_call_fails_once(enum target which, strata_status want)
@@ -161,10 +214,8 @@ static void each_call_fails_once(enum target which, strata_status want)
     for (int io = 0; io < 2; io++) {
         run.io = io == 0 ? STRATA_IO_URING : STRATA_IO_THREADS;
         uint64_t failed = 0;
-        for (nth = 1; failed + 1 == nth; nth++) {
-            seen = 0;
+        for (nth = 1; failed + 1 == nth; nth++)
             failed += run_once(&run, want) != STRATA_OK;
-        }
         cr_expect_leq(seen, nth, "call %d failed without notice", (int)nth - 1);
         cr_expect_gt(failed, 0);
     }
@@ -181,6 +232,76 @@ Test(failures, of_any_thread_or_mapping_are_told_and_leave_nothing)
 {
     each_call_fails_once(PTHREAD_CREATE, STRATA_E_NOMEM);
     each_call_fails_once(MMAP, STRATA_E_NOMEM);
+}
+
+/* A durable run in the making: it leaves nothing. Then one that goes on from step 2: it leaves
+ * that commit, from which the attempt that nothing fails goes on to step 3. */
+static uint64_t each_call_of_a_durable_run_fails(enum target which, strata_status want)
+{
+    struct toy_run run = {.groups = 2,
+                          .params = STRATA_NVME,
+                          .grads = STRATA_HOST,
+                          .states = STRATA_HOST,
+                          .stash = STRATA_HOST,
+                          .clip = 1,
+                          .dir = dir.path,
+                          .allow = STRATA_ALLOW_BUFFERED_IO,
+                          .steps = 2,
+                          .durability = STRATA_DURABLE_PROCESS,
+                          .commit_every = 1,
+                          .resume = true};
+    const char *const dirs[] = {dir.path};
+    uint64_t failed = 0;
+    target = which;
+    for (nth = 1; run_leaving(&run, 0, want) != STRATA_OK; nth++)
+        failed++;
+    run.steps = 3;
+    for (nth = 1; run_leaving(&run, 1, want) != STRATA_OK; nth++, failed++) {
+        strata_store_listing listing;
+        cr_assert(strata_store_list(&listing, dirs, 1, NULL) == STRATA_OK);
+        cr_expect(listing.commit_count == 1 && listing.commits[0].step == 2);
+    }
+    target = NOTHING;
+    struct toy_result after = strata_toy_run(&run);
+    run.dir = NULL;
+    run.params = STRATA_HOST;
+    run.durability = STRATA_SCRATCH;
+    run.resume = false;
+    struct toy_result undisturbed = strata_toy_run(&run);
+    cr_expect(after.status == STRATA_OK && after.first_step == 3, "%s", after.error.message);
+    cr_expect_arr_eq(after.hash, undisturbed.hash, 16);
+    strata_temp_dir_remove(&dir);
+    strata_temp_dir_make_in_memory(&dir);
+    return failed;
+}
+
+static void of_a_durable_run(enum target which, strata_status want)
+{
+    strata_temp_dir_remove(&dir);
+    strata_temp_dir_make_in_memory(&dir);
+    lasting = false;
+    uint64_t once = each_call_of_a_durable_run_fails(which, want);
+    lasting = true;
+    uint64_t for_good = each_call_of_a_durable_run_fails(which, want);
+    cr_expect(once > 0 && once == for_good, "%d calls, or %d", (int)once, (int)for_good);
+}
+
+Test(failures, of_any_allocation_of_a_durable_run_leave_nothing_or_the_last_commit)
+{
+    of_a_durable_run(MALLOC, STRATA_E_NOMEM);
+    of_a_durable_run(CALLOC, STRATA_E_NOMEM);
+    of_a_durable_run(ALIGNED_ALLOC, STRATA_E_NOMEM);
+    of_a_durable_run(PTHREAD_CREATE, STRATA_E_NOMEM);
+    of_a_durable_run(MMAP, STRATA_E_NOMEM);
+}
+
+Test(failures, of_a_ring_in_the_making_leave_nothing_or_the_last_commit)
+{
+    if (!strata_io_uring_permitted())
+        cr_skip_test("no io_uring here");
+    of_a_durable_run(RING, STRATA_E_NOMEM);
+    of_a_durable_run(RING_FILES, STRATA_E_IO);
+    of_a_durable_run(EVENTFD, STRATA_E_IO);
 }
 
 Test(failures, of_the_lock_leave_no_file)
@@ -308,6 +429,12 @@ Test(failures, of_flushes_leave_the_last_commit)
         .fault = IO_FAULT_ERRNO, .native = EIO, .op = IO_SYNC, .times = 1});
     goes_on_after(&(struct io_fault_plan){
         .fault = IO_FAULT_ERRNO, .native = EIO, .op = IO_SYNC, .times = UINT64_MAX});
+}
+
+Test(failures, of_a_drive_that_falls_silent_leave_the_last_commit)
+{
+    goes_on_after(&(struct io_fault_plan){.fault = IO_FAULT_LOST, .times = 1});
+    goes_on_after(&(struct io_fault_plan){.fault = IO_FAULT_LOST, .times = UINT64_MAX});
 }
 
 Test(failures, that_heal_change_nothing)

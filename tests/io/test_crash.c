@@ -7,7 +7,8 @@
  * each loss many seeds decide what the unsynced sectors are afterwards: old, new, garbage.
  * Every one of these states is opened again. What is found must be the last commit that the
  * store called durable or the one it was making, retained ones included, and every byte of
- * every record must be right. Before the first commit there may be none.
+ * every record must be right. Before the first commit there may be none. In some runs records
+ * rest elsewhere, and are written for a commit only.
  *
  * The faults. One write of the run, each in turn, goes wrong without anybody being told. When
  * the records are read again the damage is found, and the message has tile, file and offset; or
@@ -23,76 +24,43 @@
 #include <criterion/criterion.h>
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+/* Of each loss; ten times as many in the long form. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#    define SEEDS  4u
+#    define SEEDS  2u
 #    define STATES 1500u
 #else
-#    define SEEDS  28u
+#    define SEEDS  24u
 #    define STATES 10000u
 #endif
-
-/* Found states by their hash, to count those that differ: an open table, a power of two. */
-#define SEEN_MAX (1u << 16)
-
-struct seen {
-    struct hash128 *hashes;
-    uint32_t count;
-};
-
-static void note_state(struct seen *seen, struct hash128 hash)
-{
-    uint64_t at = hash.low % SEEN_MAX;
-    STRATA_CHECK(seen->count < SEEN_MAX / 2);
-    while (seen->hashes[at].low != 0) {
-        if (seen->hashes[at].low == hash.low && seen->hashes[at].high == hash.high)
-            return;
-        at = (at + 1) % SEEN_MAX;
-    }
-    seen->hashes[at] = hash;
-    seen->count++;
-}
 
 struct matrix {
     struct commit_rig rig;
     struct io_sim sim;
     struct io_sim_plan plan;    /* of the run that loses its power */
     struct io_sim_plan on_plan; /* of what comes after */
-    char paths[2][PATH_MAX + 64];
-    const char *path_list[2];
+    uint64_t seeds;
 };
 
-static void matrix_make(struct matrix *m, uint32_t commit_every, uint32_t keep)
+/* What kind of run. */
+struct kind {
+    uint32_t commit_every;
+    uint32_t keep;
+    uint32_t elsewhere;
+};
+
+static void matrix_make(struct matrix *m, const struct kind *kind)
 {
     memset(m, 0, sizeof *m);
     strata_commit_rig_make(&m->rig, 2, STRATA_IO_THREADS, true);
-    strata_commit_rig_keep(&m->rig, keep, 2);
-    m->rig.commit_every = commit_every;
+    strata_commit_rig_keep(&m->rig, kind->keep, 2);
+    m->rig.commit_every = kind->commit_every;
+    m->rig.elsewhere = kind->elsewhere;
     m->rig.ops = &strata_io_sim;
     m->plan.sim = m->on_plan.sim = &m->sim;
-}
-
-/* A file that had no name yet keeps the one of files in the making. */
-static void find_paths(struct matrix *m)
-{
-    for (uint32_t i = 0; i < 2; i++) {
-        m->path_list[i] = strata_commit_rig_file(&m->rig, i, m->paths[i]);
-        if (access(m->paths[i], F_OK) != 0)
-            strcat(m->paths[i], ".new");
-    }
-}
-
-/* The directories as they were when the power went, but for what the files hold. */
-static void empty_directories(const struct matrix *m)
-{
-    char path[PATH_MAX + 64];
-    for (uint32_t i = 0; i < 2; i++) {
-        (void)remove(strata_commit_rig_file(&m->rig, i, path));
-        strcat(path, ".new");
-        (void)remove(path);
-    }
+    m->seeds = getenv("STRATA_TEST_LONG") != NULL ? 10 * SEEDS : SEEDS;
 }
 
 static void matrix_free(struct matrix *m)
@@ -115,7 +83,7 @@ static strata_status run(struct matrix *m)
 {
     strata_error error;
     strata_status status = STRATA_OK;
-    empty_directories(m);
+    strata_sim_remove(m->rig.dirs, 2);
     m->sim.attempts = m->sim.writes = 0;
     for (uint32_t last = 2; last <= 5 && status == STRATA_OK; last += 3) {
         STRATA_TRY(go_on(m, &m->plan, &error));
@@ -154,47 +122,52 @@ static void check_survivor(struct matrix *m, const struct commit_list *before,
     strata_commit_rig_close(&m->rig);
 }
 
-/* Every request of one kind of run. Returns how many there are. */
-static uint64_t crash_everywhere(struct seen *seen, uint32_t commit_every, uint32_t keep)
+/* The power is gone: each seed's survivor is opened. */
+static void open_survivors(struct matrix *m, struct sim_states *states)
+{
+    struct commit_list before = m->rig.listed, after = m->rig.pending;
+    struct io_sim lost = m->sim;
+    /* The disks of the loss are kept; what is opened later gets others. */
+    memset(m->sim.disks, 0, sizeof m->sim.disks);
+    for (uint64_t i = 0; i < m->seeds; i++) {
+        struct hash128 hash;
+        uint64_t seed = m->plan.off_at * 1000 + i;
+        strata_sim_remove(m->rig.dirs, 2);
+        strata_sim_survive(&lost, seed, &hash);
+        strata_sim_note_state(states, hash);
+        check_survivor(m, &before, &after, seed);
+    }
+    strata_sim_free(&lost);
+}
+
+/* Every request of one kind of run. */
+static void crash_everywhere(struct sim_states *states, const struct kind *kind)
 {
     struct matrix m;
-    matrix_make(&m, commit_every, keep);
+    matrix_make(&m, kind);
     cr_assert(run(&m) == STRATA_OK);
     uint64_t requests = m.sim.attempts;
     for (m.plan.off_at = 1; m.plan.off_at <= requests; m.plan.off_at++) {
         cr_assert(run(&m) == STRATA_E_IO, "request %d", (int)m.plan.off_at);
-        struct commit_list before = m.rig.listed, after = m.rig.pending;
-        struct io_sim lost = m.sim;
-        find_paths(&m);
-        /* The disks of the loss are kept; what is opened later gets others. */
-        memset(m.sim.disks, 0, sizeof m.sim.disks);
-        for (uint64_t i = 0; i < SEEDS; i++) {
-            struct hash128 hash;
-            uint64_t seed = m.plan.off_at * 1000 + commit_every * 100 + keep * 500 + i;
-            empty_directories(&m);
-            strata_sim_survive(&lost, seed, m.path_list, &hash);
-            note_state(seen, hash);
-            check_survivor(&m, &before, &after, seed);
-        }
-        strata_sim_free(&lost);
+        open_survivors(&m, states);
     }
+    uint64_t seeds = m.seeds;
     matrix_free(&m);
-    return requests;
+    printf("crash: commits every %u, %u retained, records elsewhere %#x: %" PRIu64
+           " requests x %" PRIu64 " seeds, 1000 x request + 0, 1, ...\n",
+           kind->commit_every, kind->keep, kind->elsewhere, requests, seeds);
 }
 
-Test(crash, power_lost_at_any_request_leaves_the_last_commit_or_the_next, .timeout = 600)
+Test(crash, power_lost_at_any_request_leaves_the_last_commit_or_the_next, .timeout = 3600)
 {
-    struct seen seen = {.hashes = calloc(SEEN_MAX, sizeof(struct hash128))};
-    uint64_t requests = 0;
-    cr_assert(seen.hashes != NULL);
-    for (uint32_t commit_every = 1; commit_every <= 2; commit_every++)
-        for (uint32_t keep = 0; keep <= 1; keep++)
-            requests += crash_everywhere(&seen, commit_every, keep);
-    printf("crash: %" PRIu64 " requests x %u seeds (1000 x request + 100 x K + 500 x keep + "
-           "0, 1, ...): %u different states opened\n",
-           requests, SEEDS, seen.count);
-    cr_expect(seen.count >= STATES, "only %d different states", (int)seen.count);
-    free(seen.hashes);
+    static const struct kind kinds[] = {{1, 0, 0},    {1, 1, 0}, {2, 0, 0},
+                                        {2, 1, 0x5a}, {2, 1, 0}, {2, 0, 0xff}};
+    struct sim_states states = {.count = 0};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        crash_everywhere(&states, &kinds[i]);
+    printf("crash: %u different states opened\n", states.count);
+    cr_expect(states.count >= STATES, "only %d different states", (int)states.count);
+    strata_sim_free_states(&states);
 }
 
 /* Which tile the n-th write of a step belongs to; COMMIT_RECORDS: a table or a commit record.
@@ -235,7 +208,7 @@ static bool lie_once(enum sim_fault fault, uint64_t nth, bool reopen)
     struct matrix m;
     strata_error error;
     struct io_sim_plan lying = {.fault = fault};
-    matrix_make(&m, 1, 0);
+    matrix_make(&m, &(struct kind){.commit_every = 1});
     cr_assert(run(&m) == STRATA_OK);
     lying.sim = &m.sim;
     lying.fault_at = m.sim.writes + nth;

@@ -12,6 +12,7 @@
 
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 void strata_commit_rig_make(struct commit_rig *out, uint32_t drive_count,
@@ -197,6 +198,19 @@ strata_status strata_commit_rig_open(struct commit_rig *rig, strata_error *error
     return status;
 }
 
+void strata_commit_rig_leave_uncommitted(struct commit_rig *rig)
+{
+    int status = 0;
+    pid_t child = fork();
+    STRATA_CHECK(child >= 0);
+    if (child == 0)
+        _exit(strata_store_open(&rig->store, &rig->desc, NULL) == STRATA_OK &&
+                      strata_store_recovery(rig->store)->line_count == 0
+                  ? 0
+                  : 1);
+    STRATA_CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 strata_status strata_commit_rig_step(struct commit_rig *rig)
 {
     struct slots *slots = &rig->slots;
@@ -205,6 +219,8 @@ strata_status strata_commit_rig_step(struct commit_rig *rig)
     bool ready = false;
     STRATA_CHECK(!due || strata_slots_prepare(slots, rig->step));
     for (uint32_t i = 0; i < COMMIT_RECORDS; i++) {
+        if (!due && (rig->elsewhere >> i & 1))
+            continue;
         uint32_t slot = strata_slots_choose(slots, i, false);
         STRATA_CHECK(slot != STRATA_NO_SLOT);
         if (due)

@@ -44,6 +44,8 @@ struct commit_rig {
     const void *ops_config;
     uint32_t commit_every;
     uint32_t keep_every;
+    uint32_t
+        elsewhere; /* by bit: records that rest in RAM, and are written for a commit only */
     /* while it is open */
     struct store *store;
     struct tables tables;
@@ -68,7 +70,10 @@ void strata_commit_rig_keep(struct commit_rig *rig, uint32_t keep, uint32_t keep
 strata_status strata_commit_rig_open(struct commit_rig *rig, strata_error *error);
 void strata_commit_rig_close(struct commit_rig *rig);
 
-/* The next step: every record, and the commit where one is due. */
+/* What a process leaves that is killed before its first commit. */
+void strata_commit_rig_leave_uncommitted(struct commit_rig *rig);
+
+/* The next step: every record that rests here, and where one is due all and the commit. */
 strata_status strata_commit_rig_step(struct commit_rig *rig);
 
 /* Read every record of every commit that open found, and compare; updates and scale as well. */

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "io/store_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +24,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Room for the states of a long test, half of it left empty; a power of two. */
+#define STATES_MAX (1u << 20)
 
 struct sim {
     struct io_backend base;
@@ -127,9 +131,19 @@ static void sync_disk(struct sim_disk *disk)
     }
 }
 
+static void note_path(struct sim_disk *disk, int fd)
+{
+    char link[48];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, disk->path, sizeof disk->path - 1);
+    STRATA_CHECK(length > 0);
+    disk->path[length] = '\0';
+}
+
 static void sim_close(struct io_backend *backend)
 {
     struct sim *sim = (struct sim *)backend;
+    note_path(sim->disk, sim->fd);
     if (!sim->plan->sim->off) {
         int again = open_again(sim->fd, O_WRONLY);
         sync_disk(sim->disk);
@@ -293,8 +307,7 @@ static void write_survivors(const char *path, const uint8_t *image, uint64_t byt
     close(fd);
 }
 
-void strata_sim_survive(const struct io_sim *sim, uint64_t seed, const char *const *paths,
-                        struct hash128 *out_hash)
+void strata_sim_survive(const struct io_sim *sim, uint64_t seed, struct hash128 *out_hash)
 {
     uint64_t unit = seed % 2 == 0 ? 1 : STRATA_IO_ALIGN_BYTES / SIM_SECTOR_BYTES;
     uint64_t state = seed;
@@ -307,11 +320,41 @@ void strata_sim_survive(const struct io_sim *sim, uint64_t seed, const char *con
             memcpy(image, disk->durable, disk->bytes);
         for (uint64_t i = 0; i < disk->bytes / SIM_SECTOR_BYTES; i += unit)
             survive_unit(disk, i, unit, &state, image);
-        write_survivors(paths[d], image, disk->bytes);
+        write_survivors(disk->path, image, disk->bytes);
         struct hash128 hash = strata_hash(image, disk->bytes, out_hash->low);
         *out_hash = hash;
         free(image);
     }
+}
+
+void strata_sim_remove(const char *const *dirs, uint32_t count)
+{
+    char path[PATH_MAX + 32];
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(path, sizeof path, "%s/%s", dirs[i], STRATA_STORE_FILE_NAME);
+        (void)remove(path);
+        snprintf(path, sizeof path, "%s/%s", dirs[i], STRATA_STORE_NEW_NAME);
+        (void)remove(path);
+    }
+}
+
+void strata_sim_note_state(struct sim_states *states, struct hash128 hash)
+{
+    if (states->hashes == NULL)
+        states->hashes = calloc(STATES_MAX, sizeof *states->hashes);
+    STRATA_CHECK(states->hashes != NULL && states->count < STATES_MAX / 2);
+    uint64_t at = hash.low % STATES_MAX;
+    for (; states->hashes[at].low != 0; at = (at + 1) % STATES_MAX)
+        if (states->hashes[at].low == hash.low && states->hashes[at].high == hash.high)
+            return;
+    states->hashes[at] = hash;
+    states->count++;
+}
+
+void strata_sim_free_states(struct sim_states *states)
+{
+    free(states->hashes);
+    *states = (struct sim_states){.count = 0};
 }
 
 void strata_sim_free(struct io_sim *sim)

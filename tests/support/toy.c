@@ -22,24 +22,24 @@ static void add_pair(struct toy *toy, uint32_t group, bool grad)
     add_use(toy, STRATA_USE_RELEASE, group, grad);
 }
 
-static void make_uses(struct toy *toy)
+static void make_uses(struct toy *toy, uint32_t groups)
 {
-    for (uint32_t g = 0; g < TOY_GROUPS; g++) {
+    for (uint32_t g = 0; g < groups; g++) {
         add_use(toy, STRATA_USE_STASH, g, false);
         add_pair(toy, g, false);
     }
     add_pair(toy, 0, false);
     add_pair(toy, 0, true);
-    for (uint32_t g = TOY_GROUPS; g-- > 0;) {
+    for (uint32_t g = groups; g-- > 0;) {
         add_use(toy, STRATA_USE_UNSTASH, g, false);
         add_pair(toy, g, true);
     }
 }
 
-void strata_toy_make(struct toy *toy)
+static void make(struct toy *toy, uint32_t groups)
 {
     memset(toy, 0, sizeof *toy);
-    for (uint32_t g = 0; g < TOY_GROUPS; g++) {
+    for (uint32_t g = 0; g < groups; g++) {
         for (uint32_t t = 0; t < TOY_TENSORS; t++) {
             snprintf(toy->names[g][t], sizeof toy->names[g][t], "g%u.t%u", g, t);
             toy->tensors[g][t] = (strata_tensor_desc){.name = toy->names[g][t],
@@ -51,12 +51,17 @@ void strata_toy_make(struct toy *toy)
             .name = toy->names[g][0], .tensors = toy->tensors[g], .tensor_count = TOY_TENSORS};
     }
     toy->model.groups = toy->groups;
-    toy->model.group_count = TOY_GROUPS;
+    toy->model.group_count = groups;
     toy->model.uses = toy->uses;
     toy->model.scratch_bytes = TOY_ACTIVATION * sizeof(float);
     toy->model.stash_bytes = TOY_ACTIVATION * sizeof(float);
-    make_uses(toy);
+    make_uses(toy, groups);
     toy->adam = strata_adam_defaults();
+}
+
+void strata_toy_make(struct toy *toy)
+{
+    make(toy, TOY_GROUPS);
 }
 
 static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
@@ -172,7 +177,9 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
         .nvme_bytes = run->nvme_bytes != 0 ? run->nvme_bytes : 64u << 20,
         .tile_elems = run->tile_elems != 0 ? run->tile_elems : STRATA_BLOCK_ELEMS,
         .store_dirs = run->dir != NULL ? dirs : NULL,
-        .store_dir_count = run->dir != NULL ? 1 : 0,
+        .store_dir_count = run->dir == NULL         ? 0
+                           : run->other_dir == NULL ? 1
+                                                    : 2,
         .io = strata_backend_here(run->io),
         .allow = run->allow,
         .clip = run->clip,
@@ -192,6 +199,7 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
 static strata_status run_steps(struct walk *walk, struct toy_result *result)
 {
     uint32_t steps = walk->run->steps != 0 ? walk->run->steps : 4;
+    steps = steps == TOY_NO_STEPS ? 0 : steps;
     strata_step_result last = {0};
     for (walk->step = strata_engine_step(walk->engine) + 1; walk->step <= steps; walk->step++) {
         strata_status status = walk_step(walk);
@@ -220,9 +228,10 @@ struct toy_result strata_toy_run(const struct toy_run *wanted)
     strata_device *device = NULL;
     strata_workers *workers = NULL;
     struct walk walk = {.toy = &toy, .run = &run};
-    strata_toy_make(&toy);
+    const char *dirs[2] = {run.dir, run.other_dir};
+    make(&toy, run.groups != 0 ? run.groups : TOY_GROUPS);
     run.dtype = run.dtype != 0 ? run.dtype : STRATA_BF16;
-    strata_engine_desc desc = describe(&toy, &run, &run.dir);
+    strata_engine_desc desc = describe(&toy, &run, dirs);
     strata_workers_desc threads = {.thread_count = run.threads != 0 ? run.threads : 1};
     result.status = strata_device_open_host(&device, &result.error);
     if (result.status == STRATA_OK)
@@ -255,9 +264,10 @@ strata_status strata_toy_plan(const struct toy_run *wanted, strata_plan *out,
     struct toy_run run = *wanted;
     strata_device *device = NULL;
     strata_workers *workers = NULL;
-    strata_toy_make(&toy);
+    const char *dirs[2] = {run.dir, run.other_dir};
+    make(&toy, run.groups != 0 ? run.groups : TOY_GROUPS);
     run.dtype = run.dtype != 0 ? run.dtype : STRATA_BF16;
-    strata_engine_desc desc = describe(&toy, &run, &run.dir);
+    strata_engine_desc desc = describe(&toy, &run, dirs);
     strata_status status = strata_device_open_host(&device, error);
     if (status == STRATA_OK)
         status =

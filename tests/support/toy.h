@@ -23,6 +23,8 @@ struct toy {
     strata_adam_params adam;
 };
 
+#define TOY_NO_STEPS UINT32_MAX
+
 /* What a run is given; zero is a roomy run with everything in the device. */
 struct toy_run {
     strata_tier params;
@@ -34,12 +36,14 @@ struct toy_run {
     uint64_t nvme_bytes;   /* 0: 64 MiB */
     uint32_t tile_elems;   /* 0: 16,384 */
     uint32_t threads;      /* 0: 1 */
-    uint32_t steps;        /* 0: 4 */
+    uint32_t steps;        /* 0: 4; TOY_NO_STEPS: none */
+    uint32_t groups;       /* 0: all; the first so many */
     strata_dtype dtype;    /* 0: bf16 */
     strata_dtype states_dtype;
     double loss_scale;
-    uint64_t seed;   /* of the rounding of bf16 states */
-    const char *dir; /* store directory, or NULL */
+    uint64_t seed;         /* of the rounding of bf16 states */
+    const char *dir;       /* store directory, or NULL */
+    const char *other_dir; /* of a second drive, or NULL */
     strata_io_backend io;
     uint32_t allow;
     float clip;
