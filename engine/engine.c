@@ -18,11 +18,9 @@
 #include "optim/loss_scale.h"
 #include "strata/store.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #define MIN_TILE_ELEMS (256u << 10)
 #define MAX_TILE_ELEMS (4u << 20)
@@ -52,18 +50,16 @@ uint32_t strata_default_tile_elems(const strata_model_desc *model)
 
 /* Resolving. */
 
-static strata_status free_on_store(const strata_engine_desc *desc, uint64_t *out,
-                                   strata_error *error)
+/* Nine tenths of what is free, and all that the store to be resumed has already. */
+static strata_status room_for_store(const strata_engine_desc *desc, uint64_t *out,
+                                    strata_error *error)
 {
-    uint64_t bytes = 0;
+    *out = 0;
     for (uint32_t i = 0; i < desc->store_dir_count; i++) {
-        struct statvfs fs;
-        if (statvfs(desc->store_dirs[i], &fs) != 0)
-            return strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s",
-                               desc->store_dirs[i], strerror(errno));
-        bytes += (uint64_t)fs.f_bavail * fs.f_frsize;
+        uint64_t free_bytes, own_bytes;
+        STRATA_TRY(strata_store_room(desc->store_dirs[i], &free_bytes, &own_bytes, error));
+        *out += free_bytes / 10 * 9 + own_bytes;
     }
-    *out = bytes;
     return STRATA_OK;
 }
 
@@ -170,10 +166,10 @@ static strata_status resolve(strata_engine_desc *out, const strata_engine_desc *
     STRATA_TRY(check_desc(desc, error));
     *out = *desc;
     STRATA_TRY(resolve_memory(out, error));
-    uint64_t on_store = 0;
-    STRATA_TRY(free_on_store(desc, &on_store, error));
+    uint64_t room;
+    STRATA_TRY(room_for_store(desc, &room, error));
     if (out->nvme_bytes == 0)
-        out->nvme_bytes = on_store / 10 * 9;
+        out->nvme_bytes = room;
     if (out->tile_elems == 0)
         out->tile_elems = strata_default_tile_elems(desc->model);
     if (out->keep_every == 0)

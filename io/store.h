@@ -118,6 +118,10 @@ struct store_io {
 uint64_t strata_store_table_bytes(const struct store_desc *desc);
 uint64_t strata_store_file_bytes(const struct store_desc *desc);
 
+/* Bytes of disk that are free in a directory, and those that a store's files there have. */
+strata_status strata_store_room(const char *dir, uint64_t *out_free_bytes,
+                                uint64_t *out_own_bytes, strata_error *error);
+
 /*
  * Lock the directories, find what is there, make the files (0600, O_NOFOLLOW) or go on with
  * them, start one I/O thread per drive. On failure nothing is held and files that this call

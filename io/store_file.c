@@ -33,6 +33,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -111,6 +112,29 @@ static uint64_t disk_bytes(int fd)
 {
     struct stat stat;
     return fstat(fd, &stat) == 0 ? (uint64_t)stat.st_blocks * 512 : 0;
+}
+
+strata_status strata_store_room(const char *dir, uint64_t *out_free_bytes,
+                                uint64_t *out_own_bytes, strata_error *error)
+{
+    static const char *const names[] = {STRATA_STORE_FILE_NAME, STRATA_STORE_NEW_NAME};
+    struct statvfs space;
+    struct stat stat;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fstatvfs(fd, &space) != 0) {
+        strata_status status = strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s",
+                                           dir, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return status;
+    }
+    *out_own_bytes = 0;
+    *out_free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (fstatat(fd, names[i], &stat, AT_SYMLINK_NOFOLLOW) == 0)
+            *out_own_bytes += (uint64_t)stat.st_blocks * 512;
+    close(fd);
+    return STRATA_OK;
 }
 
 /* The alignment this file asks of direct transfers is one that we keep. 0: it has none. */

@@ -110,7 +110,7 @@ typedef struct strata_engine_desc {
     uint64_t device_bytes;
     /* 0: half of what is free at create within the cgroup, less the host device's bytes */
     uint64_t host_bytes;
-    uint64_t nvme_bytes;          /* 0: nine tenths of the store's free space */
+    uint64_t nvme_bytes; /* 0: nine tenths of what is free, and what the store there has */
     uint64_t reserved_host_bytes; /* 0: none; host bytes of the caller's own, counted in host */
     strata_tier params; /* STRATA_AUTO: the fastest tier with room; parameters first, */
     strata_tier grads;  /*   then gradients, then states */

@@ -15,7 +15,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -100,6 +102,46 @@ int strata_workshop_store_count(const struct temp_dir *dir)
     char path[PATH_MAX];
     path_of(dir, "store", path);
     return strata_temp_dir_count(path);
+}
+
+static bool hide_mounts(void)
+{
+    return (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
+           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+static const char no_namespace[] =
+    "no mount namespace of our own: this needs root or user namespaces";
+
+const char *strata_workshop_mount(const struct temp_dir *dir, const char *type,
+                                  const char *options)
+{
+    char path[PATH_MAX];
+    path_of(dir, "store", path);
+    if (!hide_mounts())
+        return no_namespace;
+    return mount(type, path, type, 0, options) == 0
+               ? NULL
+               : "no file system made of RAM can be mounted here";
+}
+
+const char *strata_workshop_mount_disk(const struct temp_dir *dir, unsigned long bytes)
+{
+    char words[2 * PATH_MAX];
+    if (!hide_mounts())
+        return no_namespace;
+    snprintf(words, sizeof words,
+             "cd '%s' && truncate -s %lu disk && mkfs.ext4 -q -F -m 0 disk && "
+             "mount -o loop disk store && chmod 700 store",
+             dir->path, bytes);
+    return system(words) == 0 ? NULL : "no ext4, or no loop device, can be had here";
+}
+
+void strata_workshop_unmount(const struct temp_dir *dir)
+{
+    char path[PATH_MAX];
+    path_of(dir, "store", path);
+    umount(path);
 }
 
 const char *strata_program_path(const char *variable, const char *built)

@@ -50,6 +50,16 @@ bool strata_workshop_has(const struct temp_dir *dir, const char *name);
 /* Entries of the directory store. */
 int strata_workshop_store_count(const struct temp_dir *dir);
 
+/*
+ * A file system of its own on the directory store, seen by this process and its children only:
+ * one made of RAM, or ext4 of so many bytes in a file of the workshop. NULL, or why it cannot be
+ * had here.
+ */
+const char *strata_workshop_mount(const struct temp_dir *dir, const char *type,
+                                  const char *options);
+const char *strata_workshop_mount_disk(const struct temp_dir *dir, unsigned long bytes);
+void strata_workshop_unmount(const struct temp_dir *dir);
+
 /* The program's path: the variable's, else built (may be NULL). NULL: not to be found here. */
 const char *strata_program_path(const char *variable, const char *built);
 

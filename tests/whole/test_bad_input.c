@@ -15,7 +15,6 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,23 +276,11 @@ Test(bad_input, a_budget_one_byte_too_small)
     }
 }
 
-/* A file system of RAM on store, seen by this process and its children only. */
 static void mount_store(const char *options)
 {
-    char path[PATH_MAX + 8];
-    snprintf(path, sizeof path, "%s/store", dir.path);
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        skip("no mount namespace of our own: this needs root or user namespaces");
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("tmpfs", path, "tmpfs", 0, options) != 0)
-        skip("no tmpfs can be mounted here");
-}
-
-static void unmount_store(void)
-{
-    char path[PATH_MAX + 8];
-    snprintf(path, sizeof path, "%s/store", dir.path);
-    umount(path);
+    const char *why = strata_workshop_mount(&dir, "tmpfs", options);
+    if (why != NULL)
+        skip(why);
 }
 
 Test(bad_input, a_store_on_a_full_disk)
@@ -302,7 +289,7 @@ Test(bad_input, a_store_on_a_full_disk)
     /* By its free space, before anything is written; and when a larger limit is claimed. */
     expect_refusal(FILES SMALL OUTPUT, 1, "nvme");
     expect_refusal(FILES SMALL OUTPUT "--nvme-mem 1G", 1, "store");
-    unmount_store();
+    strata_workshop_unmount(&dir);
 }
 
 Test(bad_input, a_store_on_a_read_only_disk)
@@ -313,7 +300,7 @@ Test(bad_input, a_store_on_a_read_only_disk)
     cr_assert_eq(mount(NULL, path, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0, "%s",
                  strerror(errno));
     expect_refusal(FILES SMALL OUTPUT, 1, "Read-only");
-    unmount_store();
+    strata_workshop_unmount(&dir);
 }
 
 static void pause_ms(long ms)

@@ -16,11 +16,9 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <grp.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -241,23 +239,12 @@ Test(fallback, without_huge_pages_a_run_says_so_and_gets_the_same_state)
     cr_assert_not_null(strstr(result.out, "\"huge_pages\":false"), "%s", result.out);
 }
 
-/* A file system without O_DIRECT on store, seen by this process and its children only. */
+/* A file system without O_DIRECT. */
 static void mount_store(const char *type)
 {
-    char path[PATH_MAX + 8];
-    snprintf(path, sizeof path, "%s/store", dir.path);
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        skip("no mount namespace of our own: this needs root or user namespaces");
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount(type, path, type, 0, NULL) != 0)
-        skip("no file system made of RAM can be mounted here");
-}
-
-static void unmount_store(void)
-{
-    char path[PATH_MAX + 8];
-    snprintf(path, sizeof path, "%s/store", dir.path);
-    umount(path);
+    const char *why = strata_workshop_mount(&dir, type, NULL);
+    if (why != NULL)
+        skip(why);
 }
 
 /* tmpfs knows O_DIRECT from Linux 6.6 on; ramfs never did. */
@@ -269,7 +256,7 @@ static void expect_buffered(const char *type)
     mount_store(type);
     run_without(NULL, RUN);
     if (result.code == 0) {
-        unmount_store();
+        strata_workshop_unmount(&dir);
         skip("this kernel has O_DIRECT on that file system");
     }
     expect_refusal("no O_DIRECT", "--allow buffered-io");
@@ -278,7 +265,7 @@ static void expect_buffered(const char *type)
     run_without(NULL, RUN "--allow buffered-io");
     expect_run(hash, "store  uring, page cache");
     cr_assert_not_null(strstr(result.out, "note   store: no O_DIRECT"), "%s", result.out);
-    unmount_store();
+    strata_workshop_unmount(&dir);
 }
 
 Test(fallback, no_o_direct_on_tmpfs_is_refused_unless_allowed)
@@ -304,9 +291,9 @@ Test(fallback, all_lacks_together_give_the_same_state)
     mount_store("ramfs");
     run_without(take_all_but_o_direct, RUN "--allow threads-io,buffered-io");
     if (result.code == CANNOT) {
-        unmount_store();
+        strata_workshop_unmount(&dir);
         skip("no filter of system calls, or no way to deny huge pages here");
     }
     expect_run(hash, "store  threads, page cache; huge pages: no");
-    unmount_store();
+    strata_workshop_unmount(&dir);
 }
