@@ -74,8 +74,7 @@ strata_status strata_store_file_adopt(struct store_file *file, bool allow_buffer
 strata_status strata_store_file_resize(const struct store_file *file, uint64_t bytes,
                                        strata_error *error);
 
-/* Name a complete file, durably. Until strata_store_file_keep(), the first commit, close removes
- * it. */
+/* Name a complete file, durably. Until it is kept, with the first commit, close removes it. */
 strata_status strata_store_file_publish(struct store_file *file, strata_error *error);
 void strata_store_file_keep(struct store_file *file);
 

@@ -1,17 +1,18 @@
 #!/bin/sh
 # Kills offload-train with SIGKILL at random moments and resumes it at once, until N kills have
 # hit. A run that was killed must end with the very state of an undisturbed one, must never
-# begin before a step that was committed, and must leave a log with every step.
+# begin before a step that was committed, and must leave a log with every step. Runs differ in
+# where states rest, how often they commit and what they retain, one after the other.
 #
 #     kill_loop.sh N [-p PROGRAM] [-s SEED] [-d DIR] [OPTION...]
 #
 # DIR must lie on a drive for the kills to hit I/O that is under way (default: the build
-# folder). OPTIONs are offload-train's own, such as --commit-every 3, and come after those used
-# here. The seed is printed; it repeats the moments, as far as a machine repeats itself.
+# folder). OPTIONs are offload-train's own, such as --clip 0, none about commits or homes. The
+# seed is printed; it repeats the moments, as far as a machine repeats itself.
 #
-# A run is killed up to six times and then left to end. The first three kills fall while the
-# store is being made, at the first commit or in the first step; with the others, on a model
-# this small, half of the time goes to commits.
+# A run is killed up to three times and then left to end. The first kill falls while the store
+# is being made, at the first commit or in the first step; with the others, on a model this
+# small, half of the time goes to commits.
 set -u
 usage() {
     echo "usage: kill_loop.sh N [-p PROGRAM] [-s SEED] [-d DIR] [OPTION...]" >&2
@@ -42,8 +43,8 @@ done
 program=$(cd "$(dirname "$program")" && pwd)/$(basename "$program")
 
 steps=60
-early_of_a_run=3
-kills_of_a_run=6
+early_of_a_run=1
+kills_of_a_run=3
 mkdir -p "$dir"
 work=$(mktemp -d -p "$dir" kill_loop.XXXXXX) || exit 2
 process=
@@ -61,14 +62,6 @@ fail() {
     exit 1
 }
 
-# The commits' distance, for what a log line proves.
-every=1
-previous=
-for word in "$@"; do
-    [ "$previous" != --commit-every ] || every=$word
-    previous=$word
-done
-
 awk 'BEGIN { for (i = 0; i < 4000; i++) printf "%d bottles, ", (i * i) % 997 }' >"$work/text"
 cat >"$work/config.json" <<'CONFIG'
 {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
@@ -80,13 +73,25 @@ CONFIG
 
 # From here on "$@" is the run.
 set -- --data "$work/text" --model "$work/config.json" --seq 32 --batch 2 --tile 16384 \
-    --device-mem 16M --host-mem 64M --params nvme --grads host --states nvme --stash host \
-    --threads 1 --allow threads-io,buffered-io --store "$work/store" --log "$work/log" \
-    --steps "$steps" --commit-every 1 --hash-state "$@"
+    --device-mem 16M --host-mem 64M --grads host --stash host --threads 1 \
+    --allow threads-io,buffered-io --store "$work/store" --log "$work/log" \
+    --steps "$steps" --hash-state "$@"
+
+# Options of the N-th run, into $kind, and how often it commits, into $every.
+choose_kind() {
+    case $(($1 % 4)) in
+    0) kind="--params nvme --states nvme" every=1 ;;
+    1) kind="--params nvme --states host" every=1 ;;
+    2) kind="--params nvme --states nvme --keep 2 --keep-every 6" every=3 ;;
+    3) kind="--params host --states host --keep 1 --keep-every 8" every=4 ;;
+    esac
+    kind="$kind --commit-every $every"
+}
 
 fresh() {
     rm -rf "$work/store" "$work/log"
     mkdir "$work/store"
+    choose_kind "$runs"
 }
 
 now_us() {
@@ -100,13 +105,19 @@ pick() {
     random=$(($1 + state / 256 % ($2 - $1 + 1)))
 }
 
+# The runs' command: kinds are several words.
+run() {
+    # shellcheck disable=SC2086
+    "$program" $kind "$@" >"$work/out" 2>"$work/err"
+}
+
 logged_hash() {
     sed -n '$s/.*"state_hash":"\([0-9a-f]*\)".*/\1/p' "$work/log"
 }
 
 # What the log proves to be durable. The line of step n is written once its norm is known; by
-# then the update of n - 1 has begun, which waits for the records of n - 2 to be written, and
-# the last commit up to n - 3 had to be durable before that. A hash means that all is.
+# then the update of n - 1 has begun, which waits for all records of n - 2 to be written. Those
+# of a commit wait for the commit before to be durable. A hash means that all is.
 proven() {
     [ -s "$work/log" ] || {
         echo 0
@@ -117,8 +128,8 @@ proven() {
         return
     fi
     last=$(sed -n 's/^{"step":\([0-9]*\),.*}$/\1/p' "$work/log" | tail -n 1)
-    last=$((${last:-0} > 3 ? ${last:-0} - 3 : 0))
-    echo $((last / every * every))
+    last=$(((${last:-0} - 2) / every * every - every))
+    echo $((last > 0 ? last : 0))
 }
 
 # Where the latest run says it began. Empty: it did not come to that.
@@ -158,11 +169,11 @@ unbegun=0
 
 fresh
 begin=$(now_us)
-"$program" "$@" --steps 1 >"$work/out" 2>"$work/err" || fail "a run of one step failed"
+run "$@" --steps 1 || fail "a run of one step failed"
 first_step_us=$(($(now_us) - begin))
 fresh
 begin=$(now_us)
-"$program" "$@" >"$work/out" 2>"$work/err" || fail "the undisturbed run failed"
+run "$@" || fail "the undisturbed run failed"
 run_us=$(($(now_us) - begin))
 expected=$(logged_hash)
 [ -n "$expected" ] || fail "the undisturbed run has no state_hash"
@@ -184,7 +195,8 @@ while :; do
         pick "$((first_step_us / 2))" "$((first_step_us + run_us / 4))"
         wait_us=$random
     fi
-    "$program" "$@" --resume >"$work/out" 2>"$work/err" &
+    # shellcheck disable=SC2086
+    "$program" $kind "$@" --resume >"$work/out" 2>"$work/err" &
     process=$!
     if [ -n "$wait_us" ]; then
         sleep "$((wait_us / 1000000)).$(printf %06d $((wait_us % 1000000)))"

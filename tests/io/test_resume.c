@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
@@ -504,6 +506,82 @@ Test(resume, an_opener_waits_for_the_writes_of_a_dead_owner, .timeout = 30)
     EXPECT_LIST(&rig, 2);
     int status;
     cr_assert(waitpid(child, &status, 0) == child && status == 0);
+    strata_commit_rig_remove(&rig);
+}
+
+static void post(void *user, struct store_io *io)
+{
+    (void)io;
+    sem_post(user);
+}
+
+/* Write every slot that the commit does not name, all at once, again and again. */
+static void write_for_ever(struct commit_rig *rig, int told)
+{
+    struct store_io ios[COMMIT_RECORDS];
+    sem_t done;
+    if (strata_commit_rig_open(rig, NULL) != STRATA_OK || sem_init(&done, 0, 0) != 0 ||
+        write(told, "", 1) != 1)
+        _exit(2);
+    memset(rig->buffer, 0, COMMIT_LARGEST_BYTES);
+    for (uint64_t step = 1;; step++) {
+        *(uint64_t *)rig->buffer = step;
+        for (uint32_t i = 0; i < COMMIT_RECORDS; i++) {
+            ios[i] = (struct store_io){
+                .write = true,
+                .place = strata_store_slot_place(rig->store, i, 1),
+                .step = step,
+                .buffer = rig->buffer,
+                .done = post,
+                .user = &done,
+            };
+            strata_store_start(rig->store, &ios[i]);
+        }
+        for (uint32_t i = 0; i < COMMIT_RECORDS; i++)
+            sem_wait(&done);
+    }
+}
+
+/* The lock on the file; the process is dead, what it had in flight may not be. */
+static void take_lock(int fd)
+{
+    uint64_t begin_ns = strata_now_ns();
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        cr_assert(strata_now_ns() - begin_ns < 10000000000u, "the lock outlives its owner");
+        usleep(50);
+    }
+}
+
+Test(resume, once_a_killed_owners_lock_is_free_nothing_is_written_any_more, .timeout = 60)
+{
+    struct commit_rig rig;
+    char path[PATH_MAX + 32];
+    leave_at(&rig, 1, 0, 0);
+    for (int round = 0; round < 20; round++) {
+        int told[2];
+        char byte;
+        cr_assert(pipe(told) == 0);
+        pid_t child = fork();
+        cr_assert(child >= 0);
+        if (child == 0)
+            write_for_ever(&rig, told[1]);
+        cr_assert(read(told[0], &byte, 1) == 1);
+        usleep(1000 + 700 * round);
+        int fd = open(strata_commit_rig_file(&rig, 0, path), O_RDWR | O_CLOEXEC);
+        cr_assert(fd >= 0 && kill(child, SIGKILL) == 0);
+        take_lock(fd);
+        struct hash128 before = file_hash(&rig, 0);
+        usleep(20000);
+        struct hash128 after = file_hash(&rig, 0);
+        cr_expect(before.low == after.low && before.high == after.high, "round %d", round);
+        close(fd);
+        cr_assert(waitpid(child, NULL, 0) == child);
+        close(told[0]);
+        close(told[1]);
+    }
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 0);
+    expect_whole(&rig);
     strata_commit_rig_remove(&rig);
 }
 

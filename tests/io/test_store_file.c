@@ -332,6 +332,13 @@ Test(store_file, a_symbolic_link_is_not_followed)
     cr_assert(symlink(target, strata_store_rig_file(&rig, 0, path)) == 0);
     strata_error error = expect_refusal(&rig, STRATA_E_IO, "symbolic link");
     cr_expect(error.native == ELOOP);
+    /* Nor one where a file in the making goes. */
+    char making[PATH_MAX + 40];
+    snprintf(making, sizeof making, "%s/%s", rig.drives[0], STRATA_STORE_NEW_NAME);
+    cr_assert(rename(path, making) == 0);
+    error = expect_refusal(&rig, STRATA_E_IO, "symbolic link");
+    cr_expect(error.native == ELOOP);
+    cr_assert(rename(making, path) == 0);
     cr_expect(get_file(&rig, 0, bytes, sizeof bytes) == 8 && memcmp(bytes, "precious", 8) == 0);
     strata_store_rig_remove(&rig);
 }

@@ -52,8 +52,8 @@ int strata_workshop_store_count(const struct temp_dir *dir);
 
 /*
  * A file system of its own on the directory store, seen by this process and its children only:
- * one made of RAM, or ext4 of so many bytes in a file of the workshop. NULL, or why it cannot be
- * had here.
+ * one made of RAM, or ext4 of so many bytes in a file of the workshop. NULL, or why there is
+ * none to be had.
  */
 const char *strata_workshop_mount(const struct temp_dir *dir, const char *type,
                                   const char *options);

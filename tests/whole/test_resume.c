@@ -185,6 +185,29 @@ Test(resume, after_a_signal_ends_as_an_undisturbed_run_wherever_things_rest)
     }
 }
 
+/* Both signals come before the step under way can end: the run stands still meanwhile. */
+Test(resume, a_second_signal_ends_it_at_once_and_the_last_commit_stands)
+{
+    static char text[1 << 20];
+    char expected[33];
+    char hash[33];
+    char words[1024];
+    whole(IN_HOST, WHOLE_STEPS, expected);
+    snprintf(words, sizeof words, RUN IN_HOST "--log log --commit-every 1 --steps %d ",
+             WHOLE_STEPS);
+    pid_t process = start_until_a_step(words);
+    cr_assert(kill(process, SIGSTOP) == 0 && kill(process, SIGINT) == 0 &&
+              kill(process, SIGTERM) == 0 && kill(process, SIGCONT) == 0);
+    int code = strata_program_wait(process);
+    cr_assert(code == 128 + SIGINT || code == 128 + SIGTERM, "exit %d", code);
+    cr_assert(strata_workshop_read(&dir, "log", text, sizeof text));
+    cr_assert_null(strstr(text, "state_hash"), "it ended as after one signal: %s", text);
+    strcat(words, "--resume");
+    train(words, 0);
+    cr_assert_str_eq(printed_hash(hash), expected);
+    expect_log_up_to(WHOLE_STEPS);
+}
+
 Test(resume, everything_that_decides_no_bit_may_have_changed)
 {
     const char *const parts[] = {
