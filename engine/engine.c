@@ -18,6 +18,7 @@
 #include "optim/loss_scale.h"
 #include "strata/store.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -338,32 +339,43 @@ static bool wants_slot_ahead(const strata_engine *engine)
            plan->summary.commit_every > 1;
 }
 
-/* Slots per record of the store that is to be resumed. 0: there is none, or none to go on with,
- * which open will say better. */
-static uint32_t slots_found(const strata_engine_desc *desc)
+/* Slots per record of the store that is to be resumed; 0: there is none, or it has no commit.
+ * Everything else that is wrong with it is told here: a plan made without it would be another. */
+static strata_status slots_found(const strata_engine_desc *desc, uint32_t *out,
+                                 strata_error *error)
 {
     strata_store_listing listing;
+    strata_error why = {.status = STRATA_OK};
+    *out = 0;
     if (!desc->resume || desc->durability == STRATA_SCRATCH)
-        return 0;
+        return STRATA_OK;
     strata_status status =
-        strata_store_list(&listing, desc->store_dirs, desc->store_dir_count, NULL);
-    return status == STRATA_OK && listing.commit_count > 0 ? listing.slots : 0;
+        strata_store_list(&listing, desc->store_dirs, desc->store_dir_count, &why);
+    if (status == STRATA_E_IO && why.native == ENOENT)
+        return STRATA_OK;
+    if (status != STRATA_OK)
+        return strata_fail(error, status, why.native, "%s", why.message);
+    *out = listing.commit_count > 0 ? listing.slots : 0;
+    return STRATA_OK;
 }
 
 /* A store that is resumed has the slots it was made with. A new one gets the one for writing
- * ahead if it is of use and there is room. */
+ * ahead if it is of use and the budgets have room for it. */
 static strata_status plan_all(strata_engine *engine, strata_error *error)
 {
-    uint32_t slots = slots_found(&engine->desc);
-    bool found = slots > 0;
-    bool ahead = slots == 3 + engine->desc.keep;
+    uint32_t slots;
+    strata_error why = {.status = STRATA_OK};
     engine->mode = update_mode(&engine->desc);
-    STRATA_TRY(plan_device(engine, ahead, error));
-    if (found || !wants_slot_ahead(engine))
+    STRATA_TRY(slots_found(&engine->desc, &slots, error));
+    STRATA_TRY(plan_device(engine, slots == 3 + engine->desc.keep, error));
+    if (slots > 0 || !wants_slot_ahead(engine))
         return STRATA_OK;
     strata_plan_free(&engine->plan);
-    if (plan_device(engine, true, NULL) == STRATA_OK)
+    strata_status status = plan_device(engine, true, &why);
+    if (status == STRATA_OK)
         return STRATA_OK;
+    if (engine->plan.tables.failed)
+        return strata_fail(error, status, why.native, "%s", why.message);
     strata_plan_free(&engine->plan);
     return plan_device(engine, false, error);
 }
