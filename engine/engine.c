@@ -340,7 +340,7 @@ static bool wants_slot_ahead(const strata_engine *engine)
 }
 
 /* Slots per record of the store that is to be resumed; 0: there is none, or it has no commit.
- * Everything else that is wrong with it is told here: a plan made without it would be another. */
+ * What else is wrong with it is told here: a plan made without it would be another. */
 static strata_status slots_found(const strata_engine_desc *desc, uint32_t *out,
                                  strata_error *error)
 {

@@ -171,6 +171,7 @@ static strata_status list(struct survey *survey, strata_store_listing *out)
     out->tiles = survey->header->record_count;
     memcpy(out->identity, survey->header->identity, survey->header->identity_bytes);
     out->commit_count = record != NULL ? record->line_count : 0;
+    out->commit_every = record != NULL ? record->commit_every : 0;
     for (uint32_t i = 0; i < out->commit_count; i++)
         out->commits[i] =
             (strata_commit_info){.step = record->lines[i].step, .retained = i > 0};

@@ -151,7 +151,7 @@ static const struct option_row rows[] = {
     VALUE("host-mem", KIND_SIZE, "SIZE", host_bytes,
           "hard limit of host RAM (from what is free; see --dry-run)"),
     VALUE("nvme-mem", KIND_SIZE, "SIZE", nvme_bytes,
-          "hard limit of the store (nine tenths of what is free)"),
+          "hard limit of the store (9/10 of what is free; all it has)"),
     VALUE("store", KIND_DIRS, "DIR[,DIR...]", store_dirs,
           "directories of the NVMe tier, one per drive (no such tier)"),
     CHOICE("io", "uring|threads", io_choices, FIELD(io),

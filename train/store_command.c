@@ -50,6 +50,9 @@ static void print_listing(const struct command *command, const strata_store_list
                                              : "the last: --resume goes on from it");
     if (listing->commit_count == 0)
         fprintf(out, "%12s  the run was stopped before its first commit\n", "-");
+    if (listing->commit_count > 0)
+        fprintf(out, "\ncommits every %u step%s", listing->commit_every,
+                listing->commit_every > 1 ? "s" : "");
     fprintf(out, "\n%u tiles; up to %u commits are retained; the run:\n", listing->tiles,
             listing->keep);
     for (const char *at = listing->identity; next_line(&at, line, sizeof line);)
@@ -84,6 +87,7 @@ static strata_status list(struct command *command, strata_error *error)
         strata_json_append(commits, one);
     }
     strata_json_set(command->document, "commits", commits);
+    strata_json_set_uint(command->document, "commit_every", listing.commit_every);
     strata_json_set_uint(command->document, "keep", listing.keep);
     strata_json_set_uint(command->document, "tiles", listing.tiles);
     strata_json_set(command->document, "identity", json_identity(listing.identity));

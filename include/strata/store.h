@@ -38,6 +38,7 @@ typedef struct strata_store_listing {
     /* The last commit, then the retained ones, newest first. */
     strata_commit_info commits[STRATA_STORE_MAX_COMMITS];
     uint32_t commit_count; /* 0: the run was stopped before its first */
+    uint32_t commit_every; /* steps from one to the next; 0: there is none */
     uint32_t keep;         /* how many may be retained at once */
     uint32_t slots;        /* places of each state record */
     uint32_t tiles;

@@ -106,6 +106,7 @@ Test(store_command, list_scrub_and_drop_do_what_they_say)
     cr_expect_str_eq(listed(steps, sizeof steps), "7 6 4");
     train("--list store", 0);
     cr_expect_not_null(strstr(result.out, "7  the last"), "%s", result.out);
+    cr_expect_not_null(strstr(result.out, "\ncommits every 1 step\n"), "%s", result.out);
     cr_expect_not_null(strstr(result.out, "seed=0"), "%s", result.out);
     train("--scrub store", 0);
     cr_expect_not_null(strstr(result.out, "step 7: "), "%s", result.out);
