@@ -5,11 +5,11 @@
  *
  * tests/io/test_crash.c has the store alone and ten thousand states. Here everything above it
  * is real: pager, schedule, committer; a small model trains over two drives, five tiles each,
- * stops, resumes and trains on, once for every request in it, and loses its power there. Of
- * what seeds make of the unsynced sectors an engine is resumed. It must stand at the last
- * commit that the store called durable or at the one it was making, retained ones included, and
- * have the very state that an undisturbed run has after that step. Updates run ahead of the
- * norm, which is over the limit in some steps.
+ * stops, resumes and trains on, once for every request in it (the short form: for every third),
+ * and loses its power there. Of what seeds make of the unsynced sectors an engine is resumed.
+ * It must stand at the last commit that the store called durable or at the one it was making,
+ * retained ones included, and have the very state that an undisturbed run has after that step.
+ * Updates run ahead of the norm, which is over the limit in some steps.
  *
  * Which request is the n-th is another one each time, since threads race for it; what must hold
  * does not depend on it.
@@ -30,8 +30,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Of each loss, in the long form. */
-#define LONG_SEEDS 20u
+/* Requests from one loss to the next, and survivors of each, in the short form and the long. */
+#define STRIDE      3u
+#define LONG_STRIDE 1u
+#define LONG_SEEDS  20u
 
 /* Steps of the first part and in all. Neither is a commit's where those come every two. */
 #define PART  3u
@@ -201,9 +203,14 @@ static void check_survivor(const struct toy_run *what, const struct listing *bef
     }
 }
 
+static bool is_long(void)
+{
+    return getenv("STRATA_TEST_LONG") != NULL;
+}
+
 static void open_survivors(const struct toy_run *what, struct sim_states *states)
 {
-    uint64_t seeds = getenv("STRATA_TEST_LONG") != NULL ? LONG_SEEDS : 1;
+    uint64_t seeds = is_long() ? LONG_SEEDS : 1;
     uint64_t request = plan.off_at;
     struct listing before = durable, after = pending;
     struct io_sim lost = sim;
@@ -226,12 +233,12 @@ static void crash_everywhere(const char *name, const struct toy_run *what)
     struct sim_states states = {.count = 0};
     plan.off_at = 0;
     cr_assert(live(what), "%s: an undisturbed run fails", name);
-    for (plan.off_at = 1; !live(what); plan.off_at++)
+    for (plan.off_at = 1; !live(what); plan.off_at += is_long() ? LONG_STRIDE : STRIDE)
         open_survivors(what, &states);
-    printf("crash: %s: %" PRIu64 " requests, seeds 1000 x request + 0, 1, ...: "
+    printf("crash: %s: up to request %" PRIu64 ", seeds 1000 x request + 0, 1, ...: "
            "%u different states resumed\n",
            name, plan.off_at - 1, states.count);
-    cr_expect(plan.off_at > 50 && states.count > plan.off_at / 2, "too few of either");
+    cr_expect(plan.off_at > 50 && states.count > 15, "too few of either");
     strata_sim_free_states(&states);
 }
 
