@@ -41,8 +41,8 @@ const char *strata_tier_name(strata_tier tier)
 
 const char *strata_lane_name(strata_lane lane)
 {
-    static const char *const names[STRATA_LANE_COUNT] = {"nvme_read", "nvme_write", "h2d",
-                                                         "d2h",       "cpu",        "compute"};
+    static const char *const names[STRATA_LANE_COUNT] = {
+        "nvme_read", "nvme_write", "h2d", "d2h", "comm", "cpu", "compute"};
     STRATA_CHECK(lane >= 0 && lane < STRATA_LANE_COUNT);
     return names[lane];
 }

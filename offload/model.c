@@ -68,7 +68,7 @@ static strata_status copy_group(struct model *model, struct tables *tables,
     }
     group->name = copy_name(tables, desc->name);
     group->elems = elems;
-    group->padded = round_up(elems, STRATA_BLOCK_ELEMS);
+    group->padded = round_up(elems, (uint64_t)model->ranks * STRATA_BLOCK_ELEMS);
     return STRATA_OK;
 }
 
@@ -97,17 +97,17 @@ static strata_status copy_groups(struct model *model, struct tables *tables,
         first_tensor += desc->groups[g].tensor_count;
         STRATA_TRY(copy_group(model, tables, &desc->groups[g], &model->groups[g], error));
         model->elems += model->groups[g].elems;
-        model->padded += model->groups[g].padded;
+        model->padded += model->groups[g].padded / model->ranks;
     }
     return strata_tables_check(tables, error);
 }
 
 static strata_status cut_tiles(struct model *model, struct tables *tables, uint32_t tile_elems,
-                               strata_error *error)
+                               uint32_t rank, strata_error *error)
 {
     uint64_t count = 0;
     for (uint32_t g = 0; g < model->group_count; g++)
-        count += round_up(model->groups[g].padded, tile_elems) / tile_elems;
+        count += round_up(model->groups[g].padded / model->ranks, tile_elems) / tile_elems;
     if (count > MAX_TILES)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "tiles of %u elements: %llu of them, at most %u", tile_elems,
@@ -119,18 +119,19 @@ static strata_status cut_tiles(struct model *model, struct tables *tables, uint3
     uint32_t next = 0;
     for (uint32_t g = 0; g < model->group_count; g++) {
         struct group *group = &model->groups[g];
+        uint64_t own = group->padded / model->ranks;
         group->first_tile = next;
-        for (uint64_t first = 0; first < group->padded; first += tile_elems) {
-            uint64_t left = group->padded - first;
+        for (uint64_t first = 0; first < own; first += tile_elems) {
+            uint64_t left = own - first;
             model->tiles[next++] = (struct tile){
                 .group = g,
-                .first = first,
+                .first = rank * own + first,
                 .elems = left < tile_elems ? (uint32_t)left : tile_elems,
                 .first_block = model->block_count + first / STRATA_BLOCK_ELEMS,
             };
         }
         group->tile_count = next - group->first_tile;
-        model->block_count += group->padded / STRATA_BLOCK_ELEMS;
+        model->block_count += own / STRATA_BLOCK_ELEMS;
     }
     return STRATA_OK;
 }
@@ -254,9 +255,9 @@ static strata_status copy_uses(struct model *model, struct tables *tables,
 
 strata_status strata_model_build(struct model *out, struct tables *tables,
                                  const strata_model_desc *desc, uint32_t tile_elems,
-                                 strata_error *error)
+                                 struct shard shard, strata_error *error)
 {
-    *out = (struct model){0};
+    *out = (struct model){.ranks = shard.ranks > 0 ? shard.ranks : 1};
     if (desc == NULL || desc->groups == NULL || desc->group_count == 0 || desc->uses == NULL ||
         desc->use_count == 0)
         return strata_fail(error, STRATA_E_INVALID, 0, "a model needs groups and a use list");
@@ -276,6 +277,6 @@ strata_status strata_model_build(struct model *out, struct tables *tables,
     out->stash_copy_bytes = desc->stash_bytes;
     out->stash_bytes = round_up(desc->stash_bytes, 4096);
     STRATA_TRY(copy_groups(out, tables, desc, error));
-    STRATA_TRY(cut_tiles(out, tables, tile_elems, error));
+    STRATA_TRY(cut_tiles(out, tables, tile_elems, shard.rank, error));
     return copy_uses(out, tables, desc, error);
 }

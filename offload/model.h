@@ -2,11 +2,12 @@
 #define STRATA_OFFLOAD_MODEL_H
 
 /*
- * The model as the engine keeps it: groups, tensors and uses copied, and the tiles cut.
+ * The model as one rank's engine keeps it: groups, tensors and uses copied, and the tiles cut.
  *
- * A group's tensors lie one after the other; its end is padded to whole norm blocks. A tile is
- * tile_elems elements of one group, the group's last one what is left, still whole blocks.
- * Tiles and blocks are numbered through the model in group order.
+ * A group's tensors lie one after the other; its end is padded so that each rank's shard, an
+ * equal part of it, is whole norm blocks. A tile is tile_elems elements of the shard, its last
+ * one what is left, still whole blocks. Tiles and blocks are numbered through the model in
+ * group order.
  *
  * Thread: read only once built.
  */
@@ -33,7 +34,7 @@ struct tile {
 struct group {
     const char *name;
     uint64_t elems;
-    uint64_t padded; /* elements, a multiple of STRATA_BLOCK_ELEMS */
+    uint64_t padded; /* elements of all shards, each a multiple of STRATA_BLOCK_ELEMS */
     uint32_t first_tensor;
     uint32_t tensor_count;
     uint32_t first_tile;
@@ -69,13 +70,20 @@ struct model {
     uint64_t stash_copy_bytes; /* of one block, as the caller has it */
     uint64_t scratch_bytes;
     uint64_t elems;
-    uint64_t padded;
+    uint64_t padded; /* elements of all tiles */
     uint64_t block_count;
+    uint32_t ranks;
+};
+
+/* Which shard of each group is this rank's; ranks 0 counts as 1. */
+struct shard {
+    uint32_t ranks;
+    uint32_t rank;
 };
 
 /* Copy, check and cut. INVALID names what is wrong with the descriptor. */
 strata_status strata_model_build(struct model *out, struct tables *tables,
                                  const strata_model_desc *desc, uint32_t tile_elems,
-                                 strata_error *error);
+                                 struct shard shard, strata_error *error);
 
 #endif

@@ -95,7 +95,8 @@ static struct residency_desc residency_desc(struct offload_plan *plan,
     }
     return (struct residency_desc){
         .param_elem_bytes = plan->w,
-        .wire_elem_bytes = plan->compute_dtype == STRATA_FP32 ? 0 : plan->w,
+        .wire_elem_bytes =
+            plan->compute_dtype == STRATA_FP32 && plan->model.ranks == 1 ? 0 : plan->w,
         .param_home = plan->param_home,
         .grad_home = plan->grad_home,
     };
@@ -309,8 +310,8 @@ strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc
                                  .compute_dtype = desc->compute_dtype,
                                  .w = strata_dtype_bytes(desc->compute_dtype),
                                  .s = desc->state_elem_bytes};
-    strata_status status =
-        strata_model_build(&out->model, &out->tables, desc->model, desc->tile_elems, error);
+    strata_status status = strata_model_build(&out->model, &out->tables, desc->model,
+                                              desc->tile_elems, desc->shard, error);
     if (status == STRATA_OK)
         status = take_homes(out, error);
     if (status == STRATA_OK)

@@ -45,6 +45,7 @@ struct plan_desc {
     uint64_t reserved_host_bytes;
     strata_tier want[STRATA_PART_COUNT]; /* AUTO: decide */
     strata_tier want_stash;
+    struct shard shard;             /* of a rank; {0}: there is one */
     bool fold;                      /* states in host RAM may be kept one gradient behind */
     struct slots_desc slots;        /* durable: every state has a record in the store */
     const struct store_desc *store; /* NULL: no NVMe tier; places are filled in here */

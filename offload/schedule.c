@@ -21,7 +21,7 @@
  */
 static const uint32_t lane_depth[STRATA_LANE_COUNT] = {
     [STRATA_LANE_NVME_READ] = 8, [STRATA_LANE_NVME_WRITE] = 8, [STRATA_LANE_H2D] = 4,
-    [STRATA_LANE_D2H] = 4,       [STRATA_LANE_CPU] = 2,
+    [STRATA_LANE_D2H] = 4,       [STRATA_LANE_COMM] = 1,       [STRATA_LANE_CPU] = 2,
 };
 
 static strata_lane lane_of(enum op_kind kind)
@@ -35,6 +35,9 @@ static strata_lane lane_of(enum op_kind kind)
         [OP_ROUND] = STRATA_LANE_D2H,
         [OP_NORM] = STRATA_LANE_CPU,
         [OP_UPDATE] = STRATA_LANE_CPU,
+        [OP_GATHER] = STRATA_LANE_COMM,
+        [OP_REDUCE] = STRATA_LANE_COMM,
+        [OP_SHARE] = STRATA_LANE_COMM,
         [OP_TOTAL] = STRATA_LANE_CPU,
         [OP_COMMIT] = STRATA_LANE_NVME_WRITE,
     };
@@ -245,6 +248,11 @@ static void commit_made(struct schedule *s)
 
 static void total_done(struct schedule *s, const struct op *op)
 {
+    if (op->kind == OP_SHARE) {
+        strata_schedule_comm_done(s);
+        strata_schedule_queue(s, s->total_chain, OP_TOTAL, WHAT_NOTHING);
+        return;
+    }
     s->chains[s->total_chain].busy = false;
     strata_schedule_verdict(s, op->verdict);
     strata_schedule_open_placements(s);

@@ -18,6 +18,9 @@
  *     stash    d2h -> [nvme_write], and back: an activation block
  *     save     [d2h state] -> nvme_write state: of a state homed elsewhere, for a commit
  *
+ * With several ranks each moves its own shards; a gather follows the fetches of a placement, a
+ * reduction comes before a gradient's way home, and the block sums are shared before the norm.
+ *
  * The rules of progress:
  *
  *   - Device room is the residency's: placements open in order, each once those that overlap
@@ -30,6 +33,8 @@
  *   - A state record is written to a slot that no commit needs (offload/slots.h), or waits for
  *     the commit in preparation. An update of step n begins once every tile of step n - 1 has
  *     the frame it ends with, so that commit never waits for a frame that such a write holds.
+ *   - The comm lane's order is fixed by the plan, the same on all ranks, and never follows from
+ *     what has arrived (offload/schedule_comm.c).
  *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
  *     first); on the cpu lane whoever holds a frame goes before all others.
  *
@@ -57,6 +62,9 @@ enum op_kind {
     OP_ROUND,  /* d2h lane: a group's finished gradient to the wire dtype */
     OP_NORM,   /* cpu lane, or d2h lane on the device: sums of a tile's blocks */
     OP_UPDATE, /* cpu lane, or d2h lane on the device */
+    OP_GATHER, /* comm lane: all ranks' shards of a placement's parameters */
+    OP_REDUCE, /* comm lane: the sum over ranks of a finished gradient, to each its shard */
+    OP_SHARE,  /* comm lane: every rank's block sums to all */
     OP_TOTAL,  /* cpu lane: the norm of the step */
     OP_COMMIT, /* nvme_write lane: make the states that lie in the slots given a commit */
     OP_OPEN    /* no lane, no completion: what a stream waits for is there: open a gate */

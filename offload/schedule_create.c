@@ -113,6 +113,11 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     s->placements = strata_tables_take(tables, s->plan->residency.count, sizeof *s->placements);
     s->open_list = strata_tables_take(tables, s->plan->residency.count, sizeof *s->open_list);
     s->tiles = strata_tables_take(tables, model->tile_count, sizeof *s->tiles);
+    if (model->ranks > 1) {
+        uint64_t events = (uint64_t)s->plan->residency.count + 1;
+        s->comm = strata_tables_take(tables, events, sizeof *s->comm);
+        s->comm_due = strata_tables_take(tables, events, sizeof *s->comm_due);
+    }
     s->ahead_order = strata_tables_take(tables, model->tile_count, sizeof *s->ahead_order);
     s->stashes = strata_tables_take(tables, model->stash_event_count, sizeof *s->stashes);
     s->group_first = strata_tables_take(tables, model->group_count, sizeof *s->group_first);
@@ -130,6 +135,7 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     memset(s->group_first, 0xff, model->group_count * sizeof *s->group_first);
     number_chains(s);
     order_ahead(s);
+    strata_schedule_order_comm(s);
     for (uint32_t i = 0; i < model->tile_count; i++)
         s->tiles[i].waiting = s->tiles[i].grad_chain = STRATA_NONE;
     s->norms_left = model->tile_count;

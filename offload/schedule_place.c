@@ -52,11 +52,20 @@ void strata_schedule_start_move(struct schedule *s, uint32_t c)
 static void arrived(struct schedule *s, uint32_t placement, uint64_t step)
 {
     struct placement_state *state = &s->placements[placement];
+    uint32_t c = state->group_chain;
+    bool param = place(s, placement)->kind == PLACEMENT_PARAM;
     if (--state->left > 0)
         return;
-    s->chains[state->group_chain].key = strata_schedule_key(s, step, placement);
-    s->chains[state->group_chain].step = step;
-    strata_schedule_gate(s, state->group_chain);
+    if (param && s->plan->model.ranks > 1) {
+        strata_schedule_begin(s, c, CHAIN_GROUP, step, strata_schedule_key(s, step, placement));
+        strata_schedule_comm(s, c, OP_GATHER);
+    } else {
+        s->chains[c].key = strata_schedule_key(s, step, placement);
+        s->chains[c].step = step;
+        strata_schedule_gate(s, c);
+    }
+    if (param)
+        strata_schedule_open_placements(s);
 }
 
 static void fetch_tile(struct schedule *s, uint32_t c)
@@ -131,6 +140,10 @@ static bool may_open(const struct schedule *s, uint32_t placement, uint64_t step
     for (uint32_t i = 0; i < s->open_count; i++) {
         const struct placement *other = place(s, s->open_list[i]);
         if (p->offset < other->offset + other->bytes && other->offset < p->offset + p->bytes)
+            return false;
+        /* A tile is read once at a time. */
+        if (p->kind == PLACEMENT_PARAM && other->kind == PLACEMENT_PARAM &&
+            p->group == other->group && s->placements[s->open_list[i]].left > 0)
             return false;
     }
     return true;
@@ -219,18 +232,30 @@ static void grad_released(struct schedule *s, uint32_t placement, uint64_t step)
         start_tiles_out(s, placement, step, CHAIN_PARK_OUT);
         return;
     }
-    if (s->plan->compute_dtype == STRATA_FP32 && !s->plan->grad_home[p->group]) {
+    bool rounds = s->plan->compute_dtype != STRATA_FP32 || s->plan->grad_home[p->group];
+    if (!rounds && s->plan->model.ranks == 1) {
         start_tiles_out(s, placement, step, CHAIN_GRAD);
         return;
     }
     strata_schedule_begin(s, c, CHAIN_GROUP, step, strata_schedule_key(s, step, placement));
-    strata_schedule_queue(s, c, OP_ROUND, WHAT_GRAD);
+    if (rounds)
+        strata_schedule_queue(s, c, OP_ROUND, WHAT_GRAD);
+    else
+        strata_schedule_comm(s, c, OP_REDUCE);
 }
 
 void strata_schedule_group_done(struct schedule *s, uint32_t c, const struct op *op)
 {
     uint32_t placement = s->chains[c].owner;
+    if (op->kind == OP_ROUND && strata_schedule_comm(s, c, OP_REDUCE))
+        return;
     s->chains[c].busy = false;
+    if (op->kind == OP_GATHER || op->kind == OP_REDUCE)
+        strata_schedule_comm_done(s);
+    if (op->kind == OP_GATHER) {
+        strata_schedule_gate(s, c);
+        return;
+    }
     if (op->kind == OP_ZERO) {
         arrived(s, placement, op->step);
         return;
@@ -271,7 +296,8 @@ static void normed_tile(struct schedule *s, const struct op *op)
         return;
     s->norms_left = s->plan->model.tile_count;
     strata_schedule_begin(s, s->total_chain, CHAIN_TOTAL, op->step, 0);
-    strata_schedule_queue(s, s->total_chain, OP_TOTAL, WHAT_NOTHING);
+    if (!strata_schedule_comm(s, s->total_chain, OP_SHARE))
+        strata_schedule_queue(s, s->total_chain, OP_TOTAL, WHAT_NOTHING);
 }
 
 void strata_schedule_grad_done(struct schedule *s, uint32_t c, const struct op *op)

@@ -10,6 +10,7 @@
  *     schedule_update.c   updates and verdicts
  *     schedule_commit.c   state records and commits
  *     schedule_stash.c    activation blocks
+ *     schedule_comm.c     the order of the comm lane
  *
  * A chain is an entry of one array. Tiles of a placement have theirs in a row, so have the
  * updates (one per tile) and the stash events; an entry serves the same purpose again in the
@@ -31,8 +32,15 @@ enum chain_kind {
     CHAIN_SAVE,   /* write the state for a commit, or name the slot where it lies */
     CHAIN_STASH,
     CHAIN_COMMIT,
-    CHAIN_GROUP,
+    CHAIN_GROUP, /* what is done to a placement as a whole */
     CHAIN_TOTAL
+};
+
+/* One collective of a step. */
+struct comm_event {
+    enum op_kind kind;
+    uint32_t placement; /* or STRATA_NONE: the block sums */
+    uint32_t position;  /* uses that are over when it can be due at the earliest */
 };
 
 struct chain {
@@ -107,6 +115,10 @@ struct schedule {
     struct stash_state *stashes;
     uint32_t *open_list;   /* placements that are open, oldest first */
     uint32_t *group_first; /* by group: its first parameter placement */
+    struct comm_event *comm;
+    bool *comm_due; /* by event: it may be given out when it is its turn */
+    uint32_t comm_count;
+    uint64_t comm_next;    /* counted through all steps */
     uint32_t *ahead_order; /* tiles in the order in which their gradients come */
     struct heap lanes[STRATA_LANE_COUNT];
     struct heap waits[FRAME_KIND_COUNT];
@@ -182,6 +194,14 @@ void strata_schedule_grad_done(struct schedule *s, uint32_t c, const struct op *
 void strata_schedule_group_done(struct schedule *s, uint32_t c, const struct op *op);
 /* The tile's parameters of one more step are at home: fetches that waited may go on. */
 void strata_schedule_new_version(struct schedule *s, uint32_t tile);
+
+/* schedule_comm.c */
+
+/* Number the collectives of a step; once the residency is there. */
+void strata_schedule_order_comm(struct schedule *s);
+/* With one rank false. Else the chain's collective is due, and will be done in its turn. */
+bool strata_schedule_comm(struct schedule *s, uint32_t c, enum op_kind kind);
+void strata_schedule_comm_done(struct schedule *s);
 
 /* schedule_update.c */
 

@@ -38,8 +38,8 @@ static const char *const block_levels[] = {" ", "▏", "▎", "▍", "▌", "▋
 static const char *const ascii_levels[] = {" ", ".", ":", "#"};
 
 /* Names short enough for the live line, in the order of strata_lane. */
-static const char *const lane_labels[STRATA_LANE_COUNT] = {"rd",  "wr",  "h2d",
-                                                           "d2h", "cpu", "dev"};
+static const char *const lane_labels[STRATA_LANE_COUNT] = {"rd",   "wr",  "h2d", "d2h",
+                                                           "comm", "cpu", "dev"};
 
 static bool shows_utf8(void)
 {
@@ -424,6 +424,8 @@ void strata_report_tables(const struct report *report, const strata_plan *plan)
         double busy = 1e-9 * (double)stats->lanes[lane].busy_ns;
         uint64_t bytes = stats->lanes[lane].bytes;
         const char *moved = bytes > 0 ? strata_format_size(bytes, first, sizeof first) : "-";
+        if (stats->lanes[lane].ops == 0)
+            continue; /* nothing of the kind was there to do */
         fprintf(out, "%-12s%11s%10.1f s%6.1f %%\n", strata_lane_name((strata_lane)lane), moved,
                 busy, 100.0 * busy / report->seconds);
     }

@@ -58,12 +58,14 @@ typedef enum strata_lane {
     STRATA_LANE_NVME_WRITE,
     STRATA_LANE_H2D,
     STRATA_LANE_D2H,
+    STRATA_LANE_COMM, /* collectives; idle with one rank */
     STRATA_LANE_CPU,
     STRATA_LANE_COMPUTE,
     STRATA_LANE_COUNT
 } strata_lane;
 
-/* "nvme_read", "nvme_write", "h2d", "d2h", "cpu", "compute". Static storage. Thread: any. */
+/* "nvme_read", "nvme_write", "h2d", "d2h", "comm", "cpu", "compute". Static storage. Thread:
+ * any. */
 STRATA_API const char *strata_lane_name(strata_lane lane);
 
 typedef struct strata_tensor_desc {

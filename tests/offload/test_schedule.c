@@ -1,58 +1,66 @@
 /*
- * The schedule under random models, homes and orders of completion. Every seed is a case of its
- * own; a failing one is named and can be run alone.
+ * The schedule under random models, homes, budgets, verdicts, crashes and orders of completion:
+ * a million cases, half of them at the least budget, a third with two or three ranks. Every
+ * seed is a case of its own; a failing one is named and can be run alone.
  */
 
 #include "tests/support/driver.h"
 
 #include <criterion/criterion.h>
 
-/* Short form; the seed of the first case moves on with each suite below. */
-#define CASES 3000u
+/* Sanitizers take a hundred times as long. */
+#if defined(__SANITIZE_ADDRESS__)
+#    define CASES 1600u
+#else
+#    define CASES 160000u
+#endif
+#define NAIVE_CASES (CASES / 8)
 
-static void drive(uint64_t first, bool minimum, enum update_mode mode, bool no_overlap)
+static void drive(uint64_t first, uint32_t count, struct driver_case what)
 {
-    for (uint64_t seed = first; seed < first + CASES; seed++) {
-        const char *problem = strata_drive(&(struct driver_case){
-            .seed = seed, .minimum = minimum, .mode = mode, .no_overlap = no_overlap});
-        cr_assert_null(problem, "%s", problem);
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        what.seed = seed;
+        what.ranks = seed % 3 == 0 ? 2 + seed % 2 : 1;
+        const char *problem = strata_drive(&what);
+        cr_assert_null(problem, "%s, ranks %u", problem, what.ranks);
     }
 }
 
 Test(schedule, roomy_and_ahead_of_the_norm_ends_with_the_right_weights)
 {
-    drive(1, false, UPDATES_AHEAD, false);
+    drive(1, CASES, (struct driver_case){.mode = UPDATES_AHEAD});
 }
 
 Test(schedule, minimum_and_ahead_of_the_norm_ends_with_the_right_weights)
 {
-    drive(100000, true, UPDATES_AHEAD, false);
+    drive(1000000, CASES, (struct driver_case){.minimum = true, .mode = UPDATES_AHEAD});
 }
 
 Test(schedule, roomy_and_deferred_ends_with_the_right_weights)
 {
-    drive(200000, false, UPDATES_DEFERRED, false);
+    drive(2000000, CASES, (struct driver_case){.mode = UPDATES_DEFERRED});
 }
 
 Test(schedule, minimum_and_deferred_ends_with_the_right_weights)
 {
-    drive(300000, true, UPDATES_DEFERRED, false);
+    drive(3000000, CASES, (struct driver_case){.minimum = true, .mode = UPDATES_DEFERRED});
 }
 
 Test(schedule, roomy_without_a_norm_to_wait_for_ends)
 {
-    drive(400000, false, UPDATES_AT_ONCE, false);
+    drive(4000000, CASES, (struct driver_case){.mode = UPDATES_AT_ONCE});
 }
 
 Test(schedule, minimum_without_a_norm_to_wait_for_ends)
 {
-    drive(500000, true, UPDATES_AT_ONCE, false);
+    drive(5000000, CASES, (struct driver_case){.minimum = true, .mode = UPDATES_AT_ONCE});
 }
 
 Test(schedule, naive_order_ends)
 {
-    drive(600000, false, UPDATES_DEFERRED, true);
-    drive(700000, true, UPDATES_AHEAD, true);
+    drive(6000000, NAIVE_CASES, (struct driver_case){.no_overlap = true});
+    drive(7000000, NAIVE_CASES,
+          (struct driver_case){.minimum = true, .mode = UPDATES_AHEAD, .no_overlap = true});
 }
 
 /* More chains than can be counted: refused before anything of that size is taken. */

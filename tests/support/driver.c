@@ -34,10 +34,15 @@ struct stream_entry {
 };
 
 struct driver {
+    struct driver *peers; /* all ranks, this one included */
+    uint32_t ranks;
+    struct plan_desc plan_desc;
+    struct driver_case what;
     struct offload_plan plan;
     struct schedule *schedule;
     uint64_t random;
     /* the caller and its stream */
+    uint64_t base; /* steps before the schedule's first: it has been made anew */
     uint64_t step;
     uint32_t use;
     bool asked;
@@ -67,6 +72,10 @@ struct driver {
     uint32_t durable_count;
     bool block_busy[STRATA_MAX_STASH_FRAMES]; /* the device's stash blocks */
     uint64_t *stashed; /* by block of the model: steps in which it has reached the host */
+    /* collectives begun: kind and placement of each */
+    uint32_t *comm;
+    uint32_t comm_count;
+    uint64_t moves_left; /* until the crash; UINT64_MAX: none */
     const char *problem;
 };
 
@@ -82,11 +91,13 @@ static void use(struct random_model *m, strata_use_kind kind, uint32_t index, bo
         m->uses[m->desc.use_count++] = (strata_use){.kind = kind, .index = index, .grad = grad};
 }
 
-/* Forward, some extra uses in the middle, backward; some groups held across others. */
+/* Forward, some extra uses in the middle, backward; some groups held across others. Or no
+ * forward, so that a step's first gradients come before its last parameters are wanted. */
 static void make_model(struct driver *d, struct random_model *m)
 {
     uint32_t groups = 1 + (uint32_t)roll(d, MAX_GROUPS);
-    bool stash = roll(d, 2);
+    bool forward = roll(d, 4) != 0;
+    bool stash = forward && roll(d, 2);
     memset(m, 0, sizeof *m);
     for (uint32_t g = 0; g < groups; g++) {
         snprintf(m->names[g], sizeof m->names[g], "g%u", g);
@@ -95,13 +106,13 @@ static void make_model(struct driver *d, struct random_model *m)
         m->groups[g] = (strata_group_desc){
             .name = m->names[g], .tensors = &m->tensors[g], .tensor_count = 1};
     }
-    for (uint32_t g = 0; g < groups; g++) {
+    for (uint32_t g = 0; forward && g < groups; g++) {
         if (stash)
             use(m, STRATA_USE_STASH, g, false);
         use(m, STRATA_USE_ACQUIRE, g, false);
         use(m, STRATA_USE_RELEASE, g, false);
     }
-    for (uint32_t extra = (uint32_t)roll(d, 4); extra > 0; extra--) {
+    for (uint32_t extra = 1 + (uint32_t)roll(d, 3); extra > 0; extra--) {
         uint32_t g = (uint32_t)roll(d, groups);
         uint32_t inner = (uint32_t)roll(d, groups);
         use(m, STRATA_USE_ACQUIRE, g, roll(d, 2));
@@ -128,7 +139,8 @@ static strata_tier some_tier(struct driver *d)
 {
     static const strata_tier tiers[] = {STRATA_AUTO, STRATA_HOST, STRATA_NVME, STRATA_NVME,
                                         STRATA_DEVICE};
-    return tiers[roll(d, 5)];
+    /* Shards that rest in the device would have to be gathered there: not planned yet. */
+    return tiers[roll(d, d->ranks > 1 ? 4 : 5)];
 }
 
 static bool plan_once(struct driver *d, struct plan_desc *desc, const struct driver_case *what,
@@ -145,11 +157,13 @@ static bool plan_once(struct driver *d, struct plan_desc *desc, const struct dri
            strata_plan_finish(&d->plan, desc, error) == STRATA_OK;
 }
 
-/* Tighten the budgets to what the plan says it needs: device first, its layout sizes the
- * tables. */
+/* Tighten the budgets to what the plan says it needs, or to somewhat more: device first, its
+ * layout sizes the tables. */
 static bool make_plan(struct driver *d, struct plan_desc *desc, const struct driver_case *what,
                       strata_error *error)
 {
+    uint64_t device_spare = what->minimum ? 0 : roll(d, 4u << 20);
+    uint64_t host_spare = what->minimum ? 0 : roll(d, 24u << 20);
     for (int tighten = 0; tighten < 3; tighten++) {
         if (!plan_once(d, desc, what, error)) {
             /* Where several groups are held at once the formula may not be enough in one piece.
@@ -163,12 +177,12 @@ static bool make_plan(struct driver *d, struct plan_desc *desc, const struct dri
             tighten--;
             continue;
         }
-        if (!what->minimum || tighten == 2)
+        if (tighten == 2)
             return true;
         if (tighten == 0)
-            desc->device_bytes = d->plan.summary.tiers[STRATA_DEVICE].need_bytes;
+            desc->device_bytes = d->plan.summary.tiers[STRATA_DEVICE].need_bytes + device_spare;
         else
-            desc->host_bytes = d->plan.summary.tiers[STRATA_HOST].need_bytes;
+            desc->host_bytes = d->plan.summary.tiers[STRATA_HOST].need_bytes + host_spare;
         strata_plan_free(&d->plan);
     }
     return false;
@@ -285,6 +299,17 @@ static void note_commit(struct driver *d)
     }
 }
 
+/* All ranks begin the same collectives in the same order. */
+static void check_comm(struct driver *d, const struct op *op)
+{
+    if (op->lane != STRATA_LANE_COMM)
+        return;
+    uint32_t at = d->comm_count++;
+    d->comm[at] = (uint32_t)op->kind << 24 | (op->placement & 0xffffff);
+    for (uint32_t i = 0; i < d->ranks; i++)
+        HOLDS(d->peers[i].comm_count <= at || d->peers[i].comm[at] == d->comm[at]);
+}
+
 /* May this op start now? */
 static void check_start(struct driver *d, const struct op *op)
 {
@@ -293,17 +318,17 @@ static void check_start(struct driver *d, const struct op *op)
     for (uint32_t i = 0; i < d->running_count && place_of(d, op) != UINT64_MAX; i++)
         HOLDS(place_of(d, op) != place_of(d, &d->running[i]));
     bool fetch = op->what == WHAT_PARAM && op->placement != STRATA_NONE;
-    if (fetch)
-        HOLDS(d->params[op->tile] == d->truth[op->step]);
+    if (fetch && op->tile != STRATA_NONE)
+        HOLDS(d->params[op->tile] == d->truth[d->base + op->step]);
     if (op->kind == OP_UPDATE) {
         HOLDS(op->work != 0);
         HOLDS(d->mode != UPDATES_DEFERRED || strata_schedule_normed(d->schedule) > op->step);
     }
     if (op->kind == OP_NORM)
-        HOLDS(d->norms[op->tile] == op->step);
-    if (op->kind == OP_TOTAL)
+        HOLDS(d->norms[op->tile] == d->base + op->step);
+    if (op->kind == OP_TOTAL || op->kind == OP_SHARE)
         for (uint32_t i = 0; i < d->plan.model.tile_count; i++)
-            HOLDS(d->norms[i] == op->step + 1);
+            HOLDS(d->norms[i] == d->base + op->step + 1);
 }
 
 static uint32_t block_of(const struct driver *d, uint64_t step, uint32_t event)
@@ -320,7 +345,8 @@ static uint64_t mix(uint64_t state, uint64_t step, enum verdict verdict)
 /* The state after this step's gradient with the scale that is known, or guessed, by now. */
 static uint64_t updated(const struct driver *d, uint64_t state, uint64_t step)
 {
-    bool known = d->mode == UPDATES_AT_ONCE || strata_schedule_normed(d->schedule) > step;
+    bool known =
+        d->mode == UPDATES_AT_ONCE || d->base + strata_schedule_normed(d->schedule) > step;
     enum verdict verdict = known ? d->verdicts[step] : VERDICT_WITHIN;
     return verdict == VERDICT_SKIP ? TORN : mix(state, step, verdict);
 }
@@ -336,22 +362,24 @@ static void note_update(struct driver *d, const struct op *op)
     uint64_t *param = in_place ? &d->params[op->tile] : &frame->param;
     uint64_t *grad =
         grad_there && !(op->work & UPDATE_TAKE) ? &d->grads[op->tile] : &frame->grad;
+    uint64_t step = d->base + op->step;
+    uint64_t fold_step = d->base + op->fold_step;
     HOLDS(*state != TORN);
     if (op->work & UPDATE_FOLD) {
-        HOLDS(d->grads[op->tile] == op->fold_step + 1);
-        *state = updated(d, *state, op->fold_step);
+        HOLDS(d->grads[op->tile] == fold_step + 1);
+        *state = updated(d, *state, fold_step);
     }
     if (op->work & (UPDATE_APPLY | UPDATE_WEIGHTS)) {
-        HOLDS(*grad == op->step + 1);
-        HOLDS(*state == d->truth[op->step]);
-        *param = updated(d, *state, op->step);
+        HOLDS(*grad == step + 1);
+        HOLDS(*state == d->truth[step]);
+        *param = updated(d, *state, step);
     }
     if (op->work & UPDATE_APPLY)
-        *state = updated(d, *state, op->step);
+        *state = updated(d, *state, step);
     if (op->work & UPDATE_REBUILD)
         *param = *state;
     if (op->work & UPDATE_TAKE) {
-        HOLDS(frame->grad == op->step + 1);
+        HOLDS(frame->grad == step + 1);
         d->grads[op->tile] = frame->grad;
     }
 }
@@ -371,9 +399,9 @@ static void note_copy_out(struct driver *d, const struct op *op)
     if (op->what == WHAT_GRAD && op->placement == STRATA_NONE)
         frame->grad = d->grads[op->tile];
     else if (op->what == WHAT_GRAD && op->frame != STRATA_NONE)
-        frame->grad = op->step + 1;
+        frame->grad = d->base + op->step + 1;
     else if (op->what == WHAT_GRAD)
-        d->grads[op->tile] = op->step + 1;
+        d->grads[op->tile] = d->base + op->step + 1;
     else if (op->what == WHAT_STATE)
         frame->state = d->states[op->tile];
     if (op->what != WHAT_STASH)
@@ -420,13 +448,13 @@ static void note_done(struct driver *d, struct op *op)
         break;
     case OP_NORM:
         if (d->plan.homes[STRATA_GRAD].tier[op->tile] == STRATA_DEVICE)
-            d->grads[op->tile] = op->step + 1;
+            d->grads[op->tile] = d->base + op->step + 1;
         d->norms[op->tile]++;
-        if (roll(d, 4) == 0 && d->verdicts[op->step] != VERDICT_WITHIN)
-            op->verdict = d->verdicts[op->step];
+        if (roll(d, 4) == 0 && d->verdicts[d->base + op->step] != VERDICT_WITHIN)
+            op->verdict = d->verdicts[d->base + op->step];
         break;
     case OP_TOTAL:
-        op->verdict = d->verdicts[op->step];
+        op->verdict = d->verdicts[d->base + op->step];
         break;
     case OP_COMMIT:
         note_commit(d);
@@ -465,6 +493,7 @@ static void start_ops(struct driver *d)
         }
         check_start(d, &op);
         check_stash(d, &op);
+        check_comm(d, &op);
         check_record(d, &op);
         check_commit(d, &op);
         HOLDS(d->running_count < MAX_RUNNING);
@@ -489,7 +518,7 @@ static bool stream_moves(struct driver *d)
             return false;
         const struct group *group = &d->plan.model.groups[u->index];
         for (uint32_t i = 0; i < group->tile_count; i++)
-            HOLDS(d->params[group->first_tile + i] == d->truth[entry.step]);
+            HOLDS(d->params[group->first_tile + i] == d->truth[d->base + entry.step]);
     } else if (u->kind == STRATA_USE_RELEASE) {
         strata_schedule_released(d->schedule, entry.step, entry.use);
     } else if (d->plan.stash != STRATA_DEVICE) {
@@ -507,7 +536,7 @@ static bool stream_moves(struct driver *d)
 
 static bool caller_moves(struct driver *d)
 {
-    if (d->step == STEPS)
+    if (d->base + d->step == STEPS)
         return false;
     const struct use *u = &d->plan.model.uses[d->use];
     if (u->kind != STRATA_USE_RELEASE) {
@@ -527,11 +556,26 @@ static bool caller_moves(struct driver *d)
     return true;
 }
 
+/* A collective ends once all ranks have begun it. */
+static bool comm_may_end(const struct driver *d, const struct op *op)
+{
+    if (op->lane != STRATA_LANE_COMM)
+        return true;
+    for (uint32_t i = 0; i < d->ranks; i++)
+        if (d->peers[i].comm_count < d->comm_count)
+            return false;
+    return true;
+}
+
 static bool lane_moves(struct driver *d)
 {
     if (d->running_count == 0)
         return false;
     uint32_t i = (uint32_t)roll(d, d->running_count);
+    if (!comm_may_end(d, &d->running[i]))
+        i = (i + 1) % d->running_count; /* a rank has one collective at a time */
+    if (!comm_may_end(d, &d->running[i]))
+        return false;
     struct op op = d->running[i];
     d->running[i] = d->running[--d->running_count];
     note_done(d, &op);
@@ -561,31 +605,70 @@ static bool save_rest(struct driver *d)
     return d->problem == NULL;
 }
 
-static void run(struct driver *d)
+static void begin(struct driver *d)
 {
-    struct commit_line initial = {.slots = d->durable[0].slots};
-    if (d->schedule_desc.slots.durable) {
-        strata_schedule_recover(d->schedule, &initial, 1, d->commit_every);
-        d->durable_count = 1;
-    }
+    if (d->schedule_desc.slots.durable)
+        strata_schedule_recover(d->schedule, d->durable, d->durable_count, d->commit_every);
     strata_schedule_start(d->schedule);
     start_ops(d);
-    while (d->problem == NULL) {
-        uint32_t first = (uint32_t)roll(d, 3);
-        bool moved = false;
-        for (uint32_t i = 0; i < 3 && !moved; i++) {
-            uint32_t who = (first + i) % 3;
-            moved = who == 0 ? caller_moves(d) : who == 1 ? stream_moves(d) : lane_moves(d);
-        }
-        start_ops(d);
-        if (moved)
-            continue;
-        HOLDS(d->step == STEPS && d->queue_first == d->queue_last);
-        HOLDS(strata_schedule_normed(d->schedule) == STEPS);
-        HOLDS(strata_schedule_updated(d->schedule) == STEPS);
-        if (d->problem != NULL || !save_rest(d))
-            break;
+}
+
+static bool plan_again(struct driver *d)
+{
+    strata_error error = {0};
+    strata_plan_free(&d->plan);
+    return plan_once(d, &d->plan_desc, &d->what, &error);
+}
+
+/* The process ends at once, and another goes on from what is durable. What was being written is
+ * torn already. */
+static void crash(struct driver *d)
+{
+    HOLDS(plan_again(d));
+    if (d->problem != NULL)
+        return;
+    d->base = d->durable[0].step;
+    d->step = d->use = d->queue_first = d->queue_last = d->running_count = 0;
+    d->asked = d->saved = d->settled = false;
+    d->block_busy[0] = d->block_busy[1] = false;
+    memset(d->gates, 0, strata_schedule_gate_count(&d->plan) * sizeof *d->gates);
+    memset(d->stashed, 0, d->plan.model.stash_block_count * sizeof *d->stashed);
+    for (uint32_t i = 0; i < d->plan.model.tile_count; i++) {
+        for (uint32_t line = 0; line < d->durable_count; line++)
+            HOLDS(*content(d, i, d->durable[line].slots[i]) == d->truth[d->durable[line].step]);
+        d->norms[i] = d->base;
+        d->params[i] = d->states[i] = d->truth[d->base];
+        d->grads[i] = TORN;
     }
+    begin(d);
+}
+
+/* One move of a rank, whoever can. */
+static bool move(struct driver *d)
+{
+    uint32_t first = (uint32_t)roll(d, 3);
+    bool moved = false;
+    for (uint32_t i = 0; i < 3 && !moved; i++) {
+        uint32_t who = (first + i) % 3;
+        moved = who == 0 ? caller_moves(d) : who == 1 ? stream_moves(d) : lane_moves(d);
+    }
+    start_ops(d);
+    if (moved && --d->moves_left == 0)
+        crash(d);
+    return moved;
+}
+
+/* Nothing moves any more: the steps are done, or something is left to do at the end. */
+static bool ends(struct driver *d)
+{
+    HOLDS(d->base + d->step == STEPS && d->queue_first == d->queue_last);
+    HOLDS(d->base + strata_schedule_normed(d->schedule) == STEPS);
+    HOLDS(d->base + strata_schedule_updated(d->schedule) == STEPS);
+    return d->problem != NULL || !save_rest(d);
+}
+
+static void check_end(struct driver *d)
+{
     for (uint32_t i = 0; i < d->plan.model.tile_count; i++) {
         HOLDS(d->norms[i] == STEPS && d->params[i] == d->truth[STEPS]);
         bool host =
@@ -594,6 +677,30 @@ static void run(struct driver *d)
             host ? d->states[i] : *content(d, i, strata_schedule_slot(d->schedule, i));
         HOLDS(state == d->truth[STEPS]);
     }
+}
+
+static void run(struct driver *ranks, uint32_t count)
+{
+    uint32_t stuck = 0;
+    uint32_t ended = 0;
+    for (uint32_t i = 0; i < count; i++)
+        begin(&ranks[i]);
+    for (uint32_t i = 0; ended < count; i = (i + 1) % count) {
+        stuck = move(&ranks[i]) ? 0 : stuck + 1;
+        if (ranks[i].problem != NULL)
+            return;
+        if (stuck < count)
+            continue;
+        ended = 0;
+        for (uint32_t r = 0; r < count; r++)
+            ended += ends(&ranks[r]);
+        for (uint32_t r = 0; r < count; r++)
+            if (ranks[r].problem != NULL)
+                return;
+        stuck = 0;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        check_end(&ranks[i]);
 }
 
 /* How each step's norm turns out, and what a state then is. */
@@ -610,65 +717,113 @@ static void make_verdicts(struct driver *d)
     }
 }
 
-const char *strata_drive(const struct driver_case *what)
+static struct plan_desc some_plan(struct driver *d, const struct random_model *model)
 {
-    struct driver d = {.random = what->seed * 2 + 1, .mode = what->mode};
-    static _Thread_local struct random_model model;
-    strata_error error = {0};
-    make_model(&d, &model);
-    make_verdicts(&d);
-    struct store_records records = {0};
-    struct store_desc store = {
-        .dirs = (const char *const[]){"."}, .dir_count = 1, .records = &records};
     struct plan_desc desc = {
-        .model = &model.desc,
-        .compute_dtype = roll(&d, 2) ? STRATA_BF16 : STRATA_FP32,
-        .state_elem_bytes = roll(&d, 2) ? 12 : 8,
-        .tile_elems = STRATA_BLOCK_ELEMS * (1 + (uint32_t)roll(&d, 3)),
+        .model = &model->desc,
+        .compute_dtype = roll(d, 2) ? STRATA_BF16 : STRATA_FP32,
+        .state_elem_bytes = roll(d, 2) ? 12 : 8,
+        .tile_elems = STRATA_BLOCK_ELEMS * (1 + (uint32_t)roll(d, 3)),
         .device_bytes = 16u << 20,
         .host_bytes = 64u << 20,
         .nvme_bytes = 256u << 20,
-        .want = {some_tier(&d), some_tier(&d), some_tier(&d)},
-        .want_stash = (strata_tier)(STRATA_DEVICE + roll(&d, 3)),
-        .fold = what->mode == UPDATES_AHEAD && !what->no_overlap && roll(&d, 4) != 0,
-        .store = &store,
+        .want = {some_tier(d), some_tier(d), some_tier(d)},
+        .want_stash = (strata_tier)(STRATA_DEVICE + roll(d, 3)),
+        .fold = d->mode == UPDATES_AHEAD && !d->what.no_overlap && roll(d, 4) != 0,
+        .shard = {.ranks = d->ranks, .rank = (uint32_t)(d - d->peers)},
     };
-    d.schedule_desc.slots.durable = roll(&d, 3) != 0;
-    d.schedule_desc.slots.ahead = roll(&d, 2);
-    d.schedule_desc.slots.keep = (uint32_t)roll(&d, 3);
-    d.schedule_desc.slots.keep_every = 1 + (uint32_t)roll(&d, 2);
-    d.commit_every = (uint32_t)roll(&d, 4);
-    desc.slots = d.schedule_desc.slots;
+    d->schedule_desc.slots.durable = roll(d, 3) != 0;
+    d->schedule_desc.slots.ahead = roll(d, 2);
+    d->schedule_desc.slots.keep = (uint32_t)roll(d, 3);
+    d->schedule_desc.slots.keep_every = 1 + (uint32_t)roll(d, 2);
+    d->commit_every = (uint32_t)roll(d, 4);
+    desc.slots = d->schedule_desc.slots;
     if (desc.want[STRATA_STATE] == STRATA_DEVICE)
         desc.want[STRATA_PARAM] = desc.want[STRATA_GRAD] = STRATA_DEVICE;
-    if (!make_plan(&d, &desc, what, &error)) {
-        snprintf(complaint, sizeof complaint, "seed %llu: no plan: %.100s",
-                 (unsigned long long)what->seed, error.message);
-        return complaint;
-    }
-    uint32_t tiles = d.plan.model.tile_count;
-    d.gates = calloc(strata_schedule_gate_count(&d.plan), sizeof *d.gates);
-    d.stashed = calloc(d.plan.model.stash_block_count + 1, sizeof *d.stashed);
-    d.norms = calloc(4 * (size_t)tiles, sizeof *d.norms);
-    d.params = d.norms + tiles;
-    d.states = d.params + tiles;
-    d.grads = d.states + tiles;
-    d.frames = malloc(FRAME_KIND_COUNT * STRATA_MAX_FRAMES * sizeof *d.frames);
-    memset(d.frames, 0xff, FRAME_KIND_COUNT * STRATA_MAX_FRAMES * sizeof *d.frames);
-    d.content = calloc((size_t)tiles * (3 + STRATA_MAX_KEEP), sizeof *d.content);
+    return desc;
+}
+
+static void take_memory(struct driver *d)
+{
+    uint32_t tiles = d->plan.model.tile_count;
+    d->gates = calloc(strata_schedule_gate_count(&d->plan), sizeof *d->gates);
+    d->stashed = calloc(d->plan.model.stash_block_count + 1, sizeof *d->stashed);
+    d->comm = calloc((d->plan.residency.count + 1) * (size_t)(STEPS + 1), sizeof *d->comm);
+    d->norms = calloc(4 * (size_t)tiles, sizeof *d->norms);
+    d->params = d->norms + tiles;
+    d->states = d->params + tiles;
+    d->grads = d->states + tiles;
+    d->frames = malloc(FRAME_KIND_COUNT * STRATA_MAX_FRAMES * sizeof *d->frames);
+    memset(d->frames, 0xff, FRAME_KIND_COUNT * STRATA_MAX_FRAMES * sizeof *d->frames);
+    d->content = calloc((size_t)tiles * (3 + STRATA_MAX_KEEP), sizeof *d->content);
     uint8_t *durable = calloc((size_t)tiles * (1 + STRATA_MAX_KEEP), 1);
     for (uint32_t i = 0; i <= STRATA_MAX_KEEP; i++)
-        d.durable[i].slots = durable + (size_t)i * tiles;
-    run(&d);
-    if (d.problem != NULL)
-        snprintf(complaint, sizeof complaint, "seed %llu: %s", (unsigned long long)what->seed,
-                 d.problem);
-    free(d.gates);
-    free(d.stashed);
-    free(d.content);
-    free(durable);
-    free(d.frames);
-    free(d.norms);
-    strata_plan_free(&d.plan);
-    return d.problem != NULL ? complaint : NULL;
+        d->durable[i].slots = durable + (size_t)i * tiles;
+    d->durable_count = d->schedule_desc.slots.durable ? 1 : 0;
+}
+
+static void free_memory(struct driver *d)
+{
+    free(d->gates);
+    free(d->stashed);
+    free(d->comm);
+    free(d->norms);
+    free(d->frames);
+    free(d->content);
+    free(d->durable[0].slots);
+    strata_plan_free(&d->plan);
+}
+
+/* Everything of one rank; the seed makes model, plan and verdicts the same on all. */
+static bool make_rank(struct driver *d, struct random_model *model, struct store_desc *store,
+                      strata_error *error)
+{
+    d->random = d->what.seed * 2 + 1;
+    d->mode = d->what.mode;
+    d->moves_left = UINT64_MAX;
+    make_model(d, model);
+    make_verdicts(d);
+    d->plan_desc = some_plan(d, model);
+    d->plan_desc.store = store;
+    if (!make_plan(d, &d->plan_desc, &d->what, error))
+        return false;
+    take_memory(d);
+    if (d->ranks == 1 && d->schedule_desc.slots.durable && roll(d, 2))
+        d->moves_left = 1 + roll(d, 400);
+    d->random += (uint64_t)(d - d->peers) << 32;
+    return true;
+}
+
+const char *strata_drive(const struct driver_case *what)
+{
+    static _Thread_local struct random_model model;
+    struct driver ranks[DRIVER_MAX_RANKS];
+    struct store_records records = {0};
+    struct store_desc store = {
+        .dirs = (const char *const[]){"."}, .dir_count = 1, .records = &records};
+    strata_error error = {0};
+    uint32_t count = what->ranks > 0 ? what->ranks : 1;
+    uint32_t made = 0;
+    const char *problem = NULL;
+    memset(ranks, 0, count * sizeof *ranks);
+    for (; made < count && error.status == STRATA_OK; made++) {
+        struct driver *d = &ranks[made];
+        d->peers = ranks;
+        d->ranks = count;
+        d->what = *what;
+        if (!make_rank(d, &model, &store, &error))
+            break;
+    }
+    if (made == count)
+        run(ranks, count);
+    else
+        problem = error.message;
+    for (uint32_t i = 0; i < made; i++) {
+        problem = problem == NULL ? ranks[i].problem : problem;
+        free_memory(&ranks[i]);
+    }
+    if (problem != NULL)
+        snprintf(complaint, sizeof complaint, "seed %llu: %.120s",
+                 (unsigned long long)what->seed, problem);
+    return problem != NULL ? complaint : NULL;
 }
