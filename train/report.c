@@ -269,12 +269,19 @@ static size_t draw_bar(bool blocks, const char *label, double share, uint32_t ce
     return (size_t)(stpcpy(at, frame) - out);
 }
 
+/* A run of one rank has nothing to show of collectives. */
+static bool has_bar(int lane)
+{
+    return lane != STRATA_LANE_COMM;
+}
+
 /* Columns of all bars with the given cells each, with the gaps before them. */
 static uint32_t bars_columns(uint32_t cells)
 {
     uint32_t columns = 1;
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
-        columns += 1 + (uint32_t)strlen(lane_labels[lane]) + cells + (cells > 1 ? 2 : 0);
+        if (has_bar(lane))
+            columns += 1 + (uint32_t)strlen(lane_labels[lane]) + cells + (cells > 1 ? 2 : 0);
     return columns;
 }
 
@@ -285,6 +292,8 @@ static size_t draw_bars(const struct report *report, const struct trainer_step *
     out[length++] = ' ';
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
         double share = 1e-9 * (double)step->lanes[lane].busy_ns / step->seconds;
+        if (!has_bar(lane))
+            continue;
         out[length++] = ' ';
         length += draw_bar(report->blocks, lane_labels[lane], share, cells, out + length);
     }
