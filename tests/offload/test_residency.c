@@ -48,8 +48,8 @@ static void start(uint32_t count, uint64_t blocks)
 static void finish(void)
 {
     strata_error error = {0};
-    cr_assert_eq(strata_model_build(&model, &tables, &desc, STRATA_BLOCK_ELEMS, (struct shard){0},
-                                    &error),
+    cr_assert_eq(strata_model_build(&model, &tables, &desc, STRATA_BLOCK_ELEMS,
+                                    (struct shard){0}, &error),
                  STRATA_OK, "%s", error.message);
     cr_assert_eq(strata_residency_create(&residency, &tables, &model, &error), STRATA_OK);
 }
