@@ -8,12 +8,12 @@
  * which are the same on all.
  *
  * The position of a collective is how many uses of the step are over when it can be due at the
- * earliest: a reduction's, once the gradient's last use is; a gather's, once all placements that
- * stood in its way have closed, and not before those of the placements that opened before it.
- * By position, and at the same one in the order of placements, no collective needs a later one:
- * a reduction needs the computing of uses before it, hence gathers of placements that opened by
- * then; a gather needs placements before it closed, hence reductions at its position or before.
- * The block sums come last; what the next step gathers has waited for them.
+ * earliest: a reduction's, once the gradient's last use is; a gather's, once all placements in
+ * its way have closed, and not before those of placements that opened before it. By position,
+ * and at the same one in the order of placements, no collective needs a later one: a reduction
+ * needs the computing of uses before it, hence gathers of placements that opened by then; a
+ * gather needs placements before it closed, hence reductions at its position or before. The
+ * block sums come last; what the next step gathers has waited for them.
  *
  * Thread: the pager.
  */
