@@ -272,11 +272,14 @@ static void print_setting(FILE *out, const struct io_options *options, const str
     char size[16];
     strata_format_size(rig->place_count * RIG_PLACE_BYTES, size, sizeof size);
     fprintf(out,
-            "%s: %s, %s, %s; %s in places of 16 MiB, requests of 4 MiB, %u in flight, %s\n"
+            "%s: %s, %s, %s; %s in places of 16 MiB, requests of 4 MiB, %u in flight, %s, "
+            "%s\n"
             "%u repetitions, median (least..most)\n\n",
             options->dir, file_system_name(options->dir), strata_store_backend_name(rig->store),
             strata_store_is_direct(rig->store) ? "O_DIRECT" : "page cache", size, RIG_DEPTH,
-            rig->buffers.huge ? "huge pages" : "no huge pages", options->repetitions);
+            rig->buffers.huge ? "huge pages" : "no huge pages",
+            strata_store_is_registered(rig->store) ? "registered" : "not registered",
+            options->repetitions);
 }
 
 static void set_spread(strata_json *object, const char *key, const struct spread *spread)
@@ -313,6 +316,7 @@ static strata_json *json_setting(const struct io_options *options, const struct 
     strata_json_set_string(object, "io", strata_store_backend_name(rig->store));
     strata_json_set_bool(object, "direct", strata_store_is_direct(rig->store));
     strata_json_set_bool(object, "huge_pages", rig->buffers.huge);
+    strata_json_set_bool(object, "registered", strata_store_is_registered(rig->store));
     strata_json_set_uint(object, "bytes", rig->place_count * RIG_PLACE_BYTES);
     strata_json_set_uint(object, "place_bytes", RIG_PLACE_BYTES);
     strata_json_set_uint(object, "request_bytes", RIG_REQUEST_BYTES);

@@ -84,7 +84,12 @@ static strata_status open_backend(struct io_rig *rig, strata_error *error)
 {
     const struct store_file *file = &rig->store->drives[0].file;
     rig->file = (struct io_file){.fd = file->fd, .path = file->path};
-    struct io_backend_desc desc = {.files = &rig->file, .file_count = 1, .depth = RIG_DEPTH};
+    struct io_backend_desc desc = {
+        .files = &rig->file,
+        .file_count = 1,
+        .depth = RIG_DEPTH,
+        .region = {.base = rig->buffers.base, .bytes = rig->buffers.bytes},
+    };
     return strata_io_uring.open(&rig->backend, &desc, error);
 }
 
@@ -119,6 +124,8 @@ strata_status strata_bench_rig_open(struct io_rig *out, const char *dir, uint64_
         .limit_bytes = UINT64_MAX,
         .depth = RIG_DEPTH,
         .request_bytes = RIG_REQUEST_BYTES,
+        .buffers = out->buffers.base,
+        .buffers_bytes = out->buffers.bytes,
     };
     status = strata_store_open(&out->store, &desc, error);
     if (status == STRATA_OK)

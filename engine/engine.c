@@ -476,6 +476,8 @@ static strata_status open_store(strata_engine *engine, bool *out_fresh, strata_e
     struct store_records records;
     struct store_desc base = store_desc(&engine->desc, &engine->records);
     struct store_desc store = strata_plan_store(&engine->plan, &base, &records);
+    store.buffers = engine->host.base;
+    store.buffers_bytes = engine->host.bytes;
     STRATA_TRY(strata_store_open(&engine->store, &store, error));
     if (!engine->plan.durable)
         return STRATA_OK;

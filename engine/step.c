@@ -209,5 +209,6 @@ void strata_engine_stats(strata_engine *engine, strata_stats *out)
     if (engine->store != NULL) {
         out->io_name = strata_store_backend_name(engine->store);
         out->io_direct = strata_store_is_direct(engine->store);
+        out->io_registered = strata_store_is_registered(engine->store);
     }
 }

@@ -78,16 +78,29 @@ struct io_result {
     int64_t result;
 };
 
+/*
+ * Memory that buffers lie in; borrowed until close. A backend that can registers it at open, so
+ * that the kernel does not look up its pages for every request. It is never required: buffers
+ * may lie elsewhere, and a registration that is refused costs CPU, nothing else.
+ */
+struct io_region {
+    void *base; /* NULL: none */
+    uint64_t bytes;
+};
+
 struct io_backend_desc {
     const struct io_file *files; /* required; borrowed until close                        */
     uint32_t file_count;         /* required                                              */
     uint32_t depth;              /* required; attempts in flight at most                  */
-    const void *config;          /* NULL for the kernel's own; what a wrapper wraps       */
+    struct io_region region;
+    const void *config; /* NULL for the kernel's own; what a wrapper wraps       */
 };
 
-/* The base of every backend's struct, embedded first. */
+/* The base of every backend's struct, embedded first. Both flags are set by open. */
 struct io_backend {
     const struct io_ops *ops;
+    bool registered;     /* the region is */
+    int32_t not_because; /* errno of a registration that was refused; 0: none was */
 };
 
 /*
@@ -135,7 +148,8 @@ struct io_queue_desc {
     const struct io_file *files; /* required; borrowed until close                        */
     uint32_t file_count;         /* required                                              */
     uint32_t depth;              /* required; 1 to STRATA_IO_MAX_DEPTH                    */
-    uint64_t deadline_ns;        /* required; an older request is STRATA_E_TIMEOUT        */
+    struct io_region region;
+    uint64_t deadline_ns; /* required; an older request is STRATA_E_TIMEOUT        */
 };
 
 struct io_queue;
@@ -152,6 +166,9 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
  * is left to the kernel, which keeps the pages it may still write to. NULL is fine.
  */
 void strata_io_queue_close(struct io_queue *queue);
+
+/* The region is registered with the kernel; out_cause: the errno where that was refused, or 0. */
+bool strata_io_queue_registered(const struct io_queue *queue, int32_t *out_cause);
 
 /* Take a request; never fails, never waits. What is beyond depth waits in order of arrival. */
 void strata_io_queue_start(struct io_queue *queue, struct io_req *req);

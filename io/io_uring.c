@@ -7,6 +7,11 @@
  * process that was killed lasts until its last write has landed. So whoever gets the lock gets
  * a quiet file.
  *
+ * Buffers that lie in the region are registered with the ring too, in chunks of what one
+ * registration may have: the kernel then holds their pages once and for all. It counts them
+ * as locked memory, of which a container may allow little; where it refuses, requests carry
+ * their addresses as ever. So does the rare one that lies across two chunks.
+ *
  * There is one system call to start a batch and one to wait. No kernel thread polls for
  * requests (it would burn a core that Adam and the loader need), and no completion is polled
  * for (that ring could not sync, and requests of megabytes do not gain from it). Waiting for
@@ -36,11 +41,16 @@
 /* No attempt has it: the completion of the poll for wakes. */
 #define WAKE_ID 0
 
+/* The most that the kernel takes as one buffer; the bits above are a chunk's number. */
+#define CHUNK_SHIFT 30
+#define CHUNK_BYTES ((uint64_t)1 << CHUNK_SHIFT)
+
 #define DISABLED_PATH "/proc/sys/kernel/io_uring_disabled"
 
 struct uring {
     struct io_backend base;
     struct io_uring ring;
+    struct io_region region;
     uint32_t in_flight; /* attempts; the poll for wakes left out */
     int wake_fd;
     bool wake_armed;
@@ -114,6 +124,30 @@ static strata_status register_files(struct uring *uring, const struct io_backend
     return STRATA_OK;
 }
 
+/* What the kernel refuses is no failure; base says whether it did. */
+static strata_status register_region(struct uring *uring, const struct io_region *region,
+                                     strata_error *error)
+{
+    uint64_t count = (region->bytes + CHUNK_BYTES - 1) >> CHUNK_SHIFT;
+    if (count == 0)
+        return STRATA_OK;
+    struct iovec *chunks = calloc(count, sizeof *chunks);
+    if (chunks == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "host: no memory to register %" PRIu64 " bytes", region->bytes);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t left = region->bytes - i * CHUNK_BYTES;
+        chunks[i].iov_base = (uint8_t *)region->base + i * CHUNK_BYTES;
+        chunks[i].iov_len = left < CHUNK_BYTES ? left : CHUNK_BYTES;
+    }
+    int rc = io_uring_register_buffers(&uring->ring, chunks, (unsigned)count);
+    free(chunks);
+    uring->region = *region;
+    uring->base.registered = rc == 0;
+    uring->base.not_because = -rc;
+    return STRATA_OK;
+}
+
 static strata_status uring_open(struct io_backend **out, const struct io_backend_desc *desc,
                                 strata_error *error)
 {
@@ -140,9 +174,14 @@ static strata_status uring_open(struct io_backend **out, const struct io_backend
         status = strata_fail(error, STRATA_E_IO, errno, "eventfd: %s", strerror(errno));
         goto exit_ring;
     }
+    status = register_region(uring, &desc->region, error);
+    if (status != STRATA_OK)
+        goto close_wake;
     *out = &uring->base;
     return STRATA_OK;
 
+close_wake:
+    close(uring->wake_fd);
 exit_ring:
     io_uring_queue_exit(&uring->ring);
 free_uring:
@@ -153,18 +192,35 @@ free_uring:
 static void uring_close(struct io_backend *backend)
 {
     struct uring *uring = (struct uring *)backend;
-    /* The ring goes at the kernel's leisure, and would keep the space of a file removed since.
-       With requests in flight this call would wait for them. */
-    if (uring->in_flight == 0)
+    /* The ring goes at the kernel's leisure, and would keep the space of a file removed since,
+       and count our memory as locked. With requests in flight these calls would wait for them.
+     */
+    if (uring->in_flight == 0) {
         (void)io_uring_unregister_files(&uring->ring);
+        if (uring->base.registered)
+            (void)io_uring_unregister_buffers(&uring->ring);
+    }
     io_uring_queue_exit(&uring->ring);
     close(uring->wake_fd);
     free(uring);
 }
 
-static void prepare(struct io_uring_sqe *sqe, const struct io_attempt *attempt)
+/* The chunk that a buffer lies in; -1: in none, or in two. */
+static int chunk_of(const struct uring *uring, const struct io_attempt *attempt)
+{
+    uint64_t at = (uint64_t)((uintptr_t)attempt->buffer - (uintptr_t)uring->region.base);
+    uint64_t bytes = uring->region.bytes;
+    if (!uring->base.registered || at >= bytes || attempt->length > bytes - at)
+        return -1;
+    uint64_t last = at + attempt->length - 1;
+    return at >> CHUNK_SHIFT == last >> CHUNK_SHIFT ? (int)(at >> CHUNK_SHIFT) : -1;
+}
+
+static void prepare(const struct uring *uring, struct io_uring_sqe *sqe,
+                    const struct io_attempt *attempt)
 {
     int file = (int)attempt->file_index;
+    int chunk = chunk_of(uring, attempt);
     switch (attempt->op) {
     case IO_READ:
         io_uring_prep_read(sqe, file, attempt->buffer, attempt->length, attempt->offset);
@@ -175,6 +231,10 @@ static void prepare(struct io_uring_sqe *sqe, const struct io_attempt *attempt)
     case IO_SYNC:
         io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
         break;
+    }
+    if (attempt->op != IO_SYNC && chunk >= 0) {
+        sqe->opcode = attempt->op == IO_READ ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+        sqe->buf_index = (uint16_t)chunk;
     }
     io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
     io_uring_sqe_set_data64(sqe, attempt->id);
@@ -189,7 +249,7 @@ static uint32_t uring_start(struct io_backend *backend, const struct io_attempt 
         struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
         if (sqe == NULL)
             break;
-        prepare(sqe, &attempts[started]);
+        prepare(uring, sqe, &attempts[started]);
     }
     uring->in_flight += started;
     /* What the kernel does not take now stays in the ring and goes with the next call. */

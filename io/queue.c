@@ -374,6 +374,7 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
         .files = desc->files,
         .file_count = desc->file_count,
         .depth = desc->depth,
+        .region = desc->region,
         .config = desc->ops_config,
     };
     strata_status status = desc->ops->open(&queue->backend, &backend, error);
@@ -401,6 +402,12 @@ void strata_io_queue_close(struct io_queue *queue)
     }
     queue->backend->ops->close(queue->backend);
     free(queue);
+}
+
+bool strata_io_queue_registered(const struct io_queue *queue, int32_t *out_cause)
+{
+    *out_cause = queue->backend->not_because;
+    return queue->backend->registered;
 }
 
 void strata_io_queue_start(struct io_queue *queue, struct io_req *req)

@@ -412,6 +412,15 @@ bool strata_store_is_direct(const struct store *store)
     return true;
 }
 
+bool strata_store_is_registered(const struct store *store)
+{
+    int32_t cause;
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        if (!strata_io_queue_registered(store->drives[i].queue, &cause))
+            return false;
+    return true;
+}
+
 void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
                            uint64_t *out_written_bytes)
 {

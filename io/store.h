@@ -77,6 +77,10 @@ struct store_desc {
     uint32_t depth; /* 0: 32 requests in flight per drive */
     /* 0: 4 MiB; a place's transfer is cut into requests of this, whole pieces of the hash */
     uint64_t request_bytes;
+    /* NULL: unknown; where buffers lie: registered with the kernel if it lets us, which saves
+     * CPU; borrowed until close */
+    void *buffers;
+    uint64_t buffers_bytes;
     uint64_t deadline_ns; /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT */
     strata_log_fn log;    /* NULL: silent; called during open only */
     void *log_user;
@@ -202,6 +206,8 @@ const strata_error *strata_store_error(const struct store *store);
 /* "uring", "threads". Static storage. */
 const char *strata_store_backend_name(const struct store *store);
 bool strata_store_is_direct(const struct store *store);
+/* The descriptor's buffers are registered, for every drive. */
+bool strata_store_is_registered(const struct store *store);
 
 /* Bytes of places moved since open; creation, tables and commit records left out. */
 void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,

@@ -480,7 +480,8 @@ static strata_status publish_files(struct store *store, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status open_queue(struct drive *drive, strata_error *error)
+static strata_status open_queue(struct drive *drive, const struct store_desc *store_desc,
+                                strata_error *error)
 {
     const struct store *store = drive->store;
     drive->io_file = (struct io_file){.fd = drive->file.fd, .path = drive->file.path};
@@ -490,6 +491,7 @@ static strata_status open_queue(struct drive *drive, strata_error *error)
         .files = &drive->io_file,
         .file_count = 1,
         .depth = store->depth,
+        .region = {.base = store_desc->buffers, .bytes = store_desc->buffers_bytes},
         .deadline_ns = store->deadline_ns,
     };
     return strata_io_queue_open(&drive->queue, &desc, error);
@@ -514,18 +516,31 @@ static strata_status open_queues(struct store *store, const struct store_desc *d
     strata_error lack = {.status = STRATA_OK};
     bool may_fall_back =
         store->ops == &strata_io_uring && (desc->allow & STRATA_ALLOW_THREADS_IO);
-    strata_status status = open_queue(&store->drives[0], may_fall_back ? &lack : error);
+    strata_status status = open_queue(&store->drives[0], desc, may_fall_back ? &lack : error);
     if (status == STRATA_E_UNSUPPORTED && may_fall_back) {
         strata_store_log(desc, "store: I/O by threads: %s", lack.message);
         store->ops = &strata_io_threads;
-        status = open_queue(&store->drives[0], error);
+        status = open_queue(&store->drives[0], desc, error);
     } else if (status != STRATA_OK && may_fall_back && error != NULL) {
         *error = lack;
     }
     STRATA_TRY(status);
     for (uint32_t i = 1; i < store->drive_count; i++)
-        STRATA_TRY(open_queue(&store->drives[i], error));
+        STRATA_TRY(open_queue(&store->drives[i], desc, error));
     return STRATA_OK;
+}
+
+/* No error: the same requests go out, and each costs a little more. */
+static void log_unregistered(const struct store *store, const struct store_desc *desc)
+{
+    int32_t cause;
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        if (!strata_io_queue_registered(store->drives[i].queue, &cause) && cause != 0) {
+            strata_store_log(
+                desc, "store: buffers are not registered, I/O takes more CPU: %s%s",
+                strerror(cause), cause == ENOMEM ? ": raise the memlock limit" : "");
+            return;
+        }
 }
 
 static strata_status open_channels(struct store *store, strata_error *error)
@@ -583,6 +598,7 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
     free(fill_block);
     if (!strata_store_is_direct(store))
         strata_store_log(desc, "store: no O_DIRECT, through the page cache: %s", desc->dirs[0]);
+    log_unregistered(store, desc);
     *out = store;
     return STRATA_OK;
 }

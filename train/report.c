@@ -229,8 +229,9 @@ void strata_report_started(struct report *report, struct trainer *trainer)
     const strata_stats *stats = &report->last.total;
     print_resumed(report, trainer);
     if (stats->io_name != NULL)
-        fprintf(report->out, "store  %s, %s; ", stats->io_name,
-                stats->io_direct ? "O_DIRECT" : "page cache");
+        fprintf(report->out, "store  %s, %s, registered buffers: %s; ", stats->io_name,
+                stats->io_direct ? "O_DIRECT" : "page cache",
+                stats->io_registered ? "yes" : "no");
     fprintf(report->out, "huge pages: %s\n\n", stats->huge_pages ? "yes" : "no");
     fflush(report->out);
 }
@@ -510,6 +511,7 @@ static strata_json *json_result(const struct report *report, const char *state_h
     if (stats->io_name != NULL) {
         strata_json_set_string(object, "io", stats->io_name);
         strata_json_set_bool(object, "io_direct", stats->io_direct);
+        strata_json_set_bool(object, "io_registered", stats->io_registered);
     }
     strata_json_set_bool(object, "huge_pages", stats->huge_pages);
     if (state_hash != NULL)

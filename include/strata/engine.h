@@ -280,6 +280,7 @@ typedef struct strata_stats {
     strata_lane_stats lanes[STRATA_LANE_COUNT];
     const char *io_name; /* "uring", "threads"; NULL without a store */
     bool io_direct;      /* O_DIRECT */
+    bool io_registered;  /* the host arena is registered with io_uring */
     bool huge_pages;     /* all arenas lie on huge pages */
 } strata_stats;
 

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,7 +33,8 @@ struct rig {
     struct temp_dir dir;
     char path[PATH_MAX + 16];
     struct io_file file;
-    uint8_t *buffer; /* FILE_BYTES */
+    struct io_region region; /* set before open_rig() */
+    uint8_t *buffer;         /* FILE_BYTES */
     struct io_queue *queue;
     struct io_fault_plan plan;
     struct io_fault_count count;
@@ -65,6 +67,7 @@ static void open_rig(struct rig *rig, const struct io_ops *ops, uint32_t depth,
         .files = &rig->file,
         .file_count = 1,
         .depth = depth,
+        .region = rig->region,
         .deadline_ns = deadline_ns,
     };
     cr_assert(strata_io_queue_open(&rig->queue, &desc, &error) == STRATA_OK, "%s",
@@ -542,4 +545,73 @@ Test(queue, close_waits_for_an_answer_that_is_late)
 Test(queue, close_of_nothing_is_fine)
 {
     strata_io_queue_close(NULL);
+}
+
+#define CHUNK  ((uint64_t)1 << 30) /* what one registration may have */
+#define REPEAT ((size_t)2 << 20)
+
+/* More than a chunk for the price of a little: the same memory at one address after the other. */
+static void map_region(struct io_region *out)
+{
+    out->bytes = CHUNK + 4 * REPEAT;
+    int fd = memfd_create("region", MFD_CLOEXEC);
+    cr_assert(fd >= 0 && ftruncate(fd, (off_t)REPEAT) == 0);
+    out->base = mmap(NULL, out->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(out->base != MAP_FAILED);
+    for (uint64_t at = 0; at < out->bytes; at += REPEAT)
+        cr_assert(mmap((uint8_t *)out->base + at, REPEAT, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) != MAP_FAILED);
+    close(fd);
+}
+
+/* One request, from or to that address. */
+static void move_piece(struct rig *rig, enum io_op op, void *buffer)
+{
+    rig->reqs[0] = (struct io_req){.op = op, .length = PIECE, .buffer = buffer};
+    strata_io_queue_start(rig->queue, &rig->reqs[0]);
+    cr_assert(reap(rig)->status == STRATA_OK, "%s", strata_io_queue_error(rig->queue)->message);
+}
+
+Test(queue, registered_memory_moves_the_same_bytes_within_a_chunk_and_across_two)
+{
+    struct rig rig = {0};
+    int32_t cause;
+    if (!strata_io_uring_permitted())
+        cr_skip("no io_uring here: it is forbidden, or this kernel has none");
+    map_region(&rig.region);
+    open_rig(&rig, &strata_io_uring, 4, LONG_NS);
+    bool registered = strata_io_queue_registered(rig.queue, &cause);
+    cr_expect(registered == (cause == 0), "%s", strerror(cause));
+    uint8_t *base = rig.region.base;
+    uint8_t *places[] = {base, base + CHUNK - PIECE / 2, base + rig.region.bytes - PIECE,
+                         rig.buffer};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        memset(places[i], (int)i + 1, PIECE);
+        move_piece(&rig, IO_WRITE, places[i]);
+        memset(places[i], 0xee, PIECE);
+        move_piece(&rig, IO_READ, places[i]);
+        for (size_t j = 0; j < PIECE; j++)
+            cr_assert(places[i][j] == i + 1, "place %zu, byte %zu", i, j);
+    }
+    close_rig(&rig);
+    munmap(rig.region.base, rig.region.bytes);
+    if (!registered) {
+        const char *strict = getenv("STRATA_TEST_FAIL_ON_SKIP");
+        cr_assert(strict == NULL || strcmp(strict, "1") != 0, "%s", strerror(cause));
+        cr_skip("registration is refused here: %s", strerror(cause));
+    }
+}
+
+Test(queue, threads_and_a_queue_without_a_region_say_that_nothing_is_registered)
+{
+    for (uint32_t backend = 0; backend < 2; backend++) {
+        struct rig rig = {0};
+        uint8_t block[BLOCK];
+        int32_t cause = 1;
+        if (backend_of(backend) == &strata_io_threads)
+            rig.region = (struct io_region){.base = block, .bytes = sizeof block};
+        open_rig(&rig, backend_of(backend), 4, LONG_NS);
+        cr_expect(!strata_io_queue_registered(rig.queue, &cause) && cause == 0);
+        close_rig(&rig);
+    }
 }

@@ -68,6 +68,8 @@ static strata_status fault_open(struct io_backend **out, const struct io_backend
         free(fault);
         return status;
     }
+    fault->base.registered = fault->inner->registered;
+    fault->base.not_because = fault->inner->not_because;
     *out = &fault->base;
     return STRATA_OK;
 }

@@ -205,6 +205,7 @@ Test(fallback, a_user_who_may_lock_no_memory_gets_the_same_state)
     run_plain(hash);
     if (!give_away())
         skip("the tests' files cannot be given to another user");
+    bool rings = true;
     run_without(take_locked_memory, RUN);
     if (result.code == CANNOT)
         skip("the program and the tests' folder are not open to a user without privileges");
@@ -212,9 +213,14 @@ Test(fallback, a_user_who_may_lock_no_memory_gets_the_same_state)
     if (result.code != 0) {
         cr_assert_not_null(strstr(result.err, "raise the memlock limit"), "%s", result.err);
         remove_run();
+        rings = false;
         run_without(take_locked_memory, RUN "--io threads");
     }
-    expect_run(hash, ", O_DIRECT");
+    expect_run(hash, ", O_DIRECT, registered buffers: no");
+    remove_run();
+    run_without(take_locked_memory, rings ? RUN "--json" : RUN "--io threads --json");
+    cr_assert_eq(result.code, 0, "%s", result.err);
+    cr_assert_not_null(strstr(result.out, "\"io_registered\":false"), "%s", result.out);
 }
 
 static bool take_huge_pages(void)
@@ -294,6 +300,6 @@ Test(fallback, all_lacks_together_give_the_same_state)
         strata_workshop_unmount(&dir);
         skip("no filter of system calls, or no way to deny huge pages here");
     }
-    expect_run(hash, "store  threads, page cache; huge pages: no");
+    expect_run(hash, "store  threads, page cache, registered buffers: no; huge pages: no");
     strata_workshop_unmount(&dir);
 }
