@@ -5,7 +5,7 @@
  * Timed: passes over all places, each from its first request to its last completion. Not timed:
  * the creation of the file, one write of every place, and the first bare read, the cold one.
  * Drives and what lies over them change their minds within minutes, so nothing here is compared
- * across time: within a repetition every kind is measured both ways, one right after the other,
+ * across time: within a repetition every kind is measured all ways, one right after the other,
  * and repetitions take turns in which comes first; shares are medians of the ratios within a
  * repetition. What the store reads is verified, since it verifies everything.
  *
@@ -68,12 +68,13 @@ struct spread {
 struct kind_result {
     struct spread bare;
     struct spread store;
-    struct spread share; /* store over bare */
+    struct spread share;       /* store over bare */
+    struct spread plain_share; /* the same without checksums */
     struct spread bare_cpu;
     struct spread store_cpu;
     struct spread plain_cpu;  /* the store's without checksums */
     struct spread plain_more; /* the same over the bare loop's */
-    struct spread hash_cpu;   /* checksums in the run */
+    struct spread hash_cpu;   /* checksums: what the store takes with them and not without */
 };
 
 struct io_result_set {
@@ -124,7 +125,7 @@ static double hash_alone(const struct io_rig *rig, size_t piece, uint32_t times)
     return (thread_cpu() - cpu_s) * 1e3 * GIB / (double)rig->buffers.bytes;
 }
 
-/* All kinds, both ways; which way comes first takes turns. */
+/* All kinds, all ways; which way comes first takes turns. */
 static strata_status repeat(struct io_rig *rig, uint32_t index, struct io_result_set *out,
                             strata_error *error)
 {
@@ -153,19 +154,21 @@ static strata_status measure(struct io_rig *rig, const struct io_options *option
 
 static void evaluate_kind(struct io_result_set *set, int kind, double bytes, uint32_t count)
 {
-    double values[8][MAX_REPETITIONS];
+    double values[9][MAX_REPETITIONS];
     const double per_gib = 1e3 * GIB / bytes;
     for (uint32_t i = 0; i < count; i++) {
         const struct io_sample *bare = &set->samples[kind][WAY_BARE][i];
+        const struct io_sample *plain = &set->samples[kind][WAY_PLAIN][i];
         const struct io_sample *store = &set->samples[kind][WAY_STORE][i];
         values[0][i] = bytes / bare->seconds * 1e-9;
         values[1][i] = bytes / store->seconds * 1e-9;
         values[2][i] = bare->seconds / store->seconds;
         values[3][i] = bare->cpu_s * per_gib;
         values[4][i] = store->cpu_s * per_gib;
-        values[5][i] = (store->cpu_s - store->hash_s) * per_gib;
-        values[6][i] = (store->cpu_s - store->hash_s) / bare->cpu_s;
-        values[7][i] = store->hash_s * per_gib;
+        values[5][i] = plain->cpu_s * per_gib;
+        values[6][i] = plain->cpu_s / bare->cpu_s;
+        values[7][i] = (store->cpu_s - plain->cpu_s) * per_gib;
+        values[8][i] = bare->seconds / plain->seconds;
     }
     set->kinds[kind] = (struct kind_result){
         .bare = spread_of(values[0], count),
@@ -176,6 +179,7 @@ static void evaluate_kind(struct io_result_set *set, int kind, double bytes, uin
         .plain_cpu = spread_of(values[5], count),
         .plain_more = spread_of(values[6], count),
         .hash_cpu = spread_of(values[7], count),
+        .plain_share = spread_of(values[8], count),
     };
 }
 
@@ -211,10 +215,13 @@ static const char *regime_text(const struct io_result_set *set)
 
 static void print_kind(FILE *out, const char *name, const struct kind_result *kind)
 {
-    fprintf(out, "%-6s %6.2f (%5.2f..%5.2f) %6.2f (%5.2f..%5.2f)  %5.3f (%5.3f..%5.3f)\n", name,
-            kind->bare.median, kind->bare.least, kind->bare.most, kind->store.median,
+    fprintf(out,
+            "%-6s %6.2f (%5.2f..%5.2f) %6.2f (%5.2f..%5.2f)  %5.3f (%5.3f..%5.3f)  %5.3f "
+            "(%5.3f..%5.3f)\n",
+            name, kind->bare.median, kind->bare.least, kind->bare.most, kind->store.median,
             kind->store.least, kind->store.most, kind->share.median, kind->share.least,
-            kind->share.most);
+            kind->share.most, kind->plain_share.median, kind->plain_share.least,
+            kind->plain_share.most);
 }
 
 static void print_cpu(FILE *out, const char *name, const struct kind_result *kind)
@@ -230,13 +237,15 @@ static void print_cpu(FILE *out, const char *name, const struct kind_result *kin
 
 static void print_tables(FILE *out, const struct io_result_set *set)
 {
-    fputs("GB/s   bare loop              store                   store / bare\n", out);
+    fputs("GB/s   bare loop              store                   store / bare          without "
+          "checksums\n",
+          out);
     for (int i = 0; i < IO_KIND_COUNT; i++)
         print_kind(out, kind_names[i], &set->kinds[i]);
-    fputs(
-        "\nCPU, ms per GiB\n"
-        "       bare loop              store                checksums  the rest  rest / bare\n",
-        out);
+    fputs("\nCPU, ms per GiB\n"
+          "       bare loop              store                checksums  without them  without "
+          "/ bare\n",
+          out);
     for (int i = 0; i < IO_KIND_COUNT; i++)
         print_cpu(out, kind_names[i], &set->kinds[i]);
     fprintf(
@@ -297,6 +306,7 @@ static strata_json *json_kind(const struct kind_result *kind)
     set_spread(object, "bare_gb_per_s", &kind->bare);
     set_spread(object, "store_gb_per_s", &kind->store);
     set_spread(object, "share_of_bare", &kind->share);
+    set_spread(object, "share_of_bare_without_checksums", &kind->plain_share);
     set_spread(object, "bare_cpu_ms_per_gib", &kind->bare_cpu);
     set_spread(object, "store_cpu_ms_per_gib", &kind->store_cpu);
     set_spread(object, "checksum_cpu_ms_per_gib", &kind->hash_cpu);
@@ -440,7 +450,7 @@ enum bench_exit strata_bench_io(int argc, char **argv)
         puts("usage: offload-bench io [--store DIR] [--size SIZE] [--json] [-o FILE]\n\n"
              "  --store DIR      where; its file has no name and is gone at the end (.)\n"
              "  --size SIZE      bytes moved in each pass (1G)\n"
-             "  --repetitions N  of 6 passes each (5)\n"
+             "  --repetitions N  of 9 passes each (5)\n"
              "  --json           one JSON document on stdout, the tables on stderr\n"
              "  -o FILE          write the document to a file");
         return BENCH_DONE;

@@ -2,15 +2,16 @@
 #define STRATA_BENCH_IO_RIG_H
 
 /*
- * One pass over a scratch store: every place once, in order, in one of two ways.
+ * One pass over a scratch store: every place once, in order, in one of three ways.
  *
  *     bare     the same requests through the backend alone: no queue, no store, no thread,
  *              no hash, nothing but what the kernel wants
+ *     plain    the store's own path with checksums off: their owner hands them in, ready made,
+ *              and looks at none
  *     store    the store's own path
  *
- * Both move the same ranges of the same file, in requests of one length, as many in flight,
- * from and to the same memory on huge pages. What the store spends on checksums it counts
- * itself.
+ * All move the same ranges of the same file, in requests of one length, as many in flight,
+ * from and to the same memory on huge pages.
  *
  * Thread: one, and the store's.
  */
@@ -31,12 +32,11 @@
 #define RIG_WINDOW 8u
 
 enum io_kind { KIND_READ, KIND_WRITE, KIND_MIXED, IO_KIND_COUNT };
-enum io_way { WAY_BARE, WAY_STORE, IO_WAY_COUNT };
+enum io_way { WAY_BARE, WAY_PLAIN, WAY_STORE, IO_WAY_COUNT };
 
 struct io_sample {
     double seconds;
-    double cpu_s;  /* of the whole process, in the kernel and outside */
-    double hash_s; /* of which for checksums */
+    double cpu_s; /* of the whole process, in the kernel and outside */
 };
 
 struct io_rig {
@@ -45,7 +45,8 @@ struct io_rig {
     uint32_t place_count;
     struct io_file file; /* the store's */
     struct io_backend *backend;
-    struct arena buffers; /* RIG_WINDOW places */
+    struct arena buffers;    /* RIG_WINDOW places */
+    struct hash128 *digests; /* of the buffers' pieces */
 };
 
 /* bytes are rounded up to whole places, two at least. On failure close is still due. */

@@ -84,8 +84,8 @@ struct io_result {
  * may lie elsewhere, and a registration that is refused costs CPU, nothing else.
  */
 struct io_region {
-    void *base; /* NULL: none */
-    uint64_t bytes;
+    void *base;
+    uint64_t bytes; /* 0: none */
 };
 
 struct io_backend_desc {
@@ -167,11 +167,17 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
  */
 void strata_io_queue_close(struct io_queue *queue);
 
-/* The region is registered with the kernel; out_cause: the errno where that was refused, or 0. */
+/* The region is registered with the kernel; out_cause: errno where that was refused, or 0. */
 bool strata_io_queue_registered(const struct io_queue *queue, int32_t *out_cause);
 
-/* Take a request; never fails, never waits. What is beyond depth waits in order of arrival. */
+/*
+ * Take a request; never fails, never waits. It goes out with the next push or reap, so that
+ * several go together. What is beyond depth waits in order of arrival.
+ */
 void strata_io_queue_start(struct io_queue *queue, struct io_req *req);
+
+/* Let out what was started, where the next reap is not near. */
+void strata_io_queue_push(struct io_queue *queue);
 
 /*
  * A request that is done, good or not; NULL after a wake or the timeout (UINT64_MAX: none), or

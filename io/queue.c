@@ -207,34 +207,6 @@ static void prepare(struct io_queue *queue, struct io_req *req, struct io_attemp
     };
 }
 
-/* Hand waiting requests to the backend, in order, while there are slots and it takes them. */
-static void push(struct io_queue *queue)
-{
-    uint32_t count = 0;
-    bool stalled = false;
-    struct io_req *req = queue->waiting;
-    for (; req != NULL && queue->free_count > 0; req = req->next) {
-        stalled = stalled || req->stalls >= PATIENT_STALLS;
-        prepare(queue, req, &queue->attempts[count++]);
-    }
-    if (count == 0)
-        return;
-    if (stalled)
-        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
-    uint32_t started = queue->backend->ops->start(queue->backend, queue->attempts, count);
-    STRATA_CHECK(started <= count);
-    for (uint32_t i = 0; i < started; i++)
-        queue->waiting = queue->waiting->next;
-    if (queue->waiting == NULL)
-        queue->waiting_end = &queue->waiting;
-    /* From the last on, so that the stack of slots is as before. */
-    for (uint32_t i = count; i > started; i--) {
-        uint32_t index = queue->attempts[i - 1].id & ((1u << SLOT_BITS) - 1);
-        queue->slots[index] = (struct slot){0};
-        queue->free_slots[queue->free_count++] = index;
-    }
-}
-
 /* What is in flight, oldest slots first as far as the line goes. */
 static void describe(const struct io_queue *queue, uint64_t now_ns, char *out, size_t bytes)
 {
@@ -423,18 +395,45 @@ void strata_io_queue_start(struct io_queue *queue, struct io_req *req)
     req->stalls = 0;
     req->start_ns = age(queue);
     append(&queue->waiting_end, req);
-    push(queue);
+}
+
+/* In order, while there are slots and the backend takes them. */
+void strata_io_queue_push(struct io_queue *queue)
+{
+    uint32_t count = 0;
+    bool stalled = false;
+    struct io_req *req = queue->waiting;
+    for (; req != NULL && queue->free_count > 0; req = req->next) {
+        stalled = stalled || req->stalls >= PATIENT_STALLS;
+        prepare(queue, req, &queue->attempts[count++]);
+    }
+    if (count == 0)
+        return;
+    if (stalled)
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+    uint32_t started = queue->backend->ops->start(queue->backend, queue->attempts, count);
+    STRATA_CHECK(started <= count);
+    for (uint32_t i = 0; i < started; i++)
+        queue->waiting = queue->waiting->next;
+    if (queue->waiting == NULL)
+        queue->waiting_end = &queue->waiting;
+    /* From the last on, so that the stack of slots is as before. */
+    for (uint32_t i = count; i > started; i--) {
+        uint32_t index = queue->attempts[i - 1].id & ((1u << SLOT_BITS) - 1);
+        queue->slots[index] = (struct slot){0};
+        queue->free_slots[queue->free_count++] = index;
+    }
 }
 
 struct io_req *strata_io_queue_reap(struct io_queue *queue, uint64_t timeout_ns)
 {
     if (queue->finished == NULL) {
+        strata_io_queue_push(queue);
         uint64_t limit_ns = until_look(queue);
         int32_t count = collect(queue, limit_ns < timeout_ns ? limit_ns : timeout_ns);
         if (count < 0)
             give_up(queue, -count);
         expire(queue);
-        push(queue);
     }
     struct io_req *req = queue->finished;
     if (req == NULL)

@@ -31,7 +31,6 @@
 #include <inttypes.h>
 #include <semaphore.h>
 #include <string.h>
-#include <time.h>
 
 strata_status strata_store_failed(const struct store *store)
 {
@@ -72,13 +71,6 @@ struct piece *strata_drive_reap(struct drive *drive, uint64_t timeout_ns)
     return (struct piece *)req;
 }
 
-static uint64_t thread_cpu_ns(void)
-{
-    struct timespec now;
-    STRATA_CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Tables and commit records carry their own hashes. */
 static bool is_hashed(const struct store *store, const struct store_io *io)
 {
@@ -96,18 +88,14 @@ static struct hash128 fold(const struct store *store, uint32_t place, uint64_t r
     return strata_hash_fold(digests, strata_hash_piece_count(store->places[place].bytes), seed);
 }
 
-/* One request's bytes, if the store hashes them. The time is counted: of what a transfer costs
- * it is most. */
-static void hash_request(struct drive *drive, struct store_io *io, const struct io_req *req)
+/* One request's bytes, if the store hashes them. */
+static void hash_request(struct store_io *io, const struct io_req *req)
 {
     if (io->list == NULL)
         return;
-    uint64_t begin_ns = thread_cpu_ns();
     uint64_t at = (uint64_t)((uint8_t *)req->buffer - (uint8_t *)io->buffer);
     strata_hash_pieces(req->buffer, req->length,
                        io->list->digests + at / STRATA_HASH_PIECE_BYTES);
-    atomic_fetch_add_explicit(&drive->hash_ns, thread_cpu_ns() - begin_ns,
-                              memory_order_relaxed);
 }
 
 /* Before the first request of a transfer goes out. false: no room for its digests yet. */
@@ -218,8 +206,11 @@ static void cut_piece(struct drive *drive, struct store_io *io, const struct pla
     };
     io->submitted += length;
     if (io->write)
-        hash_request(drive, io, &piece->req);
+        hash_request(io, &piece->req);
     strata_io_queue_start(drive->queue, &piece->req);
+    /* The next one is hashed while the drive has this one. */
+    if (io->write && io->list != NULL)
+        strata_io_queue_push(drive->queue);
 }
 
 /* Refuse the first in line; what of it is in flight is awaited by finish_piece(). */
@@ -268,7 +259,7 @@ static void finish_piece(struct drive *drive, struct piece *piece)
         _Atomic uint64_t *count = io->write ? &drive->written_bytes : &drive->read_bytes;
         atomic_fetch_add_explicit(count, length, memory_order_relaxed);
         if (!io->write)
-            hash_request(drive, io, &piece->req);
+            hash_request(io, &piece->req);
     }
     strata_drive_free(drive, piece);
     /* Only the first in line can be submitted in part, and then more of it is to come. */
@@ -293,11 +284,16 @@ void *strata_drive_serve(void *user)
 {
     struct drive *drive = user;
     for (;;) {
+        atomic_store_explicit(&drive->idle, true, memory_order_relaxed);
         receive(drive);
         submit(drive);
         if (drive->stopping && drive->first == NULL && drive->piece_count == 0)
             return NULL;
+        /* With every piece in flight nothing new can begin before one comes back. */
+        if (drive->free_pieces == NULL)
+            atomic_store_explicit(&drive->idle, false, memory_order_relaxed);
         struct piece *piece = strata_drive_reap(drive, UINT64_MAX);
+        atomic_store_explicit(&drive->idle, false, memory_order_relaxed);
         if (piece != NULL)
             finish_piece(drive, piece);
     }
@@ -310,6 +306,14 @@ void strata_drive_join(struct drive *drive)
     drive->running = false;
 }
 
+/* A transfer, or NULL: stop. */
+static void send(struct drive *drive, struct store_io *io)
+{
+    strata_channel_send(drive->channel, &io);
+    if (atomic_exchange_explicit(&drive->idle, false, memory_order_relaxed))
+        strata_io_queue_wake(drive->queue);
+}
+
 /* Also for a store that open could not finish. */
 void strata_store_close(struct store *store)
 {
@@ -317,11 +321,8 @@ void strata_store_close(struct store *store)
         return;
     for (uint32_t i = 0; i < store->drive_count; i++) {
         struct drive *drive = &store->drives[i];
-        if (!drive->running)
-            continue;
-        struct store_io *stop = NULL;
-        strata_channel_send(drive->channel, &stop);
-        strata_io_queue_wake(drive->queue);
+        if (drive->running)
+            send(drive, NULL);
     }
     for (uint32_t i = 0; i < store->drive_count; i++) {
         struct drive *drive = &store->drives[i];
@@ -350,8 +351,7 @@ void strata_store_launch(struct store *store, struct store_io *io)
     io->completed = 0;
     io->list = NULL;
     io->queued_ns = strata_now_ns();
-    strata_channel_send(drive->channel, &io);
-    strata_io_queue_wake(drive->queue);
+    send(drive, io);
 }
 
 void strata_store_start(struct store *store, struct store_io *io)
@@ -431,12 +431,4 @@ void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
         *out_read_bytes += atomic_load_explicit(&drive->read_bytes, memory_order_relaxed);
         *out_written_bytes += atomic_load_explicit(&drive->written_bytes, memory_order_relaxed);
     }
-}
-
-uint64_t strata_store_hash_ns(const struct store *store)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < store->drive_count; i++)
-        sum += atomic_load_explicit(&store->drives[i].hash_ns, memory_order_relaxed);
-    return sum;
 }

@@ -212,8 +212,4 @@ bool strata_store_is_registered(const struct store *store);
 /* Bytes of places moved since open; creation, tables and commit records left out. */
 void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
                            uint64_t *out_written_bytes);
-
-/* CPU time that the store's own hashing has taken since open, on the I/O threads. */
-uint64_t strata_store_hash_ns(const struct store *store);
-
 #endif

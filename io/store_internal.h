@@ -94,7 +94,9 @@ struct drive {
     bool stopping;
     _Atomic uint64_t read_bytes; /* written by the I/O thread, read by anybody; relaxed */
     _Atomic uint64_t written_bytes;
-    _Atomic uint64_t hash_ns; /* CPU time of hashing; likewise */
+    /* The thread may wait for its queue without having seen what was sent: whoever sends then
+     * wakes it. Written and read around the channel's lock, which orders them. */
+    _Atomic bool idle;
 };
 
 struct store {

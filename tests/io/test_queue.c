@@ -527,6 +527,7 @@ Test(queue, close_waits_for_what_was_never_reaped)
         open_rig(&rig, backend_of(b), REQS, LONG_NS);
         for (uint32_t i = 0; i < REQS; i++)
             start(&rig, i, IO_READ);
+        strata_io_queue_push(rig.queue);
         close_rig(&rig);
     }
 }
@@ -538,6 +539,7 @@ Test(queue, close_waits_for_an_answer_that_is_late)
     rig.plan.delay_ns = SHORT_NS;
     uint64_t begin_ns = strata_now_ns();
     start(&rig, 0, IO_READ);
+    strata_io_queue_push(rig.queue);
     close_rig(&rig);
     cr_expect(strata_now_ns() - begin_ns >= SHORT_NS);
 }
@@ -550,7 +552,7 @@ Test(queue, close_of_nothing_is_fine)
 #define CHUNK  ((uint64_t)1 << 30) /* what one registration may have */
 #define REPEAT ((size_t)2 << 20)
 
-/* More than a chunk for the price of a little: the same memory at one address after the other. */
+/* More than a chunk for the price of a little: the same memory at many addresses. */
 static void map_region(struct io_region *out)
 {
     out->bytes = CHUNK + 4 * REPEAT;
