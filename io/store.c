@@ -208,8 +208,8 @@ static void cut_piece(struct drive *drive, struct store_io *io, const struct pla
     if (io->write)
         hash_request(io, &piece->req);
     strata_io_queue_start(drive->queue, &piece->req);
-    /* The next one is hashed while the drive has this one. */
-    if (io->write && io->list != NULL)
+    /* The drive has this one while more is hashed: of those that wait to be looked at, too. */
+    if (io->list != NULL)
         strata_io_queue_push(drive->queue);
 }
 
