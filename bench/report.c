@@ -26,6 +26,29 @@ void strata_bench_find(struct finding *out, enum finding_level level, const char
     va_end(arguments);
 }
 
+struct spread strata_bench_spread(const double *values, uint32_t count)
+{
+    double sorted[BENCH_SAMPLES_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = i;
+        for (; at > 0 && sorted[at - 1] > values[i]; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = values[i];
+    }
+    double middle =
+        count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+    return (struct spread){.median = middle, .least = sorted[0], .most = sorted[count - 1]};
+}
+
+void strata_bench_set_spread(strata_json *object, const char *key, const struct spread *spread)
+{
+    strata_json *one = strata_json_object();
+    strata_json_set_number(one, "median", spread->median);
+    strata_json_set_number(one, "min", spread->least);
+    strata_json_set_number(one, "max", spread->most);
+    strata_json_set(object, key, one);
+}
+
 static void print_lines(FILE *out, const struct finding *findings, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {

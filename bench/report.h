@@ -2,7 +2,8 @@
 #define STRATA_BENCH_REPORT_H
 
 /*
- * What a subcommand found, as lines for people and as one JSON document.
+ * What a subcommand found, as lines for people and as one JSON document; and the spread of what
+ * it measured.
  *
  * With --json the document goes to stdout and the lines to stderr; with -o FILE the document
  * also goes to that file.
@@ -29,6 +30,21 @@ struct bench_output {
     bool json;
     const char *file; /* NULL: none; borrowed */
 };
+
+/* At most this many samples of anything. */
+#define BENCH_SAMPLES_MAX 99u
+
+struct spread {
+    double median;
+    double least;
+    double most;
+};
+
+/* Of 1 to BENCH_SAMPLES_MAX values, in any order. */
+struct spread strata_bench_spread(const double *values, uint32_t count);
+
+/* As an object with median, min and max. */
+void strata_bench_set_spread(strata_json *object, const char *key, const struct spread *spread);
 
 /* Set level, what and mend; formats as printf does. mend may be "". */
 void strata_bench_find(struct finding *out, enum finding_level level, const char *mend,

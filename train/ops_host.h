@@ -4,34 +4,11 @@
 /*
  * What the files of the host operators share: matrix products and items.
  *
- * Thread: the stream's, where strata_host_panels() and strata_host_items() are called; a
- * worker's, where strata_host_product() is.
+ * Thread: the stream's, or a worker's.
  */
 
 #include "train/ops.h"
-
-/* c (rows x cols) = scale * op(a) (rows x depth) op(b) (depth x cols) + beta * c, row-major. */
-struct product {
-    const float *a;
-    const float *b;
-    float *c;
-    uint64_t rows;
-    uint64_t cols;
-    uint64_t depth;
-    uint64_t a_stride; /* elements from one row to the next, as it lies in memory */
-    uint64_t b_stride;
-    uint64_t c_stride;
-    bool a_transposed;
-    bool b_transposed;
-    float scale;
-    float beta;
-};
-
-/* The whole product, on the calling thread alone. */
-void strata_host_product(const struct product *product);
-
-/* The product cut into panels by its shape, each a job of the pool. */
-void strata_host_panels(strata_workers *workers, const struct product *product);
+#include "train/product.h"
 
 /* How many items of `each` cover count. */
 static inline uint32_t strata_host_items(uint64_t count, uint64_t each)
