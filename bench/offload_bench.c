@@ -11,6 +11,7 @@
 
 #include "bench/check.h"
 #include "bench/io.h"
+#include "bench/plan.h"
 
 static const struct subcommand {
     const char *name;
@@ -21,6 +22,8 @@ static const struct subcommand {
      "what this machine and this container allow, and what to change"},
     {"io", strata_bench_io,
      "the store's reads and writes beside a bare loop with the same requests"},
+    {"plan", strata_bench_plan,
+     "what a machine, there or not, would make of a model, and what to buy next"},
 };
 
 enum { SUBCOMMAND_COUNT = sizeof subcommands / sizeof subcommands[0] };

@@ -273,6 +273,8 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
         engine->scratch = strata_tables_take(tables, strata_workers_count(desc->workers),
                                              strata_record_block_bytes(engine->record_type));
     strata_tables_count(tables, sizeof *engine + strata_pager_table_bytes(&engine->plan));
+    if (desc->trace_events > 0)
+        strata_tables_count(tables, strata_trace_bytes(desc->trace_events));
     struct schedule_desc schedule = {
         .plan = &engine->plan,
         .mode = engine->mode,
@@ -488,6 +490,8 @@ static strata_status open_store(strata_engine *engine, bool *out_fresh, strata_e
 
 static strata_status start_pager(strata_engine *engine, strata_error *error)
 {
+    if (engine->desc.trace_events > 0)
+        STRATA_TRY(strata_trace_create(&engine->trace, engine->desc.trace_events, error));
     struct pager_desc pager = {
         .memory = engine->memory,
         .schedule = engine->schedule,
@@ -498,6 +502,7 @@ static strata_status start_pager(strata_engine *engine, strata_error *error)
         .store = engine->store,
         .functions = &strata_engine_lanes,
         .functions_user = engine,
+        .trace = engine->trace,
     };
     return strata_pager_create(&engine->pager, &pager, error);
 }
@@ -568,6 +573,7 @@ void strata_engine_destroy(strata_engine *engine)
     if (engine == NULL)
         return;
     strata_pager_destroy(engine->pager);
+    strata_trace_destroy(engine->trace);
     strata_store_close(engine->store);
     strata_stream_destroy(engine->stream);
     if (engine->memory.device != NULL)

@@ -10,6 +10,7 @@
  */
 
 #include "offload/arena.h"
+#include "base/trace.h"
 #include "offload/pager.h"
 #include "optim/record.h"
 
@@ -23,6 +24,7 @@ struct strata_engine {
     struct offload_plan plan;
     struct schedule *schedule;
     struct pager *pager;
+    struct trace *trace; /* NULL: none */
     struct store *store; /* NULL: nothing rests on NVMe */
     struct arena host;
     struct memory memory; /* both arenas under the plan */

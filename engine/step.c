@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "engine/state.h"
+#include "offload/op_trace.h"
 
 #include <string.h>
 
@@ -203,6 +204,7 @@ void strata_engine_stats(strata_engine *engine, strata_stats *out)
     struct pager_stats stats;
     strata_pager_stats(engine->pager, &stats);
     memcpy(out->lanes, stats.lanes, sizeof out->lanes);
+    memcpy(out->stall_ns, stats.stall_ns, sizeof out->stall_ns);
     out->updates = stats.applied;
     out->tiles_ahead = stats.counts.ahead;
     out->tiles_redone = stats.counts.redone;
@@ -211,4 +213,13 @@ void strata_engine_stats(strata_engine *engine, strata_stats *out)
         out->io_direct = strata_store_is_direct(engine->store);
         out->io_registered = strata_store_is_registered(engine->store);
     }
+}
+
+strata_status strata_engine_trace(strata_engine *engine, const char *path, strata_error *error)
+{
+    if (engine->trace == NULL)
+        return strata_fail(error, STRATA_E_STATE, 0,
+                           "trace: the engine was made without room for one (trace_events)");
+    uint32_t drives = engine->store != NULL ? engine->desc.store_dir_count : 0;
+    return strata_trace_save(engine->trace, &engine->plan, drives, "measured", path, error);
 }

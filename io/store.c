@@ -421,6 +421,11 @@ bool strata_store_is_registered(const struct store *store)
     return true;
 }
 
+uint32_t strata_store_drive_of(const struct store *store, uint32_t place)
+{
+    return store->places[place].drive_index;
+}
+
 void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,
                            uint64_t *out_written_bytes)
 {

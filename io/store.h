@@ -208,6 +208,8 @@ const char *strata_store_backend_name(const struct store *store);
 bool strata_store_is_direct(const struct store *store);
 /* The descriptor's buffers are registered, for every drive. */
 bool strata_store_is_registered(const struct store *store);
+/* The drive, by directory, that a place lies on. */
+uint32_t strata_store_drive_of(const struct store *store, uint32_t place);
 
 /* Bytes of places moved since open; creation, tables and commit records left out. */
 void strata_store_counters(const struct store *store, uint64_t *out_read_bytes,

@@ -14,6 +14,9 @@
 #define WARM_STEPS 2u
 #define STEPS      3u
 
+/* Spans of a simulated trace at most. */
+#define TRACE_EVENTS (1u << 20)
+
 static strata_status simulate(strata_forecast *out, struct offload_plan *plan,
                               struct schedule *schedule, const struct forecast_desc *desc,
                               strata_error *error)
@@ -27,8 +30,17 @@ static strata_status simulate(strata_forecast *out, struct offload_plan *plan,
         simulate.warm_steps = WARM_STEPS;
         simulate.steps = STEPS;
     }
-    STRATA_TRY(strata_simulation_create(&simulation, &plan->tables, &simulate, error));
-    return strata_simulation_run(simulation, out, error);
+    if (desc->trace_path != NULL)
+        STRATA_TRY(strata_trace_create(&simulate.trace, TRACE_EVENTS, error));
+    strata_status status =
+        strata_simulation_create(&simulation, &plan->tables, &simulate, error);
+    if (status == STRATA_OK)
+        status = strata_simulation_run(simulation, out, error);
+    if (status == STRATA_OK && desc->trace_path != NULL)
+        status = strata_trace_save(simulate.trace, plan, simulate.profile->drives, "simulated",
+                                   desc->trace_path, error);
+    strata_trace_destroy(simulate.trace);
+    return status;
 }
 
 static strata_status make(strata_forecast *out, strata_plan *out_plan,

@@ -19,7 +19,8 @@ struct forecast_desc {
      * elements. Copies in the device are whole groups; budgets and profile are the rank's, and
      * the profile's copy rates count the gathering of the other parts. */
     uint32_t ranks;
-    /* plan and schedule are filled in; steps 0: enough for 1 % */
+    const char *trace_path; /* NULL: none; the simulated steps as a Chrome trace */
+    /* plan, schedule and trace are filled in; steps 0: enough for 1 % */
     struct simulate_desc simulate;
 };
 

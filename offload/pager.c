@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
+#include "offload/op_trace.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -112,6 +113,8 @@ struct pager {
     strata_lane_stats lanes[STRATA_LANE_COUNT];
     uint64_t lane_end_ns[STRATA_LANE_COUNT];
     uint64_t computing_since_ns;
+    uint64_t stall_ns[STRATA_STALL_COUNT];
+    strata_stall stall; /* why the device stands still, if it does */
     strata_error error;
 };
 
@@ -388,6 +391,12 @@ static void account(struct pager *p, strata_lane lane, const struct slot *slot,
     }
     stats->bytes += slot->bytes;
     stats->ops++;
+    if (p->desc.trace == NULL || message->end_ns < start_ns)
+        return;
+    bool placed = slot->op.kind == OP_NVME_READ || slot->op.kind == OP_NVME_WRITE;
+    uint32_t drive = placed ? strata_store_drive_of(p->desc.store, slot->io.place) : 0;
+    strata_trace_op(p->desc.trace, p->desc.memory.plan, &slot->op, drive, start_ns,
+                    message->end_ns);
 }
 
 /* Keep the norm of a step, and say what it means for what was guessed. */
@@ -425,16 +434,41 @@ static void op_done(struct pager *p, const struct message *message)
         strata_schedule_save(p->desc.schedule);
 }
 
-static void computing_ended(struct pager *p, uint64_t end_ns)
+/* The stream got past the gates of an acquire: what it waited for is what was missing when the
+ * use before ended. */
+static void computing_begins(struct pager *p, uint64_t now_ns)
+{
+    uint64_t since = p->lane_end_ns[STRATA_LANE_COMPUTE];
+    if (since != 0 && now_ns > since)
+        p->stall_ns[p->stall] += now_ns - since;
+    p->computing_since_ns = now_ns;
+}
+
+static void computing_ended(struct pager *p, const struct message *message)
 {
     strata_lane_stats *stats = &p->lanes[STRATA_LANE_COMPUTE];
     uint64_t since = p->computing_since_ns;
+    uint64_t end_ns = message->end_ns;
     if (since < p->lane_end_ns[STRATA_LANE_COMPUTE])
         since = p->lane_end_ns[STRATA_LANE_COMPUTE];
     if (end_ns > since)
         stats->busy_ns += end_ns - since;
+    if (end_ns > since && p->desc.trace != NULL)
+        strata_trace_compute(p->desc.trace, p->desc.memory.plan, message->index, message->step,
+                             since, end_ns);
     p->lane_end_ns[STRATA_LANE_COMPUTE] = end_ns;
     stats->ops++;
+}
+
+/* After a release: what is the next acquire short of, if anything? */
+static void note_missing(struct pager *p, uint64_t step, uint32_t use)
+{
+    const struct model *model = &p->desc.memory.plan->model;
+    do {
+        step += use + 1 == model->use_count;
+        use = (use + 1) % model->use_count;
+    } while (model->uses[use].kind != STRATA_USE_ACQUIRE);
+    p->stall = strata_schedule_missing(p->desc.schedule, step, use);
 }
 
 static void take(struct pager *p, const struct message *message)
@@ -456,12 +490,14 @@ static void take(struct pager *p, const struct message *message)
             strata_schedule_ask(p->desc.schedule, message->step, message->index);
         break;
     case MESSAGE_COMPUTING:
-        p->computing_since_ns = message->end_ns;
+        computing_begins(p, message->end_ns);
         break;
     case MESSAGE_RELEASED:
-        computing_ended(p, message->end_ns);
-        if (!halted(p))
-            strata_schedule_released(p->desc.schedule, message->step, message->index);
+        computing_ended(p, message);
+        if (halted(p))
+            break;
+        strata_schedule_released(p->desc.schedule, message->step, message->index);
+        note_missing(p, message->step, message->index);
         break;
     case MESSAGE_COPIED:
         if (!halted(p))
@@ -512,6 +548,7 @@ static uint64_t applied(struct pager *p)
 static void take_stats(struct pager *p, struct pager_stats *out)
 {
     memcpy(out->lanes, p->lanes, sizeof p->lanes);
+    memcpy(out->stall_ns, p->stall_ns, sizeof p->stall_ns);
     out->applied = applied(p);
     out->counts = strata_schedule_counts(p->desc.schedule);
 }

@@ -34,6 +34,7 @@ struct pager_desc {
     struct store *store;       /* borrowed; NULL: none */
     const struct lane_functions *functions;
     void *functions_user;
+    struct trace *trace; /* borrowed; NULL: none */
 };
 
 strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc,
@@ -78,6 +79,7 @@ strata_status strata_pager_commit(struct pager *pager, uint64_t step);
 /* What the lanes did, and how the updates went. */
 struct pager_stats {
     strata_lane_stats lanes[STRATA_LANE_COUNT];
+    uint64_t stall_ns[STRATA_STALL_COUNT];
     uint64_t applied; /* updates that all tiles have seen, earlier runs' included */
     struct schedule_counts counts;
 };

@@ -59,6 +59,7 @@ strata_status strata_residency_create(struct residency *out, struct tables *tabl
     out->use_grad = strata_tables_take(tables, model->use_count, sizeof *out->use_grad);
     out->parks = strata_tables_take(tables, model->group_count, sizeof *out->parks);
     out->stay = strata_tables_take(tables, model->use_count, sizeof *out->stay);
+    out->there = strata_tables_take(tables, model->use_count, sizeof *out->there);
     out->param_now = strata_tables_take(tables, model->group_count, sizeof *out->param_now);
     out->grad_now = strata_tables_take(tables, model->group_count, sizeof *out->grad_now);
     return strata_tables_check(tables, error);
@@ -72,7 +73,9 @@ struct layout {
     const struct model *model;
     const struct residency_desc *desc;
     uint64_t capacity;
-    uint8_t *stay;       /* enum stay by placement */
+    uint8_t *stay;   /* enum stay by placement */
+    uint32_t *there; /* those that are not GONE */
+    uint32_t there_count;
     uint32_t *param_now; /* by group: its placement, STRATA_NONE: not there */
     uint32_t *grad_now;
 };
@@ -96,21 +99,30 @@ struct candidate {
     uint32_t left_use;   /* latest release among those it comes after */
 };
 
+static uint32_t first_recent(const struct residency *residency)
+{
+    return residency->count > RECENT ? residency->count - RECENT : 0;
+}
+
 /* Fill in what taking this offset would cost. false: something held is in the way. */
 static bool weigh(const struct layout *layout, uint64_t offset, uint64_t bytes,
                   struct candidate *out)
 {
     const struct residency *residency = layout->residency;
     *out = (struct candidate){.offset = offset, .victim_use = STRATA_NONE};
-    for (uint32_t i = residency->count; i-- > 0;) {
+    for (uint32_t k = 0; k < layout->there_count; k++) {
+        uint32_t i = layout->there[k];
         const struct placement *p = &residency->placements[i];
         if (p->bytes == 0 || !overlap(p, offset, bytes))
             continue;
         if (layout->stay[i] == HELD)
             return false;
-        if (layout->stay[i] == STAYS && next_use(layout, i) < out->victim_use)
+        if (next_use(layout, i) < out->victim_use)
             out->victim_use = next_use(layout, i);
-        if (residency->count - i <= RECENT && p->last_use + 1 > out->left_use)
+    }
+    for (uint32_t i = first_recent(residency); i < residency->count; i++) {
+        const struct placement *p = &residency->placements[i];
+        if (p->bytes != 0 && overlap(p, offset, bytes) && p->last_use + 1 > out->left_use)
             out->left_use = p->last_use + 1;
     }
     return true;
@@ -130,8 +142,7 @@ static bool choose(const struct layout *layout, uint64_t bytes, uint64_t *out_of
     const struct residency *residency = layout->residency;
     struct candidate best = {0};
     bool found = false;
-    uint32_t first = residency->count > RECENT ? residency->count - RECENT : 0;
-    for (uint32_t i = first; i <= residency->count; i++) {
+    for (uint32_t i = first_recent(residency); i <= residency->count; i++) {
         uint64_t corners[2] = {0, layout->capacity - bytes};
         if (i < residency->count) {
             const struct placement *p = &residency->placements[i];
@@ -152,6 +163,15 @@ static bool choose(const struct layout *layout, uint64_t bytes, uint64_t *out_of
     return found;
 }
 
+static void go(struct layout *layout, uint32_t placement)
+{
+    uint32_t k = 0;
+    while (layout->there[k] != placement)
+        k++;
+    layout->there[k] = layout->there[--layout->there_count];
+    layout->stay[placement] = GONE;
+}
+
 static void leave(struct layout *layout, uint32_t placement)
 {
     struct placement *p = &layout->residency->placements[placement];
@@ -160,21 +180,25 @@ static void leave(struct layout *layout, uint32_t placement)
         p->park_out = true;
         layout->residency->parks[p->group] = true;
     }
-    layout->stay[placement] = GONE;
+    go(layout, placement);
     now[p->group] = STRATA_NONE;
 }
 
 static void enter(struct layout *layout, struct placement placement)
 {
     struct residency *residency = layout->residency;
-    for (uint32_t i = 0; i < residency->count; i++)
+    /* Backwards, since whoever leaves is replaced by the last. */
+    for (uint32_t k = layout->there_count; k-- > 0;) {
+        uint32_t i = layout->there[k];
         if (layout->stay[i] == STAYS && residency->placements[i].bytes != 0 &&
             overlap(&residency->placements[i], placement.offset, placement.bytes))
             leave(layout, i);
+    }
     uint32_t *now = placement.kind == PLACEMENT_PARAM ? layout->param_now : layout->grad_now;
     uint32_t index = residency->count++;
     residency->placements[index] = placement;
     layout->stay[index] = HELD;
+    layout->there[layout->there_count++] = index;
     now[placement.group] = index;
     if (placement.offset + placement.bytes > residency->pool_bytes)
         residency->pool_bytes = placement.offset + placement.bytes;
@@ -252,7 +276,7 @@ static bool acquire_grad(struct layout *layout, uint32_t u, bool param_was_there
         /* Placed a moment ago and never used: as if it had not been. */
         layout->residency->count--;
         layout->residency->load_count--;
-        layout->stay[param] = GONE;
+        go(layout, param);
         layout->param_now[group] = STRATA_NONE;
     } else {
         layout->residency->placements[param].last_use = layout->model->uses[u].partner;
@@ -324,6 +348,7 @@ bool strata_residency_build(struct residency *residency, const struct model *mod
         .desc = desc,
         .capacity = capacity,
         .stay = residency->stay,
+        .there = residency->there,
         .param_now = residency->param_now,
         .grad_now = residency->grad_now,
     };

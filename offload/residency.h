@@ -44,6 +44,7 @@ struct residency {
     uint64_t pool_bytes; /* highest byte any placement touches */
     /* build's own */
     uint8_t *stay;       /* by placement */
+    uint32_t *there;     /* placements that are held or stay, in no order */
     uint32_t *param_now; /* by group */
     uint32_t *grad_now;
 };

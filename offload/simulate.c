@@ -52,6 +52,7 @@ struct server {
     uint32_t first;
     uint32_t count;
     strata_lane lane;
+    double begun_s; /* when the first of them began */
 };
 
 /* What the stream has to do: an entry of the use list. */
@@ -112,6 +113,8 @@ static void push(struct simulation *sim, uint32_t server, struct job job)
     struct server *s = &sim->servers[server];
     STRATA_CHECK(s->count < QUEUE);
     job.work_s *= noise(sim);
+    if (s->count == 0)
+        s->begun_s = sim->now_s;
     s->jobs[(s->first + s->count++) % QUEUE] = job;
     if (!sim->measuring)
         return;
@@ -337,6 +340,23 @@ static void pass(struct simulation *sim, double dt)
             sim->sum.busy_s[lane] += dt;
 }
 
+/* The first job of a server has ended. */
+static void note_span(const struct simulation *sim, uint32_t index, const struct job *job)
+{
+    uint64_t start_ns = (uint64_t)(1e9 * sim->servers[index].begun_s);
+    uint64_t end_ns = (uint64_t)(1e9 * sim->now_s);
+    uint32_t drives = sim->desc.profile->drives;
+    if (sim->desc.trace == NULL)
+        return;
+    if (index != SERVER_STREAM)
+        strata_trace_op(sim->desc.trace, sim->desc.plan, &job->op,
+                        index < SERVER_DRIVES ? 0 : (index - SERVER_DRIVES) % drives, start_ns,
+                        end_ns);
+    else if (sim->stream == STREAM_COMPUTING)
+        strata_trace_compute(sim->desc.trace, sim->desc.plan, sim->queue[sim->queue_first].use,
+                             sim->queue[sim->queue_first].step, start_ns, end_ns);
+}
+
 static void end_jobs(struct simulation *sim)
 {
     for (uint32_t i = 0; i < sim->server_count; i++) {
@@ -344,8 +364,10 @@ static void end_jobs(struct simulation *sim)
         if (job == NULL || job->work_s > NOTHING * (1 + sim->now_s))
             continue;
         struct server *server = &sim->servers[i];
+        note_span(sim, i, job);
         server->first = (server->first + 1) % QUEUE;
         server->count--;
+        server->begun_s = sim->now_s;
         if (i == SERVER_STREAM) {
             sim->stream = sim->stream == STREAM_COPYING ? STREAM_COPIED : STREAM_DONE;
             continue;

@@ -14,7 +14,7 @@
  * Thread: one per object.
  */
 
-#include "offload/schedule.h"
+#include "offload/op_trace.h"
 #include "strata/profile.h"
 
 struct simulate_desc {
@@ -28,6 +28,7 @@ struct simulate_desc {
     uint32_t steps;                  /* measured; at least 1 */
     double jitter;                   /* ops take 1 +- jitter of their time; below 1 */
     uint64_t seed;
+    struct trace *trace;  /* NULL: none; borrowed */
     enum verdict verdict; /* of every step; NONE: within */
 };
 

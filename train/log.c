@@ -206,6 +206,10 @@ size_t strata_log_format(char *buffer, size_t buffer_bytes, const struct trainer
             lane > 0 ? "," : "", strata_lane_name((strata_lane)lane),
             1e-9 * (double)step->lanes[lane].busy_ns,
             (unsigned long long)step->lanes[lane].bytes);
+    add(buffer, buffer_bytes, &length, "},\"waits\":{");
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        add(buffer, buffer_bytes, &length, "%s\"%s\":%.9g", stall > 0 ? "," : "",
+            strata_stall_name((strata_stall)stall), step->stall_s[stall]);
     add(buffer, buffer_bytes, &length,
         "},\"device_peak_bytes\":%llu,\"host_peak_bytes\":%llu,\"nvme_bytes\":%llu",
         (unsigned long long)step->total.device_peak_bytes,

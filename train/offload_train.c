@@ -141,6 +141,7 @@ static strata_status start_and_train(struct run *run, strata_error *error)
     strata_status status = train_what_is_left(run, error);
     strata_report_end_line(&run->report);
     STRATA_TRY(status);
+    STRATA_TRY(strata_trainer_trace(run->trainer, error));
     strata_report_tables(&run->report, strata_trainer_plan(run->trainer));
     if (out != NULL && run->state_hash[0] != '\0')
         fprintf(out, "state  %s\n", run->state_hash);

@@ -78,6 +78,7 @@ struct options {
     double loss_scale; /* 0: dynamic with fp16, none with others                            */
     strata_dtype states_dtype;
     const char *log;
+    const char *trace;
     bool hash_state;
     bool dry_run;
     enum store_command command;

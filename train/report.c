@@ -439,6 +439,11 @@ void strata_report_tables(const struct report *report, const strata_plan *plan)
         fprintf(out, "%-12s%11s%10.1f s%6.1f %%\n", strata_lane_name((strata_lane)lane), moved,
                 busy, 100.0 * busy / report->seconds);
     }
+    fputs("waits       ", out);
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        fprintf(out, "%s%s %.1f s", stall > 0 ? ", " : "",
+                strata_stall_name((strata_stall)stall), 1e-9 * (double)stats->stall_ns[stall]);
+    fputc('\n', out);
     double step_tokens = report->last.tokens_per_s * report->last.seconds;
     fprintf(out, "\nloss %.4f at step %llu, %.4f at step %llu; %.1f s, %.0f tokens/s\n",
             report->first_loss, (unsigned long long)report->resumed + 1, report->last_loss,
@@ -508,6 +513,11 @@ static strata_json *json_result(const struct report *report, const char *state_h
         strata_json_set(lanes, strata_lane_name((strata_lane)lane), one);
     }
     strata_json_set(object, "lanes", lanes);
+    strata_json *waits = strata_json_object();
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        strata_json_set_number(waits, strata_stall_name((strata_stall)stall),
+                               1e-9 * (double)stats->stall_ns[stall]);
+    strata_json_set(object, "waits_s", waits);
     if (stats->io_name != NULL) {
         strata_json_set_string(object, "io", stats->io_name);
         strata_json_set_bool(object, "io_direct", stats->io_direct);

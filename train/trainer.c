@@ -28,6 +28,9 @@
 #include "train/fail.h"
 #include "train/log.h"
 
+/* Spans kept for --trace: some 16 steps of the demo, in 4 MiB. */
+#define TRACE_EVENTS 65536u
+
 struct trainer {
     const struct options *options;
     struct llama_config config;
@@ -119,6 +122,7 @@ static void describe_engine(struct trainer *trainer)
         .io = options->io,
         .allow = options->allow,
         .tile_elems = options->tile_elems,
+        .trace_events = options->trace != NULL ? TRACE_EVENTS : 0,
         .no_overlap = options->no_overlap,
     };
 }
@@ -264,6 +268,9 @@ static void fill_lanes(struct trainer *trainer, struct trainer_step *out)
                                                .busy_ns = now->busy_ns - then->busy_ns,
                                                .ops = now->ops - then->ops};
     }
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        out->stall_s[stall] =
+            1e-9 * (double)(out->total.stall_ns[stall] - trainer->before.stall_ns[stall]);
     trainer->before = out->total;
 }
 
@@ -312,6 +319,13 @@ strata_status strata_trainer_hash(struct trainer *trainer, uint8_t out[16], stra
 {
     strata_status status = strata_engine_hash(trainer->engine, out);
     return status == STRATA_OK ? STRATA_OK : engine_failed(trainer, status, error);
+}
+
+strata_status strata_trainer_trace(struct trainer *trainer, strata_error *error)
+{
+    if (trainer->options->trace == NULL)
+        return STRATA_OK;
+    return strata_engine_trace(trainer->engine, trainer->options->trace, error);
 }
 
 void strata_trainer_destroy(struct trainer *trainer)

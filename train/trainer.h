@@ -40,6 +40,7 @@ struct trainer_step {
     double seconds;
     double exposed_s; /* seconds in which the device did not compute */
     double tokens_per_s;
+    double stall_s[STRATA_STALL_COUNT];         /* why the device stood still between uses  */
     strata_lane_stats lanes[STRATA_LANE_COUNT]; /* of this step alone         */
     strata_stats total;                         /* since the start            */
 };
@@ -89,6 +90,9 @@ strata_status strata_trainer_commit(struct trainer *trainer, strata_error *error
 /* The engine's state hash; after start, between steps. */
 strata_status strata_trainer_hash(struct trainer *trainer, uint8_t out[16],
                                   strata_error *error);
+
+/* Write the trace, if --trace was given; between steps. */
+strata_status strata_trainer_trace(struct trainer *trainer, strata_error *error);
 
 /* Waits for what is under way and gives everything back. NULL is fine. */
 void strata_trainer_destroy(struct trainer *trainer);

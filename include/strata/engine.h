@@ -128,11 +128,12 @@ typedef struct strata_engine_desc {
     uint64_t resume_step; /* with resume_at: a step that the store lists */
     const char *identity; /* NULL: none; "name=value" lines a resume must match; copied */
     strata_io_backend io;
-    uint32_t allow;      /* STRATA_ALLOW_... bits */
-    uint32_t io_depth;   /* 0: 32 requests in flight per drive */
-    uint32_t tile_elems; /* 0: see strata_default_tile_elems(); multiple of 16,384 */
-    bool no_overlap;     /* the naive order: no prefetch, no update under compute */
-    strata_log_fn log;   /* NULL: silent */
+    uint32_t allow;        /* STRATA_ALLOW_... bits */
+    uint32_t io_depth;     /* 0: 32 requests in flight per drive */
+    uint32_t tile_elems;   /* 0: see strata_default_tile_elems(); multiple of 16,384 */
+    uint32_t trace_events; /* 0: none; kept for strata_engine_trace(), counted in host */
+    bool no_overlap;       /* the naive order: no prefetch, no update under compute */
+    strata_log_fn log;     /* NULL: silent */
     void *log_user;
 } strata_engine_desc;
 
@@ -277,12 +278,23 @@ typedef struct strata_stats {
     uint64_t tiles_ahead;        /* updates computed ahead of the norm, tile by tile */
     uint64_t tiles_redone;       /* those of them that the norm undid */
     uint64_t acquire_blocked_ns; /* the caller's thread, waiting for room */
+    uint64_t stall_ns[STRATA_STALL_COUNT]; /* the device stood still between uses, by cause */
     strata_lane_stats lanes[STRATA_LANE_COUNT];
     const char *io_name; /* "uring", "threads"; NULL without a store */
     bool io_direct;      /* O_DIRECT */
     bool io_registered;  /* the host arena is registered with io_uring */
     bool huge_pages;     /* all arenas lie on huge pages */
 } strata_stats;
+
+/*
+ * Write what the lanes did as a Chrome trace (chrome://tracing, ui.perfetto.dev): the first
+ * trace_events spans of this run, one row for each lane and drive.
+ *
+ * STRATA_E_STATE: trace_events was 0. STRATA_E_IO: the file. Neither is the engine's failure.
+ */
+STRATA_API STRATA_NODISCARD strata_status strata_engine_trace(strata_engine *engine,
+                                                              const char *path,
+                                                              strata_error *error);
 
 /* Since create. */
 STRATA_API void strata_engine_stats(strata_engine *engine, strata_stats *out);

@@ -301,6 +301,57 @@ Test(program, check_has_a_line_for_everything_it_looks_at)
     strata_json_free(document);
 }
 
+Test(program, a_trace_has_a_row_for_every_lane_and_an_update_for_every_gradient)
+{
+    const strata_json *events;
+    strata_json *json = NULL;
+    char path[PATH_MAX];
+    uint32_t updates = 0;
+    uint32_t rows = 0;
+    train(SMALL PAGED "--steps 3 --trace trace.json --quiet", 0);
+    snprintf(path, sizeof path, "%.4000s/trace.json", dir.path);
+    cr_assert_eq(strata_json_read_file(&json, path, NULL), STRATA_OK);
+    cr_assert_eq(strata_json_get_array(json, "traceEvents", &events, NULL), STRATA_OK);
+    for (size_t i = 0; i < strata_json_count(events); i++) {
+        const char *name = "";
+        const char *kind = "";
+        cr_assert_eq(strata_json_get_string(strata_json_at(events, i), "name", &name, NULL),
+                     STRATA_OK);
+        cr_assert_eq(strata_json_get_string(strata_json_at(events, i), "ph", &kind, NULL),
+                     STRATA_OK);
+        rows += strcmp(name, "thread_name") == 0;
+        updates += strncmp(name, "update ", 7) == 0 && *kind == 'X';
+    }
+    cr_expect_eq(rows, 6, "%u: four lanes, and two for one drive", rows);
+    cr_expect_gt(updates, 0);
+    cr_expect_eq(updates % 3, 0, "%u updates of 3 steps", updates);
+    strata_json_free(json);
+}
+
+Test(program, a_plan_says_what_fits_and_what_to_buy)
+{
+    bench("plan --model llama-405b --gpu h100 --gpus 8 --seq 4096 --batch 64 --ram 2048G "
+          "--nvme 8x7/5 --json",
+          0);
+    strata_json *json = parse(result.out, strlen(result.out));
+    const strata_json *answer;
+    const char *text;
+    bool fits = false;
+    cr_assert_eq(strata_json_get_object(json, "answer", &answer, NULL), STRATA_OK);
+    cr_assert_eq(strata_json_get_bool(answer, "fits", &fits, NULL), STRATA_OK);
+    cr_expect(fits);
+    cr_expect_gt(number(answer, "tokens_per_s"), 1);
+    cr_expect_gt(number(answer, "days_to_rated_endurance"), 1);
+    cr_expect_eq(strata_json_get_string(json, "next_best_purchase", &text, NULL), STRATA_OK);
+    strata_json_free(json);
+    bench("plan --model llama-70b --gpu rtx3090 --ram 64G", 1);
+    cr_expect_not_null(strstr(result.out, "fits     no: "), "%s", result.out);
+    bench("plan --gpu rtx2080", 2);
+    bench("plan --nvme many", 2);
+    bench("plan --model llama-7b --sweep batch --nvme 2x7", 0);
+    cr_expect_not_null(strstr(result.out, "batch 128"), "%s", result.out);
+}
+
 Test(program, bench_refuses_what_it_does_not_know)
 {
     bench("", 2);

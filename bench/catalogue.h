@@ -1,0 +1,49 @@
+#ifndef STRATA_BENCH_CATALOGUE_H
+#define STRATA_BENCH_CATALOGUE_H
+
+/*
+ * Machines that are not there: GPUs by name, drives by their rates, a host to go with them, and
+ * what a rank of such a machine gets of it.
+ *
+ * Thread: any; plain data.
+ */
+
+#include <stdint.h>
+
+#include "strata/profile.h"
+
+struct gpu {
+    const char *name;
+    const char *title;
+    double memory_bytes;
+    double flops_per_s; /* dense bf16 with fp32 sums, as the datasheet has it */
+    double memory_bytes_per_s;
+    double pcie_bytes_per_s; /* each way */
+    double link_bytes_per_s; /* each way, between GPUs; 0: by PCIe */
+    bool server;             /* goes with a server's host, not a desktop's */
+};
+
+/* NULL: no such name. Static storage. */
+const struct gpu *strata_gpu_named(const char *name);
+/* The next larger one; NULL: there is none. */
+const struct gpu *strata_gpu_after(const struct gpu *gpu);
+
+/* A whole machine. */
+struct machine {
+    const struct gpu *gpu; /* NULL: the profile's own device */
+    uint32_t gpus;
+    uint64_t device_bytes; /* of each */
+    uint64_t ram_bytes;
+    uint32_t drives;
+    double drive_bytes;           /* of each */
+    double drive_endurance_bytes; /* written until the rating is used up, of each */
+    strata_profile host;          /* what is not replaced by the fields above */
+};
+
+/* A machine of the catalogue: one GPU, a host's usual RAM, no drives. */
+struct machine strata_machine_with(const struct gpu *gpu);
+
+/* What one rank gets. */
+strata_profile strata_machine_rank(const struct machine *machine);
+
+#endif

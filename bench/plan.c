@@ -1,0 +1,684 @@
+#define _GNU_SOURCE
+/*
+ * offload-bench plan. See plan.h.
+ *
+ * Every answer is a simulation of the schedule that would run (offload/forecast.h): the
+ * question itself, each row of a sweep, and each purchase that is weighed, one thing at a time.
+ * Nothing is measured here and nothing of the size of the model is allocated.
+ *
+ * The host's tables are small beside any RAM one would plan with, and so is what the trainer
+ * reserves; neither is counted here. offload-train --dry-run counts them to the byte.
+ *
+ * Thread: one.
+ */
+
+#include "bench/plan.h"
+
+#include "bench/catalogue.h"
+#include "offload/forecast.h"
+#include "strata/text.h"
+#include "train/llama.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Tiles of a rank at most; beyond, larger ones are planned with, which changes no figure that
+ * is printed and keeps a plan of any model within seconds and 200 MB. */
+#define MAX_TILES 24576u
+
+/* Tokens of a micro-batch unless it was given: enough to fill a GPU's matrix units. */
+#define MICRO_TOKENS 16384u
+
+#define SECONDS_A_DAY 86400.0
+#define SWEEP_ROWS    7
+
+enum sweep { SWEEP_NONE, SWEEP_BATCH, SWEEP_RAM, SWEEP_NVME };
+
+struct plan_options {
+    const char *model;
+    const char *box;
+    const char *trace; /* NULL: none */
+    uint32_t seq;
+    uint32_t batch;
+    uint32_t micro_batch; /* 0: chosen */
+    uint32_t vocab_slices;
+    enum sweep sweep;
+    struct machine machine;
+    bool ram_given;
+    struct bench_output output;
+    bool help;
+};
+
+struct answer {
+    bool fits;
+    char why_not[256];
+    strata_plan plan;
+    strata_forecast forecast;
+    double tokens_per_s;
+    double write_bytes; /* of a step, on all drives */
+    double drive_days;  /* 0: nothing is written */
+};
+
+/* Asking. */
+
+static uint32_t micro_batch(const struct plan_options *options, uint32_t batch)
+{
+    uint32_t micro = options->micro_batch;
+    if (micro != 0)
+        return batch % micro == 0 ? micro : 1;
+    for (micro = batch; micro > 1; micro--)
+        if (batch % micro == 0 && (uint64_t)micro * options->seq <= MICRO_TOKENS)
+            break;
+    return micro;
+}
+
+static uint32_t tile_elems(const strata_model_desc *model, uint32_t ranks)
+{
+    uint32_t tile = strata_default_tile_elems(model);
+    uint64_t elems = 0;
+    for (uint32_t g = 0; g < model->group_count; g++)
+        for (uint32_t t = 0; t < model->groups[g].tensor_count; t++) {
+            uint64_t product = 1;
+            for (uint32_t i = 0; i < model->groups[g].tensors[t].rank; i++)
+                product *= model->groups[g].tensors[t].shape[i];
+            elems += product;
+        }
+    while (elems / ranks / tile > MAX_TILES && tile < 1u << 28)
+        tile *= 2;
+    return tile;
+}
+
+static strata_status forecast(struct answer *out, const strata_model_desc *model,
+                              const struct machine *machine, strata_tier stash,
+                              const char *trace, strata_error *error)
+{
+    const char *dirs[64];
+    uint32_t drives = machine->drives < 64 ? machine->drives : 64;
+    strata_profile profile = strata_machine_rank(machine);
+    bool durable = drives > 0;
+    struct store_records records = {.durable = durable, .slots = durable ? 3 : 1};
+    struct store_desc store = {.dirs = dirs, .dir_count = drives, .records = &records};
+    for (uint32_t i = 0; i < drives; i++)
+        dirs[i] = ".";
+    struct forecast_desc desc = {
+        .plan = {.model = model,
+                 .compute_dtype = STRATA_BF16,
+                 .state_elem_bytes = 12,
+                 .tile_elems = tile_elems(model, machine->gpus),
+                 .device_bytes = machine->device_bytes,
+                 .host_bytes = machine->ram_bytes / machine->gpus,
+                 .nvme_bytes =
+                     (uint64_t)(machine->drive_bytes * machine->drives / machine->gpus),
+                 .want_stash = stash,
+                 .fold = true,
+                 .slots = {.durable = durable, .ahead = durable},
+                 .store = drives > 0 ? &store : NULL},
+        .mode = UPDATES_AHEAD,
+        .commit_every = durable ? 10 : 0,
+        .ranks = machine->gpus,
+        .trace_path = trace,
+        .simulate = {.profile = &profile, .caller_waits = true},
+    };
+    return strata_forecast_make(&out->forecast, &out->plan, &desc, error);
+}
+
+static void rate(struct answer *answer, const struct plan_options *options, uint32_t batch,
+                 const struct machine *machine)
+{
+    const strata_forecast *forecast = &answer->forecast;
+    answer->tokens_per_s = (double)batch * options->seq / forecast->step_s;
+    answer->write_bytes = (double)forecast->bytes[STRATA_LANE_NVME_WRITE] * machine->gpus;
+    if (answer->write_bytes <= 0)
+        return;
+    double a_day = answer->write_bytes * SECONDS_A_DAY / forecast->step_s;
+    answer->drive_days = machine->drives * machine->drive_endurance_bytes / a_day;
+}
+
+/* batch: sequences of a step, of all GPUs. A model that makes no sense ends in error; one that
+ * does not fit is an answer. */
+static strata_status ask(struct answer *out, const struct plan_options *options,
+                         const struct machine *machine, uint32_t batch, strata_error *error)
+{
+    struct llama_config config;
+    struct llama *llama;
+    strata_status status = STRATA_OK;
+    *out = (struct answer){0};
+    if (!strata_llama_config_named(&config, options->model))
+        status = strata_llama_config_read(&config, options->model, error);
+    if (status != STRATA_OK)
+        return status;
+    struct llama_shape shape = {.seq = options->seq,
+                                .batch = batch / machine->gpus,
+                                .vocab_slices = options->vocab_slices,
+                                .compute_dtype = STRATA_BF16};
+    shape.micro_batch = micro_batch(options, shape.batch);
+    status = strata_llama_create(&llama, &config, &shape, NULL, error);
+    if (status != STRATA_OK)
+        return status;
+    /* The trace is of the question itself. */
+    const char *trace = machine == &options->machine ? options->trace : NULL;
+    strata_error why = {0};
+    status = forecast(out, strata_llama_model(llama), machine, STRATA_AUTO, trace, &why);
+    if (status == STRATA_E_NOMEM && machine->drives > 0) {
+        strata_error again = {0};
+        if (forecast(out, strata_llama_model(llama), machine, STRATA_NVME, trace, &again) ==
+            STRATA_OK)
+            status = STRATA_OK;
+    }
+    strata_llama_destroy(llama);
+    out->fits = status == STRATA_OK;
+    if (out->fits)
+        rate(out, options, batch, machine);
+    snprintf(out->why_not, sizeof out->why_not, "%s", why.message);
+    bool no_room =
+        status == STRATA_E_NOMEM || (status == STRATA_E_INVALID && machine->drives == 0);
+    if (status != STRATA_OK && !no_room) {
+        *error = why;
+        return status;
+    }
+    return STRATA_OK;
+}
+
+/* Telling. */
+
+static void print_machine(FILE *out, const struct machine *machine)
+{
+    char device[16];
+    char ram[16];
+    fprintf(out, "machine  %u x %s with %s, %s of RAM", machine->gpus,
+            machine->gpu != NULL ? machine->gpu->title : machine->host.name,
+            strata_format_size(machine->device_bytes, device, sizeof device),
+            strata_format_size(machine->ram_bytes, ram, sizeof ram));
+    if (machine->drives > 0)
+        fprintf(out, ", %u drive%s of %.3g/%.3g GB/s", machine->drives,
+                machine->drives > 1 ? "s" : "", 1e-9 * machine->host.drive_read_bytes_per_s,
+                1e-9 * machine->host.drive_write_bytes_per_s);
+    fputc('\n', out);
+}
+
+static void print_tiers(FILE *out, const struct answer *answer)
+{
+    static const char *const parts[] = {"weights", "gradients", "states"};
+    char size[16];
+    fprintf(out, "\n%-8s%11s%11s   %s\n", "tier", "limit", "used",
+            "what rests there, of a GPU");
+    for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
+        const strata_plan_tier *t = &answer->plan.tiers[tier];
+        if (t->limit_bytes == 0)
+            continue;
+        fprintf(out, "%-8s%11s", strata_tier_name((strata_tier)tier),
+                strata_format_size(t->limit_bytes, size, sizeof size));
+        fprintf(out, "%11s  ", strata_format_size(t->used_bytes, size, sizeof size));
+        for (int part = 0; part < STRATA_PART_COUNT; part++)
+            if (t->home_bytes[part] > 0)
+                fprintf(out, " %s %s", parts[part],
+                        strata_format_size(t->home_bytes[part], size, sizeof size));
+        if (t->stash_bytes > 0)
+            fprintf(out, " activations %s",
+                    strata_format_size(t->stash_bytes, size, sizeof size));
+        fputc('\n', out);
+    }
+}
+
+static void print_lanes(FILE *out, const struct answer *answer)
+{
+    const strata_forecast *forecast = &answer->forecast;
+    char size[16];
+    fprintf(out, "\n%-12s%11s%12s%8s\n", "lane", "bytes", "busy", "share");
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
+        fprintf(out, "%-12s%11s%10.3f s%6.1f %%\n", strata_lane_name((strata_lane)lane),
+                forecast->bytes[lane] > 0
+                    ? strata_format_size(forecast->bytes[lane], size, sizeof size)
+                    : "-",
+                forecast->busy_s[lane], 100 * forecast->busy_s[lane] / forecast->step_s);
+    fputs("waits", out);
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        fprintf(out, "%s %s %.3f s", stall > 0 ? "," : "      ",
+                strata_stall_name((strata_stall)stall), forecast->stall_s[stall]);
+    fputc('\n', out);
+}
+
+static void print_answer(FILE *out, const struct plan_options *options,
+                         const struct answer *answer)
+{
+    const strata_forecast *forecast = &answer->forecast;
+    char size[16];
+    print_machine(out, &options->machine);
+    fprintf(out, "step     %u sequences of %u tokens\n", options->batch, options->seq);
+    if (!answer->fits) {
+        fprintf(out, "fits     no: %s\n", answer->why_not);
+        return;
+    }
+    fputs("fits     yes\n", out);
+    print_tiers(out, answer);
+    print_lanes(out, answer);
+    fprintf(out,
+            "\nstep     %.3f s, %.0f tokens/s; bound by %s, which alone takes %.3f s; the "
+            "device idles %.3f s\n",
+            forecast->step_s, answer->tokens_per_s, strata_lane_name(forecast->bottleneck),
+            forecast->bound_s, forecast->exposed_s);
+    if (answer->drive_days > 0)
+        fprintf(out,
+                "wear     %s written a step; the drives' rated endurance lasts %.0f days\n",
+                strata_format_size((uint64_t)answer->write_bytes, size, sizeof size),
+                answer->drive_days);
+}
+
+static strata_json *json_answer(const struct answer *answer)
+{
+    strata_json *object = strata_json_object();
+    strata_json_set_bool(object, "fits", answer->fits);
+    if (!answer->fits) {
+        strata_json_set_string(object, "why_not", answer->why_not);
+        return object;
+    }
+    const strata_forecast *forecast = &answer->forecast;
+    strata_json_set_uint(object, "param_count", answer->plan.param_count);
+    strata_json_set_number(object, "step_s", forecast->step_s);
+    strata_json_set_number(object, "bound_s", forecast->bound_s);
+    strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
+    strata_json_set_number(object, "tokens_per_s", answer->tokens_per_s);
+    strata_json_set_number(object, "exposed_s", forecast->exposed_s);
+    strata_json_set_number(object, "write_bytes_per_step", answer->write_bytes);
+    strata_json_set_number(object, "days_to_rated_endurance", answer->drive_days);
+    strata_json *lanes = strata_json_object();
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        strata_json *one = strata_json_object();
+        strata_json_set_number(one, "busy_s", forecast->busy_s[lane]);
+        strata_json_set_uint(one, "bytes", forecast->bytes[lane]);
+        strata_json_set(lanes, strata_lane_name((strata_lane)lane), one);
+    }
+    strata_json_set(object, "lanes", lanes);
+    strata_json *waits = strata_json_object();
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        strata_json_set_number(waits, strata_stall_name((strata_stall)stall),
+                               forecast->stall_s[stall]);
+    strata_json_set(object, "waits", waits);
+    strata_json *tiers = strata_json_object();
+    for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
+        strata_json *one = strata_json_object();
+        strata_json_set_uint(one, "limit_bytes", answer->plan.tiers[tier].limit_bytes);
+        strata_json_set_uint(one, "used_bytes", answer->plan.tiers[tier].used_bytes);
+        strata_json_set(tiers, strata_tier_name((strata_tier)tier), one);
+    }
+    strata_json_set(object, "tiers", tiers);
+    return object;
+}
+
+/* Purchases: one thing more or better, all else as it is. */
+
+struct purchase {
+    char what[80];
+    struct machine machine;
+};
+
+static uint32_t purchases(struct purchase *out, const struct machine *machine)
+{
+    uint32_t count = 0;
+    char size[16];
+    out[count].machine = *machine;
+    out[count].machine.drives = machine->drives > 0 ? 2 * machine->drives : 1;
+    snprintf(out[count].what, sizeof out[count].what, "%u drive%s instead of %u",
+             out[count].machine.drives, out[count].machine.drives > 1 ? "s" : "",
+             machine->drives);
+    count++;
+    out[count].machine = *machine;
+    out[count].machine.ram_bytes *= 2;
+    snprintf(out[count].what, sizeof out[count].what, "%s of RAM",
+             strata_format_size(2 * machine->ram_bytes, size, sizeof size));
+    count++;
+    if (machine->gpu == NULL)
+        return count;
+    out[count].machine = *machine;
+    out[count].machine.gpus *= 2;
+    snprintf(out[count].what, sizeof out[count].what, "%u GPUs instead of %u",
+             2 * machine->gpus, machine->gpus);
+    count++;
+    const struct gpu *better = strata_gpu_after(machine->gpu);
+    if (better != NULL) {
+        out[count].machine = *machine;
+        out[count].machine.gpu = better;
+        out[count].machine.device_bytes = (uint64_t)(0.9 * better->memory_bytes);
+        snprintf(out[count].what, sizeof out[count].what, "%s instead of %s", better->title,
+                 machine->gpu->title);
+        count++;
+    }
+    return count;
+}
+
+static strata_status weigh(FILE *out, strata_json *document, const struct plan_options *options,
+                           const struct answer *now, strata_error *error)
+{
+    struct purchase list[4];
+    uint32_t count = purchases(list, &options->machine);
+    strata_json *array = strata_json_array();
+    double best = 0;
+    uint32_t best_index = 0;
+    fprintf(out, "\n%-40s%14s%10s\n", "one thing more", "tokens/s", "factor");
+    for (uint32_t i = 0; i < count; i++) {
+        struct answer then;
+        if (options->batch % list[i].machine.gpus != 0)
+            continue;
+        strata_status status = ask(&then, options, &list[i].machine, options->batch, error);
+        if (status != STRATA_OK)
+            return status;
+        double factor = now->fits && then.fits ? then.tokens_per_s / now->tokens_per_s : 0;
+        if (then.fits && then.tokens_per_s > best) {
+            best = then.tokens_per_s;
+            best_index = i;
+        }
+        if (then.fits)
+            fprintf(out, "%-40s%14.0f%10.2f\n", list[i].what, then.tokens_per_s, factor);
+        else
+            fprintf(out, "%-40s%14s\n", list[i].what, "does not fit");
+        strata_json *one = json_answer(&then);
+        strata_json_set_string(one, "what", list[i].what);
+        strata_json_append(array, one);
+    }
+    strata_json_set(document, "purchases", array);
+    if (best > 1.02 * now->tokens_per_s) {
+        fprintf(out, "next best purchase: %s\n", list[best_index].what);
+        strata_json_set_string(document, "next_best_purchase", list[best_index].what);
+    } else {
+        fputs("next best purchase: none of these; a larger batch, or nothing\n", out);
+    }
+    return STRATA_OK;
+}
+
+/* Sweeps. */
+
+static void sweep_row(const struct plan_options *options, int row, struct machine *machine,
+                      uint32_t *batch, char *label, size_t bytes)
+{
+    /* From an eighth to eight times, the middle row is what was asked for. */
+    double factor = 1;
+    for (int i = row; i < SWEEP_ROWS / 2; i++)
+        factor /= 2;
+    for (int i = SWEEP_ROWS / 2; i < row; i++)
+        factor *= 2;
+    *machine = options->machine;
+    *batch = options->batch;
+    char size[16];
+    if (options->sweep == SWEEP_BATCH) {
+        uint32_t each = (uint32_t)(factor * options->batch / machine->gpus + 0.5);
+        *batch = (each > 0 ? each : 1) * machine->gpus;
+        snprintf(label, bytes, "batch %u", *batch);
+    } else if (options->sweep == SWEEP_RAM) {
+        machine->ram_bytes = (uint64_t)(factor * (double)machine->ram_bytes);
+        snprintf(label, bytes, "RAM %s",
+                 strata_format_size(machine->ram_bytes, size, sizeof size));
+    } else {
+        machine->drives = (uint32_t)(row + 1);
+        snprintf(label, bytes, "%u drives", machine->drives);
+    }
+}
+
+static strata_status sweep(FILE *out, strata_json *document, const struct plan_options *options,
+                           strata_error *error)
+{
+    strata_json *array = strata_json_array();
+    fprintf(out, "\n%-20s%12s%14s   %s\n", "sweep", "step", "tokens/s", "bound by");
+    for (int row = 0; row < SWEEP_ROWS; row++) {
+        struct machine machine;
+        struct answer answer;
+        uint32_t batch;
+        char label[48];
+        sweep_row(options, row, &machine, &batch, label, sizeof label);
+        strata_status status = ask(&answer, options, &machine, batch, error);
+        if (status != STRATA_OK)
+            return status;
+        if (answer.fits)
+            fprintf(out, "%-20s%10.3f s%14.0f   %s\n", label, answer.forecast.step_s,
+                    answer.tokens_per_s, strata_lane_name(answer.forecast.bottleneck));
+        else
+            fprintf(out, "%-20s%12s%14s   %.60s\n", label, "-", "-", answer.why_not);
+        strata_json *one = json_answer(&answer);
+        strata_json_set_string(one, "what", label);
+        strata_json_append(array, one);
+    }
+    strata_json_set(document, "sweep", array);
+    return STRATA_OK;
+}
+
+static enum bench_exit fail(const strata_error *error)
+{
+    fprintf(stderr, "offload-bench plan: %s\n", error->message);
+    return error->status == STRATA_E_IO && error->native == ENOENT ? BENCH_ABSENT
+                                                                   : BENCH_FAILED;
+}
+
+static enum bench_exit report(const struct plan_options *options)
+{
+    FILE *out = options->output.json ? stderr : stdout;
+    strata_error error = {0};
+    struct answer answer;
+    if (ask(&answer, options, &options->machine, options->batch, &error) != STRATA_OK)
+        return fail(&error);
+    print_answer(out, options, &answer);
+    strata_json *document = strata_json_object();
+    strata_json_set_string(document, "program", "offload-bench");
+    strata_json_set_string(document, "version", strata_version());
+    strata_json_set_string(document, "subcommand", "plan");
+    strata_profile rank = strata_machine_rank(&options->machine);
+    strata_json_set(document, "rank", strata_profile_to_json(&rank));
+    strata_json_set(document, "answer", json_answer(&answer));
+    strata_status status = options->sweep != SWEEP_NONE
+                               ? sweep(out, document, options, &error)
+                               : weigh(out, document, options, &answer, &error);
+    enum bench_exit result = status != STRATA_OK ? fail(&error)
+                             : answer.fits       ? BENCH_DONE
+                                                 : BENCH_FAILED;
+    if (status == STRATA_OK && !strata_bench_write(&options->output, document))
+        result = BENCH_FAILED;
+    strata_json_free(document);
+    return result;
+}
+
+/* The command line. */
+
+static enum bench_exit usage(const char *word, const char *why)
+{
+    fprintf(stderr, "offload-bench plan: %.80s: %s: see --help\n", word, why);
+    return BENCH_USAGE;
+}
+
+static bool whole(const char *text, uint32_t *out)
+{
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    *out = (uint32_t)value;
+    return errno == 0 && *text >= '0' && *text <= '9' && *end == '\0' && value >= 1 &&
+           value <= 1u << 24;
+}
+
+/* "N x R[/W]", GB/s. */
+static bool drives(const char *text, struct machine *machine)
+{
+    unsigned count;
+    double read_rate;
+    double write_rate;
+    int used = 0;
+    if (sscanf(text, "%u x %lf/%lf%n", &count, &read_rate, &write_rate, &used) != 3 ||
+        text[used] != '\0') {
+        used = 0;
+        if (sscanf(text, "%u x %lf%n", &count, &read_rate, &used) != 2 || text[used] != '\0')
+            return false;
+        write_rate = read_rate;
+    }
+    machine->drives = count;
+    machine->host.drive_read_bytes_per_s = 1e9 * read_rate;
+    machine->host.drive_write_bytes_per_s = 1e9 * write_rate;
+    return count <= 64 && read_rate > 0 && write_rate > 0;
+}
+
+struct words {
+    const char *gpu;
+    const char *gpus;
+    const char *ram;
+    const char *nvme;
+    const char *device;
+};
+
+static enum bench_exit take_value(struct plan_options *options, struct words *words, int letter)
+{
+    static const char *const sweeps[] = {"batch", "ram", "nvme"};
+    switch (letter) {
+    case 'm':
+        options->model = optarg;
+        return BENCH_DONE;
+    case 's':
+        return whole(optarg, &options->seq) ? BENCH_DONE : usage("--seq", "wants a count");
+    case 'b':
+        return whole(optarg, &options->batch) ? BENCH_DONE : usage("--batch", "wants a count");
+    case 'u':
+        return whole(optarg, &options->micro_batch) ? BENCH_DONE
+                                                    : usage("--micro-batch", "wants a count");
+    case 'v':
+        return whole(optarg, &options->vocab_slices) ? BENCH_DONE
+                                                     : usage("--vocab-slices", "wants a count");
+    case 'x':
+        options->box = optarg;
+        return BENCH_DONE;
+    case 't':
+        options->trace = optarg;
+        return BENCH_DONE;
+    case 'g':
+        words->gpu = optarg;
+        return BENCH_DONE;
+    case 'n':
+        words->gpus = optarg;
+        return BENCH_DONE;
+    case 'r':
+        words->ram = optarg;
+        return BENCH_DONE;
+    case 'd':
+        words->nvme = optarg;
+        return BENCH_DONE;
+    case 'e':
+        words->device = optarg;
+        return BENCH_DONE;
+    case 'w':
+        for (int i = 0; i < 3; i++)
+            if (strcmp(optarg, sweeps[i]) == 0)
+                options->sweep = (enum sweep)(i + 1);
+        return options->sweep != SWEEP_NONE ? BENCH_DONE
+                                            : usage("--sweep", "wants batch, ram or nvme");
+    default:
+        options->output.file = optarg;
+        return BENCH_DONE;
+    }
+}
+
+/* The box is the host that the other words change; without one the catalogue's. */
+static enum bench_exit settle_machine(struct plan_options *options, const struct words *words)
+{
+    strata_error error = {0};
+    const struct gpu *gpu = words->gpu != NULL
+                                ? strata_gpu_named(words->gpu)
+                                : strata_gpu_named(options->box == NULL ? "rtx4090" : "");
+    if (words->gpu != NULL && gpu == NULL)
+        return usage(words->gpu, "no such GPU: a100-40 a100 h100 h200 b200 l40s rtx3090 "
+                                 "rtx4090 rtx5090");
+    struct machine *machine = &options->machine;
+    *machine = strata_machine_with(gpu != NULL ? gpu : strata_gpu_named("rtx4090"));
+    if (options->box != NULL) {
+        strata_json *json;
+        if (strata_json_read_file(&json, options->box, &error) != STRATA_OK)
+            return fail(&error);
+        strata_status status = strata_profile_from_json(&machine->host, json, &error);
+        strata_json_free(json);
+        if (status != STRATA_OK)
+            return fail(&error);
+        machine->gpu = gpu;
+        machine->drives = machine->host.drives;
+    }
+    if (words->gpus != NULL && (gpu == NULL || !whole(words->gpus, &machine->gpus)))
+        return usage("--gpus", "wants a count, and --gpu");
+    if (words->ram != NULL &&
+        strata_parse_size(words->ram, &machine->ram_bytes, &error) != STRATA_OK)
+        return usage("--ram", error.message);
+    if (words->device != NULL &&
+        strata_parse_size(words->device, &machine->device_bytes, &error) != STRATA_OK)
+        return usage("--device-mem", error.message);
+    if (words->nvme != NULL && !drives(words->nvme, machine))
+        return usage("--nvme", "wants \"N x R[/W]\" in GB/s, such as \"4 x 7/6\"");
+    if (options->batch % machine->gpus != 0)
+        return usage("--batch", "the GPUs do not divide it");
+    return BENCH_DONE;
+}
+
+static enum bench_exit parse(struct plan_options *options, int argc, char **argv)
+{
+    static const struct option table[] = {{"model", required_argument, NULL, 'm'},
+                                          {"seq", required_argument, NULL, 's'},
+                                          {"batch", required_argument, NULL, 'b'},
+                                          {"micro-batch", required_argument, NULL, 'u'},
+                                          {"vocab-slices", required_argument, NULL, 'v'},
+                                          {"box", required_argument, NULL, 'x'},
+                                          {"gpu", required_argument, NULL, 'g'},
+                                          {"gpus", required_argument, NULL, 'n'},
+                                          {"device-mem", required_argument, NULL, 'e'},
+                                          {"ram", required_argument, NULL, 'r'},
+                                          {"nvme", required_argument, NULL, 'd'},
+                                          {"sweep", required_argument, NULL, 'w'},
+                                          {"trace", required_argument, NULL, 't'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    struct words words = {0};
+    opterr = 0;
+    for (;;) {
+        const char *word = argv[optind];
+        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
+        enum bench_exit result = BENCH_DONE;
+        if (letter == -1 && optind < argc)
+            return usage(argv[optind], "unknown argument");
+        if (letter == -1)
+            return settle_machine(options, &words);
+        if (letter == 'h') {
+            options->help = true;
+            return BENCH_DONE;
+        }
+        if (letter == ':' || letter == '?')
+            return usage(word, letter == ':' ? "wants a value" : "unknown option");
+        if (letter == 'j')
+            options->output.json = true;
+        else
+            result = take_value(options, &words, letter);
+        if (result != BENCH_DONE)
+            return result;
+    }
+}
+
+enum bench_exit strata_bench_plan(int argc, char **argv)
+{
+    struct plan_options options = {.model = "llama-7b", .seq = 2048, .batch = 16};
+    enum bench_exit result = parse(&options, argc, argv);
+    if (result != BENCH_DONE)
+        return result;
+    if (options.help) {
+        puts(
+            "usage: offload-bench plan [options]\n\n"
+            "  --model NAME|config.json|DIR  a name, or a Hugging Face config (llama-7b)\n"
+            "  --seq N, --batch N            tokens of a sequence (2048), sequences of a step\n"
+            "                                over all GPUs (16)\n"
+            "  --micro-batch N               sequences at a time (16384 tokens of a GPU)\n"
+            "  --vocab-slices N              cut embedding and head by rows (by size)\n"
+            "  --box FILE                    a measured machine: offload-bench probe\n"
+            "  --gpu NAME, --gpus N          a100-40 a100 h100 h200 b200 l40s rtx3090 rtx4090\n"
+            "                                rtx5090 (the box's device, else one rtx4090)\n"
+            "  --device-mem SIZE             of each (nine tenths of the GPU's)\n"
+            "  --ram SIZE                    of the machine (128G, a server's 512G)\n"
+            "  --nvme \"N x R[/W]\"            drives and their rates in GB/s (none)\n"
+            "  --trace FILE                  the simulated steps as a Chrome trace\n"
+            "  --sweep batch|ram|nvme        the same question for seven values\n"
+            "  --json                        one JSON document on stdout, tables on stderr\n"
+            "  -o FILE                       write the document to a file");
+        return BENCH_DONE;
+    }
+    return report(&options);
+}
