@@ -96,7 +96,8 @@ static void put_span(FILE *file, const struct trace_event *event, uint64_t zero_
             event->row, 1e-3 * (double)(event->start_ns - zero_ns),
             1e-3 * (double)(event->end_ns - event->start_ns));
     put_name(file, event, desc);
-    fprintf(file, ",\"args\":{\"step\":%" PRIu64 "}}", event->step);
+    fprintf(file, ",\"args\":{\"step\":%" PRIu64 ",\"bytes\":%" PRIu64 "}}", event->step,
+            event->bytes);
 }
 
 /* An arrow's end, in the middle of its span. Arrows of a tile and step have two numbers. */

@@ -30,7 +30,8 @@ struct trace_event {
     const char *what; /* static */
     uint64_t start_ns;
     uint64_t end_ns;
-    uint64_t step; /* from 0 */
+    uint64_t step;  /* from 0 */
+    uint64_t bytes; /* moved or worked on */
     uint32_t row;
     uint32_t group; /* or UINT32_MAX */
     uint32_t tile;  /* or UINT32_MAX */

@@ -12,6 +12,7 @@
 #include "bench/check.h"
 #include "bench/io.h"
 #include "bench/plan.h"
+#include "bench/probe.h"
 
 static const struct subcommand {
     const char *name;
@@ -24,6 +25,8 @@ static const struct subcommand {
      "the store's reads and writes beside a bare loop with the same requests"},
     {"plan", strata_bench_plan,
      "what a machine, there or not, would make of a model, and what to buy next"},
+    {"probe", strata_bench_probe,
+     "this machine as a profile, for plan and offload-train --box"},
 };
 
 enum { SUBCOMMAND_COUNT = sizeof subcommands / sizeof subcommands[0] };

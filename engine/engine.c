@@ -15,6 +15,7 @@
 #include "base/topology.h"
 #include "engine/state.h"
 #include "io/io.h"
+#include "offload/simulate.h"
 #include "optim/loss_scale.h"
 #include "strata/store.h"
 
@@ -403,6 +404,25 @@ static strata_status check_machine(const strata_engine *engine, strata_error *er
     return STRATA_OK;
 }
 
+/* What a step of the plan will cost on the machine of the profile; uses the schedule up. */
+static strata_status forecast(strata_engine *engine, strata_error *error)
+{
+    struct simulation *simulation;
+    struct simulate_desc desc = {
+        .plan = &engine->plan,
+        .schedule = engine->schedule,
+        .profile = engine->desc.profile,
+        .caller_waits = true,
+        .commit_every = engine->plan.summary.commit_every,
+        .warm_steps = 2,
+        .steps = 3,
+    };
+    if (desc.profile == NULL)
+        return STRATA_OK;
+    STRATA_TRY(strata_simulation_create(&simulation, &engine->plan.tables, &desc, error));
+    return strata_simulation_run(simulation, &engine->plan.summary.forecast, error);
+}
+
 strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc,
                                  strata_error *error)
 {
@@ -415,6 +435,8 @@ strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *des
         status = plan_all(engine, error);
     if (status == STRATA_OK)
         status = check_machine(engine, error);
+    if (status == STRATA_OK)
+        status = forecast(engine, error);
     if (status == STRATA_OK)
         *out = engine->plan.summary;
     strata_plan_free(&engine->plan);
@@ -524,6 +546,7 @@ static void forget_borrowed(strata_engine_desc *desc)
     desc->adam = NULL;
     desc->init = NULL;
     desc->store_dirs = NULL;
+    desc->profile = NULL;
     desc->identity = NULL;
 }
 

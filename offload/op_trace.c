@@ -10,6 +10,8 @@
 
 #include "offload/op_trace.h"
 
+#include "offload/address.h"
+
 #include <stdio.h>
 
 enum { ROW_COMPUTE, ROW_CPU, ROW_H2D, ROW_D2H, ROW_DRIVES };
@@ -58,6 +60,12 @@ static const char *word_of(const struct op *op)
         return "norm of the step";
     case OP_COMMIT:
         return "commit";
+    case OP_GATHER:
+        return "gather";
+    case OP_REDUCE:
+        return "reduce";
+    case OP_SHARE:
+        return "share sums";
     default:
         return moves[op->kind][op->what];
     }
@@ -69,6 +77,17 @@ static uint32_t group_of(const struct offload_plan *plan, const struct op *op)
         return plan->model.tiles[op->tile].group;
     return op->placement != STRATA_NONE ? plan->residency.placements[op->placement].group
                                         : UINT32_MAX;
+}
+
+/* What stays in the device is counted as well. */
+static uint64_t bytes_of(const struct offload_plan *plan, const struct op *op)
+{
+    if (op->kind == OP_NORM || op->kind == OP_UPDATE)
+        return strata_address_work_bytes(plan, op);
+    if (op->kind != OP_ZERO && op->kind != OP_ROUND)
+        return strata_address_lane_bytes(plan, op);
+    return plan->model.groups[group_of(plan, op)].padded *
+           (op->kind == OP_ZERO ? 4 : 4 + (uint64_t)plan->w);
 }
 
 /* The first placement of the group in the step is the use that its update was for. */
@@ -93,6 +112,7 @@ void strata_trace_op(struct trace *trace, const struct offload_plan *plan, const
         .start_ns = start_ns,
         .end_ns = end_ns,
         .step = op->step,
+        .bytes = bytes_of(plan, op),
         .row = row_of(op, drive),
         .group = group_of(plan, op),
         .tile = op->tile,

@@ -79,6 +79,7 @@ struct options {
     strata_dtype states_dtype;
     const char *log;
     const char *trace;
+    const char *box; /* a machine's profile, or NULL */
     bool hash_state;
     bool dry_run;
     enum store_command command;

@@ -198,6 +198,10 @@ void strata_report_plan(const struct report *report, const strata_plan *plan)
             "bring it to the device\n\n",
             plan->fetch_frames, plan->grad_frames, plan->update_frames, plan->park_frames,
             plan->param_loads, plan->param_uses);
+    if (plan->forecast.step_s > 0)
+        fprintf(out, "a step will take %.3f s, bound by %s; the device will idle %.3f s\n\n",
+                plan->forecast.step_s, strata_lane_name(plan->forecast.bottleneck),
+                plan->forecast.exposed_s);
     fflush(out);
 }
 
@@ -468,6 +472,21 @@ static strata_json *json_tier(const strata_plan_tier *tier)
     return object;
 }
 
+static strata_json *json_forecast(const strata_forecast *forecast)
+{
+    strata_json *object = strata_json_object();
+    strata_json_set_number(object, "step_s", forecast->step_s);
+    strata_json_set_number(object, "bound_s", forecast->bound_s);
+    strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
+    strata_json_set_number(object, "exposed_s", forecast->exposed_s);
+    strata_json *lanes = strata_json_object();
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
+        strata_json_set_number(lanes, strata_lane_name((strata_lane)lane),
+                               forecast->busy_s[lane]);
+    strata_json_set(object, "busy_s", lanes);
+    return object;
+}
+
 static strata_json *json_plan(const strata_plan *plan)
 {
     strata_json *object = strata_json_object();
@@ -478,6 +497,8 @@ static strata_json *json_plan(const strata_plan *plan)
     strata_json_set_uint(object, "tile_elems", plan->tile_elems);
     strata_json_set_uint(object, "param_loads", plan->param_loads);
     strata_json_set_uint(object, "param_uses", plan->param_uses);
+    if (plan->forecast.step_s > 0)
+        strata_json_set(object, "forecast", json_forecast(&plan->forecast));
     strata_json *tiers = strata_json_object();
     for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
         if (has_tier(plan, tier))

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "strata/json.h"
 #include "train/fail.h"
 #include "train/log.h"
 
@@ -42,6 +43,7 @@ struct trainer {
     strata_stream *stream;
     strata_engine_desc desc;
     strata_plan plan;
+    strata_profile profile; /* of --box */
     strata_engine *engine;
     char identity[TRAINER_IDENTITY_BYTES];
     uint64_t steps_done; /* earlier runs' included */
@@ -84,6 +86,17 @@ static strata_status open_llama(struct trainer *trainer, strata_error *error)
     return STRATA_OK;
 }
 
+static strata_status open_box(struct trainer *trainer, strata_error *error)
+{
+    strata_json *json;
+    if (trainer->options->box == NULL)
+        return STRATA_OK;
+    STRATA_TRY(strata_json_read_file(&json, trainer->options->box, error));
+    strata_status status = strata_profile_from_json(&trainer->profile, json, error);
+    strata_json_free(json);
+    return status;
+}
+
 static void describe_engine(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
@@ -122,6 +135,7 @@ static void describe_engine(struct trainer *trainer)
         .io = options->io,
         .allow = options->allow,
         .tile_elems = options->tile_elems,
+        .profile = options->box != NULL ? &trainer->profile : NULL,
         .trace_events = options->trace != NULL ? TRACE_EVENTS : 0,
         .no_overlap = options->no_overlap,
     };
@@ -135,6 +149,7 @@ static strata_status open_all(struct trainer *trainer, strata_error *error)
     strata_workers_desc workers = {.thread_count = trainer->options->threads};
     STRATA_TRY(strata_workers_create(&trainer->workers, &workers, error));
     STRATA_TRY(open_llama(trainer, error));
+    STRATA_TRY(open_box(trainer, error));
     STRATA_TRY(strata_device_open_host(&trainer->device, error));
     describe_engine(trainer);
     return strata_engine_plan(&trainer->plan, &trainer->desc, error);

@@ -36,6 +36,7 @@
 #include "strata/adam.h"
 #include "strata/device.h"
 #include "strata/plan.h"
+#include "strata/profile.h"
 #include "strata/types.h"
 #include "strata/workers.h"
 
@@ -128,9 +129,10 @@ typedef struct strata_engine_desc {
     uint64_t resume_step; /* with resume_at: a step that the store lists */
     const char *identity; /* NULL: none; "name=value" lines a resume must match; copied */
     strata_io_backend io;
-    uint32_t allow;        /* STRATA_ALLOW_... bits */
-    uint32_t io_depth;     /* 0: 32 requests in flight per drive */
-    uint32_t tile_elems;   /* 0: see strata_default_tile_elems(); multiple of 16,384 */
+    uint32_t allow;                /* STRATA_ALLOW_... bits */
+    uint32_t io_depth;             /* 0: 32 requests in flight per drive */
+    uint32_t tile_elems;           /* 0: see strata_default_tile_elems(); multiple of 16,384 */
+    const strata_profile *profile; /* NULL: no forecast in the plan; borrowed */
     uint32_t trace_events; /* 0: none; kept for strata_engine_trace(), counted in host */
     bool no_overlap;       /* the naive order: no prefetch, no update under compute */
     strata_log_fn log;     /* NULL: silent */

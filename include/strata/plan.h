@@ -85,6 +85,7 @@ typedef struct strata_plan {
     /* Steps from one commit to the next; 0: nothing is durable. Of a resumed run without a
      * number of its own it is right once the engine is made. */
     uint32_t commit_every;
+    strata_forecast forecast;                  /* step_s 0: no profile was given */
     strata_plan_tier tiers[STRATA_TIER_COUNT]; /* by strata_tier; entry 0 is unused */
 } strata_plan;
 

@@ -1,0 +1,518 @@
+#define _GNU_SOURCE
+/*
+ * offload-bench probe. See probe.h.
+ *
+ * The costs of ops are taken from a run that makes them: a few steps of training in the naive
+ * order, in which nothing runs beside anything else, with weights and states on NVMe, and the
+ * trace of all but the first. So each rate is that of the very code, with the tile, the model's
+ * shapes and the working set that a run will have; only what lanes take from each other is
+ * measured apart: memory by copies on all cores, a drive's reads and writes at once by passes
+ * over a scratch store.
+ *
+ * Where no store is given, weights and states rest in host RAM, and the profile has no drives.
+ *
+ * Timed: spans of the trace, from the lane's taking an op up to its end. Shares: the update's
+ * bytes against memory's, a store's rate against the same requests without the store.
+ *
+ * Thread: one, and the engine's.
+ */
+
+#include "bench/probe.h"
+
+#include "bench/io_rig.h"
+#include "strata/profile.h"
+#include "strata/text.h"
+#include "train/trainer.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What the pass over the drive moves, and copies over memory: well beyond any cache. */
+#define PASS_BYTES ((uint64_t)256 << 20)
+#define PASSES     3u
+#define PIECES     64u
+
+/* Later reads at least this much faster than the first: something above the drive remembers. */
+#define CACHED_RATIO 1.4
+
+/* From a decision to the start of an op: a message and a thread's waking. Measured 10 to 60 us
+ * with idle cores; it is in the spans of ops that had to wait for their lane's thread. */
+#define OP_S 20e-6
+
+/* Of the cores, while the device computes on them: updates fill what panels leave. */
+#define UPDATE_SHARE 0.2
+
+struct probe_options {
+    const char *store;
+    const char *model;
+    const char *seq;
+    const char *batch;
+    const char *micro_batch; /* NULL: the batch */
+    const char *threads;     /* NULL: one per core */
+    struct bench_output output;
+    bool help;
+};
+
+/* Seconds and bytes of one kind of span. */
+struct sum {
+    double seconds;
+    double bytes;
+    double count;
+};
+
+enum kind { READS, WRITES, INS, OUTS, WITHIN, UPDATES, NORMS, COMPUTES, KINDS };
+
+/* Beginnings of spans' names, as offload/op_trace.c has them. */
+static const struct {
+    const char *word;
+    enum kind kind;
+} words[] = {{"read ", READS},          {"write ", WRITES},    {"weights in", INS},
+             {"activations in", INS},   {"weights out", OUTS}, {"gradient out", OUTS},
+             {"activations out", OUTS}, {"zero ", WITHIN},     {"round ", WITHIN},
+             {"update ", UPDATES},      {"norm of", KINDS},    {"norm ", NORMS},
+             {"forward", COMPUTES},     {"backward", COMPUTES}};
+
+struct found {
+    strata_profile profile;
+    struct sum sums[KINDS];
+    double bare_read_bytes_per_s;
+    double cached_ratio; /* later reads over the first; 0: no store */
+    double step_s;       /* of the naive order */
+};
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Memory. */
+
+struct copying {
+    uint8_t *from;
+    uint8_t *to;
+};
+
+static void copy_piece(void *user, uint32_t index, uint32_t worker)
+{
+    const struct copying *copying = user;
+    size_t bytes = PASS_BYTES / PIECES;
+    (void)worker;
+    memcpy(copying->to + index * bytes, copying->from + index * bytes, bytes);
+}
+
+/* Bytes read and written in a second by all workers; the best of some passes. 0: no memory. */
+static double memory_rate(strata_workers *workers)
+{
+    struct copying copying = {.from = malloc(PASS_BYTES), .to = malloc(PASS_BYTES)};
+    double best = 0;
+    if (copying.from != NULL && copying.to != NULL) {
+        memset(copying.from, 1, PASS_BYTES);
+        memset(copying.to, 2, PASS_BYTES);
+        for (uint32_t i = 0; i < 2 * PASSES; i++) {
+            double start = now_s();
+            strata_workers_run(workers, STRATA_JOB_PANEL, copy_piece, &copying, PIECES);
+            double rate = 2.0 * (double)PASS_BYTES / (now_s() - start);
+            best = rate > best ? rate : best;
+        }
+    }
+    free(copying.from);
+    free(copying.to);
+    return best;
+}
+
+/* The drive. */
+
+static double median3(double a, double b, double c)
+{
+    double low = a < b ? a : b;
+    double high = a < b ? b : a;
+    return c < low ? low : c > high ? high : c;
+}
+
+static strata_status probe_drive(struct found *found, const char *dir, strata_error *error)
+{
+    struct io_rig rig;
+    struct io_sample samples[IO_KIND_COUNT][PASSES];
+    struct io_sample first;
+    struct io_sample bare = {0};
+    strata_status status = strata_bench_rig_open(&rig, dir, PASS_BYTES, error);
+    if (status == STRATA_OK)
+        status = strata_bench_rig_pass(&rig, KIND_READ, WAY_BARE, &first, error);
+    for (uint32_t i = 0; i < PASSES; i++)
+        for (int kind = 0; kind < IO_KIND_COUNT && status == STRATA_OK; kind++)
+            status = strata_bench_rig_pass(&rig, (enum io_kind)kind, WAY_STORE,
+                                           &samples[kind][i], error);
+    if (status == STRATA_OK)
+        status = strata_bench_rig_pass(&rig, KIND_READ, WAY_BARE, &bare, error);
+    double bytes = (double)rig.place_count * (double)RIG_PLACE_BYTES;
+    strata_bench_rig_close(&rig);
+    if (status != STRATA_OK)
+        return status;
+    double seconds[IO_KIND_COUNT];
+    for (int kind = 0; kind < IO_KIND_COUNT; kind++)
+        seconds[kind] = median3(samples[kind][0].seconds, samples[kind][1].seconds,
+                                samples[kind][2].seconds);
+    strata_profile *profile = &found->profile;
+    profile->drives = 1;
+    profile->drive_op_s = 5 * OP_S;
+    /* Half of the bytes are read, half written. */
+    profile->mix = (seconds[KIND_READ] + seconds[KIND_WRITE]) / 2 / seconds[KIND_MIXED];
+    profile->mix = profile->mix < 0.1 ? 0.1 : profile->mix > 2 ? 2 : profile->mix;
+    profile->drive_cpu_s_per_byte =
+        median3(samples[KIND_READ][0].cpu_s, samples[KIND_READ][1].cpu_s,
+                samples[KIND_READ][2].cpu_s) /
+        bytes;
+    found->bare_read_bytes_per_s = bytes / bare.seconds;
+    found->cached_ratio = first.seconds / bare.seconds;
+    return STRATA_OK;
+}
+
+/* A run, and its trace. */
+
+static void add_span(struct found *found, const char *name, double seconds, double bytes)
+{
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strncmp(name, words[i].word, strlen(words[i].word)) != 0)
+            continue;
+        if (words[i].kind == KINDS)
+            return;
+        struct sum *sum = &found->sums[words[i].kind];
+        sum->seconds += seconds;
+        sum->bytes += bytes;
+        sum->count++;
+        return;
+    }
+}
+
+static strata_status add_event(struct found *found, const strata_json *event,
+                               strata_error *error)
+{
+    const char *kind;
+    const char *name;
+    const strata_json *facts;
+    uint64_t step;
+    double bytes;
+    double duration;
+    strata_status status = strata_json_get_string(event, "ph", &kind, error);
+    if (status != STRATA_OK || strcmp(kind, "X") != 0)
+        return status;
+    status = strata_json_get_string(event, "name", &name, error);
+    if (status == STRATA_OK)
+        status = strata_json_get_object(event, "args", &facts, error);
+    if (status == STRATA_OK)
+        status = strata_json_get_uint(facts, "step", &step, error);
+    if (status == STRATA_OK)
+        status = strata_json_get_number(facts, "bytes", &bytes, error);
+    if (status == STRATA_OK)
+        status = strata_json_get_number(event, "dur", &duration, error);
+    /* In the first step everything is cold, and memory is touched for the first time. */
+    if (status == STRATA_OK && step > 0)
+        add_span(found, name, 1e-6 * duration, bytes);
+    return status;
+}
+
+static strata_status read_trace(struct found *found, const char *path, strata_error *error)
+{
+    strata_json *json;
+    const strata_json *events;
+    strata_status status = strata_json_read_file(&json, path, error);
+    if (status != STRATA_OK)
+        return status;
+    status = strata_json_get_array(json, "traceEvents", &events, error);
+    for (size_t i = 0; status == STRATA_OK && i < strata_json_count(events); i++)
+        status = add_event(found, strata_json_at(events, i), error);
+    strata_json_free(json);
+    return status;
+}
+
+/* Of one step, as the use list counts them. */
+static strata_status count_flops(const struct trainer *trainer, double *out,
+                                 strata_error *error)
+{
+    const struct options *options = strata_trainer_options(trainer);
+    struct llama_shape shape = {.seq = options->seq,
+                                .batch = options->batch,
+                                .micro_batch = options->micro_batch,
+                                .compute_dtype = options->compute_dtype};
+    struct llama *llama;
+    strata_status status =
+        strata_llama_create(&llama, strata_trainer_config(trainer), &shape, NULL, error);
+    if (status != STRATA_OK)
+        return status;
+    const strata_model_desc *model = strata_llama_model(llama);
+    *out = 0;
+    for (uint32_t i = 0; i < model->use_count; i++)
+        *out += model->uses[i].flops;
+    strata_llama_destroy(llama);
+    return STRATA_OK;
+}
+
+static double rate_of(const struct found *found, enum kind kind, double otherwise)
+{
+    const struct sum *sum = &found->sums[kind];
+    return sum->seconds > 0 && sum->bytes > 0 ? sum->bytes / sum->seconds : otherwise;
+}
+
+/* Steps of the run; the first is not counted. */
+#define STEPS 3u
+
+static strata_status run(struct found *found, const struct options *options,
+                         strata_error *error)
+{
+    struct trainer *trainer;
+    struct trainer_step step;
+    double flops = 0;
+    strata_status status = strata_trainer_create(&trainer, options, error);
+    if (status == STRATA_OK)
+        status = strata_trainer_start(trainer, NULL, NULL, error);
+    for (uint32_t i = 1; i <= STEPS && status == STRATA_OK; i++) {
+        status = strata_trainer_step(trainer, i == STEPS, &step, error);
+        if (i > 1)
+            found->step_s += step.seconds / (STEPS - 1);
+    }
+    if (status == STRATA_OK)
+        status = strata_trainer_trace(trainer, error);
+    if (status == STRATA_OK)
+        status = count_flops(trainer, &flops, error);
+    if (status == STRATA_OK)
+        found->profile.cores = strata_trainer_thread_count(trainer);
+    strata_trainer_destroy(trainer);
+    if (status == STRATA_OK)
+        status = read_trace(found, options->trace, error);
+    if (status == STRATA_OK)
+        found->profile.flops_per_s = (STEPS - 1) * flops / found->sums[COMPUTES].seconds;
+    return status;
+}
+
+static void settle_rates(struct found *found)
+{
+    strata_profile *profile = &found->profile;
+    double memory = profile->dram_bytes_per_s;
+    profile->host_device = true;
+    profile->update_bytes_per_s = rate_of(found, UPDATES, memory);
+    profile->norm_bytes_per_s = rate_of(found, NORMS, memory);
+    profile->h2d_bytes_per_s = rate_of(found, INS, memory / 4);
+    profile->d2h_bytes_per_s = rate_of(found, OUTS, memory / 4);
+    profile->device_bytes_per_s = rate_of(found, WITHIN, memory / 2);
+    /* Two threads; what they share are cores and memory. */
+    profile->duplex = 2;
+    profile->op_s = OP_S;
+    profile->update_share = UPDATE_SHARE;
+    if (profile->drives > 0) {
+        profile->drive_read_bytes_per_s = rate_of(found, READS, memory / 8);
+        profile->drive_write_bytes_per_s = rate_of(found, WRITES, memory / 8);
+    }
+}
+
+/* Telling. */
+
+static void print_rate(FILE *out, const char *what, double rate, double bound,
+                       const char *bound_name)
+{
+    fprintf(out, "%-12s%9.2f GB/s", what, 1e-9 * rate);
+    if (bound > 0)
+        fprintf(out, "%7.0f %% of %s", 100 * rate / bound, bound_name);
+    fputc('\n', out);
+}
+
+static void print_found(FILE *out, const struct found *found)
+{
+    const strata_profile *p = &found->profile;
+    fprintf(out, "%u cores; the naive order's step takes %.3f s\n\n", p->cores, found->step_s);
+    print_rate(out, "memory", p->dram_bytes_per_s, 0, "");
+    print_rate(out, "update", p->update_bytes_per_s, p->dram_bytes_per_s, "memory");
+    print_rate(out, "norm", p->norm_bytes_per_s, p->dram_bytes_per_s, "memory");
+    print_rate(out, "h2d", p->h2d_bytes_per_s, p->dram_bytes_per_s / 2, "a copy by all cores");
+    print_rate(out, "d2h", p->d2h_bytes_per_s, p->dram_bytes_per_s / 2, "a copy by all cores");
+    print_rate(out, "in device", p->device_bytes_per_s, p->dram_bytes_per_s, "memory");
+    fprintf(out, "%-12s%9.2f GFLOP/s, all of a step's work\n", "compute",
+            1e-9 * p->flops_per_s);
+    if (p->drives == 0)
+        return;
+    print_rate(out, "nvme_read", p->drive_read_bytes_per_s, found->bare_read_bytes_per_s,
+               "long passes without the store");
+    print_rate(out, "nvme_write", p->drive_write_bytes_per_s, 0, "");
+    fprintf(out, "%-12s%9.2f; 1: reads and writes take turns, 2: each has its own\n", "mix",
+            p->mix);
+    if (found->cached_ratio > CACHED_RATIO)
+        fprintf(out,
+                "later reads are %.1f times as fast as the first: something above the drive "
+                "remembers, and with a larger working set it will be slower\n",
+                found->cached_ratio);
+}
+
+static bool write_profile(const struct bench_output *output, const strata_profile *profile)
+{
+    strata_json *json = strata_profile_to_json(profile);
+    bool good = strata_bench_write(output, json);
+    strata_json_free(json);
+    return good;
+}
+
+static enum bench_exit fail(const strata_error *error)
+{
+    fprintf(stderr, "offload-bench probe: %s\n", error->message);
+    return error->status == STRATA_E_IO && error->native == ENOENT ? BENCH_ABSENT
+                                                                   : BENCH_FAILED;
+}
+
+/* The run's command line; the scratch files lie in the store's directory or the current one. */
+static strata_status describe_run(struct options *out, const struct probe_options *options,
+                                  char *data, char *trace, strata_error *error)
+{
+    char *argv[40];
+    int argc = 0;
+    const char *const fixed[] = {
+        "probe",        "--data",       data,      "--trace",    trace,
+        "--model",      options->model, "--seq",   options->seq, "--batch",
+        options->batch, "--steps",      "3",       "--clip",     "0",
+        "--stash",      "device",       "--grads", "host",       "--no-overlap"};
+    const char *const stored[] = {"--store",  options->store, "--durability", "none",
+                                  "--params", "nvme",         "--states",     "nvme"};
+    const char *const resting[] = {"--params", "host", "--states", "host"};
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
+        argv[argc++] = (char *)(uintptr_t)fixed[i];
+    for (size_t i = 0; i < sizeof stored / sizeof stored[0] && options->store != NULL; i++)
+        argv[argc++] = (char *)(uintptr_t)stored[i];
+    for (size_t i = 0; i < sizeof resting / sizeof resting[0] && options->store == NULL; i++)
+        argv[argc++] = (char *)(uintptr_t)resting[i];
+    if (options->micro_batch != NULL) {
+        argv[argc++] = (char *)(uintptr_t) "--micro-batch";
+        argv[argc++] = (char *)(uintptr_t)options->micro_batch;
+    }
+    if (options->threads != NULL) {
+        argv[argc++] = (char *)(uintptr_t) "--threads";
+        argv[argc++] = (char *)(uintptr_t)options->threads;
+    }
+    argv[argc] = NULL;
+    return strata_options_parse(out, argc, argv, error);
+}
+
+/* Tokens to train on: bytes, of which every vocabulary has the first 256. */
+static bool write_data(const char *path)
+{
+    FILE *file = fopen(path, "wxe");
+    bool good = file != NULL;
+    uint32_t random = 1;
+    for (uint32_t i = 0; good && i < 1u << 20; i++) {
+        random = random * 1664525u + 1013904223u;
+        good = fputc((int)(random >> 24), file) != EOF;
+    }
+    if (file != NULL && fclose(file) != 0)
+        good = false;
+    return good;
+}
+
+static strata_status probe(struct found *found, const struct probe_options *options,
+                           strata_error *error)
+{
+    const char *dir = options->store != NULL ? options->store : ".";
+    char data[4096];
+    char trace[4096];
+    struct options train;
+    snprintf(data, sizeof data, "%.4000s/probe-%d.data", dir, (int)getpid());
+    snprintf(trace, sizeof trace, "%.4000s/probe-%d.trace", dir, (int)getpid());
+    strata_workers *workers;
+    strata_workers_desc desc = {0};
+    strata_status status = strata_workers_create(&workers, &desc, error);
+    if (status != STRATA_OK)
+        return status;
+    found->profile.dram_bytes_per_s = memory_rate(workers);
+    strata_workers_destroy(workers);
+    if (options->store != NULL)
+        status = probe_drive(found, options->store, error);
+    if (status != STRATA_OK)
+        return status;
+    if (!write_data(data)) {
+        *error = (strata_error){.status = STRATA_E_IO, .native = errno};
+        snprintf(error->message, sizeof error->message, "making %.180s: %s", data,
+                 strerror(errno));
+        return STRATA_E_IO;
+    }
+    status = describe_run(&train, options, data, trace, error);
+    if (status == STRATA_OK)
+        status = run(found, &train, error);
+    unlink(data);
+    unlink(trace);
+    settle_rates(found);
+    return status;
+}
+
+/* The command line. */
+
+static enum bench_exit usage(const char *word, const char *why)
+{
+    fprintf(stderr, "offload-bench probe: %.80s: %s: see --help\n", word, why);
+    return BENCH_USAGE;
+}
+
+static void take_value(struct probe_options *options, int letter)
+{
+    const char **fields[] = {&options->store,      &options->model,       &options->seq,
+                             &options->batch,      &options->micro_batch, &options->threads,
+                             &options->output.file};
+    const char letters[] = "dmsbuto";
+    *fields[strchr(letters, letter) - letters] = optarg;
+}
+
+static enum bench_exit parse(struct probe_options *options, int argc, char **argv)
+{
+    static const struct option table[] = {{"store", required_argument, NULL, 'd'},
+                                          {"model", required_argument, NULL, 'm'},
+                                          {"seq", required_argument, NULL, 's'},
+                                          {"batch", required_argument, NULL, 'b'},
+                                          {"micro-batch", required_argument, NULL, 'u'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    opterr = 0;
+    for (;;) {
+        const char *word = argv[optind];
+        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
+        if (letter == -1)
+            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
+        if (letter == ':' || letter == '?')
+            return usage(word, letter == ':' ? "wants a value" : "unknown option");
+        if (letter == 'h') {
+            options->help = true;
+            return BENCH_DONE;
+        }
+        if (letter == 'j')
+            options->output.json = true;
+        else
+            take_value(options, letter);
+    }
+}
+
+enum bench_exit strata_bench_probe(int argc, char **argv)
+{
+    struct probe_options options = {.model = "llama-125m", .seq = "128", .batch = "2"};
+    enum bench_exit result = parse(&options, argc, argv);
+    if (result != BENCH_DONE)
+        return result;
+    if (options.help) {
+        puts("usage: offload-bench probe [--store DIR] [options]\n\n"
+             "  --store DIR           measure this drive too (none)\n"
+             "  --model NAME|FILE|DIR, --seq N, --batch N, --micro-batch N\n"
+             "                        the working set: what a run will train\n"
+             "                        (llama-125m, 128, 2, the batch)\n"
+             "  --threads N           workers (one per core this process may use)\n"
+             "  --json                the profile on stdout, the table on stderr\n"
+             "  -o FILE               write the profile to a file, for --box");
+        return BENCH_DONE;
+    }
+    struct found found = {.profile = {.name = "this machine"}};
+    strata_error error = {0};
+    if (probe(&found, &options, &error) != STRATA_OK)
+        return fail(&error);
+    print_found(options.output.json ? stderr : stdout, &found);
+    return write_profile(&options.output, &found.profile) ? BENCH_DONE : BENCH_FAILED;
+}

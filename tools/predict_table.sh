@@ -1,0 +1,89 @@
+#!/bin/sh
+# Predicted against measured: eight training runs on this machine, each first probed with its
+# own working set (offload-bench probe), then planned (offload-train --dry-run --box), then run.
+# Prints the table for docs/performance.md, with the median error of the step time. Takes about
+# four minutes on two idle cores; other work on the machine shows as error. Leaves nothing
+# behind.
+#
+#     predict_table.sh [BUILD]     BUILD: build/release
+set -eu
+cd "$(dirname "$0")/.."
+build=${1:-build/release}
+train=$build/bin/offload-train
+bench=$build/bin/offload-bench
+unset OPENBLAS_CORETYPE
+
+[ -x "$train" ] && [ -x "$bench" ] || {
+    echo "predict_table: $train and $bench are not there: build first" >&2
+    exit 1
+}
+
+# The store must lie on a drive, as the build does.
+work=$(mktemp -d -p "$build")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+head -c 1000000 /dev/urandom >"$work/data"
+
+# hidden layers ffn
+config() {
+    cat <<CONFIG
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+ "hidden_size": $1, "num_hidden_layers": $2, "num_attention_heads": $(($1 / 64)),
+ "num_key_value_heads": $(($1 / 64)), "intermediate_size": $3, "vocab_size": 4096,
+ "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "initializer_range": 0.02,
+ "tie_word_embeddings": true, "max_position_embeddings": 512}
+CONFIG
+}
+
+# The value of a number in JSON text on stdin, by its key: the first, or each.
+number() {
+    tr ',{' '\n\n' | sed -n "s/.*\"$1\": *\([-0-9.e+]*\).*/\1/p"
+}
+
+median() {
+    sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
+}
+
+# hidden layers ffn batch steps device-mem host-mem states
+measure() {
+    config "$1" "$2" "$3" >"$work/config.json"
+    rm -rf "$work/store"
+    mkdir "$work/store"
+    set -- "$@" --data "$work/data" --model "$work/config.json" --seq 128 --batch "$4" \
+        --device-mem "$6" --host-mem "$7" --states "$8" --store "$work/store" --quiet
+    steps=$5
+    name="$2 x $1"
+    what="batch $4, device $6, host $7, states $8"
+    batch=$4
+    shift 8
+    "$bench" probe --store "$work/store" --model "$work/config.json" --seq 128 \
+        --batch "$batch" -o "$work/box.json" >"$work/probe.txt"
+    "$train" "$@" --steps "$steps" --dry-run --json --box "$work/box.json" >"$work/plan.json"
+    "$train" "$@" --steps "$steps" --log "$work/log.jsonl"
+    params=$(number param_count <"$work/plan.json" | head -n 1)
+    predicted=$(number step_s <"$work/plan.json" | head -n 1)
+    # The first step is cold, the last waits for its own updates.
+    measured=$(number step_s <"$work/log.jsonl" | sed '1d;$d' | median)
+    echo "$name $params $predicted $measured $what" | awk '{
+        error = 100 * ($5 - $6) / $6
+        printf "| %s x %s, %.0f M |", $1, $3, $4 / 1e6
+        for (i = 7; i <= NF; i++) printf " %s", $i
+        printf " | %.2f s | %.2f s | %+.0f %% |\n", $5, $6, error
+    }'
+    awk "BEGIN { e = ($predicted - $measured) / $measured; print e < 0 ? -e : e }" \
+        >>"$work/errors"
+}
+
+echo "| layers x hidden, parameters | run | predicted | measured | error |"
+echo "|---|---|---:|---:|---:|"
+measure 256 8 704 2 8 32M 128M nvme
+measure 256 30 704 4 6 32M 128M nvme
+measure 512 12 1408 1 8 64M 384M auto
+measure 512 12 1408 8 5 128M 384M nvme
+measure 512 24 1408 2 6 128M 2G host
+measure 768 16 2048 1 6 128M 1G auto
+measure 1024 12 2816 1 6 192M 1G nvme
+measure 1024 22 2816 1 5 192M 8G host
+awk '{ print 100 * $1 }' "$work/errors" | median |
+    awk '{ printf "\nmedian error of the step time: %.0f %%\n", $1 }'
