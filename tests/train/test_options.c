@@ -180,15 +180,16 @@ Test(options, unknown_options_and_arguments_are_refused_by_name)
     refuse("--steps 5 -- text2", "unknown argument text2");
 }
 
-Test(options, options_of_later_versions_are_unknown){"--eval-data f", "--sample x",
-                                                     "--export d"};
-for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
-    refuse(later[i], "unknown option");
-refuse("--clip-mode sometimes", "not a choice");
-refuse("--compute-dtype fp8", "not a choice");
-refuse("--loss-scale 2", "is for --compute-dtype fp16");
-refuse("--loss-scale 0 --compute-dtype fp16", "give dynamic or a number");
-refuse("--states-dtype int8", "not a choice");
+Test(options, options_of_later_versions_are_unknown)
+{
+    const char *const later[] = {"--eval-data f", "--sample x", "--export d"};
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
+        refuse(later[i], "unknown option");
+    refuse("--clip-mode sometimes", "not a choice");
+    refuse("--compute-dtype fp8", "not a choice");
+    refuse("--loss-scale 2", "is for --compute-dtype fp16");
+    refuse("--loss-scale 0 --compute-dtype fp16", "give dynamic or a number");
+    refuse("--states-dtype int8", "not a choice");
 }
 
 Test(options, names_are_not_shortened)
