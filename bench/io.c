@@ -59,26 +59,27 @@ struct io_options {
 
 /* Of one kind, over the repetitions; rates in GB/s (10^9), CPU in ms per GiB. */
 struct kind_result {
-    struct spread bare;
-    struct spread store;
-    struct spread share;       /* store over bare */
-    struct spread plain_share; /* the same without checksums */
-    struct spread bare_cpu;
-    struct spread store_cpu;
-    struct spread plain_cpu;  /* the store's without checksums */
-    struct spread plain_more; /* the same over the bare loop's */
-    struct spread hash_cpu;   /* checksums: what the store takes with them and not without */
+    struct bench_spread bare;
+    struct bench_spread store;
+    struct bench_spread share;       /* store over bare */
+    struct bench_spread plain_share; /* the same without checksums */
+    struct bench_spread bare_cpu;
+    struct bench_spread store_cpu;
+    struct bench_spread plain_cpu;  /* the store's without checksums */
+    struct bench_spread plain_more; /* the same over the bare loop's */
+    struct bench_spread
+        hash_cpu; /* checksums: what the store takes with them and not without */
 };
 
 struct io_result_set {
-    struct io_sample samples[IO_KIND_COUNT][IO_WAY_COUNT][BENCH_SAMPLES_MAX];
-    double cache_ms[BENCH_SAMPLES_MAX];  /* hash alone, per GiB */
-    double memory_ms[BENCH_SAMPLES_MAX]; /* likewise, of bytes that are not in a cache */
+    struct io_sample samples[IO_KIND_COUNT][IO_WAY_COUNT][BENCH_MAX_SAMPLES];
+    double cache_ms[BENCH_MAX_SAMPLES];  /* hash alone, per GiB */
+    double memory_ms[BENCH_MAX_SAMPLES]; /* likewise, of bytes that are not in a cache */
     double first_s;                      /* the first read */
     struct kind_result kinds[IO_KIND_COUNT];
-    struct spread cache;
-    struct spread memory;
-    struct spread mix;
+    struct bench_spread cache;
+    struct bench_spread memory;
+    struct bench_spread mix;
     double cached_ratio; /* later reads over the first */
 };
 
@@ -133,7 +134,7 @@ static strata_status measure(struct io_rig *rig, const struct io_options *option
 
 static void evaluate_kind(struct io_result_set *set, int kind, double bytes, uint32_t count)
 {
-    double values[9][BENCH_SAMPLES_MAX];
+    double values[9][BENCH_MAX_SAMPLES];
     const double per_gib = 1e3 * GIB / bytes;
     for (uint32_t i = 0; i < count; i++) {
         const struct io_sample *bare = &set->samples[kind][WAY_BARE][i];
@@ -164,7 +165,7 @@ static void evaluate_kind(struct io_result_set *set, int kind, double bytes, uin
 
 static void evaluate(struct io_result_set *set, double bytes, uint32_t count)
 {
-    double mix[BENCH_SAMPLES_MAX], later[BENCH_SAMPLES_MAX];
+    double mix[BENCH_MAX_SAMPLES], later[BENCH_MAX_SAMPLES];
     for (int kind = 0; kind < IO_KIND_COUNT; kind++)
         evaluate_kind(set, kind, bytes, count);
     for (uint32_t i = 0; i < count; i++) {
@@ -369,7 +370,7 @@ static enum bench_exit take_value(struct io_options *options, int letter)
     case 'n':
         errno = 0;
         count = strtol(optarg, &end, 10);
-        if (errno != 0 || *end != '\0' || count < 1 || count > (long)BENCH_SAMPLES_MAX)
+        if (errno != 0 || *end != '\0' || count < 1 || count > (long)BENCH_MAX_SAMPLES)
             return usage("--repetitions", "wants a number from 1 to 99");
         options->repetitions = (uint32_t)count;
         return BENCH_DONE;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/adam.h"
 #include "bench/check.h"
 #include "bench/io.h"
 #include "bench/plan.h"
@@ -21,6 +22,8 @@ static const struct subcommand {
 } subcommands[] = {
     {"check", strata_bench_check,
      "what this machine and this container allow, and what to change"},
+    {"adam", strata_bench_adam,
+     "the optimizer's update beside what memory allows, and beside separate passes"},
     {"io", strata_bench_io,
      "the store's reads and writes beside a bare loop with the same requests"},
     {"plan", strata_bench_plan,

@@ -26,9 +26,9 @@ void strata_bench_find(struct finding *out, enum finding_level level, const char
     va_end(arguments);
 }
 
-struct spread strata_bench_spread(const double *values, uint32_t count)
+struct bench_spread strata_bench_spread(const double *values, uint32_t count)
 {
-    double sorted[BENCH_SAMPLES_MAX];
+    double sorted[BENCH_MAX_SAMPLES];
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = i;
         for (; at > 0 && sorted[at - 1] > values[i]; at--)
@@ -37,10 +37,12 @@ struct spread strata_bench_spread(const double *values, uint32_t count)
     }
     double middle =
         count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
-    return (struct spread){.median = middle, .least = sorted[0], .most = sorted[count - 1]};
+    return (struct bench_spread){
+        .median = middle, .least = sorted[0], .most = sorted[count - 1]};
 }
 
-void strata_bench_set_spread(strata_json *object, const char *key, const struct spread *spread)
+void strata_bench_set_spread(strata_json *object, const char *key,
+                             const struct bench_spread *spread)
 {
     strata_json *one = strata_json_object();
     strata_json_set_number(one, "median", spread->median);

@@ -31,20 +31,19 @@ struct bench_output {
     const char *file; /* NULL: none; borrowed */
 };
 
-/* At most this many samples of anything. */
-#define BENCH_SAMPLES_MAX 99u
-
-struct spread {
+/* What several samples came to. */
+struct bench_spread {
     double median;
     double least;
     double most;
 };
 
-/* Of 1 to BENCH_SAMPLES_MAX values, in any order. */
-struct spread strata_bench_spread(const double *values, uint32_t count);
-
-/* As an object with median, min and max. */
-void strata_bench_set_spread(strata_json *object, const char *key, const struct spread *spread);
+/* Most samples that a spread is made of. */
+#define BENCH_MAX_SAMPLES 99u
+struct bench_spread strata_bench_spread(const double *values, uint32_t count);
+/* An object with "median", "min" and "max". */
+void strata_bench_set_spread(strata_json *object, const char *key,
+                             const struct bench_spread *spread);
 
 /* Set level, what and mend; formats as printf does. mend may be "". */
 void strata_bench_find(struct finding *out, enum finding_level level, const char *mend,
