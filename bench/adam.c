@@ -30,7 +30,6 @@
 #include <time.h>
 
 #define DEFAULT_REPETITIONS 7u
-#define BENCH_MAX_SAMPLES     BENCH_MAX_SAMPLES
 #define MAX_SIZES           4u
 #define MAX_PARAMS          1e10
 #define SAMPLE_ELEMS        40e6 /* passes of a sample go over at least so many */
