@@ -11,6 +11,7 @@
 
 #include "bench/adam.h"
 #include "bench/check.h"
+#include "bench/copy.h"
 #include "bench/io.h"
 #include "bench/plan.h"
 #include "bench/probe.h"
@@ -24,6 +25,8 @@ static const struct subcommand {
      "what this machine and this container allow, and what to change"},
     {"adam", strata_bench_adam,
      "the optimizer's update beside what memory allows, and beside separate passes"},
+    {"copy", strata_bench_copy,
+     "copies to and from the device, the pager's way beside one bare copy"},
     {"io", strata_bench_io,
      "the store's reads and writes beside a bare loop with the same requests"},
     {"plan", strata_bench_plan,

@@ -14,6 +14,14 @@
 #include "strata/json.h"
 #include "strata/status.h"
 
+/* Return early with what went wrong below. The only macro that hides control flow. */
+#define STRATA_TRY(call)                                                                       \
+    do {                                                                                       \
+        strata_status try_status = (call);                                                     \
+        if (try_status != STRATA_OK)                                                           \
+            return try_status;                                                                 \
+    } while (0)
+
 /* Exit codes of offload-bench. */
 enum bench_exit { BENCH_DONE = 0, BENCH_FAILED = 1, BENCH_USAGE = 2, BENCH_ABSENT = 3 };
 
