@@ -26,7 +26,7 @@
 #define PANELS_OF_LARGE 16u
 #define PANELS_OF_SMALL 4u
 
-void strata_ops_setup(void)
+void strata_host_product_setup(void)
 {
     openblas_set_num_threads(1);
 }

@@ -26,6 +26,9 @@ struct product {
     float beta;
 };
 
+/* Once, before the first: OpenBLAS starts no threads of its own. */
+void strata_host_product_setup(void);
+
 /* The whole product, on the calling thread alone. */
 void strata_host_product(const struct product *product);
 
