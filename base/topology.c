@@ -8,7 +8,8 @@
  * What counts is the mask that a thread made here would inherit, so the calling thread's own
  * mask is read, not the machine's list of cores. A core of which the mask holds one PU or both
  * counts once: two threads on the PUs of one core share its vector units, and the kernels fill
- * them.
+ * them. So the second PUs are listed after the first ones of all cores, for whoever asks for
+ * more threads than cores.
  *
  * Locked memory is not limited for a process with CAP_IPC_LOCK, and being root does not say
  * that one has it: in a container root usually does not. So the capability is looked up, not
@@ -60,18 +61,30 @@ static uint64_t memlock_bytes(void)
     return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 }
 
-/* One PU for every object of the type that has a PU in the mask. */
-static void list_cores(struct topology *out, hwloc_topology_t machine, hwloc_obj_type_t type,
-                       hwloc_const_cpuset_t mask, hwloc_cpuset_t scratch)
+/* PU number `which` of those in both sets; -1: there are fewer. */
+static int nth_pu(hwloc_const_cpuset_t core, hwloc_const_cpuset_t mask, uint32_t which)
 {
+    int pu = -1;
+    while ((pu = hwloc_bitmap_next(core, pu)) >= 0)
+        if (hwloc_bitmap_isset(mask, (unsigned)pu) && which-- == 0)
+            break;
+    return pu;
+}
+
+/* Add PU number `which` of every object of the type, counted within the mask; objects with
+ * fewer have none. Returns how many were added. */
+static uint32_t list_pus(struct topology *out, hwloc_topology_t machine, hwloc_obj_type_t type,
+                         hwloc_const_cpuset_t mask, uint32_t which)
+{
+    uint32_t before = out->pu_count;
     hwloc_obj_t core = NULL;
     while ((core = hwloc_get_next_obj_by_type(machine, type, core)) &&
-           out->core_count < STRATA_MAX_CORES) {
-        hwloc_bitmap_and(scratch, core->cpuset, mask);
-        int pu = hwloc_bitmap_first(scratch);
+           out->pu_count < STRATA_MAX_PUS) {
+        int pu = nth_pu(core->cpuset, mask, which);
         if (pu >= 0)
-            out->pu[out->core_count++] = (uint32_t)pu;
+            out->pu[out->pu_count++] = (uint32_t)pu;
     }
+    return out->pu_count - before;
 }
 
 static uint32_t count_nodes(hwloc_topology_t machine, hwloc_const_cpuset_t mask)
@@ -83,13 +96,28 @@ static uint32_t count_nodes(hwloc_topology_t machine, hwloc_const_cpuset_t mask)
     return count > 0 ? count : 1;
 }
 
-static strata_status read_cores(struct topology *out, strata_error *error)
+/* Leave in the mask what is near, where that is anything. */
+static strata_status keep_near(hwloc_bitmap_t mask, const char *near, strata_error *error)
+{
+    hwloc_bitmap_t list = hwloc_bitmap_alloc();
+    if (!list)
+        return strata_fail(error, STRATA_E_NOMEM, errno, "topology: out of memory");
+    strata_status status = STRATA_OK;
+    if (hwloc_bitmap_list_sscanf(list, near) != 0)
+        status = strata_fail(error, STRATA_E_INVALID, 0,
+                             "topology: %.80s is no list of CPUs such as 0-15,32-47", near);
+    else if (hwloc_bitmap_intersects(mask, list))
+        hwloc_bitmap_and(mask, mask, list);
+    hwloc_bitmap_free(list);
+    return status;
+}
+
+static strata_status read_cores(struct topology *out, const char *near, strata_error *error)
 {
     strata_status status = STRATA_E_NOMEM;
     hwloc_topology_t machine = NULL;
     hwloc_cpuset_t mask = hwloc_bitmap_alloc();
-    hwloc_cpuset_t scratch = hwloc_bitmap_alloc();
-    if (!mask || !scratch || hwloc_topology_init(&machine) != 0) {
+    if (!mask || hwloc_topology_init(&machine) != 0) {
         strata_fail(error, status, errno, "topology: out of memory");
         goto done;
     }
@@ -104,9 +132,19 @@ static strata_status read_cores(struct topology *out, strata_error *error)
                     strerror(errno));
         goto done;
     }
-    list_cores(out, machine, HWLOC_OBJ_CORE, mask, scratch);
-    if (out->core_count == 0) /* some virtual machines describe PUs without cores */
-        list_cores(out, machine, HWLOC_OBJ_PU, mask, scratch);
+    if (near) {
+        strata_status result = keep_near(mask, near, error);
+        if (result != STRATA_OK) {
+            status = result;
+            goto done;
+        }
+    }
+    hwloc_obj_type_t type = HWLOC_OBJ_CORE;
+    if (hwloc_get_nbobjs_by_type(machine, type) <= 0)
+        type = HWLOC_OBJ_PU; /* some virtual machines describe PUs without cores */
+    out->core_count = list_pus(out, machine, type, mask, 0);
+    for (uint32_t which = 1; list_pus(out, machine, type, mask, which) > 0;)
+        which++;
     if (out->core_count == 0) {
         strata_fail(error, status, 0, "topology: no usable core in the affinity mask");
         goto done;
@@ -117,15 +155,14 @@ static strata_status read_cores(struct topology *out, strata_error *error)
 done:
     if (machine)
         hwloc_topology_destroy(machine);
-    hwloc_bitmap_free(scratch);
     hwloc_bitmap_free(mask);
     return status;
 }
 
-strata_status strata_topology_read(struct topology *out, strata_error *error)
+strata_status strata_topology_read(struct topology *out, const char *near, strata_error *error)
 {
     memset(out, 0, sizeof *out);
-    STRATA_TRY(read_cores(out, error));
+    STRATA_TRY(read_cores(out, near, error));
     struct cgroup_limits limits;
     strata_cgroup_read("/proc/self", &limits);
     out->cpu_quota = limits.cpu_quota;
@@ -138,6 +175,14 @@ strata_status strata_topology_read(struct topology *out, strata_error *error)
                            "topology: no MemAvailable in /proc/meminfo: is /proc mounted?");
     out->memory_available_bytes = (uint64_t)available_kib * 1024;
     return STRATA_OK;
+}
+
+uint32_t strata_topology_threads(const struct topology *topology)
+{
+    double quota = topology->cpu_quota;
+    if (quota <= 0 || quota >= topology->core_count)
+        return topology->core_count;
+    return quota < 1 ? 1 : (uint32_t)quota;
 }
 
 bool strata_topology_bind(uint32_t pu)

@@ -13,11 +13,13 @@
 
 #include <stdbool.h>
 
-#define STRATA_MAX_CORES 1024
+#define STRATA_MAX_PUS 1024
 
 struct topology {
-    uint32_t core_count;           /* cores in the affinity mask, one PU each */
-    uint32_t pu[STRATA_MAX_CORES]; /* the operating system's index of each core's PU */
+    uint32_t core_count; /* cores of which the affinity mask has a PU */
+    uint32_t pu_count;   /* PUs in the mask */
+    /* The operating system's indexes: the first PU of every core, then the second ones. */
+    uint32_t pu[STRATA_MAX_PUS];
     uint32_t numa_count;
     double cpu_quota;                /* cores the cgroup grants; 0: no quota */
     uint64_t memory_limit_bytes;     /* tightest cgroup limit; UINT64_MAX: none */
@@ -26,7 +28,16 @@ struct topology {
     uint64_t memlock_bytes;          /* RLIMIT_MEMLOCK; UINT64_MAX: unlimited or root */
 };
 
-strata_status strata_topology_read(struct topology *out, strata_error *error);
+/*
+ * near: NULL, or a list of CPUs such as "0-15,32-47", as local_cpulist of a device's directory
+ * in sysfs has it: then only those of the mask count, unless the mask has none of them.
+ *
+ * STRATA_E_INVALID: near is no such list.
+ */
+strata_status strata_topology_read(struct topology *out, const char *near, strata_error *error);
+
+/* How many threads compute by default: one per core, at most the quota, but one at least. */
+uint32_t strata_topology_threads(const struct topology *topology);
 
 /* Bind the calling thread to one PU. false: the kernel refused. */
 bool strata_topology_bind(uint32_t pu);

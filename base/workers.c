@@ -13,7 +13,8 @@
  *
  * Workers look for work anew after every item, panels before updates. That is all the priority
  * there is: a panel waits for at most one item of an update on each worker, and updates use
- * every moment in which no panel is queued.
+ * every moment in which no panel is queued. Whoever waits for an update to go on computing
+ * queues no panels meanwhile, so nothing has to be raised for it.
  *
  * Between two matrix products lie microseconds, and waking a sleeper costs about as much as a
  * small panel. So an idle worker first spins, for at most SPIN_NS, on one word; then it sleeps.
@@ -198,7 +199,7 @@ static strata_status start_threads(strata_workers *pool, const struct topology *
         struct worker *worker = &pool->workers[started];
         *worker = (struct worker){.pool = pool,
                                   .index = started,
-                                  .pu = topology->pu[started % topology->core_count],
+                                  .pu = topology->pu[started % topology->pu_count],
                                   .bound = bound};
         result = pthread_create(&worker->thread, NULL, worker_main, worker);
         started += result == 0 ? 1 : 0;
@@ -212,19 +213,11 @@ static strata_status start_threads(strata_workers *pool, const struct topology *
                        pool->thread_count, strerror(result));
 }
 
-/* One worker per core, at most the quota; a part of a core still has to do the work. */
-static uint32_t default_count(const struct topology *topology)
-{
-    uint32_t count = topology->core_count;
-    if (topology->cpu_quota > 0 && topology->cpu_quota < count)
-        count = topology->cpu_quota < 1 ? 1 : (uint32_t)topology->cpu_quota;
-    return count;
-}
-
 static strata_status create_for(strata_workers **out, const strata_workers_desc *desc,
                                 const struct topology *topology, strata_error *error)
 {
-    uint32_t count = desc->thread_count ? desc->thread_count : default_count(topology);
+    uint32_t count =
+        desc->thread_count ? desc->thread_count : strata_topology_threads(topology);
     if (count > topology->core_count * THREADS_PER_CORE_MAX)
         return strata_fail(
             error, STRATA_E_INVALID, 0,
@@ -270,7 +263,7 @@ strata_status strata_workers_create(strata_workers **out, const strata_workers_d
     struct topology *topology = malloc(sizeof *topology);
     if (!topology)
         return strata_fail(error, STRATA_E_NOMEM, 0, "topology: out of memory");
-    strata_status status = strata_topology_read(topology, error);
+    strata_status status = strata_topology_read(topology, desc->near_cpus, error);
     if (status == STRATA_OK)
         status = create_for(out, desc, topology, error);
     free(topology);

@@ -154,7 +154,7 @@ static strata_status resolve_memory(strata_engine_desc *out, strata_error *error
     }
     if (out->host_bytes == 0) {
         struct topology topology;
-        STRATA_TRY(strata_topology_read(&topology, error));
+        STRATA_TRY(strata_topology_read(&topology, NULL, error));
         uint64_t left = left_of(topology.memory_limit_bytes, topology.memory_current_bytes);
         uint64_t available = topology.memory_available_bytes;
         available = left < available ? left : available;
@@ -400,7 +400,7 @@ static strata_status check_device(const strata_engine *engine, strata_error *err
 static strata_status check_machine(const strata_engine *engine, strata_error *error)
 {
     struct topology topology;
-    STRATA_TRY(strata_topology_read(&topology, error));
+    STRATA_TRY(strata_topology_read(&topology, NULL, error));
     uint64_t need = engine->plan.host_arena_bytes;
     if (engine->desc.device->ops->in_ram)
         need += engine->plan.device_arena_bytes;

@@ -522,7 +522,7 @@ static void host_facts(strata_device *device, strata_device_facts *out)
     (void)device;
     *out = (strata_device_facts){0};
     struct topology topology;
-    if (strata_topology_read(&topology, NULL) != STRATA_OK)
+    if (strata_topology_read(&topology, NULL, NULL) != STRATA_OK)
         return;
     out->total_bytes = topology.memory_limit_bytes;
     out->free_bytes = topology.memory_available_bytes;

@@ -4,8 +4,8 @@
 /*
  * One pool of CPU workers for everything that computes on the host: panels of matrix products
  * and the optimizer's updates. One worker per core, bound to it, inside the process's own
- * affinity mask and CPU quota. The pool has two classes of jobs; panels go first, updates fill
- * the rest.
+ * affinity mask and CPU quota, near a device where that is asked for. The pool has two classes
+ * of jobs; panels go first, updates fill the rest.
  *
  *     static void square(void *user, uint32_t index, uint32_t worker) { ... }
  *     strata_workers_run(workers, STRATA_JOB_PANEL, square, &data, 64);
@@ -25,9 +25,11 @@ extern "C" {
 typedef struct strata_workers strata_workers;
 
 typedef struct strata_workers_desc {
-    uint32_t
-        thread_count; /* 0: one per core of the affinity mask, at most the cgroup's CPU quota */
-    bool unbound;     /* do not bind the workers to cores */
+    uint32_t thread_count; /* 0: one per core that may be used, at most the CPU quota */
+    const char *near_cpus; /* NULL: the whole affinity mask; else a list such as "0-15,32-47",
+                              as in a device's local_cpulist in sysfs: only those of the mask,
+                              unless it has none of them. Read during create only */
+    bool unbound;          /* do not bind the workers to cores */
 } strata_workers_desc;
 
 typedef enum strata_job_class {
@@ -43,7 +45,7 @@ typedef void (*strata_job_fn)(void *user, uint32_t index, uint32_t worker);
 /*
  * Start the threads. On success *out is owned until strata_workers_destroy().
  *
- * STRATA_E_INVALID: more threads than the affinity mask has cores times four.
+ * STRATA_E_INVALID: more threads than four per core that may be used; near_cpus is no list.
  * STRATA_E_NOMEM:   a thread could not be created; native is the errno.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_workers_create(strata_workers **out,

@@ -20,12 +20,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static struct topology read_here(void)
+static struct topology read_near(const char *near)
 {
     struct topology topology;
     strata_error error = {0};
-    cr_assert_eq(strata_topology_read(&topology, &error), STRATA_OK, "%s", error.message);
+    cr_assert_eq(strata_topology_read(&topology, near, &error), STRATA_OK, "%s", error.message);
     return topology;
+}
+
+static struct topology read_here(void)
+{
+    return read_near(NULL);
 }
 
 Test(topology, this_machine_makes_sense)
@@ -70,19 +75,143 @@ static struct topology read_made_up(const char *machine)
     return read_here();
 }
 
-Test(topology, one_pu_of_every_core_counts)
+Test(topology, second_pus_come_after_the_first_of_all_cores)
 {
-    struct topology topology = read_made_up("numa:2 core:4 pu:2");
+    struct topology topology = read_made_up("package:2 numa:1 core:4 pu:2");
     cr_assert_eq(topology.core_count, 8);
     cr_assert_eq(topology.numa_count, 2);
-    for (uint32_t i = 0; i < 8; i++)
+    cr_assert_eq(topology.pu_count, 16);
+    for (uint32_t i = 0; i < 8; i++) {
         cr_assert_eq(topology.pu[i], 2 * i);
+        cr_assert_eq(topology.pu[8 + i], 2 * i + 1);
+    }
+}
+
+/* As most firmware numbers them: PU i and PU 8 + i are one core's. */
+Test(topology, cores_are_told_by_their_place_and_not_by_their_number)
+{
+    struct topology topology = read_made_up(
+        "package:2 numa:1 core:4 pu:2(indexes=0,8,1,9,2,10,3,11,4,12,5,13,6,14,7,15)");
+    cr_assert_eq(topology.core_count, 8);
+    for (uint32_t i = 0; i < 16; i++)
+        cr_assert_eq(topology.pu[i], i);
+}
+
+/* The mask is this thread's own, on a machine whose PUs 0 and 1 are what the text says. */
+static struct topology read_masked(const char *machine)
+{
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    CPU_SET(0, &mask);
+    CPU_SET(1, &mask);
+    if (sched_setaffinity(0, sizeof mask, &mask) != 0 ||
+        sched_getaffinity(0, sizeof mask, &mask) != 0 || CPU_COUNT(&mask) != 2)
+        cr_skip_test("CPUs 0 and 1 may not be used");
+    cr_assert_eq(setenv("HWLOC_THISSYSTEM", "1", 1), 0);
+    return read_made_up(machine);
+}
+
+Test(topology, two_pus_of_one_core_in_the_mask_are_one_core)
+{
+    struct topology topology = read_masked("package:2 numa:1 core:4 pu:2");
+    cr_assert_eq(topology.core_count, 1);
+    cr_assert_eq(topology.pu_count, 2);
+    cr_assert_eq(topology.numa_count, 1);
+    cr_assert_eq(topology.pu[1], 1);
+}
+
+Test(topology, one_pu_of_each_socket_in_the_mask_is_two_cores_on_two_nodes)
+{
+    struct topology topology =
+        read_masked("package:2 numa:1 core:2 pu:2(indexes=2,0,3,4,5,1,6,7)");
+    cr_assert_eq(topology.core_count, 2);
+    cr_assert_eq(topology.pu_count, 2);
+    cr_assert_eq(topology.numa_count, 2);
+    cr_assert_eq(topology.pu[0], 0);
+    cr_assert_eq(topology.pu[1], 1);
+}
+
+/* A file as hwloc writes it: two cores of two PUs and one of one, as in hybrid processors. */
+Test(topology, cores_of_two_kinds_come_from_a_file)
+{
+    static const char machine[] =
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+        "<!DOCTYPE topology SYSTEM \"hwloc2.dtd\">\n"
+        "<topology version=\"2.0\">\n"
+        "<object type=\"Machine\" os_index=\"0\" cpuset=\"0x1f\" complete_cpuset=\"0x1f\""
+        " allowed_cpuset=\"0x1f\" nodeset=\"0x1\" complete_nodeset=\"0x1\""
+        " allowed_nodeset=\"0x1\" gp_index=\"1\">\n"
+        "<object type=\"NUMANode\" os_index=\"0\" cpuset=\"0x1f\" complete_cpuset=\"0x1f\""
+        " nodeset=\"0x1\" complete_nodeset=\"0x1\" gp_index=\"2\""
+        " local_memory=\"1073741824\"/>\n"
+        "%s</object>\n</topology>\n";
+    static const uint32_t sets[] = {0x3, 0x1, 0x2, 0xc, 0x4, 0x8, 0x10, 0x10};
+    static const bool is_core[] = {true, false, false, true, false, false, true, false};
+    char objects[4096] = "";
+    for (uint32_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        char *end = objects + strlen(objects);
+        bool last = i == 7 || is_core[i + 1];
+        int pu = __builtin_ctz(sets[i]);
+        snprintf(end, sizeof objects - (size_t)(end - objects),
+                 "<object type=\"%s\" os_index=\"%d\" cpuset=\"0x%x\" complete_cpuset=\"0x%x\""
+                 " nodeset=\"0x1\" complete_nodeset=\"0x1\" gp_index=\"%u\"%s>%s\n",
+                 is_core[i] ? "Core" : "PU", pu, sets[i], sets[i], i + 3, is_core[i] ? "" : "/",
+                 last && !is_core[i] ? "</object>" : "");
+    }
+    char path[] = "/tmp/strata-machine-XXXXXX";
+    int fd = mkstemp(path);
+    cr_assert_geq(fd, 0);
+    FILE *file = fdopen(fd, "w");
+    fprintf(file, machine, objects);
+    fclose(file);
+    cr_assert_eq(setenv("HWLOC_XMLFILE", path, 1), 0);
+    struct topology topology = read_here();
+    unlink(path);
+    static const uint32_t pus[] = {0, 2, 4, 1, 3};
+    cr_assert_eq(topology.core_count, 3);
+    cr_assert_eq(topology.pu_count, 5);
+    cr_assert_arr_eq(topology.pu, pus, sizeof pus);
+}
+
+/* Package 1 of two: PUs 8 to 15, two of each core. */
+Test(topology, near_a_device_only_its_nodes_cores_count)
+{
+    cr_assert_eq(setenv("HWLOC_SYNTHETIC", "package:2 numa:1 core:4 pu:2", 1), 0);
+    struct topology topology = read_near("8-15");
+    cr_assert_eq(topology.core_count, 4);
+    cr_assert_eq(topology.pu_count, 8);
+    cr_assert_eq(topology.numa_count, 1);
+    for (uint32_t i = 0; i < 4; i++)
+        cr_assert_eq(topology.pu[i], 8 + 2 * i);
+    /* The mask has none of them: what is far is better than nothing. */
+    cr_assert_eq(read_near("100-107").core_count, 8);
+}
+
+Test(topology, a_list_of_cpus_that_is_none_is_refused)
+{
+    struct topology topology;
+    strata_error error = {0};
+    cr_assert_eq(strata_topology_read(&topology, "node 1", &error), STRATA_E_INVALID);
+    cr_assert(strstr(error.message, "node 1 is no list of CPUs"), "%s", error.message);
+}
+
+Test(topology, threads_are_one_per_core_within_the_quota_and_never_none)
+{
+    static const struct {
+        double quota;
+        uint32_t threads;
+    } cases[] = {{0, 8}, {0.2, 1}, {1, 1}, {1.5, 1}, {3.5, 3}, {8, 8}, {64, 8}};
+    struct topology topology = read_made_up("package:2 numa:1 core:4 pu:2");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        topology.cpu_quota = cases[i].quota;
+        cr_assert_eq(strata_topology_threads(&topology), cases[i].threads);
+    }
 }
 
 Test(topology, a_machine_larger_than_the_table_is_cut)
 {
     struct topology topology = read_made_up("numa:8 core:256 pu:2");
-    cr_assert_eq(topology.core_count, STRATA_MAX_CORES);
+    cr_assert_eq(topology.core_count, STRATA_MAX_PUS);
     cr_assert_eq(topology.numa_count, 8);
 }
 

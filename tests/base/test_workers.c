@@ -218,40 +218,59 @@ Test(workers, denormals_survive_a_creator_that_flushes_them)
 
 struct where {
     cpu_set_t set[8];
+    uint32_t count; /* of items */
     _Atomic uint32_t arrived;
 };
 
-/* Each of the two items waits for the other, so each runs on a worker of its own. */
+/* Each item waits for all others, so each runs on a worker of its own. */
 static void where_item(void *user, uint32_t index, uint32_t worker)
 {
     (void)index;
     struct where *where = user;
     sched_getaffinity(0, sizeof where->set[worker], &where->set[worker]);
     where->arrived++;
-    while (where->arrived < 2)
+    while (where->arrived < where->count)
         usleep(100);
+}
+
+static struct where ask_where(uint32_t threads)
+{
+    strata_workers *workers = make(threads);
+    struct where where = {.count = threads};
+    strata_workers_run(workers, STRATA_JOB_PANEL, where_item, &where, threads);
+    strata_workers_destroy(workers);
+    return where;
 }
 
 Test(workers, each_is_bound_to_a_core_of_its_own)
 {
     struct topology topology;
-    cr_assert_eq(strata_topology_read(&topology, NULL), STRATA_OK);
+    cr_assert_eq(strata_topology_read(&topology, NULL, NULL), STRATA_OK);
     if (topology.core_count < 2)
         cr_skip_test("one core only");
-    strata_workers *workers = make(2);
-    struct where where = {0};
-    strata_workers_run(workers, STRATA_JOB_PANEL, where_item, &where, 2);
+    struct where where = ask_where(2);
     for (uint32_t i = 0; i < 2; i++) {
         cr_assert_eq(CPU_COUNT(&where.set[i]), 1);
         cr_assert(CPU_ISSET(topology.pu[i], &where.set[i]));
     }
-    strata_workers_destroy(workers);
+}
+
+Test(workers, more_threads_than_cores_stay_inside_the_mask_in_equal_shares)
+{
+    struct topology topology;
+    cr_assert_eq(strata_topology_read(&topology, NULL, NULL), STRATA_OK);
+    cr_assert(strata_topology_bind(topology.pu[0]));
+    struct where where = ask_where(4);
+    for (uint32_t i = 0; i < 4; i++) {
+        cr_assert_eq(CPU_COUNT(&where.set[i]), 1);
+        cr_assert(CPU_ISSET(topology.pu[0], &where.set[i]));
+    }
 }
 
 Test(workers, default_is_at_most_one_per_core)
 {
     struct topology topology;
-    cr_assert_eq(strata_topology_read(&topology, NULL), STRATA_OK);
+    cr_assert_eq(strata_topology_read(&topology, NULL, NULL), STRATA_OK);
     strata_workers *workers = make(0);
     cr_assert_geq(strata_workers_count(workers), 1);
     cr_assert_leq(strata_workers_count(workers), topology.core_count);
@@ -262,7 +281,7 @@ Test(workers, an_absurd_thread_count_is_refused)
 {
     strata_workers *workers = (void *)1;
     strata_error error = {0};
-    strata_workers_desc desc = {.thread_count = 4 * STRATA_MAX_CORES + 1};
+    strata_workers_desc desc = {.thread_count = 4 * STRATA_MAX_PUS + 1};
     cr_assert_eq(strata_workers_create(&workers, &desc, &error), STRATA_E_INVALID);
     cr_assert_null(workers);
     cr_assert(strstr(error.message, "4097 worker threads"), "%s", error.message);
