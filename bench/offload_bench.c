@@ -12,6 +12,7 @@
 #include "bench/adam.h"
 #include "bench/check.h"
 #include "bench/copy.h"
+#include "bench/gemm.h"
 #include "bench/io.h"
 #include "bench/plan.h"
 #include "bench/probe.h"
@@ -27,6 +28,8 @@ static const struct subcommand {
      "the optimizer's update beside what memory allows, and beside separate passes"},
     {"copy", strata_bench_copy,
      "copies to and from the device, the pager's way beside one bare copy"},
+    {"gemm", strata_bench_gemm,
+     "matrix products through the worker pool, beside OpenBLAS's threads and updates"},
     {"io", strata_bench_io,
      "the store's reads and writes beside a bare loop with the same requests"},
     {"plan", strata_bench_plan,

@@ -367,6 +367,21 @@ Test(program, bench_adam_measures_every_variant_and_way)
     cr_assert_not_null(strstr(result.err, "fused, of the bound"));
 }
 
+/* All shapes, both ways, and both streams; what was measured is not judged. */
+Test(program, bench_gemm_has_every_product_and_the_two_streams)
+{
+    strata_program_run(&result, &dir, bench_program(),
+                       "gemm --threads 2 --repetitions 1 --json -o gemm.json");
+    cr_assert_eq(result.code, 0, "%s", result.err);
+    strata_json *document = parse(result.out, strlen(result.out));
+    const strata_json *products = NULL;
+    cr_assert_eq(strata_json_get_array(document, "products", &products, NULL), STRATA_OK);
+    cr_assert_geq(strata_json_count(products), 30);
+    cr_assert(strata_json_has(document, "together"));
+    cr_assert_not_null(strstr(result.err, "over an even share of the work"));
+    strata_json_free(document);
+}
+
 Test(program, bench_refuses_what_it_does_not_know)
 {
     bench("", 2);
@@ -381,5 +396,11 @@ Test(program, bench_refuses_what_it_does_not_know)
     bench("adam --repetitions 100", 2);
     bench("adam here", 2);
     bench("check --store nothing", 3);
+    bench("gemm --threads 0", 2);
+    bench("gemm --threads 3x", 2);
+    bench("gemm --repetitions 100", 2);
+    bench("gemm --threads", 2);
+    bench("gemm more", 2);
+    bench("gemm --threads 4000", 1);
     cr_assert_not_null(strstr(result.err, "No such file"));
 }

@@ -1,0 +1,267 @@
+#define _GNU_SOURCE
+/*
+ * offload-bench gemm. See gemm.h and, for what is compared, gemm_rig.h.
+ *
+ * Timed: products in a row, from the call of the first that counts to the return of the last;
+ * streams, from their first job to their last. Not timed: filling the matrices, starting
+ * threads, the first product of a row. Within a repetition both ways are measured one right
+ * after the other and take turns in which comes first; ratios are medians over repetitions.
+ *
+ * Thread: one, and the pool's.
+ */
+
+#include "bench/gemm.h"
+
+#include "bench/gemm_rig.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEFAULT_REPETITIONS 7u
+#define MAX_THREADS         4096
+
+extern char *openblas_get_corename(void);
+
+struct gemm_options {
+    uint32_t threads;
+    uint32_t repetitions;
+    struct bench_output output;
+    bool help;
+};
+
+/* Rates in GFLOP/s. */
+struct gemm_result {
+    struct spread pool;
+    struct spread blas;
+    struct spread share; /* pool over blas */
+};
+
+struct together_result {
+    struct spread products_s;
+    struct spread updates_s;
+    struct spread both_s;
+    struct spread ratio; /* both over the sum of the two divided by the threads */
+};
+
+static const char *const pass_names[PASS_COUNT] = {"forward", "dx", "dw"};
+
+static struct gemm_result compare(struct gemm_rig *rig, const struct gemm_shape *shape,
+                                  enum gemm_pass pass, uint32_t repetitions)
+{
+    double values[3][BENCH_SAMPLES_MAX];
+    double gflop = 2e-9 * shape->rows * shape->in * shape->out;
+    for (uint32_t i = 0; i < repetitions; i++) {
+        struct gemm_sample sample = strata_bench_gemm_compare(rig, shape, pass, i % 2 == 0);
+        values[0][i] = gflop / sample.pool_s;
+        values[1][i] = gflop / sample.blas_s;
+        values[2][i] = sample.blas_s / sample.pool_s;
+    }
+    return (struct gemm_result){.pool = strata_bench_spread(values[0], repetitions),
+                                .blas = strata_bench_spread(values[1], repetitions),
+                                .share = strata_bench_spread(values[2], repetitions)};
+}
+
+static strata_status together(struct gemm_rig *rig, uint32_t repetitions,
+                              struct together_result *out, strata_error *error)
+{
+    double values[4][BENCH_SAMPLES_MAX];
+    for (uint32_t i = 0; i < repetitions; i++) {
+        struct together_sample sample;
+        strata_status status = strata_bench_gemm_together(rig, &sample, error);
+        if (status != STRATA_OK)
+            return status;
+        values[0][i] = sample.products_s;
+        values[1][i] = sample.updates_s;
+        values[2][i] = sample.both_s;
+        values[3][i] = sample.both_s * rig->threads / (sample.products_s + sample.updates_s);
+    }
+    *out = (struct together_result){.products_s = strata_bench_spread(values[0], repetitions),
+                                    .updates_s = strata_bench_spread(values[1], repetitions),
+                                    .both_s = strata_bench_spread(values[2], repetitions),
+                                    .ratio = strata_bench_spread(values[3], repetitions)};
+    return STRATA_OK;
+}
+
+static strata_json *json_result(const struct gemm_shape *shape, int pass,
+                                const struct gemm_result *result)
+{
+    strata_json *one = strata_json_object();
+    strata_json_set_string(one, "model", shape->model);
+    strata_json_set_string(one, "matrix", shape->matrix);
+    strata_json_set_string(one, "pass", pass_names[pass]);
+    strata_json_set_uint(one, "rows", shape->rows);
+    strata_json_set_uint(one, "in", shape->in);
+    strata_json_set_uint(one, "out", shape->out);
+    strata_bench_set_spread(one, "pool_gflop_per_s", &result->pool);
+    strata_bench_set_spread(one, "openblas_gflop_per_s", &result->blas);
+    strata_bench_set_spread(one, "share_of_openblas", &result->share);
+    return one;
+}
+
+static void print_result(FILE *out, const struct gemm_shape *shape, int pass,
+                         const struct gemm_result *result)
+{
+    fprintf(out, "%-5s %-9s %-8s %5u %5u %6u %8.0f %9.0f    %5.3f (%5.3f..%5.3f)\n",
+            shape->model, shape->matrix, pass_names[pass], shape->rows, shape->in, shape->out,
+            result->pool.median, result->blas.median, result->share.median, result->share.least,
+            result->share.most);
+}
+
+/* Every product of every shape; each line as soon as it is known. */
+static strata_json *measure_products(struct gemm_rig *rig, const struct gemm_options *options,
+                                     FILE *out)
+{
+    strata_json *list = strata_json_array();
+    fputs("model matrix    product   rows    in    out   pool GF/s  OpenBLAS   pool / "
+          "OpenBLAS\n",
+          out);
+    for (uint32_t i = 0; i < strata_bench_gemm_shape_count; i++) {
+        for (int pass = 0; pass < PASS_COUNT; pass++) {
+            const struct gemm_shape *shape = &strata_bench_gemm_shapes[i];
+            struct gemm_result result =
+                compare(rig, shape, (enum gemm_pass)pass, options->repetitions);
+            print_result(out, shape, pass, &result);
+            strata_json_append(list, json_result(shape, pass, &result));
+        }
+    }
+    return list;
+}
+
+static strata_json *json_together(const struct together_result *result)
+{
+    strata_json *object = strata_json_object();
+    strata_bench_set_spread(object, "products_alone_s", &result->products_s);
+    strata_bench_set_spread(object, "updates_alone_s", &result->updates_s);
+    strata_bench_set_spread(object, "both_s", &result->both_s);
+    strata_bench_set_spread(object, "over_even_share", &result->ratio);
+    return object;
+}
+
+static void print_together(FILE *out, const struct together_result *result, uint32_t threads)
+{
+    fprintf(out,
+            "\nproducts alone on one worker %.3f s, updates likewise %.3f s; both at once on "
+            "%u: %.3f s\n"
+            "over an even share of the work: %.3f (%.3f..%.3f); 1: nothing is lost\n",
+            result->products_s.median, result->updates_s.median, threads, result->both_s.median,
+            result->ratio.median, result->ratio.least, result->ratio.most);
+}
+
+static strata_json *json_setting(const struct gemm_options *options, const struct gemm_rig *rig)
+{
+    strata_json *object = strata_json_object();
+    strata_json_set_uint(object, "threads", rig->threads);
+    strata_json_set_uint(object, "repetitions", options->repetitions);
+    strata_json_set_string(object, "openblas_core_type", openblas_get_corename());
+    return object;
+}
+
+static enum bench_exit fail(const strata_error *error)
+{
+    fprintf(stderr, "offload-bench gemm: %s\n", error->message);
+    return BENCH_FAILED;
+}
+
+static enum bench_exit measure(struct gemm_rig *rig, const struct gemm_options *options)
+{
+    FILE *out = options->output.json ? stderr : stdout;
+    strata_error error = {.status = STRATA_OK};
+    fprintf(out, "%u threads, OpenBLAS for %s; %u repetitions, median (least..most)\n\n",
+            rig->threads, openblas_get_corename(), options->repetitions);
+    strata_json *products = measure_products(rig, options, out);
+    struct together_result both;
+    if (together(rig, options->repetitions, &both, &error) != STRATA_OK) {
+        strata_json_free(products);
+        return fail(&error);
+    }
+    print_together(out, &both, rig->threads);
+    strata_json *document = strata_json_object();
+    strata_json_set_string(document, "program", "offload-bench");
+    strata_json_set_string(document, "version", strata_version());
+    strata_json_set_string(document, "subcommand", "gemm");
+    strata_json_set(document, "setting", json_setting(options, rig));
+    strata_json_set(document, "products", products);
+    strata_json_set(document, "together", json_together(&both));
+    bool good = strata_bench_write(&options->output, document);
+    strata_json_free(document);
+    return good ? BENCH_DONE : BENCH_FAILED;
+}
+
+static enum bench_exit usage(const char *word, const char *why)
+{
+    fprintf(stderr, "offload-bench gemm: %.80s: %s: see --help\n", word, why);
+    return BENCH_USAGE;
+}
+
+/* The number that is an option's value; false: not one from 1 to most. */
+static bool take_count(uint32_t *out, long most)
+{
+    char *end;
+    errno = 0;
+    long count = strtol(optarg, &end, 10);
+    if (errno != 0 || *end != '\0' || count < 1 || count > most)
+        return false;
+    *out = (uint32_t)count;
+    return true;
+}
+
+static enum bench_exit parse(struct gemm_options *options, int argc, char **argv)
+{
+    static const struct option table[] = {{"threads", required_argument, NULL, 't'},
+                                          {"repetitions", required_argument, NULL, 'n'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    opterr = 0;
+    for (;;) {
+        const char *word = argv[optind];
+        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
+        switch (letter) {
+        case -1:
+            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
+        case 'h':
+            options->help = true;
+            return BENCH_DONE;
+        case 'j':
+            options->output.json = true;
+            break;
+        case 'o':
+            options->output.file = optarg;
+            break;
+        case 't':
+            if (!take_count(&options->threads, MAX_THREADS))
+                return usage(word, "wants a number from 1 to 4096");
+            break;
+        case 'n':
+            if (!take_count(&options->repetitions, BENCH_SAMPLES_MAX))
+                return usage(word, "wants a number from 1 to 99");
+            break;
+        default:
+            return usage(word, letter == ':' ? "wants a value" : "unknown option");
+        }
+    }
+}
+
+enum bench_exit strata_bench_gemm(int argc, char **argv)
+{
+    struct gemm_options options = {.repetitions = DEFAULT_REPETITIONS};
+    enum bench_exit result = parse(&options, argc, argv);
+    if (result != BENCH_DONE)
+        return result;
+    if (options.help) {
+        puts("usage: offload-bench gemm [--threads N] [--repetitions N] [--json] [-o FILE]\n\n"
+             "  --threads N      workers, and OpenBLAS's threads (one per core)\n"
+             "  --repetitions N  of everything (7)\n"
+             "  --json           one JSON document on stdout, the tables on stderr\n"
+             "  -o FILE          write the document to a file");
+        return BENCH_DONE;
+    }
+    strata_error error = {.status = STRATA_OK};
+    struct gemm_rig rig;
+    strata_status status = strata_bench_gemm_open(&rig, options.threads, &error);
+    result = status == STRATA_OK ? measure(&rig, &options) : fail(&error);
+    strata_bench_gemm_close(&rig);
+    return result;
+}
