@@ -33,16 +33,16 @@ struct gemm_options {
 
 /* Rates in GFLOP/s. */
 struct gemm_result {
-    struct spread pool;
-    struct spread blas;
-    struct spread share; /* pool over blas */
+    struct bench_spread pool;
+    struct bench_spread blas;
+    struct bench_spread share; /* pool over blas */
 };
 
 struct together_result {
-    struct spread products_s;
-    struct spread updates_s;
-    struct spread both_s;
-    struct spread ratio; /* both over the sum of the two divided by the threads */
+    struct bench_spread products_s;
+    struct bench_spread updates_s;
+    struct bench_spread both_s;
+    struct bench_spread ratio; /* both over the sum of the two divided by the threads */
 };
 
 static const char *const pass_names[PASS_COUNT] = {"forward", "dx", "dw"};
@@ -50,7 +50,7 @@ static const char *const pass_names[PASS_COUNT] = {"forward", "dx", "dw"};
 static struct gemm_result compare(struct gemm_rig *rig, const struct gemm_shape *shape,
                                   enum gemm_pass pass, uint32_t repetitions)
 {
-    double values[3][BENCH_SAMPLES_MAX];
+    double values[3][BENCH_MAX_SAMPLES];
     double gflop = 2e-9 * shape->rows * shape->in * shape->out;
     for (uint32_t i = 0; i < repetitions; i++) {
         struct gemm_sample sample = strata_bench_gemm_compare(rig, shape, pass, i % 2 == 0);
@@ -66,7 +66,7 @@ static struct gemm_result compare(struct gemm_rig *rig, const struct gemm_shape 
 static strata_status together(struct gemm_rig *rig, uint32_t repetitions,
                               struct together_result *out, strata_error *error)
 {
-    double values[4][BENCH_SAMPLES_MAX];
+    double values[4][BENCH_MAX_SAMPLES];
     for (uint32_t i = 0; i < repetitions; i++) {
         struct together_sample sample;
         strata_status status = strata_bench_gemm_together(rig, &sample, error);
@@ -235,7 +235,7 @@ static enum bench_exit parse(struct gemm_options *options, int argc, char **argv
                 return usage(word, "wants a number from 1 to 4096");
             break;
         case 'n':
-            if (!take_count(&options->repetitions, BENCH_SAMPLES_MAX))
+            if (!take_count(&options->repetitions, BENCH_MAX_SAMPLES))
                 return usage(word, "wants a number from 1 to 99");
             break;
         default:
