@@ -14,6 +14,8 @@
 
 #include "bench/check.h"
 
+#include "bench/kernel.h"
+
 #include <ctype.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -74,27 +76,10 @@ static void check_kernel(const struct check *check, struct finding *out)
 {
     (void)check;
     struct utsname name;
-    if (uname(&name) != 0) {
+    if (uname(&name) != 0)
         strata_bench_find(out, FINDING_WARN, "uname -a", "unknown: uname: %s", strerror(errno));
-        return;
-    }
-    /* Debian's release, such as 6.1.0-15-amd64, hides the patch level; its version has it. */
-    const char *debian = strstr(name.version, "Debian ");
-    unsigned major = 0;
-    unsigned minor = 0;
-    unsigned patch = 0;
-    sscanf(debian != NULL ? debian + strlen("Debian ") : name.release, "%u.%u.%u", &major,
-           &minor, &patch);
-    if (major == 6 && minor == 1 && (patch == 64 || patch == 65))
-        strata_bench_find(
-            out, FINDING_FAIL, "apt-get update && apt-get dist-upgrade, then reboot",
-            "%.60s is 6.1.%u: direct I/O on ext4 damages files (Debian bug 1057843)",
-            name.release, patch);
-    else if (major < 5 || (major == 5 && minor < 10))
-        strata_bench_find(out, FINDING_WARN, "install a kernel of 5.10 or later",
-                          "%.60s: io_uring was young before 5.10", name.release);
     else
-        strata_bench_find(out, FINDING_OK, "", "%.60s", name.release);
+        strata_bench_judge_kernel(out, name.release, name.version);
 }
 
 static const char *uring_mend(int code, const char *disabled)
