@@ -182,7 +182,8 @@ Test(options, unknown_options_and_arguments_are_refused_by_name)
 
 Test(options, options_of_later_versions_are_unknown)
 {
-    const char *const later[] = {"--eval-data f", "--sample x", "--export d"};
+    const char *const later[] = {"--save d", "--deadline 60", "--eval-data f", "--sample x",
+                                 "--export d"};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
         refuse(later[i], "unknown option");
     refuse("--clip-mode sometimes", "not a choice");

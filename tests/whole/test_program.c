@@ -371,7 +371,7 @@ Test(program, bench_adam_measures_every_variant_and_way)
 Test(program, bench_gemm_has_every_product_and_the_two_streams)
 {
     strata_program_run(&result, &dir, bench_program(),
-                       "gemm --threads 2 --repetitions 1 --json -o gemm.json");
+                       "gemm --threads 2 --repetitions 1 --json");
     cr_assert_eq(result.code, 0, "%s", result.err);
     strata_json *document = parse(result.out, strlen(result.out));
     const strata_json *products = NULL;
@@ -401,6 +401,5 @@ Test(program, bench_refuses_what_it_does_not_know)
     bench("gemm --repetitions 100", 2);
     bench("gemm --threads", 2);
     bench("gemm more", 2);
-    bench("gemm --threads 4000", 1);
     cr_assert_not_null(strstr(result.err, "No such file"));
 }
