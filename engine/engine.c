@@ -140,9 +140,11 @@ static uint64_t left_of(uint64_t bytes, uint64_t taken)
 /* The host device's memory is RAM too: there the two budgets share what is free. */
 static strata_status resolve_memory(strata_engine_desc *out, strata_error *error)
 {
-    bool shared = out->device->ops == &strata_device_host;
+    bool shared = out->device->ops->in_ram;
     if (out->device_bytes == 0) {
-        uint64_t available = out->device->ops->free_bytes(out->device);
+        strata_device_facts facts;
+        strata_device_facts_of(out->device, &facts);
+        uint64_t available = facts.free_bytes;
         if (shared && out->host_bytes == 0)
             available /= 2;
         else if (shared)
@@ -264,8 +266,7 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
     };
     STRATA_TRY(strata_plan_begin(&engine->plan, &plan, error));
     struct tables *tables = &engine->plan.tables;
-    engine->block_sums =
-        strata_tables_take(tables, engine->plan.model.block_count, sizeof *engine->block_sums);
+    strata_tables_count(tables, engine->plan.model.block_count * sizeof *engine->block_sums);
     engine->bounce = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof *engine->bounce);
     /* For any dtype. */
     engine->bounce_bytes = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
@@ -380,14 +381,28 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
     return plan_device(engine, false, error);
 }
 
+static strata_status check_device(const strata_engine *engine, strata_error *error)
+{
+    strata_device_facts facts;
+    strata_device_facts_of(engine->desc.device, &facts);
+    if (engine->plan.device_arena_bytes <= facts.free_bytes)
+        return STRATA_OK;
+    return strata_fail(error, STRATA_E_NOMEM, 0,
+                       "device memory: this run takes %llu bytes, %s has %llu free",
+                       (unsigned long long)engine->plan.device_arena_bytes, facts.model,
+                       (unsigned long long)facts.free_bytes);
+}
+
 /* Does this machine have what the plan takes? The host device's memory is RAM too. */
 static strata_status check_machine(const strata_engine *engine, strata_error *error)
 {
     struct topology topology;
     STRATA_TRY(strata_topology_read(&topology, error));
     uint64_t need = engine->plan.host_arena_bytes;
-    if (engine->desc.device->ops == &strata_device_host)
+    if (engine->desc.device->ops->in_ram)
         need += engine->plan.device_arena_bytes;
+    else
+        STRATA_TRY(check_device(engine, error));
     if (need > topology.memory_available_bytes)
         return strata_fail(error, STRATA_E_NOMEM, 0,
                            "host memory: this run takes %llu bytes, the machine has %llu free",
@@ -422,10 +437,44 @@ strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *des
 
 /* Taking. */
 
+static void say(const strata_engine *engine, const char *line)
+{
+    if (engine->desc.log != NULL)
+        engine->desc.log(engine->desc.log_user, line);
+}
+
+/* The host arena, for the device's copies. Unpinned, they are slow and wait for one another. */
+static strata_status pin_host(strata_engine *engine, strata_error *error)
+{
+    strata_device *device = engine->desc.device;
+    if (engine->plan.host_arena_bytes == 0)
+        return STRATA_OK;
+    strata_error why = {.status = STRATA_OK};
+    uint64_t piece_bytes;
+    strata_status status = device->ops->pin(device, engine->host.base,
+                                            engine->plan.host_arena_bytes, &piece_bytes, &why);
+    engine->pinned = status == STRATA_OK;
+    bool allowed = (engine->desc.allow & STRATA_ALLOW_UNPINNED) != 0;
+    if (status == STRATA_E_UNSUPPORTED && allowed) {
+        say(engine, why.message);
+        return STRATA_OK;
+    }
+    if (status != STRATA_OK)
+        return strata_fail(error, status, why.native, "%s", why.message);
+    if (piece_bytes > 0) {
+        char line[64];
+        snprintf(line, sizeof line, "host memory is pinned in pieces of %llu MiB",
+                 (unsigned long long)(piece_bytes >> 20));
+        say(engine, line);
+    }
+    return STRATA_OK;
+}
+
 static strata_status take_arenas(strata_engine *engine, strata_error *error)
 {
     strata_device *device = engine->desc.device;
     void *memory;
+    void *sums;
     if (engine->plan.host_arena_bytes > 0)
         STRATA_TRY(strata_arena_create(&engine->host, engine->plan.host_arena_bytes,
                                        "host arena", error));
@@ -435,10 +484,12 @@ static strata_status take_arenas(strata_engine *engine, strata_error *error)
         (struct memory){.plan = &engine->plan, .host = engine->host.base, .device = memory};
     bool huge =
         engine->device_huge && (engine->host.huge || engine->plan.host_arena_bytes == 0);
-    if (!huge && engine->desc.log != NULL)
-        engine->desc.log(engine->desc.log_user,
-                         "huge pages were not to be had: I/O and copies cost more cpu time");
-    return STRATA_OK;
+    if (!huge)
+        say(engine, "huge pages were not to be had: I/O and copies cost more cpu time");
+    STRATA_TRY(device->ops->shared_create(
+        device, engine->plan.model.block_count * sizeof *engine->block_sums, &sums, error));
+    engine->block_sums = sums;
+    return pin_host(engine, error);
 }
 
 /* Tell the schedule what the store holds, and remember where this run begins. */
@@ -496,7 +547,8 @@ static strata_status start_pager(strata_engine *engine, strata_error *error)
         .base_loss_scale = engine->loss_scale,
         .device = engine->desc.device,
         .store = engine->store,
-        .functions = &strata_engine_lanes,
+        .functions = engine->desc.device->ops->in_ram ? &strata_engine_lanes_host
+                                                      : &strata_engine_lanes_cuda,
         .functions_user = engine,
     };
     return strata_pager_create(&engine->pager, &pager, error);
@@ -528,6 +580,8 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
     STRATA_TRY(resolve(&engine->desc, desc, error));
     engine->adam = *desc->adam;
     STRATA_TRY(plan_all(engine, error));
+    if (!desc->device->ops->in_ram)
+        STRATA_TRY(strata_lanes_load(desc->device, error));
     STRATA_TRY(check_machine(engine, error));
     STRATA_TRY(strata_hash_create(&engine->hash, error));
     STRATA_TRY(take_arenas(engine, error));
@@ -570,6 +624,10 @@ void strata_engine_destroy(strata_engine *engine)
     strata_pager_destroy(engine->pager);
     strata_store_close(engine->store);
     strata_stream_destroy(engine->stream);
+    if (engine->block_sums != NULL)
+        engine->desc.device->ops->shared_destroy(engine->desc.device, engine->block_sums);
+    if (engine->pinned)
+        engine->desc.device->ops->unpin(engine->desc.device, engine->host.base);
     if (engine->memory.device != NULL)
         engine->desc.device->ops->arena_destroy(engine->desc.device, engine->memory.device,
                                                 engine->plan.device_arena_bytes);

@@ -86,7 +86,7 @@ static enum verdict verdict_so_far(strata_engine *engine, uint32_t tile)
     return over ? VERDICT_OVER : VERDICT_NONE;
 }
 
-static enum verdict norm(void *user, uint32_t tile, const void *grad)
+enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad)
 {
     strata_engine *engine = user;
     sum_blocks(engine, tile, grad);
@@ -129,8 +129,8 @@ static double sum_of_blocks(const strata_engine *engine)
 }
 
 /* Finite squares of any dtype add up to a finite double: the sum tells an overflow as well. */
-static strata_status total(void *user, uint64_t step, strata_step_result *out,
-                           strata_error *error)
+strata_status strata_lane_total(void *user, uint64_t step, strata_step_result *out,
+                                strata_error *error)
 {
     strata_engine *engine = user;
     bool dynamic = strata_engine_scales(&engine->desc);
@@ -160,7 +160,7 @@ static strata_status total(void *user, uint64_t step, strata_step_result *out,
     return STRATA_OK;
 }
 
-static float guess(void *user, uint64_t step)
+float strata_lane_guess(void *user, uint64_t step)
 {
     return (float)(1 / *loss_scale_of(user, step));
 }
@@ -181,23 +181,6 @@ struct block {
     const uint8_t *grad;
 };
 
-/* The tensor that holds an element of a group; elements past the last one belong to none. */
-static const struct tensor *tensor_at(const struct model *model, const struct group *group,
-                                      uint64_t elem)
-{
-    uint32_t low = group->first_tensor;
-    uint32_t high = low + group->tensor_count;
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (model->tensors[middle].offset <= elem)
-            low = middle;
-        else
-            high = middle;
-    }
-    const struct tensor *tensor = &model->tensors[low];
-    return elem < tensor->offset + tensor->elems ? tensor : NULL;
-}
-
 /* AdamW over one block of a tile, tensor by tensor. The padding of a group's end has state zero
  * and weights zero, whatever lies in the gradient's buffer. */
 static void apply(const struct update_pass *work, const strata_adam_step *step, uint64_t at,
@@ -206,9 +189,9 @@ static void apply(const struct update_pass *work, const strata_adam_step *step, 
     const strata_engine *engine = work->engine;
     const struct offload_plan *plan = &engine->plan;
     const struct tile *tile = &plan->model.tiles[work->job->tile];
-    const struct group *group = &plan->model.groups[tile->group];
     for (uint64_t i = 0; i < STRATA_BLOCK_ELEMS;) {
-        const struct tensor *tensor = tensor_at(&plan->model, group, tile->first + at + i);
+        const struct tensor *tensor =
+            strata_model_tensor_at(&plan->model, tile->group, tile->first + at + i);
         if (tensor == NULL) {
             if (block->param != NULL)
                 memset(block->param + i * plan->w, 0, (STRATA_BLOCK_ELEMS - i) * plan->w);
@@ -283,7 +266,7 @@ static void update_chunk(void *user, uint32_t index, uint32_t worker)
         update_block(work, at, worker);
 }
 
-static void update(void *user, const struct update_job *job)
+void strata_lane_update(void *user, const struct update_job *job)
 {
     strata_engine *engine = user;
     struct update_pass work = {.engine = engine, .job = job};
@@ -354,7 +337,7 @@ struct update_args {
 static void run_update(void *user)
 {
     const struct update_args *args = user;
-    update(args->engine, &args->job);
+    strata_lane_update(args->engine, &args->job);
 }
 
 static void queue_update(void *user, strata_stream *stream, const struct update_job *job)
@@ -363,11 +346,11 @@ static void queue_update(void *user, strata_stream *stream, const struct update_
     strata_stream_call(stream, run_update, &args, sizeof args);
 }
 
-const struct lane_functions strata_engine_lanes = {
-    .norm = norm,
-    .update = update,
-    .total = total,
-    .guess = guess,
+const struct lane_functions strata_engine_lanes_host = {
+    .norm = strata_lane_norm,
+    .update = strata_lane_update,
+    .total = strata_lane_total,
+    .guess = strata_lane_guess,
     .round = queue_round,
     .device_norm = queue_norm,
     .device_update = queue_update,

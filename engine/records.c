@@ -33,6 +33,15 @@ static uint8_t *frame_param(const strata_engine *engine)
     return strata_address_update_frame(&engine->memory, 0, STRATA_PARAM);
 }
 
+/* What queued copies came to, once they have been waited for. */
+static strata_status device_status(strata_engine *engine, strata_error *out)
+{
+    const strata_error *failure = strata_device_error(engine->desc.device);
+    if (failure == NULL)
+        return STRATA_OK;
+    return strata_fail(out, failure->status, failure->native, "%s", failure->message);
+}
+
 static void copy_now(strata_engine *engine, void *dst, const void *src, size_t bytes)
 {
     strata_stream_copy(engine->stream, dst, src, bytes);
@@ -152,7 +161,9 @@ strata_status strata_records_init(strata_engine *engine, bool fresh, strata_erro
         if (status == STRATA_OK)
             status = send_home(engine, i, fresh);
     }
-    if (status != STRATA_OK && error != NULL)
+    if (status == STRATA_OK)
+        return device_status(engine, error);
+    if (error != NULL)
         *error = *strata_store_error(engine->store);
     return status;
 }
@@ -215,6 +226,7 @@ static strata_status for_piece(strata_engine *engine, uint32_t tile, strata_reco
     else
         copy_now(engine, engine->bounce_bytes, home_of(engine, STRATA_STATE, tile) + offset,
                  count * strata_dtype_bytes(dtype));
+    STRATA_TRY(device_status(engine, &engine->error));
     strata_convert(STRATA_ISA_BEST, engine->bounce, STRATA_FP32, piece, dtype, count);
     fn(user, engine->bounce, count);
     return STRATA_OK;

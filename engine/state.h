@@ -28,7 +28,8 @@ struct strata_engine {
     struct memory memory; /* both arenas under the plan */
     bool device_huge;
     strata_stream *stream; /* copies between steps */
-    double *block_sums;    /* by norm block; the cpu lane's */
+    bool pinned;           /* the host arena, for the device's copies */
+    double *block_sums;    /* by norm block; written on the cpu lane or by the device */
     double partial_sum;    /* of the step's blocks so far; the cpu lane's */
     uint64_t normed;       /* steps whose norm is known; the cpu lane's */
     uint64_t updates;      /* applied by them; the cpu lane's */
@@ -55,8 +56,19 @@ struct strata_engine {
     strata_error error; /* the first failure, as far as the caller was told */
 };
 
-/* lanes.c */
-extern const struct lane_functions strata_engine_lanes;
+/* lanes.c: the cpu lane's functions, the same whatever the device. */
+enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad);
+void strata_lane_update(void *user, const struct update_job *job);
+strata_status strata_lane_total(void *user, uint64_t step, strata_step_result *out,
+                                strata_error *error);
+float strata_lane_guess(void *user, uint64_t step);
+/* With them, functions that the host device's streams run. */
+extern const struct lane_functions strata_engine_lanes_host;
+
+/* lanes_cuda.c: the same on the cpu lane, and kernels on the device. load: all their code is
+ * there afterwards, so that no launch in a step has to wait for it. */
+strata_status strata_lanes_load(strata_device *device, strata_error *error);
+extern const struct lane_functions strata_engine_lanes_cuda;
 
 /* records.c: fill every home, with the initial weights and zero moments (fresh; a durable
  * engine's are in slot 0 as well) or with what first_line names. */

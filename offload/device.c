@@ -22,6 +22,30 @@ const char *strata_device_name(const strata_device *device)
     return device->ops->name;
 }
 
+void strata_device_facts_of(strata_device *device, strata_device_facts *out)
+{
+    device->ops->facts(device, out);
+}
+
+const strata_error *strata_device_error(strata_device *device)
+{
+    return device->ops->error(device);
+}
+
+strata_status strata_device_take(strata_device *device, uint64_t bytes, void **out,
+                                 strata_error *error)
+{
+    bool huge;
+    *out = NULL;
+    return device->ops->arena_create(device, bytes, out, &huge, error);
+}
+
+void strata_device_give(strata_device *device, void *memory, uint64_t bytes)
+{
+    if (memory != NULL)
+        device->ops->arena_destroy(device, memory, bytes);
+}
+
 strata_status strata_stream_create(strata_stream **out, strata_device *device, const char *name,
                                    strata_error *error)
 {
@@ -43,6 +67,17 @@ void strata_stream_call(strata_stream *stream, strata_call_fn fn, const void *ar
     STRATA_CHECK(args_bytes <= STRATA_CALL_BYTES);
     STRATA_CHECK(args != NULL || args_bytes == 0);
     stream->device->ops->stream_call(stream, fn, args, args_bytes);
+}
+
+void *strata_stream_native(strata_stream *stream)
+{
+    return stream->device->ops->stream_native(stream);
+}
+
+void strata_stream_failed(strata_stream *stream, int native, const char *what)
+{
+    if (native != 0)
+        stream->device->ops->stream_failed(stream, native, what);
 }
 
 void strata_stream_copy(strata_stream *stream, void *dst, const void *src, size_t bytes)

@@ -8,7 +8,11 @@
  * Two things go beyond the public streams. A notify tells the host when a stream got somewhere:
  * its function runs on a thread of the backend's, must not block and must not touch a stream. A
  * gate is a number that the host raises and a stream waits for: how a stream waits for bytes
- * whose copy is not queued yet (CUDA: cuStreamWaitValue64 on a pinned word).
+ * whose copy is not queued yet.
+ *
+ * A failure of the device is kept by the backend; from then on streams pass everything by,
+ * notifies still come, and nothing hangs. So whoever waits for a notify looks for a failure
+ * after it.
  *
  * Thread: one thread at a time queues on a stream. gate_open: any thread.
  */
@@ -17,22 +21,42 @@
 
 typedef void (*strata_notify_fn)(void *user, uint64_t value, uint64_t now_ns);
 
+/* The highest value of a gate: it is open for whatever is waited for. */
+#define STRATA_GATE_OPEN ((uint64_t)INT64_MAX)
+
 struct strata_device_ops {
     const char *name;
+    bool in_ram; /* its arena is host RAM, and streams run host functions */
     void (*close)(strata_device *device);
+    void (*facts)(strata_device *device, strata_device_facts *out);
+    const strata_error *(*error)(strata_device *device);
 
-    /* The one arena; 4096-aligned. NOMEM names what was asked for. huge: on huge pages? */
+    /* The one arena; aligned for any access. NOMEM names what was asked for. huge: on huge
+     * pages? */
     strata_status (*arena_create)(strata_device *device, uint64_t bytes, void **out,
                                   bool *out_huge, strata_error *error);
     void (*arena_destroy)(strata_device *device, void *arena, uint64_t bytes);
-    /* What is free now, for defaults and checks. */
-    uint64_t (*free_bytes)(strata_device *device);
+
+    /*
+     * Make host memory reachable for the device's copies at full speed, and for its kernels.
+     * out_piece_bytes: the largest piece that could be pinned at once; 0: nothing was to be
+     * done. The memory must stay as it is until unpin.
+     */
+    strata_status (*pin)(strata_device *device, void *base, uint64_t bytes,
+                         uint64_t *out_piece_bytes, strata_error *error);
+    void (*unpin)(strata_device *device, void *base);
+    /* A little zeroed host memory that kernels write to as well, at the same address. */
+    strata_status (*shared_create)(strata_device *device, uint64_t bytes, void **out,
+                                   strata_error *error);
+    void (*shared_destroy)(strata_device *device, void *shared);
 
     strata_status (*stream_create)(strata_device *device, const char *name, strata_stream **out,
                                    strata_error *error);
     void (*stream_destroy)(strata_stream *stream);
     void (*stream_call)(strata_stream *stream, strata_call_fn fn, const void *args,
                         size_t args_bytes);
+    void *(*stream_native)(strata_stream *stream);
+    void (*stream_failed)(strata_stream *stream, int native, const char *what);
     void (*stream_copy)(strata_stream *stream, void *dst, const void *src, size_t bytes);
     void (*stream_zero)(strata_stream *stream, void *dst, size_t bytes);
     void (*stream_sync)(strata_stream *stream);
@@ -45,7 +69,7 @@ struct strata_device_ops {
     void (*event_record)(strata_event *event, strata_stream *stream);
     void (*stream_wait_event)(strata_stream *stream, strata_event *event);
 
-    /* count gates, all 0 at first. */
+    /* count gates, all 0 at first; no value is above STRATA_GATE_OPEN. */
     strata_status (*gates_create)(strata_device *device, uint32_t count, void **out,
                                   strata_error *error);
     void (*gates_destroy)(strata_device *device, void *gates);
@@ -65,5 +89,6 @@ struct strata_event {
 };
 
 extern const struct strata_device_ops strata_device_host;
+extern const struct strata_device_ops strata_device_cuda; /* where the build has CUDA */
 
 #endif

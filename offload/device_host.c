@@ -336,6 +336,20 @@ static void host_stream_call(strata_stream *base, strata_call_fn fn, const void 
     entry_commit(stream);
 }
 
+static void *host_stream_native(strata_stream *stream)
+{
+    (void)stream;
+    return NULL;
+}
+
+static void host_stream_failed(strata_stream *stream, int native, const char *what)
+{
+    (void)stream;
+    (void)native;
+    (void)what;
+    STRATA_CHECK(!"nothing is launched on the host device");
+}
+
 static void host_stream_copy(strata_stream *base, void *dst, const void *src, size_t bytes)
 {
     if (bytes == 0)
@@ -503,19 +517,64 @@ static void host_arena_destroy(strata_device *device, void *arena, uint64_t byte
 }
 
 /* The device is made of RAM, so what is free is what the machine and the cgroup still give. */
-static uint64_t host_free_bytes(strata_device *device)
+static void host_facts(strata_device *device, strata_device_facts *out)
 {
     (void)device;
+    *out = (strata_device_facts){0};
     struct topology topology;
     if (strata_topology_read(&topology, NULL) != STRATA_OK)
-        return 0;
-    uint64_t available = topology.memory_available_bytes;
+        return;
+    out->total_bytes = topology.memory_limit_bytes;
+    out->free_bytes = topology.memory_available_bytes;
     if (topology.memory_limit_bytes == UINT64_MAX)
-        return available;
+        return;
     uint64_t taken = topology.memory_current_bytes;
     uint64_t left =
         topology.memory_limit_bytes > taken ? topology.memory_limit_bytes - taken : 0;
-    return left < available ? left : available;
+    if (left < out->free_bytes)
+        out->free_bytes = left;
+}
+
+/* RAM does not fail but by a signal. */
+static const strata_error *host_error(strata_device *device)
+{
+    (void)device;
+    return NULL;
+}
+
+/* The stream's thread reaches all of RAM as it is. */
+static strata_status host_pin(strata_device *device, void *base, uint64_t bytes,
+                              uint64_t *out_piece_bytes, strata_error *error)
+{
+    (void)device;
+    (void)base;
+    (void)bytes;
+    (void)error;
+    *out_piece_bytes = 0;
+    return STRATA_OK;
+}
+
+static void host_unpin(strata_device *device, void *base)
+{
+    (void)device;
+    (void)base;
+}
+
+static strata_status host_shared_create(strata_device *device, uint64_t bytes, void **out,
+                                        strata_error *error)
+{
+    (void)device;
+    *out = calloc(1, bytes);
+    if (*out == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "host device: %" PRIu64 " bytes: %s",
+                           bytes, strerror(ENOMEM));
+    return STRATA_OK;
+}
+
+static void host_shared_destroy(strata_device *device, void *shared)
+{
+    (void)device;
+    free(shared);
 }
 
 static void host_close(strata_device *base)
@@ -548,13 +607,21 @@ strata_status strata_device_open_host(strata_device **out, strata_error *error)
 
 const struct strata_device_ops strata_device_host = {
     .name = "host",
+    .in_ram = true,
     .close = host_close,
+    .facts = host_facts,
+    .error = host_error,
     .arena_create = host_arena_create,
     .arena_destroy = host_arena_destroy,
-    .free_bytes = host_free_bytes,
+    .pin = host_pin,
+    .unpin = host_unpin,
+    .shared_create = host_shared_create,
+    .shared_destroy = host_shared_destroy,
     .stream_create = host_stream_create,
     .stream_destroy = host_stream_destroy,
     .stream_call = host_stream_call,
+    .stream_native = host_stream_native,
+    .stream_failed = host_stream_failed,
     .stream_copy = host_stream_copy,
     .stream_zero = host_stream_zero,
     .stream_sync = host_stream_sync,

@@ -280,3 +280,19 @@ strata_status strata_model_build(struct model *out, struct tables *tables,
     STRATA_TRY(cut_tiles(out, tables, tile_elems, shard.rank, error));
     return copy_uses(out, tables, desc, error);
 }
+
+const struct tensor *strata_model_tensor_at(const struct model *model, uint32_t group,
+                                            uint64_t elem)
+{
+    uint32_t low = model->groups[group].first_tensor;
+    uint32_t high = low + model->groups[group].tensor_count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (model->tensors[middle].offset <= elem)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct tensor *tensor = &model->tensors[low];
+    return elem < tensor->offset + tensor->elems ? tensor : NULL;
+}

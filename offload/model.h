@@ -86,4 +86,8 @@ strata_status strata_model_build(struct model *out, struct tables *tables,
                                  const strata_model_desc *desc, uint32_t tile_elems,
                                  struct shard shard, strata_error *error);
 
+/* The tensor that holds an element of a group; NULL: it is of the padding. */
+const struct tensor *strata_model_tensor_at(const struct model *model, uint32_t group,
+                                            uint64_t elem);
+
 #endif

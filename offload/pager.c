@@ -121,7 +121,7 @@ static void open_all_gates(struct pager *p)
 {
     uint32_t count = strata_schedule_gate_count(p->desc.memory.plan);
     for (uint32_t i = 0; i < count; i++)
-        p->desc.device->ops->gate_open(p->desc.device, p->gates, i, UINT64_MAX);
+        p->desc.device->ops->gate_open(p->desc.device, p->gates, i, STRATA_GATE_OPEN);
 }
 
 static void fail(struct pager *p, const strata_error *error)
@@ -538,6 +538,14 @@ static void answer_caller(struct pager *p)
     strata_channel_send(p->answers, &answer);
 }
 
+/* The device keeps its failures; its notifies come all the same. */
+static void look_at_device(struct pager *p)
+{
+    const strata_error *failure = p->desc.device->ops->error(p->desc.device);
+    if (failure != NULL)
+        fail(p, failure);
+}
+
 static void *page(void *user)
 {
     struct pager *p = user;
@@ -550,8 +558,10 @@ static void *page(void *user)
         if (p->exiting && p->free_count == SLOTS)
             return NULL;
         struct message message;
-        if (strata_channel_receive(p->events, &message, UINT64_MAX))
-            take(p, &message);
+        if (!strata_channel_receive(p->events, &message, UINT64_MAX))
+            continue;
+        look_at_device(p);
+        take(p, &message);
     }
 }
 

@@ -22,37 +22,38 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "optim/kernel.h"
 #include "strata/types.h"
 
 #define HALF_NAN_BITS 0x7fc00000u
 
-static inline uint32_t half_bits(float value)
+KERNEL_INLINE uint32_t half_bits(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-static inline float half_float(uint32_t bits)
+KERNEL_INLINE float half_float(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static inline float half_canon(float value)
+KERNEL_INLINE float half_canon(float value)
 {
     return value != value ? half_float(HALF_NAN_BITS) : value;
 }
 
-static inline float bf16_widen(uint16_t half)
+KERNEL_INLINE float bf16_widen(uint16_t half)
 {
     return half_float((uint32_t)half << 16);
 }
 
 /* To nearest: half of the last place is added, less one where the last place is even, and the
  * carry does the rest, up to infinity. The one NaN stays one. */
-static inline uint16_t bf16_round(float value)
+KERNEL_INLINE uint16_t bf16_round(float value)
 {
     uint32_t bits = half_bits(half_canon(value));
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
@@ -63,12 +64,12 @@ static inline uint16_t bf16_round(float value)
  * random: 16 bits. The mean of all its values is the value, exactly, except beyond the largest
  * bf16, where the way up is infinity.
  */
-static inline uint16_t bf16_round_random(float value, uint32_t random)
+KERNEL_INLINE uint16_t bf16_round_random(float value, uint32_t random)
 {
     return (uint16_t)((half_bits(half_canon(value)) + random) >> 16);
 }
 
-static inline float fp16_widen(uint16_t half)
+KERNEL_INLINE float fp16_widen(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
     uint32_t size = half & 0x7fffu;
@@ -79,7 +80,7 @@ static inline float fp16_widen(uint16_t half)
     return half_float(sign | ((size << 13) + (112u << 23)));
 }
 
-static inline uint16_t fp16_round(float value)
+KERNEL_INLINE uint16_t fp16_round(float value)
 {
     uint32_t bits = half_bits(half_canon(value));
     uint32_t sign = bits >> 16 & 0x8000u;
@@ -95,7 +96,7 @@ static inline uint16_t fp16_round(float value)
 
 /* Elements of an array of any dtype; any alignment. */
 
-static inline float half_load(const void *array, strata_dtype dtype, size_t index)
+KERNEL_INLINE float half_load(const void *array, strata_dtype dtype, size_t index)
 {
     if (dtype == STRATA_FP32) {
         float value;
@@ -107,12 +108,12 @@ static inline float half_load(const void *array, strata_dtype dtype, size_t inde
     return dtype == STRATA_BF16 ? bf16_widen(half) : fp16_widen(half);
 }
 
-static inline void half_put(void *array, size_t index, uint16_t half)
+KERNEL_INLINE void half_put(void *array, size_t index, uint16_t half)
 {
     memcpy((uint8_t *)array + index * sizeof half, &half, sizeof half);
 }
 
-static inline void half_store(void *array, strata_dtype dtype, size_t index, float value)
+KERNEL_INLINE void half_store(void *array, strata_dtype dtype, size_t index, float value)
 {
     if (dtype == STRATA_FP32) {
         value = half_canon(value);

@@ -18,27 +18,33 @@
  * Thread: any.
  */
 
+#include "optim/kernel.h"
 #include "strata/types.h"
 
 enum record_type { RECORD_FP32 = 1, RECORD_BF16 = 2 };
 
 /* moments: STRATA_FP32 or STRATA_BF16. */
-static inline enum record_type strata_record_type(strata_dtype moments)
+KERNEL_INLINE enum record_type strata_record_type(strata_dtype moments)
 {
     return moments == STRATA_BF16 ? RECORD_BF16 : RECORD_FP32;
 }
 
-static inline strata_dtype strata_record_moments(enum record_type type)
+KERNEL_INLINE strata_dtype strata_record_moments(enum record_type type)
 {
     return type == RECORD_BF16 ? STRATA_BF16 : STRATA_FP32;
 }
 
-static inline uint32_t strata_record_elem_bytes(enum record_type type)
+KERNEL_INLINE uint32_t strata_record_moment_bytes(enum record_type type)
 {
-    return 4 + 2 * strata_dtype_bytes(strata_record_moments(type));
+    return type == RECORD_BF16 ? 2 : 4;
 }
 
-static inline uint32_t strata_record_block_bytes(enum record_type type)
+KERNEL_INLINE uint32_t strata_record_elem_bytes(enum record_type type)
+{
+    return 4 + 2 * strata_record_moment_bytes(type);
+}
+
+KERNEL_INLINE uint32_t strata_record_block_bytes(enum record_type type)
 {
     return STRATA_BLOCK_ELEMS * strata_record_elem_bytes(type);
 }
@@ -50,9 +56,9 @@ struct record_place {
     uint64_t v;
 };
 
-static inline struct record_place strata_record_place(enum record_type type, uint64_t elem)
+KERNEL_INLINE struct record_place strata_record_place(enum record_type type, uint64_t elem)
 {
-    uint64_t moment_bytes = strata_dtype_bytes(strata_record_moments(type));
+    uint64_t moment_bytes = strata_record_moment_bytes(type);
     uint64_t block = elem / STRATA_BLOCK_ELEMS * strata_record_block_bytes(type);
     uint64_t index = elem % STRATA_BLOCK_ELEMS;
     return (struct record_place){

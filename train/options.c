@@ -142,8 +142,7 @@ static const struct option_row rows[] = {
     RANGE("seed", KIND_LONG, "N", seed, 0, INFINITY, "of the initial weights (0)"),
 
     SECTION("the machine"),
-    CHOICE("device", "host", device_choices, NO_FIELD,
-           "a device made of RAM; this build has no CUDA (host)"),
+    CHOICE("device", "host", device_choices, NO_FIELD, "a device made of RAM (host)"),
     RANGE("threads", KIND_COUNT, "N", threads, 1, 4097,
           "workers (one per core this process may use)"),
     VALUE("device-mem", KIND_SIZE, "SIZE", device_bytes,
@@ -387,8 +386,10 @@ static strata_status refuse_cuda(const struct option_row *row, const char *text,
 {
     if (row->choices != device_choices || strcmp(text, "cuda") != 0)
         return STRATA_OK;
-    return strata_train_fail(error, STRATA_E_UNSUPPORTED, 0,
-                             "--device cuda: this build has no CUDA device: use --device host");
+    return strata_train_fail(
+        error, STRATA_E_UNSUPPORTED, 0,
+        "--device cuda: the model's operators are not made for CUDA yet: use "
+        "--device host");
 }
 
 static strata_status set_row(struct options *options, const struct option_row *row,

@@ -110,8 +110,8 @@ void strata_report_first_lines(const struct report *report, const struct trainer
     const struct options *options = strata_trainer_options(trainer);
     const struct llama_config *config = strata_trainer_config(trainer);
     const struct data *data = strata_trainer_data(trainer);
-    fprintf(out, "device %s (this build has no CUDA), %u workers; ",
-            strata_trainer_device_name(trainer), strata_trainer_thread_count(trainer));
+    fprintf(out, "device %s, %u workers; ", strata_trainer_device_name(trainer),
+            strata_trainer_thread_count(trainer));
     print_durability(out, trainer);
     fprintf(out,
             "model  %llu layers, hidden %llu, %llu heads, %llu kv, ffn %llu, vocabulary %llu, "

@@ -16,7 +16,13 @@
  *     strata_stream_call(stream, my_kernel, &args, sizeof args);     // returns at once
  *     strata_stream_sync(stream);                                    // all of it is done
  *
- * Queueing never fails and never allocates; a full queue blocks the caller.
+ * The CUDA device is one GPU. Its streams are CUDA streams: whoever computes launches kernels
+ * on strata_stream_native(), where the host device takes functions by strata_stream_call(). All
+ * the rest of this header means the same on both.
+ *
+ * Queueing never fails and never allocates; a full queue blocks the caller. What fails later,
+ * on the device, is kept: strata_device_error() has the first failure, and every engine on the
+ * device answers with it.
  *
  * Thread: device: any. One thread at a time queues on a stream; destroy when nothing is queued.
  */
@@ -40,10 +46,43 @@ typedef struct strata_event strata_event;
 STRATA_API STRATA_NODISCARD strata_status strata_device_open_host(strata_device **out,
                                                                   strata_error *error);
 
+/*
+ * Open GPU number `index`, and force its context into being, so that what that takes of the
+ * device's memory is gone before anybody asks what is free. *out is owned until
+ * strata_device_close().
+ *
+ * STRATA_E_UNSUPPORTED: this build has no CUDA; or no such GPU, or no driver, answers.
+ * STRATA_E_DEVICE: it answers with an error; native is the cudaError_t.
+ */
+STRATA_API STRATA_NODISCARD strata_status strata_device_open_cuda(strata_device **out,
+                                                                  uint32_t index,
+                                                                  strata_error *error);
+
 /* Streams, events and engines on it must be gone. NULL is fine. */
 STRATA_API void strata_device_close(strata_device *device);
 
+/* "host" or "cuda". */
 STRATA_API const char *strata_device_name(const strata_device *device);
+
+typedef struct strata_device_facts {
+    char model[64];       /* what its maker calls it; empty: the host device             */
+    uint64_t total_bytes; /* of its memory                                               */
+    uint64_t free_bytes;  /* now                                                         */
+    uint64_t other_bytes; /* taken, but not by us: context, libraries, other processes   */
+} strata_device_facts;
+STRATA_API void strata_device_facts_of(strata_device *device, strata_device_facts *out);
+
+/* The device's first failure, which sticks; NULL: none. Lent until close. */
+STRATA_API const strata_error *strata_device_error(strata_device *device);
+
+/*
+ * Device memory outside of any engine, for programs that use a device by itself. *out is owned;
+ * strata_device_give() takes it back.
+ */
+STRATA_API STRATA_NODISCARD strata_status strata_device_take(strata_device *device,
+                                                             uint64_t bytes, void **out,
+                                                             strata_error *error);
+STRATA_API void strata_device_give(strata_device *device, void *memory, uint64_t bytes);
 
 /* name: for traces and thread names; copied, cut at 15 bytes. *out is owned. */
 STRATA_API STRATA_NODISCARD strata_status strata_stream_create(strata_stream **out,
@@ -55,16 +94,28 @@ STRATA_API STRATA_NODISCARD strata_status strata_stream_create(strata_stream **o
 STRATA_API void strata_stream_destroy(strata_stream *stream);
 
 /*
- * Queue a function (host device) with a copy of its arguments, at most STRATA_CALL_BYTES; they
- * are aligned for any type when the function sees them. It runs on the stream's thread and may
- * run jobs on a worker pool.
+ * Host device only: queue a function with a copy of its arguments, at most STRATA_CALL_BYTES;
+ * they are aligned for any type when the function sees them. It runs on the stream's thread and
+ * may run jobs on a worker pool.
  */
 typedef void (*strata_call_fn)(void *args);
 STRATA_API void strata_stream_call(strata_stream *stream, strata_call_fn fn, const void *args,
                                    size_t args_bytes);
 
-/* Queue a copy between any two of: device memory, host memory. src and dst are lent until it
- * ran. */
+/*
+ * CUDA device only: the cudaStream_t to launch on; NULL on the host device. Makes the stream's
+ * device the calling thread's current one. Whoever launches reports what came back:
+ * strata_stream_failed() with 0 does nothing, with another cudaError_t it is the device's
+ * failure. what: what was launched.
+ */
+STRATA_API void *strata_stream_native(strata_stream *stream);
+STRATA_API void strata_stream_failed(strata_stream *stream, int native, const char *what);
+
+/*
+ * Queue a copy between any two of: device memory, host memory. src and dst are lent until it
+ * ran. On a CUDA device a copy from or to host memory that is not pinned may wait for the
+ * stream before it returns.
+ */
 STRATA_API void strata_stream_copy(strata_stream *stream, void *dst, const void *src,
                                    size_t bytes);
 

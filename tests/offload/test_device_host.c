@@ -479,9 +479,11 @@ Test(device_host, free_bytes_are_within_the_machine)
 {
     struct sysinfo info;
     cr_assert_eq(sysinfo(&info), 0);
-    uint64_t bytes = device->ops->free_bytes(device);
-    cr_expect_gt(bytes, 0);
-    cr_expect_leq(bytes, (uint64_t)info.totalram * info.mem_unit);
+    strata_device_facts facts;
+    strata_device_facts_of(device, &facts);
+    cr_expect_gt(facts.free_bytes, 0);
+    cr_expect_leq(facts.free_bytes, (uint64_t)info.totalram * info.mem_unit);
+    cr_expect_null(strata_device_error(device));
 }
 
 Test(device_host, an_arena_beyond_the_machine_is_refused)

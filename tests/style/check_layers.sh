@@ -7,7 +7,7 @@
 set -u
 cd "$1" || exit 2
 files=$(find include/strata base io optim offload engine train bench examples \
-    -name '*.[ch]' 2>/dev/null | LC_ALL=C sort)
+    \( -name '*.[ch]' -o -name '*.cu' \) 2>/dev/null | LC_ALL=C sort)
 
 # shellcheck disable=SC2086
 awk '
@@ -38,6 +38,7 @@ BEGIN {
     home["xxhash.h"] = "base/hash.c"
     home["liburing.h"] = "io/io_uring.c"
     home["cblas.h"] = "train/ops_host.c"
+    home["cuda_runtime_api.h"] = home["cudaTypedefs.h"] = "offload/device_cuda.c"
 
     # What a user of the public headers gets to see: the C standard library, and little of that.
     n = split("stdbool.h stddef.h stdint.h", names, " ")
@@ -60,7 +61,9 @@ BEGIN {
         base = name
         sub(".*/", "", base)
         third = base in home || name ~ /^(hwloc|openblas|cuda|nccl|mpi|cudnn)/
-        if (third && home[base] != FILENAME)
+        # A .cu file is what the runtime and its half types are for.
+        kernel = FILENAME ~ /\.cu$/ && base ~ /^cuda_/
+        if (third && !kernel && home[base] != FILENAME)
             bad("a third-party header outside its file")
         if (module == "include" && !(name in plain))
             bad("a public header includes the C standard library and strata/ only")

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The library and the main program build without CMake, by one line of cc.
+# The library and the main program build without CMake, by one line of cc; without CUDA, for
+# which it takes nvcc.
 #
 #     check_one_line.sh ROOT
 set -u
@@ -9,7 +10,8 @@ trap 'rm -rf "$work"' EXIT
 
 # shellcheck disable=SC2046
 cc -std=c17 -O1 -ffp-contract=off -Iinclude -I. \
-    base/*.c optim/*.c io/*.c offload/*.c engine/*.c train/*.c -o "$work/offload-train" \
+    base/*.c optim/*.c optim/absent/*.c io/*.c offload/absent/*.c engine/*.c train/*.c \
+    $(ls offload/*.c | grep -v device_cuda) -o "$work/offload-train" \
     $(pkg-config --cflags --libs openblas) -lhwloc -ljansson -lxxhash -luring -lm -pthread ||
     exit 1
 "$work/offload-train" --version

@@ -303,7 +303,7 @@ Test(options, a_device_this_build_lacks_is_absent_not_a_mistake)
 {
     cr_assert_eq(parse_words("--device cuda", true), STRATA_E_UNSUPPORTED);
     cr_assert_eq(strata_exit_code(&error), EXIT_ABSENT);
-    cr_assert_neq(strstr(error.message, "no CUDA"), NULL);
+    cr_assert_neq(strstr(error.message, "CUDA"), NULL);
 }
 
 Test(options, help_and_version_need_nothing_else)

@@ -1,0 +1,153 @@
+/*
+ * What the pager has others compute where the device is a GPU: the cpu lane's part as in
+ * lanes.c, the device's part as kernels on the pager's stream.
+ *
+ * A tile whose state rests in the device is updated there, tensor by tensor, with the bits that
+ * the host makes. Sums of norm blocks go straight to block_sums, which the device can write to.
+ *
+ * Thread: norm, update, total: see lanes.c. The others: the pager, which only launches.
+ */
+
+#include "base/error.h"
+#include "engine/state.h"
+#include "optim/cuda.h"
+
+/* One pass of AdamW over a tile. */
+struct pass {
+    strata_stream *stream;
+    strata_adam_step step;
+    const struct update_job *job;
+    const uint8_t *grad;
+    uint8_t *param; /* NULL: no weights */
+    bool weights_only;
+};
+
+static void launch_range(const strata_engine *engine, const struct pass *pass, uint64_t at,
+                         uint64_t count, const struct tensor *tensor)
+{
+    const struct offload_plan *plan = &engine->plan;
+    struct cuda_update update = {
+        .grad = pass->grad,
+        .state = pass->job->state,
+        .param = pass->param,
+        .dtype = plan->compute_dtype,
+        .record_type = engine->record_type,
+        .first = at,
+        .count = count,
+        .weights_only = pass->weights_only,
+        .no_decay = tensor->no_decay,
+        .seed = engine->desc.seed,
+        .tensor = (uint32_t)(tensor - plan->model.tensors),
+        .element = plan->model.tiles[pass->job->tile].first + at - tensor->offset,
+    };
+    strata_stream_failed(
+        pass->stream,
+        strata_cuda_adam(strata_stream_native(pass->stream), &pass->step, &update),
+        "the update of a tile");
+}
+
+/* As in lanes.c: the padding of a group's end has state zero and weights zero. */
+static void launch_pass(const strata_engine *engine, const struct pass *pass)
+{
+    const struct offload_plan *plan = &engine->plan;
+    const struct tile *tile = &plan->model.tiles[pass->job->tile];
+    for (uint64_t at = 0; at < tile->elems;) {
+        const struct tensor *tensor =
+            strata_model_tensor_at(&plan->model, tile->group, tile->first + at);
+        if (tensor == NULL) {
+            if (pass->param != NULL)
+                strata_stream_zero(pass->stream, pass->param + at * plan->w,
+                                   (tile->elems - at) * plan->w);
+            return;
+        }
+        uint64_t stop = tensor->offset + tensor->elems - tile->first;
+        stop = stop < tile->elems ? stop : tile->elems;
+        launch_range(engine, pass, at, stop - at, tensor);
+        at = stop;
+    }
+}
+
+static void round_to_wire(void *user, strata_stream *stream, void *dst, const float *src,
+                          uint64_t elems)
+{
+    const strata_engine *engine = user;
+    strata_stream_failed(stream,
+                         strata_cuda_convert(strata_stream_native(stream), dst,
+                                             engine->plan.compute_dtype, src, STRATA_FP32,
+                                             elems),
+                         "the rounding of a gradient");
+}
+
+static void device_norm(void *user, strata_stream *stream, uint32_t tile, const void *grad)
+{
+    const strata_engine *engine = user;
+    const struct tile *of = &engine->plan.model.tiles[tile];
+    strata_stream_failed(stream,
+                         strata_cuda_norm_blocks(
+                             strata_stream_native(stream), engine->block_sums + of->first_block,
+                             grad, engine->plan.compute_dtype, of->elems / STRATA_BLOCK_ELEMS),
+                         "the norm of a gradient");
+}
+
+static strata_adam_step prepare(const strata_engine *engine, const struct update_grad *grad)
+{
+    return strata_adam_prepare(&engine->adam, grad->t, grad->lr, grad->scale);
+}
+
+/* Master weights come first in a block; those of the padding are zero. */
+static void rebuild(const strata_engine *engine, strata_stream *stream,
+                    const struct update_job *job)
+{
+    const struct offload_plan *plan = &engine->plan;
+    for (uint64_t at = 0; at < plan->model.tiles[job->tile].elems; at += STRATA_BLOCK_ELEMS) {
+        struct record_place place = strata_record_place(engine->record_type, at);
+        round_to_wire((void *)(uintptr_t)engine, stream, (uint8_t *)job->param + at * plan->w,
+                      (const float *)((const uint8_t *)job->state + place.master),
+                      STRATA_BLOCK_ELEMS);
+    }
+}
+
+static void device_update(void *user, strata_stream *stream, const struct update_job *job)
+{
+    const strata_engine *engine = user;
+    const struct offload_plan *plan = &engine->plan;
+    uint64_t elems = plan->model.tiles[job->tile].elems;
+    struct pass pass = {.stream = stream, .job = job};
+    if (job->work & UPDATE_FOLD) {
+        pass.step = prepare(engine, &job->fold);
+        pass.grad = job->fold.grad;
+        launch_pass(engine, &pass);
+    }
+    if (job->work & (UPDATE_APPLY | UPDATE_WEIGHTS)) {
+        pass.step = prepare(engine, &job->grad);
+        pass.grad = job->grad.grad;
+        pass.param = job->param;
+        pass.weights_only = (job->work & UPDATE_WEIGHTS) != 0;
+        launch_pass(engine, &pass);
+    }
+    if (job->work & UPDATE_REBUILD)
+        rebuild(user, stream, job);
+    if (job->work & UPDATE_TAKE)
+        strata_stream_copy(stream, job->grad_home, job->grad.grad, elems * plan->w);
+}
+
+strata_status strata_lanes_load(strata_device *device, strata_error *error)
+{
+    int native = strata_cuda_optim_load();
+    if (native == 0)
+        return STRATA_OK;
+    return strata_fail(error, STRATA_E_DEVICE, native,
+                       "%s device: loading the optimizer's kernels: error %d: was the build "
+                       "made for this GPU?",
+                       strata_device_name(device), native);
+}
+
+const struct lane_functions strata_engine_lanes_cuda = {
+    .norm = strata_lane_norm,
+    .update = strata_lane_update,
+    .total = strata_lane_total,
+    .guess = strata_lane_guess,
+    .round = round_to_wire,
+    .device_norm = device_norm,
+    .device_update = device_update,
+};

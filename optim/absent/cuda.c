@@ -1,0 +1,48 @@
+/*
+ * In place of optim/cuda.cu where there is no CUDA toolkit. Nobody gets here: without it no
+ * CUDA device can be opened whose stream these could be launched on.
+ *
+ * Thread: none.
+ */
+
+#include "optim/cuda.h"
+
+#include "base/error.h"
+
+int strata_cuda_optim_load(void)
+{
+    STRATA_CHECK(!"this build has no CUDA");
+    return 0;
+}
+
+int strata_cuda_adam(void *stream, const strata_adam_step *step,
+                     const struct cuda_update *update)
+{
+    (void)stream;
+    (void)step;
+    (void)update;
+    return strata_cuda_optim_load();
+}
+
+int strata_cuda_norm_blocks(void *stream, double *sums, const void *grad, strata_dtype dtype,
+                            uint64_t block_count)
+{
+    (void)stream;
+    (void)sums;
+    (void)grad;
+    (void)dtype;
+    (void)block_count;
+    return strata_cuda_optim_load();
+}
+
+int strata_cuda_convert(void *stream, void *dst, strata_dtype dst_dtype, const void *src,
+                        strata_dtype src_dtype, uint64_t count)
+{
+    (void)stream;
+    (void)dst;
+    (void)dst_dtype;
+    (void)src;
+    (void)src_dtype;
+    (void)count;
+    return strata_cuda_optim_load();
+}

@@ -1,0 +1,56 @@
+#ifndef STRATA_OPTIM_CUDA_H
+#define STRATA_OPTIM_CUDA_H
+
+/*
+ * The optimizer's kernels on a CUDA device, bit-equal to the host's (optim/adam.c, norm.c,
+ * convert.c have the definitions). They are launched on a cudaStream_t, given as void * so that
+ * no CUDA header is needed here, and return what the launch came to: 0 or a cudaError_t.
+ *
+ * All arrays must be reachable for the device: its own memory, or pinned host memory.
+ *
+ * Thread: whoever queues on the stream, with its device current.
+ */
+
+#include "optim/record.h"
+#include "strata/adam.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Have the code of every kernel on the device. Before any stream may wait for a gate. */
+int strata_cuda_optim_load(void);
+
+/* Elements first to first + count - 1 of a tile, all of one tensor. */
+struct cuda_update {
+    const void *grad;   /* of the tile's first element, and so for the next two */
+    void *state;        /* the record */
+    void *param;        /* NULL: not written */
+    strata_dtype dtype; /* of grad and param */
+    enum record_type record_type;
+    uint64_t first;
+    uint64_t count;
+    bool weights_only; /* the state is left as it is */
+    bool no_decay;     /* this and the following: as in strata_adam_range */
+    uint64_t seed;
+    uint32_t tensor;
+    uint64_t element;
+};
+
+/* strata_adam_update() of a part of a tile. */
+int strata_cuda_adam(void *stream, const strata_adam_step *step,
+                     const struct cuda_update *update);
+
+/* strata_norm_block() of each of block_count whole blocks. */
+int strata_cuda_norm_blocks(void *stream, double *sums, const void *grad, strata_dtype dtype,
+                            uint64_t block_count);
+
+/* strata_convert(). */
+int strata_cuda_convert(void *stream, void *dst, strata_dtype dst_dtype, const void *src,
+                        strata_dtype src_dtype, uint64_t count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
