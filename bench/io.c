@@ -38,7 +38,6 @@
 
 #define DEFAULT_BYTES       ((uint64_t)1 << 30)
 #define DEFAULT_REPETITIONS 5u
-#define MAX_REPETITIONS     99u
 #define GIB                 1073741824.0
 
 /* Later reads at least this much faster than the first: cached. Rates of one kind were seen to
@@ -58,12 +57,6 @@ struct io_options {
     bool help;
 };
 
-struct spread {
-    double median;
-    double least;
-    double most;
-};
-
 /* Of one kind, over the repetitions; rates in GB/s (10^9), CPU in ms per GiB. */
 struct kind_result {
     struct spread bare;
@@ -78,10 +71,10 @@ struct kind_result {
 };
 
 struct io_result_set {
-    struct io_sample samples[IO_KIND_COUNT][IO_WAY_COUNT][MAX_REPETITIONS];
-    double cache_ms[MAX_REPETITIONS];  /* hash alone, per GiB */
-    double memory_ms[MAX_REPETITIONS]; /* likewise, of bytes that are not in a cache */
-    double first_s;                    /* the first read */
+    struct io_sample samples[IO_KIND_COUNT][IO_WAY_COUNT][BENCH_MAX_SAMPLES];
+    double cache_ms[BENCH_MAX_SAMPLES];  /* hash alone, per GiB */
+    double memory_ms[BENCH_MAX_SAMPLES]; /* likewise, of bytes that are not in a cache */
+    double first_s;                      /* the first read */
     struct kind_result kinds[IO_KIND_COUNT];
     struct spread cache;
     struct spread memory;
@@ -90,20 +83,6 @@ struct io_result_set {
 };
 
 static const char *const kind_names[] = {"read", "write", "mixed"};
-
-static struct spread spread_of(const double *values, uint32_t count)
-{
-    double sorted[MAX_REPETITIONS];
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = i;
-        for (; at > 0 && sorted[at - 1] > values[i]; at--)
-            sorted[at] = sorted[at - 1];
-        sorted[at] = values[i];
-    }
-    double middle =
-        count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
-    return (struct spread){.median = middle, .least = sorted[0], .most = sorted[count - 1]};
-}
 
 /* CPU of this thread, for a hash that runs alone. */
 static double thread_cpu(void)
@@ -154,7 +133,7 @@ static strata_status measure(struct io_rig *rig, const struct io_options *option
 
 static void evaluate_kind(struct io_result_set *set, int kind, double bytes, uint32_t count)
 {
-    double values[9][MAX_REPETITIONS];
+    double values[9][BENCH_MAX_SAMPLES];
     const double per_gib = 1e3 * GIB / bytes;
     for (uint32_t i = 0; i < count; i++) {
         const struct io_sample *bare = &set->samples[kind][WAY_BARE][i];
@@ -171,21 +150,21 @@ static void evaluate_kind(struct io_result_set *set, int kind, double bytes, uin
         values[8][i] = bare->seconds / plain->seconds;
     }
     set->kinds[kind] = (struct kind_result){
-        .bare = spread_of(values[0], count),
-        .store = spread_of(values[1], count),
-        .share = spread_of(values[2], count),
-        .bare_cpu = spread_of(values[3], count),
-        .store_cpu = spread_of(values[4], count),
-        .plain_cpu = spread_of(values[5], count),
-        .plain_more = spread_of(values[6], count),
-        .hash_cpu = spread_of(values[7], count),
-        .plain_share = spread_of(values[8], count),
+        .bare = strata_bench_spread(values[0], count),
+        .store = strata_bench_spread(values[1], count),
+        .share = strata_bench_spread(values[2], count),
+        .bare_cpu = strata_bench_spread(values[3], count),
+        .store_cpu = strata_bench_spread(values[4], count),
+        .plain_cpu = strata_bench_spread(values[5], count),
+        .plain_more = strata_bench_spread(values[6], count),
+        .hash_cpu = strata_bench_spread(values[7], count),
+        .plain_share = strata_bench_spread(values[8], count),
     };
 }
 
 static void evaluate(struct io_result_set *set, double bytes, uint32_t count)
 {
-    double mix[MAX_REPETITIONS], later[MAX_REPETITIONS];
+    double mix[BENCH_MAX_SAMPLES], later[BENCH_MAX_SAMPLES];
     for (int kind = 0; kind < IO_KIND_COUNT; kind++)
         evaluate_kind(set, kind, bytes, count);
     for (uint32_t i = 0; i < count; i++) {
@@ -194,10 +173,10 @@ static void evaluate(struct io_result_set *set, double bytes, uint32_t count)
         mix[i] = (read_s + write_s) / 2 / set->samples[KIND_MIXED][WAY_BARE][i].seconds;
         later[i] = set->first_s / read_s;
     }
-    set->mix = spread_of(mix, count);
-    set->cached_ratio = spread_of(later, count).median;
-    set->cache = spread_of(set->cache_ms, count);
-    set->memory = spread_of(set->memory_ms, count);
+    set->mix = strata_bench_spread(mix, count);
+    set->cached_ratio = strata_bench_spread(later, count).median;
+    set->cache = strata_bench_spread(set->cache_ms, count);
+    set->memory = strata_bench_spread(set->memory_ms, count);
 }
 
 static bool is_cached(const struct io_result_set *set)
@@ -291,27 +270,18 @@ static void print_setting(FILE *out, const struct io_options *options, const str
             options->repetitions);
 }
 
-static void set_spread(strata_json *object, const char *key, const struct spread *spread)
-{
-    strata_json *one = strata_json_object();
-    strata_json_set_number(one, "median", spread->median);
-    strata_json_set_number(one, "min", spread->least);
-    strata_json_set_number(one, "max", spread->most);
-    strata_json_set(object, key, one);
-}
-
 static strata_json *json_kind(const struct kind_result *kind)
 {
     strata_json *object = strata_json_object();
-    set_spread(object, "bare_gb_per_s", &kind->bare);
-    set_spread(object, "store_gb_per_s", &kind->store);
-    set_spread(object, "share_of_bare", &kind->share);
-    set_spread(object, "share_of_bare_without_checksums", &kind->plain_share);
-    set_spread(object, "bare_cpu_ms_per_gib", &kind->bare_cpu);
-    set_spread(object, "store_cpu_ms_per_gib", &kind->store_cpu);
-    set_spread(object, "checksum_cpu_ms_per_gib", &kind->hash_cpu);
-    set_spread(object, "store_cpu_without_checksums_ms_per_gib", &kind->plain_cpu);
-    set_spread(object, "cpu_without_checksums_over_bare", &kind->plain_more);
+    strata_bench_set_spread(object, "bare_gb_per_s", &kind->bare);
+    strata_bench_set_spread(object, "store_gb_per_s", &kind->store);
+    strata_bench_set_spread(object, "share_of_bare", &kind->share);
+    strata_bench_set_spread(object, "share_of_bare_without_checksums", &kind->plain_share);
+    strata_bench_set_spread(object, "bare_cpu_ms_per_gib", &kind->bare_cpu);
+    strata_bench_set_spread(object, "store_cpu_ms_per_gib", &kind->store_cpu);
+    strata_bench_set_spread(object, "checksum_cpu_ms_per_gib", &kind->hash_cpu);
+    strata_bench_set_spread(object, "store_cpu_without_checksums_ms_per_gib", &kind->plain_cpu);
+    strata_bench_set_spread(object, "cpu_without_checksums_over_bare", &kind->plain_more);
     return object;
 }
 
@@ -345,9 +315,9 @@ static strata_json *make_document(const struct io_options *options, const struct
     strata_json_set(document, "setting", json_setting(options, rig));
     for (int i = 0; i < IO_KIND_COUNT; i++)
         strata_json_set(document, kind_names[i], json_kind(&set->kinds[i]));
-    set_spread(document, "checksum_in_cache_ms_per_gib", &set->cache);
-    set_spread(document, "checksum_from_memory_ms_per_gib", &set->memory);
-    set_spread(document, "mix_factor", &set->mix);
+    strata_bench_set_spread(document, "checksum_in_cache_ms_per_gib", &set->cache);
+    strata_bench_set_spread(document, "checksum_from_memory_ms_per_gib", &set->memory);
+    strata_bench_set_spread(document, "mix_factor", &set->mix);
     strata_json_set_number(document, "later_reads_over_first", set->cached_ratio);
     strata_json_set_string(document, "regime", is_cached(set) ? "cached" : "no cache seen");
     return document;
@@ -399,7 +369,7 @@ static enum bench_exit take_value(struct io_options *options, int letter)
     case 'n':
         errno = 0;
         count = strtol(optarg, &end, 10);
-        if (errno != 0 || *end != '\0' || count < 1 || count > (long)MAX_REPETITIONS)
+        if (errno != 0 || *end != '\0' || count < 1 || count > (long)BENCH_MAX_SAMPLES)
             return usage("--repetitions", "wants a number from 1 to 99");
         options->repetitions = (uint32_t)count;
         return BENCH_DONE;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bench/check.h"
+#include "bench/copy.h"
 #include "bench/io.h"
 
 static const struct subcommand {
@@ -19,6 +20,8 @@ static const struct subcommand {
 } subcommands[] = {
     {"check", strata_bench_check,
      "what this machine and this container allow, and what to change"},
+    {"copy", strata_bench_copy,
+     "copies to and from the device, the pager's way beside one bare copy"},
     {"io", strata_bench_io,
      "the store's reads and writes beside a bare loop with the same requests"},
 };

@@ -57,6 +57,29 @@ static strata_json *make_document(const char *subcommand, const struct finding *
     return document;
 }
 
+struct spread strata_bench_spread(const double *values, uint32_t count)
+{
+    double sorted[BENCH_MAX_SAMPLES];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = i;
+        for (; at > 0 && sorted[at - 1] > values[i]; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = values[i];
+    }
+    double middle =
+        count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2;
+    return (struct spread){.median = middle, .least = sorted[0], .most = sorted[count - 1]};
+}
+
+void strata_bench_set_spread(strata_json *object, const char *key, const struct spread *spread)
+{
+    strata_json *one = strata_json_object();
+    strata_json_set_number(one, "median", spread->median);
+    strata_json_set_number(one, "min", spread->least);
+    strata_json_set_number(one, "max", spread->most);
+    strata_json_set(object, key, one);
+}
+
 static bool write_text(const char *path, const char *text)
 {
     FILE *out = path != NULL ? fopen(path, "we") : stdout;

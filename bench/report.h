@@ -13,6 +13,14 @@
 #include "strata/json.h"
 #include "strata/status.h"
 
+/* Return early with what went wrong below. The only macro that hides control flow. */
+#define STRATA_TRY(call)                                                                       \
+    do {                                                                                       \
+        strata_status try_status = (call);                                                     \
+        if (try_status != STRATA_OK)                                                           \
+            return try_status;                                                                 \
+    } while (0)
+
 /* Exit codes of offload-bench. */
 enum bench_exit { BENCH_DONE = 0, BENCH_FAILED = 1, BENCH_USAGE = 2, BENCH_ABSENT = 3 };
 
@@ -29,6 +37,21 @@ struct bench_output {
     bool json;
     const char *file; /* NULL: none; borrowed */
 };
+
+/* Repetitions whose samples a subcommand keeps. */
+#define BENCH_MAX_SAMPLES 99u
+
+struct spread {
+    double median;
+    double least;
+    double most;
+};
+
+/* Of 1 to BENCH_MAX_SAMPLES values. */
+struct spread strata_bench_spread(const double *values, uint32_t count);
+
+/* As an object with median, min and max. */
+void strata_bench_set_spread(strata_json *object, const char *key, const struct spread *spread);
 
 /* Set level, what and mend; formats as printf does. mend may be "". */
 void strata_bench_find(struct finding *out, enum finding_level level, const char *mend,

@@ -1,0 +1,427 @@
+#define _GNU_SOURCE
+/*
+ * offload-bench copy. See copy.h.
+ *
+ * Two ways of moving the same bytes between host memory and the device. Bare: one copy of all
+ * of them, from memory that the device's maker pinned, and a wait. Ours: what the pager does, a
+ * copy of each tile from the huge pages that we pin, with a notify after each. Both go through
+ * the device's streams; both ways at once means one stream for each direction.
+ *
+ * Within a repetition every case is measured both ways, one right after the other, and which
+ * comes first takes turns; shares are medians of the ratios within a repetition. The bytes that
+ * come back are compared with those that went.
+ *
+ * On the host device a copy is a memcpy by the stream's thread, so the figures are those of
+ * DRAM and the cores, and show what queueing costs.
+ *
+ * Timed: from the first queued copy to the end of the last. Not timed: taking and pinning.
+ *
+ * Thread: one, the streams', and the loads'.
+ */
+
+#include "bench/copy.h"
+
+#include "bench/copy_load.h"
+#include "offload/device.h"
+#include "strata/text.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DEFAULT_BYTES       ((uint64_t)256 << 20)
+#define TILE_BYTES          ((uint64_t)8 << 20) /* the largest tile's weights in bf16 */
+#define DEFAULT_REPETITIONS 5u
+
+enum direction { H2D = 1, D2H = 2, BOTH = 3, DIRECTIONS = 3 };
+enum way { BARE, OURS, WAYS };
+enum load { ALONE, WITH_ADAM, WITH_IO, WITH_BOTH, LOADS };
+
+static const char *const direction_names[] = {"", "h2d", "d2h", "both"};
+static const char *const load_names[] = {"alone", "adam", "io", "adam+io"};
+
+struct copy_options {
+    const char *device; /* NULL: cuda if one answers */
+    const char *dir;
+    uint64_t bytes;
+    uint32_t repetitions;
+    struct bench_output output;
+    bool help;
+};
+
+/* Host memory of one way: what goes out, and where it comes back to. */
+struct ends {
+    uint8_t *out;
+    uint8_t *back;
+};
+
+struct copy_rig {
+    strata_device *device;
+    strata_stream *h2d;
+    strata_stream *d2h;
+    uint8_t *memory; /* of the device: bytes for each direction */
+    struct arena arena;
+    bool pinned;
+    void *shared;
+    struct ends ends[WAYS];
+    uint64_t bytes;
+    struct copy_load load;
+    _Atomic uint64_t notified;
+};
+
+struct copy_results {
+    double seconds[LOADS][DIRECTIONS][WAYS][BENCH_MAX_SAMPLES];
+};
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void count_notify(void *user, uint64_t value, uint64_t now_ns)
+{
+    (void)value;
+    (void)now_ns;
+    atomic_fetch_add((_Atomic uint64_t *)user, 1);
+}
+
+static void queue_one_way(struct copy_rig *rig, enum way way, bool out)
+{
+    strata_stream *stream = out ? rig->h2d : rig->d2h;
+    uint8_t *memory = out ? rig->memory : rig->memory + rig->bytes;
+    uint8_t *host = out ? rig->ends[way].out : rig->ends[way].back;
+    uint64_t step = way == BARE ? rig->bytes : TILE_BYTES;
+    for (uint64_t at = 0; at < rig->bytes; at += step) {
+        uint64_t piece = rig->bytes - at < step ? rig->bytes - at : step;
+        strata_stream_copy(stream, out ? memory + at : host + at, out ? host + at : memory + at,
+                           piece);
+        if (way == OURS)
+            rig->device->ops->stream_notify(stream, count_notify, &rig->notified, at);
+    }
+}
+
+static double run_copies(struct copy_rig *rig, enum way way, enum direction direction)
+{
+    double start = now_s();
+    if (direction & H2D)
+        queue_one_way(rig, way, true);
+    if (direction & D2H)
+        queue_one_way(rig, way, false);
+    strata_stream_sync(rig->h2d);
+    strata_stream_sync(rig->d2h);
+    return now_s() - start;
+}
+
+static strata_status device_status(struct copy_rig *rig, strata_error *error)
+{
+    const strata_error *failure = strata_device_error(rig->device);
+    if (failure != NULL)
+        *error = *failure;
+    return failure != NULL ? failure->status : STRATA_OK;
+}
+
+/* What went is what comes back. */
+static strata_status verify(struct copy_rig *rig, strata_error *error)
+{
+    for (enum way way = BARE; way < WAYS; way++) {
+        for (uint64_t i = 0; i < rig->bytes; i++)
+            rig->ends[way].out[i] = (uint8_t)(i * 7 + i / 4096 + way);
+        memset(rig->ends[way].back, 0, rig->bytes);
+        strata_stream_copy(rig->h2d, rig->memory + rig->bytes, rig->ends[way].out, rig->bytes);
+        strata_stream_sync(rig->h2d);
+        run_copies(rig, way, D2H);
+        STRATA_TRY(device_status(rig, error));
+        if (memcmp(rig->ends[way].out, rig->ends[way].back, rig->bytes) == 0)
+            continue;
+        snprintf(error->message, sizeof error->message,
+                 "copy of %" PRIu64 " bytes: other bytes came back", rig->bytes);
+        return error->status = STRATA_E_CORRUPT;
+    }
+    return STRATA_OK;
+}
+
+static strata_status measure(struct copy_rig *rig, uint32_t repetitions,
+                             struct copy_results *out, strata_error *error)
+{
+    for (uint32_t i = 0; i < repetitions; i++)
+        for (int load = 0; load < LOADS; load++) {
+            STRATA_TRY(
+                strata_bench_load_start(&rig->load, load & WITH_ADAM, load & WITH_IO, error));
+            for (int k = 0; k < DIRECTIONS * WAYS; k++) {
+                int direction = k / WAYS;
+                enum way way = (enum way)((i + (uint32_t)k) % WAYS);
+                out->seconds[load][direction][way][i] =
+                    run_copies(rig, way, (enum direction)(direction + 1));
+            }
+            STRATA_TRY(strata_bench_load_stop(&rig->load, error));
+        }
+    return device_status(rig, error);
+}
+
+/* Opening. */
+
+static strata_status open_device(struct copy_rig *rig, const char *name, strata_error *error)
+{
+    strata_error why = {.status = STRATA_OK};
+    if (name == NULL || strcmp(name, "cuda") == 0) {
+        strata_status status = strata_device_open_cuda(&rig->device, 0, &why);
+        if (status == STRATA_OK)
+            return STRATA_OK;
+        if (name != NULL || status != STRATA_E_UNSUPPORTED) {
+            *error = why;
+            return status;
+        }
+    }
+    return strata_device_open_host(&rig->device, error);
+}
+
+static strata_status open_memory(struct copy_rig *rig, strata_error *error)
+{
+    void *memory;
+    uint64_t piece_bytes;
+    const struct strata_device_ops *ops = rig->device->ops;
+    STRATA_TRY(strata_device_take(rig->device, 2 * rig->bytes, &memory, error));
+    rig->memory = memory;
+    STRATA_TRY(strata_arena_create(&rig->arena, 2 * rig->bytes, "the copies", error));
+    STRATA_TRY(ops->pin(rig->device, rig->arena.base, rig->arena.bytes, &piece_bytes, error));
+    rig->pinned = true;
+    STRATA_TRY(ops->shared_create(rig->device, 2 * rig->bytes, &rig->shared, error));
+    uint8_t *shared = rig->shared;
+    rig->ends[BARE] = (struct ends){shared, shared + rig->bytes};
+    rig->ends[OURS] = (struct ends){rig->arena.base, rig->arena.base + rig->bytes};
+    return STRATA_OK;
+}
+
+static strata_status rig_open(struct copy_rig *rig, const struct copy_options *options,
+                              strata_error *error)
+{
+    rig->bytes = options->bytes;
+    STRATA_TRY(open_device(rig, options->device, error));
+    STRATA_TRY(strata_stream_create(&rig->h2d, rig->device, "copy-h2d", error));
+    STRATA_TRY(strata_stream_create(&rig->d2h, rig->device, "copy-d2h", error));
+    STRATA_TRY(open_memory(rig, error));
+    STRATA_TRY(strata_bench_load_open(&rig->load, options->dir, error));
+    return verify(rig, error);
+}
+
+static void rig_close(struct copy_rig *rig)
+{
+    strata_bench_load_close(&rig->load);
+    strata_stream_destroy(rig->d2h);
+    strata_stream_destroy(rig->h2d);
+    if (rig->device == NULL)
+        return;
+    rig->device->ops->shared_destroy(rig->device, rig->shared);
+    if (rig->pinned)
+        rig->device->ops->unpin(rig->device, rig->arena.base);
+    strata_arena_destroy(&rig->arena);
+    strata_device_give(rig->device, rig->memory, 2 * rig->bytes);
+    strata_device_close(rig->device);
+}
+
+/* Reporting. */
+
+struct case_result {
+    struct spread bare; /* GB/s */
+    struct spread ours;
+    struct spread share;
+};
+
+static struct case_result evaluate(const struct copy_rig *rig, const struct copy_results *set,
+                                   int load, int direction, uint32_t count)
+{
+    double bytes = (double)rig->bytes * (direction + 1 == BOTH ? 2 : 1);
+    double values[3][BENCH_MAX_SAMPLES];
+    for (uint32_t i = 0; i < count; i++) {
+        double bare = set->seconds[load][direction][BARE][i];
+        double ours = set->seconds[load][direction][OURS][i];
+        values[0][i] = bytes / bare * 1e-9;
+        values[1][i] = bytes / ours * 1e-9;
+        values[2][i] = bare / ours;
+    }
+    return (struct case_result){strata_bench_spread(values[0], count),
+                                strata_bench_spread(values[1], count),
+                                strata_bench_spread(values[2], count)};
+}
+
+static strata_json *json_case(const struct case_result *result)
+{
+    strata_json *object = strata_json_object();
+    strata_bench_set_spread(object, "bare_gb_per_s", &result->bare);
+    strata_bench_set_spread(object, "ours_gb_per_s", &result->ours);
+    strata_bench_set_spread(object, "share_of_bare", &result->share);
+    return object;
+}
+
+static strata_json *json_setting(const struct copy_rig *rig, const struct copy_options *options,
+                                 const strata_device_facts *facts)
+{
+    strata_json *object = strata_json_object();
+    strata_json_set_string(object, "device", strata_device_name(rig->device));
+    strata_json_set_string(object, "model", facts->model);
+    strata_json_set_uint(object, "bytes", rig->bytes);
+    strata_json_set_uint(object, "tile_bytes", TILE_BYTES);
+    strata_json_set_bool(object, "huge_pages", rig->arena.huge);
+    strata_json_set_uint(object, "workers", strata_workers_count(rig->load.workers));
+    strata_json_set_uint(object, "repetitions", options->repetitions);
+    return object;
+}
+
+static void print_case(FILE *out, int load, int direction, const struct case_result *r)
+{
+    fprintf(out, "%-8s %-5s %7.2f (%6.2f..%6.2f) %7.2f (%6.2f..%6.2f)  %5.3f (%5.3f..%5.3f)\n",
+            load_names[load], direction_names[direction + 1], r->bare.median, r->bare.least,
+            r->bare.most, r->ours.median, r->ours.least, r->ours.most, r->share.median,
+            r->share.least, r->share.most);
+}
+
+static enum bench_exit report(struct copy_rig *rig, const struct copy_options *options,
+                              const struct copy_results *set)
+{
+    FILE *out = options->output.json ? stderr : stdout;
+    strata_device_facts facts;
+    strata_device_facts_of(rig->device, &facts);
+    strata_json *document = strata_json_object();
+    strata_json_set_string(document, "program", "offload-bench");
+    strata_json_set_string(document, "version", strata_version());
+    strata_json_set_string(document, "subcommand", "copy");
+    strata_json_set(document, "setting", json_setting(rig, options, &facts));
+    fprintf(out, "%s device %s, %s, %u repetitions, median (least..most)\n\n",
+            strata_device_name(rig->device), facts.model,
+            rig->arena.huge ? "huge pages" : "no huge pages", options->repetitions);
+    fputs("GB/s           one bare copy             tiles, notified           share\n", out);
+    for (int load = 0; load < LOADS; load++) {
+        strata_json *one = strata_json_object();
+        for (int direction = 0; direction < DIRECTIONS; direction++) {
+            struct case_result result =
+                evaluate(rig, set, load, direction, options->repetitions);
+            print_case(out, load, direction, &result);
+            strata_json_set(one, direction_names[direction + 1], json_case(&result));
+        }
+        strata_json_set(document, load_names[load], one);
+    }
+    bool good = strata_bench_write(&options->output, document);
+    strata_json_free(document);
+    return good ? BENCH_DONE : BENCH_FAILED;
+}
+
+/* The command line. */
+
+static enum bench_exit usage(const char *word, const char *why)
+{
+    fprintf(stderr, "offload-bench copy: %.80s: %s: see --help\n", word, why);
+    return BENCH_USAGE;
+}
+
+static enum bench_exit take_value(struct copy_options *options, int letter)
+{
+    strata_error error = {.status = STRATA_OK};
+    char *end;
+    switch (letter) {
+    case 'd':
+        options->device = optarg;
+        return strcmp(optarg, "host") == 0 || strcmp(optarg, "cuda") == 0
+                   ? BENCH_DONE
+                   : usage("--device", "host or cuda");
+    case 's':
+        options->dir = optarg;
+        return BENCH_DONE;
+    case 'z':
+        if (strata_parse_size(optarg, &options->bytes, &error) == STRATA_OK &&
+            options->bytes > 0)
+            return BENCH_DONE;
+        return usage("--size", error.status != STRATA_OK ? error.message : "nothing to move");
+    case 'n':
+        options->repetitions = (uint32_t)strtoul(optarg, &end, 10);
+        if (*end == '\0' && options->repetitions >= 1 &&
+            options->repetitions <= BENCH_MAX_SAMPLES)
+            return BENCH_DONE;
+        return usage("--repetitions", "wants a number from 1 to 99");
+    default:
+        options->output.file = optarg;
+        return BENCH_DONE;
+    }
+}
+
+static enum bench_exit parse(struct copy_options *options, int argc, char **argv)
+{
+    static const struct option table[] = {{"device", required_argument, NULL, 'd'},
+                                          {"store", required_argument, NULL, 's'},
+                                          {"size", required_argument, NULL, 'z'},
+                                          {"repetitions", required_argument, NULL, 'n'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    opterr = 0;
+    for (;;) {
+        const char *word = argv[optind];
+        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
+        enum bench_exit result = BENCH_DONE;
+        if (letter == -1)
+            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
+        if (letter == ':' || letter == '?')
+            return usage(word, letter == ':' ? "wants a value" : "unknown option");
+        if (letter == 'h')
+            options->help = true;
+        else if (letter == 'j')
+            options->output.json = true;
+        else
+            result = take_value(options, letter);
+        if (result != BENCH_DONE || options->help)
+            return result;
+    }
+}
+
+static enum bench_exit run(const struct copy_options *options)
+{
+    strata_error error = {.status = STRATA_OK};
+    struct copy_rig *rig = calloc(1, sizeof *rig);
+    struct copy_results *set = calloc(1, sizeof *set);
+    enum bench_exit result = BENCH_FAILED;
+    if (rig == NULL || set == NULL) {
+        fputs("offload-bench copy: memory for the samples: none left\n", stderr);
+        goto done;
+    }
+    strata_status status = rig_open(rig, options, &error);
+    if (status == STRATA_OK)
+        status = measure(rig, options->repetitions, set, &error);
+    if (status == STRATA_OK) {
+        result = report(rig, options, set);
+    } else {
+        fprintf(stderr, "offload-bench copy: %s\n", error.message);
+        bool absent =
+            status == STRATA_E_UNSUPPORTED || (status == STRATA_E_IO && error.native == ENOENT);
+        result = absent ? BENCH_ABSENT : BENCH_FAILED;
+    }
+    rig_close(rig);
+done:
+    free(set);
+    free(rig);
+    return result;
+}
+
+enum bench_exit strata_bench_copy(int argc, char **argv)
+{
+    struct copy_options options = {
+        .dir = ".", .bytes = DEFAULT_BYTES, .repetitions = DEFAULT_REPETITIONS};
+    enum bench_exit result = parse(&options, argc, argv);
+    if (result != BENCH_DONE)
+        return result;
+    if (!options.help)
+        return run(&options);
+    puts("usage: offload-bench copy [--device host|cuda] [--store DIR] [--size SIZE] [--json]\n"
+         "                          [-o FILE]\n\n"
+         "  --device host|cuda  which (cuda if a GPU answers, else host)\n"
+         "  --store DIR         where the I/O load's scratch file lies (.)\n"
+         "  --size SIZE         bytes of a copy, each way (256M)\n"
+         "  --repetitions N     of 24 copies each (5)\n"
+         "  --json              one JSON document on stdout, the table on stderr\n"
+         "  -o FILE             write the document to a file");
+    return BENCH_DONE;
+}
