@@ -550,8 +550,7 @@ static void check_gpu(const struct check *check, struct finding *out)
                           "install the NVIDIA driver, or start the container with --gpus all",
                           "/dev/nvidia0 is there, libcuda.so.1 is not");
     else if (node)
-        strata_bench_find(out, FINDING_OK, "",
-                          "NVIDIA GPU and driver found; this build uses the host device");
+        strata_bench_find(out, FINDING_OK, "", "NVIDIA GPU and driver found");
     else
         strata_bench_find(out, FINDING_OK, "", "none; training runs on the host device");
 }

@@ -24,7 +24,7 @@
 
 #define NAME_BYTES         64u
 #define SLICE_ELEMS        (UINT64_C(1) << 24) /* what a slice has at most by default     */
-#define ALIGN_BYTES        64u                 /* a cache line: no two arrays share one   */
+#define ALIGN_BYTES        256u                /* what a GPU's libraries ask for at most   */
 #define SCRATCH_UNIT_BYTES 4096u               /* a page                                  */
 #define TOKENS_MAX         (UINT64_C(1) << 31) /* of a step                               */
 #define USES_MAX           (UINT64_C(1) << 26) /* 1.5 GiB of use list: a typing error     */
@@ -337,6 +337,16 @@ static uint64_t largest_matrix(const struct llama *llama)
     return rows * c->hidden_size;
 }
 
+/* Of what enters a product: MLP and head go by pieces, the attention's output as a whole. */
+static uint64_t largest_activation(const struct llama *llama)
+{
+    const struct llama_config *c = &llama->config;
+    uint64_t rows = min_u64(llama->micro_tokens, STRATA_OP_PIECE_ROWS);
+    uint64_t wide = max_u64(c->ffn_size, slice_rows_max(llama));
+    uint64_t narrow = max_u64(q_width(c), c->hidden_size);
+    return max_u64(rows * wide, llama->micro_tokens * narrow);
+}
+
 static uint64_t place_layer(struct llama *llama, uint64_t end)
 {
     const struct llama_config *c = &llama->config;
@@ -356,7 +366,7 @@ static uint64_t place_layer(struct llama *llama, uint64_t end)
     at->o = place(&end, tokens * q_width(c) * 4);
     at->mid = place(&end, tokens * max_u64(q_width(c), c->hidden_size) * 4);
     uint64_t attend_end = end;
-    at->attend = place(&attend_end, strata_op_attention_scratch(&heads) * 4);
+    at->attend = place(&attend_end, llama->ops.table->attention_scratch(&heads) * 4);
     at->normed = place(&end, rows * c->hidden_size * 4);
     at->gate = place(&end, rows * c->ffn_size * 4);
     at->up = place(&end, rows * c->ffn_size * 4);
@@ -384,8 +394,8 @@ static void build_layout(struct llama *llama)
     at->targets = place(&end, tokens * 4);
     at->stats = place(&end, tokens * sizeof(struct op_row_stat));
     at->loss = place(&end, sizeof(double));
-    at->widen =
-        place(&end, llama->shape.compute_dtype == STRATA_FP32 ? 0 : largest_matrix(llama) * 4);
+    struct op_sizes sizes = {largest_matrix(llama), largest_activation(llama)};
+    at->ops = place(&end, llama->ops.table->scratch(&sizes, llama->shape.compute_dtype));
     at->x = place(&end, llama->micro_tokens * c->hidden_size * 4);
     at->dx = place(&end, llama->micro_tokens * c->hidden_size * 4);
     end = max_u64(place_layer(llama, end), place_head(llama, end));
@@ -408,7 +418,9 @@ strata_status strata_llama_create(struct llama **out, const struct llama_config 
                                  "no memory for the model's description");
     llama->config = *config;
     llama->shape = *shape;
-    llama->workers = workers;
+    llama->ops = (struct ops){.table = shape->cuda ? &strata_ops_cuda : &strata_ops_host,
+                              .workers = workers,
+                              .weight_dtype = shape->compute_dtype};
     llama->host_bytes = sizeof *llama;
     if (shape->vocab_slices == 0)
         llama->shape.vocab_slices = default_slices(config);
@@ -425,7 +437,6 @@ strata_status strata_llama_create(struct llama **out, const struct llama_config 
     }
     find_layer_offsets(llama);
     build_layout(llama);
-    strata_ops_setup();
     *out = llama;
     return STRATA_OK;
 }
@@ -434,6 +445,7 @@ void strata_llama_destroy(struct llama *llama)
 {
     if (llama == NULL)
         return;
+    llama->ops.table->close(&llama->ops);
     free(llama->rotary);
     free(llama->uses);
     free(llama->names);

@@ -3,17 +3,17 @@
 
 /*
  * A Llama-type transformer as the engine sees it (groups, tensors, use list, scratch) and its
- * training step, forward and backward by hand, on the host device.
+ * training step, forward and backward by hand.
  *
  * Groups, in order of the forward pass: the embedding's vocabulary slices, one group per layer,
  * the final norm, and, untied, the head's slices. Tied, an embedding slice serves both ends.
  * Tensor names are those of the Hugging Face checkpoint
  * ("model.layers.0.self_attn.q_proj.weight"); slice i of a sliced tensor has the suffix "#i".
  *
- * Weights are [out, in], row-major, in the compute dtype; activations, stash and products are
- * fp32 on the host device. A layer's backward recomputes its forward from the stashed input,
- * keeping x, q, k, v, o and mid; MLP and head work in pieces of 256 rows, attention by sequence
- * and head. Micro-batches run inside an acquired group.
+ * Weights are [out, in], row-major, in the compute dtype; activations, stash and sums are fp32.
+ * A layer's backward recomputes its forward from the stashed input, keeping x, q, k, v, o and
+ * mid; MLP and head work in pieces of 256 rows, attention by sequence and head. Micro-batches
+ * run inside an acquired group.
  *
  * Thread: the engine's caller.
  */
@@ -46,6 +46,7 @@ struct llama_shape {
     uint32_t
         vocab_slices; /* 0: as many as give at most 16 Mi elements each                   */
     strata_dtype compute_dtype;
+    bool cuda; /* the operators of a CUDA device, and their scratch, instead of the host's */
 };
 
 struct llama;
@@ -84,14 +85,26 @@ void strata_llama_init_weights(void *user, uint32_t group, uint32_t tensor, uint
                                uint64_t count, float *out);
 
 /*
+ * Open the operators, and go through all of them once in memory of the device's own that is
+ * given back. So the libraries have taken what they take of the device before the engine does,
+ * and no kernel has yet to be loaded when streams wait for each other. Once, before the first
+ * step; the host device needs it as little as it hurts.
+ *
+ * STRATA_E_UNSUPPORTED: a library is missing. STRATA_E_NOMEM, STRATA_E_DEVICE: the device's.
+ */
+strata_status strata_llama_rehearse(struct llama *llama, strata_device *device,
+                                    strata_stream *stream, strata_error *error);
+
+/*
  * Queue one step's forward and backward on the stream: the caller has begun the step and ends
  * it. inputs, targets: batch x seq token ids, lent until the stream has been synchronised. The
- * mean cross entropy over batch x seq tokens is in strata_llama_loss() once the stream got
- * there.
+ * mean cross entropy over batch x seq tokens is in strata_llama_loss() once the stream has been
+ * synchronised, until the next step.
  */
 strata_status strata_llama_step(struct llama *llama, strata_engine *engine,
                                 strata_stream *stream, const uint32_t *inputs,
                                 const uint32_t *targets);
-double strata_llama_loss(const struct llama *llama);
+double strata_llama_loss(const struct llama *llama, strata_engine *engine,
+                         strata_stream *stream);
 
 #endif

@@ -39,7 +39,7 @@ struct llama_layout {
     uint64_t targets;
     uint64_t stats; /* batch x seq struct op_row_stat                                 */
     uint64_t loss;  /* one double                                                     */
-    uint64_t widen; /* the largest matrix in fp32; not with fp32 weights              */
+    uint64_t ops;   /* the operators' own                                             */
     uint64_t x;     /* micro-batch tokens x hidden                                    */
     uint64_t dx;
     uint64_t q; /* layer: tokens x heads                                          */
@@ -60,7 +60,7 @@ struct llama_layout {
 struct llama {
     struct llama_config config;
     struct llama_shape shape;
-    strata_workers *workers; /* borrowed */
+    struct ops ops;          /* workers borrowed; scratch and stream are those of a step */
     strata_model_desc model; /* points into what follows; owned */
     strata_group_desc *groups;
     strata_tensor_desc *tensors;
@@ -72,7 +72,6 @@ struct llama {
     uint64_t host_bytes;
     uint32_t micro_count;
     uint64_t micro_tokens;
-    double loss;
 };
 
 /* What the caller of the walk does between two entries of the use list. */

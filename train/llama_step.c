@@ -465,7 +465,6 @@ static void queue_loss(const struct run *run)
     const struct llama_shape *shape = &run->llama->shape;
     strata_op_entropy_loss(&run->ops, stats_at(run, 0), (uint64_t)shape->batch * shape->seq,
                            loss_at(run));
-    strata_stream_copy(run->stream, &run->llama->loss, loss_at(run), sizeof run->llama->loss);
 }
 
 static void queue_work(void *user, const struct llama_task *task)
@@ -538,6 +537,14 @@ static strata_status carry_out_use(void *user, const strata_use *use, enum llama
     return STRATA_E_INVALID;
 }
 
+static struct run run_on(struct llama *llama, strata_stream *stream, void *scratch)
+{
+    struct run run = {.llama = llama, .stream = stream, .scratch = scratch, .ops = llama->ops};
+    run.ops.stream = stream;
+    run.ops.scratch = run.scratch + llama->layout.ops;
+    return run;
+}
+
 /* What operators read besides weights: tokens and the rotary table come from the host once a
  * step. */
 static void queue_inputs(const struct run *run, const uint32_t *inputs, const uint32_t *targets)
@@ -553,27 +560,77 @@ static void queue_inputs(const struct run *run, const uint32_t *inputs, const ui
     strata_op_entropy_begin(&run->ops, stats_at(run, 0), tokens);
 }
 
+/* Every kind of work once, on zeros, tokens included; slices differ in their rows. */
+static void queue_everything(const struct run *run)
+{
+    for (enum llama_work work = LLAMA_EMBED; work <= LLAMA_EMBED_GRAD; work++)
+        for (uint32_t slice = 0; slice < run->llama->shape.vocab_slices; slice++) {
+            bool sliced = work == LLAMA_EMBED || work == LLAMA_HEAD_SCAN ||
+                          work == LLAMA_HEAD_GRAD || work == LLAMA_EMBED_GRAD;
+            if (sliced || slice == 0)
+                queue_work((void *)(uintptr_t)run,
+                           &(struct llama_task){.work = work, .index = slice, .first = true});
+        }
+}
+
+/* Elements of the largest group, each tensor's. */
+static uint64_t largest_group(const struct llama *llama)
+{
+    uint64_t most = 0;
+    for (uint32_t g = 0; g < llama->model.group_count; g++) {
+        const strata_group_desc *group = &llama->groups[g];
+        uint64_t elems = 0;
+        for (uint32_t t = 0; t < group->tensor_count; t++)
+            elems += group->tensors[t].shape[0] *
+                     (group->tensors[t].rank > 1 ? group->tensors[t].shape[1] : 1);
+        most = elems > most ? elems : most;
+    }
+    return most;
+}
+
+strata_status strata_llama_rehearse(struct llama *llama, strata_device *device,
+                                    strata_stream *stream, strata_error *error)
+{
+    STRATA_TRY(llama->ops.table->open(&llama->ops, error));
+    if (!llama->shape.cuda)
+        return STRATA_OK;
+    uint64_t elems = largest_group(llama);
+    uint64_t bytes = llama->layout.bytes + 2 * elems * sizeof(float);
+    void *memory;
+    STRATA_TRY(strata_device_take(device, bytes, &memory, error));
+    struct run run = run_on(llama, stream, memory);
+    run.view = (strata_view){.param = run.scratch + llama->layout.bytes,
+                             .grad = array_at(&run, llama->layout.bytes) + elems};
+    strata_stream_zero(stream, memory, bytes);
+    strata_op_entropy_begin(&run.ops, stats_at(&run, 0),
+                            (uint64_t)llama->shape.batch * llama->shape.seq);
+    queue_everything(&run);
+    strata_stream_sync(stream);
+    strata_device_give(device, memory, bytes);
+    const strata_error *failure = strata_device_error(device);
+    if (failure == NULL)
+        return STRATA_OK;
+    return strata_train_fail(error, failure->status, failure->native, "%s", failure->message);
+}
+
 strata_status strata_llama_step(struct llama *llama, strata_engine *engine,
                                 strata_stream *stream, const uint32_t *inputs,
                                 const uint32_t *targets)
 {
-    struct run run = {
-        .llama = llama,
-        .engine = engine,
-        .stream = stream,
-        .scratch = strata_scratch(engine),
-        .loss_scale = strata_loss_scale(engine),
-        .ops = {.stream = stream,
-                .workers = llama->workers,
-                .weight_dtype = llama->shape.compute_dtype},
-    };
-    run.ops.widen = array_at(&run, llama->layout.widen);
+    struct run run = run_on(llama, stream, strata_scratch(engine));
+    run.engine = engine;
+    run.loss_scale = strata_loss_scale(engine);
     const struct llama_visitor visitor = {carry_out_use, queue_work, &run};
     queue_inputs(&run, inputs, targets);
     return strata_llama_walk(llama, &visitor);
 }
 
-double strata_llama_loss(const struct llama *llama)
+double strata_llama_loss(const struct llama *llama, strata_engine *engine,
+                         strata_stream *stream)
 {
-    return llama->loss;
+    double loss = 0;
+    const char *scratch = strata_scratch(engine);
+    strata_stream_copy(stream, &loss, scratch + llama->layout.loss, sizeof loss);
+    strata_stream_sync(stream);
+    return loss;
 }

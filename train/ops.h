@@ -4,18 +4,20 @@
 /*
  * The operators of a transformer, forward and backward, as work queued on a stream.
  *
- *     struct ops ops = {.stream = stream, .workers = workers, .weight_dtype = STRATA_FP32};
+ *     struct ops ops = {.table = &strata_ops_host, .stream = stream, .workers = workers,
+ *                       .weight_dtype = STRATA_FP32};
  *     strata_op_linear(&ops, &(struct op_linear){.src = x, .weight = w, .dst = y, ...});
  *
- * Every call returns at once; the work runs on the stream's thread, in order, and feeds the
- * worker pool. All pointers are device memory and are lent until the stream got there. Arrays
- * are row-major without gaps; a row is a token.
+ * Every call returns at once; the work runs on the stream, in order. All pointers are device
+ * memory and are lent until the stream got there. Arrays are row-major without gaps; a row is a
+ * token.
  *
- * Activations, gradients and products are fp32. Weights are in weight_dtype; bf16 is widened
- * exactly before use. Gradients of weights are added to what is there.
+ * Activations, gradients and sums are fp32. Weights are in weight_dtype. On the host device
+ * they are widened exactly before a product; on a CUDA device the activations of a product are
+ * rounded to weight_dtype. Gradients of weights are added to what is there.
  *
- * Work is cut into items by shape alone, and every sum has one fixed order, so the number of
- * workers changes no bit of any result. Nothing is allocated.
+ * Work is cut by shape alone, and every sum has one fixed order: neither the number of workers
+ * nor a repetition changes a bit of any result. Nothing is allocated.
  *
  * Thread: whoever queues on the stream.
  */
@@ -29,18 +31,19 @@
 /* Rows that MLP and head work on at a time: the scratch of a step follows from it. */
 #define STRATA_OP_PIECE_ROWS 256u
 
+struct ops_table;
+struct cuda_products;
+
 /* Where operators are queued. Borrowed until the stream has been synchronised: stream, workers.
- * */
+ */
 struct ops {
+    const struct ops_table *table;
     strata_stream *stream;
     strata_workers *workers;
     strata_dtype weight_dtype;
-    float
-        *widen; /* device; room for the largest weight matrix in fp32; NULL with fp32 weights */
+    void *scratch;                  /* device; as many bytes as the table's scratch says */
+    struct cuda_products *products; /* the CUDA table's own */
 };
-
-/* Once before the first operator: products run on the caller's thread, one thread each. */
-void strata_ops_setup(void);
 
 /* out = x / sqrt(mean(x^2) + eps) * weight, row by row. out may be x. */
 struct op_norm {
@@ -127,7 +130,7 @@ struct op_attention {
     const float *k; /* (sequences x seq) x (kv_heads x head_dim) */
     const float *v;
     float *o;
-    float *scratch; /* strata_op_attention_scratch() floats      */
+    float *scratch; /* the table's attention_scratch floats      */
     struct op_heads shape;
 };
 void strata_op_attention(const struct ops *ops, const struct op_attention *args);
@@ -142,9 +145,6 @@ struct op_attention_grad {
     struct op_heads shape;
 };
 void strata_op_attention_grad(const struct ops *ops, const struct op_attention_grad *args);
-
-/* Floats of scratch that attention and its gradient need, from the shape alone. */
-uint64_t strata_op_attention_scratch(const struct op_heads *shape);
 
 /* out = silu(gate) * up. out may be gate or up. */
 struct op_swiglu {
@@ -217,5 +217,44 @@ void strata_op_entropy_grad(const struct ops *ops, const struct op_entropy *args
 /* The mean loss over rows, summed in their order; out is device memory. */
 void strata_op_entropy_loss(const struct ops *ops, const struct op_row_stat *stats,
                             uint64_t rows, double *out);
+
+/* What a model's products are at most. */
+struct op_sizes {
+    uint64_t matrix_elems;     /* of a weight matrix                                    */
+    uint64_t activation_elems; /* of an activation or a gradient that enters a product */
+};
+
+/*
+ * The operators of one kind of device. open: once, before the first operator; what it takes is
+ * in ops until close. scratch: bytes for struct ops; attention_scratch: floats for attention
+ * and its gradient; both from shapes alone, before open too.
+ */
+struct ops_table {
+    const char *name;
+    strata_status (*open)(struct ops *ops, strata_error *error);
+    void (*close)(struct ops *ops);
+    uint64_t (*scratch)(const struct op_sizes *sizes, strata_dtype weight_dtype);
+    uint64_t (*attention_scratch)(const struct op_heads *shape);
+    void (*norm)(const struct ops *ops, const struct op_norm *args);
+    void (*norm_grad)(const struct ops *ops, const struct op_norm_grad *args);
+    void (*linear)(const struct ops *ops, const struct op_linear *args);
+    void (*linear_dx)(const struct ops *ops, const struct op_linear *args);
+    void (*linear_dw)(const struct ops *ops, const struct op_linear_dw *args);
+    void (*rotary)(const struct ops *ops, const struct op_rotary *args);
+    void (*attention)(const struct ops *ops, const struct op_attention *args);
+    void (*attention_grad)(const struct ops *ops, const struct op_attention_grad *args);
+    void (*swiglu)(const struct ops *ops, const struct op_swiglu *args);
+    void (*swiglu_grad)(const struct ops *ops, const struct op_swiglu_grad *args);
+    void (*embed)(const struct ops *ops, const struct op_embed *args);
+    void (*embed_grad)(const struct ops *ops, const struct op_embed_grad *args);
+    void (*entropy_begin)(const struct ops *ops, struct op_row_stat *stats, uint64_t rows);
+    void (*entropy_scan)(const struct ops *ops, const struct op_entropy *args);
+    void (*entropy_grad)(const struct ops *ops, const struct op_entropy *args);
+    void (*entropy_loss)(const struct ops *ops, const struct op_row_stat *stats, uint64_t rows,
+                         double *out);
+};
+
+extern const struct ops_table strata_ops_host;
+extern const struct ops_table strata_ops_cuda;
 
 #endif

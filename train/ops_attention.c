@@ -36,7 +36,7 @@ static uint64_t lane_floats(const struct op_heads *s)
     return 2 * block * s->seq + 2 * (uint64_t)s->seq * s->head_dim;
 }
 
-uint64_t strata_op_attention_scratch(const struct op_heads *shape)
+uint64_t strata_host_attention_scratch(const struct op_heads *shape)
 {
     return lane_count((uint64_t)shape->sequences * shape->heads) * lane_floats(shape);
 }
@@ -171,7 +171,7 @@ static void run_attention(void *data)
                        lane_count(items));
 }
 
-void strata_op_attention(const struct ops *ops, const struct op_attention *args)
+void strata_host_attention(const struct ops *ops, const struct op_attention *args)
 {
     struct attention_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_attention, &call, sizeof call);
@@ -305,7 +305,7 @@ static void run_attention_grad(void *data)
                        lane_count(items));
 }
 
-void strata_op_attention_grad(const struct ops *ops, const struct op_attention_grad *args)
+void strata_host_attention_grad(const struct ops *ops, const struct op_attention_grad *args)
 {
     struct attention_grad_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_attention_grad, &call, sizeof call);

@@ -43,11 +43,6 @@
 /* Every queued call begins with where it was queued. */
 #define CHECK_CALL(type) _Static_assert(sizeof(type) <= STRATA_CALL_BYTES, "too large to queue")
 
-void strata_ops_setup(void)
-{
-    openblas_set_num_threads(1);
-}
-
 void strata_host_product(const struct product *p)
 {
     /* For OpenBLAS on OpenMP the thread count belongs to the calling thread, and a thread that
@@ -145,15 +140,15 @@ static void widen_item(void *user, uint32_t index, uint32_t worker)
                       strata_host_min(ELEMS_PER_ITEM, w->count - first));
 }
 
-/* The matrix as fp32: where it is, or in ops->widen until the next product. */
+/* The matrix as fp32: where it is, or in ops->scratch until the next product. */
 static const float *wide_matrix(const struct ops *ops, const void *weight, uint64_t count)
 {
     if (ops->weight_dtype == STRATA_FP32)
         return weight;
-    struct widening w = {weight, ops->widen, ops->weight_dtype, count};
+    struct widening w = {weight, ops->scratch, ops->weight_dtype, count};
     strata_workers_run(ops->workers, STRATA_JOB_PANEL, widen_item, &w,
                        strata_host_items(count, ELEMS_PER_ITEM));
-    return ops->widen;
+    return ops->scratch;
 }
 
 struct linear_call {
@@ -183,7 +178,7 @@ static void run_linear(void *data)
     strata_host_panels(call->ops.workers, &product);
 }
 
-void strata_op_linear(const struct ops *ops, const struct op_linear *args)
+static void host_linear(const struct ops *ops, const struct op_linear *args)
 {
     struct linear_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_linear, &call, sizeof call);
@@ -209,7 +204,7 @@ static void run_linear_dx(void *data)
     strata_host_panels(call->ops.workers, &product);
 }
 
-void strata_op_linear_dx(const struct ops *ops, const struct op_linear *args)
+static void host_linear_dx(const struct ops *ops, const struct op_linear *args)
 {
     struct linear_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_linear_dx, &call, sizeof call);
@@ -242,7 +237,7 @@ static void run_linear_dw(void *data)
     strata_host_panels(call->ops.workers, &product);
 }
 
-void strata_op_linear_dw(const struct ops *ops, const struct op_linear_dw *args)
+static void host_linear_dw(const struct ops *ops, const struct op_linear_dw *args)
 {
     struct linear_dw_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_linear_dw, &call, sizeof call);
@@ -300,7 +295,7 @@ static void run_norm(void *data)
                        strata_host_items(call->args.rows, ROWS_PER_ITEM));
 }
 
-void strata_op_norm(const struct ops *ops, const struct op_norm *args)
+static void host_norm(const struct ops *ops, const struct op_norm *args)
 {
     struct norm_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_norm, &call, sizeof call);
@@ -415,7 +410,7 @@ static void run_norm_grad(void *data)
     }
 }
 
-void strata_op_norm_grad(const struct ops *ops, const struct op_norm_grad *args)
+static void host_norm_grad(const struct ops *ops, const struct op_norm_grad *args)
 {
     struct norm_grad_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_norm_grad, &call, sizeof call);
@@ -465,7 +460,7 @@ static void run_rotary(void *data)
                        strata_host_items(call->args.rows, ROWS_PER_ITEM));
 }
 
-void strata_op_rotary(const struct ops *ops, const struct op_rotary *args)
+static void host_rotary(const struct ops *ops, const struct op_rotary *args)
 {
     struct rotary_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_rotary, &call, sizeof call);
@@ -496,7 +491,7 @@ static void run_swiglu(void *data)
                        strata_host_items(call->args.count, ELEMS_PER_ITEM));
 }
 
-void strata_op_swiglu(const struct ops *ops, const struct op_swiglu *args)
+static void host_swiglu(const struct ops *ops, const struct op_swiglu *args)
 {
     struct swiglu_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_swiglu, &call, sizeof call);
@@ -529,8 +524,54 @@ static void run_swiglu_grad(void *data)
                        strata_host_items(call->args.count, ELEMS_PER_ITEM));
 }
 
-void strata_op_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args)
+static void host_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args)
 {
     struct swiglu_grad_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_swiglu_grad, &call, sizeof call);
 }
+
+/* The table. */
+
+/* Products run on the thread that calls, one thread each. */
+static strata_status open_ops(struct ops *ops, strata_error *error)
+{
+    (void)ops;
+    (void)error;
+    openblas_set_num_threads(1);
+    return STRATA_OK;
+}
+
+static void close_ops(struct ops *ops)
+{
+    (void)ops;
+}
+
+/* Room to widen the largest matrix. */
+static uint64_t scratch_bytes(const struct op_sizes *sizes, strata_dtype dtype)
+{
+    return dtype == STRATA_FP32 ? 0 : sizes->matrix_elems * sizeof(float);
+}
+
+const struct ops_table strata_ops_host = {
+    .name = "host",
+    .open = open_ops,
+    .close = close_ops,
+    .scratch = scratch_bytes,
+    .norm = host_norm,
+    .norm_grad = host_norm_grad,
+    .linear = host_linear,
+    .linear_dx = host_linear_dx,
+    .linear_dw = host_linear_dw,
+    .rotary = host_rotary,
+    .attention = strata_host_attention,
+    .attention_grad = strata_host_attention_grad,
+    .attention_scratch = strata_host_attention_scratch,
+    .swiglu = host_swiglu,
+    .swiglu_grad = host_swiglu_grad,
+    .embed = strata_host_embed,
+    .embed_grad = strata_host_embed_grad,
+    .entropy_begin = strata_host_entropy_begin,
+    .entropy_scan = strata_host_entropy_scan,
+    .entropy_grad = strata_host_entropy_grad,
+    .entropy_loss = strata_host_entropy_loss,
+};

@@ -48,4 +48,16 @@ static inline uint64_t strata_host_min(uint64_t a, uint64_t b)
 void strata_host_widen(float *out, const void *weight, strata_dtype dtype, uint64_t first,
                        uint64_t count);
 
+/* The operators, in three files; ops_host.c has the table. */
+void strata_host_attention(const struct ops *ops, const struct op_attention *args);
+void strata_host_attention_grad(const struct ops *ops, const struct op_attention_grad *args);
+void strata_host_embed(const struct ops *ops, const struct op_embed *args);
+void strata_host_embed_grad(const struct ops *ops, const struct op_embed_grad *args);
+void strata_host_entropy_begin(const struct ops *ops, struct op_row_stat *stats, uint64_t rows);
+void strata_host_entropy_scan(const struct ops *ops, const struct op_entropy *args);
+void strata_host_entropy_grad(const struct ops *ops, const struct op_entropy *args);
+void strata_host_entropy_loss(const struct ops *ops, const struct op_row_stat *stats,
+                              uint64_t rows, double *out);
+uint64_t strata_host_attention_scratch(const struct op_heads *shape);
+
 #endif

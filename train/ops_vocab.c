@@ -51,7 +51,7 @@ static void run_embed(void *data)
                        strata_host_items(call->args.rows, LOOKUPS_PER_ITEM));
 }
 
-void strata_op_embed(const struct ops *ops, const struct op_embed *args)
+void strata_host_embed(const struct ops *ops, const struct op_embed *args)
 {
     struct embed_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_embed, &call, sizeof call);
@@ -87,7 +87,7 @@ static void run_embed_grad(void *data)
                        strata_host_items(call->args.width, COLUMNS_PER_ITEM));
 }
 
-void strata_op_embed_grad(const struct ops *ops, const struct op_embed_grad *args)
+void strata_host_embed_grad(const struct ops *ops, const struct op_embed_grad *args)
 {
     struct embed_grad_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_embed_grad, &call, sizeof call);
@@ -108,7 +108,7 @@ static void run_entropy_begin(void *data)
         call->stats[row] = (struct op_row_stat){.sum = 0.0, .max = -INFINITY, .target = 0.0f};
 }
 
-void strata_op_entropy_begin(const struct ops *ops, struct op_row_stat *stats, uint64_t rows)
+void strata_host_entropy_begin(const struct ops *ops, struct op_row_stat *stats, uint64_t rows)
 {
     struct stats_call call = {stats, rows, NULL};
     strata_stream_call(ops->stream, run_entropy_begin, &call, sizeof call);
@@ -176,7 +176,7 @@ static void run_entropy_scan(void *data)
                        strata_host_items(call->args.rows, ROWS_PER_ITEM));
 }
 
-void strata_op_entropy_scan(const struct ops *ops, const struct op_entropy *args)
+void strata_host_entropy_scan(const struct ops *ops, const struct op_entropy *args)
 {
     struct entropy_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_entropy_scan, &call, sizeof call);
@@ -189,7 +189,7 @@ static void run_entropy_grad(void *data)
                        strata_host_items(call->args.rows, ROWS_PER_ITEM));
 }
 
-void strata_op_entropy_grad(const struct ops *ops, const struct op_entropy *args)
+void strata_host_entropy_grad(const struct ops *ops, const struct op_entropy *args)
 {
     struct entropy_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_entropy_grad, &call, sizeof call);
@@ -206,8 +206,8 @@ static void run_entropy_loss(void *data)
     *call->out = loss / (double)call->rows;
 }
 
-void strata_op_entropy_loss(const struct ops *ops, const struct op_row_stat *stats,
-                            uint64_t rows, double *out)
+void strata_host_entropy_loss(const struct ops *ops, const struct op_row_stat *stats,
+                              uint64_t rows, double *out)
 {
     struct stats_call call = {(struct op_row_stat *)stats, rows, out};
     strata_stream_call(ops->stream, run_entropy_loss, &call, sizeof call);

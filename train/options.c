@@ -65,7 +65,8 @@ struct option_row {
     double below;
 };
 
-static const struct choice device_choices[] = {{"host", 0}, {NULL, 0}};
+static const struct choice device_choices[] = {
+    {"host", DEVICE_HOST}, {"cuda", DEVICE_CUDA}, {NULL, 0}};
 static const struct choice tier_choices[] = {{"auto", STRATA_AUTO},
                                              {"device", STRATA_DEVICE},
                                              {"host", STRATA_HOST},
@@ -95,7 +96,6 @@ static const struct choice state_choices[] = {
     {"fp32", STRATA_FP32}, {"bf16", STRATA_BF16}, {NULL, 0}};
 
 /* A choice with one meaning is checked and then forgotten. */
-#define NO_FIELD      SIZE_MAX
 #define FIELD(member) offsetof(struct options, member)
 #define SECTION(title)                                                                         \
     {                                                                                          \
@@ -142,7 +142,8 @@ static const struct option_row rows[] = {
     RANGE("seed", KIND_LONG, "N", seed, 0, INFINITY, "of the initial weights (0)"),
 
     SECTION("the machine"),
-    CHOICE("device", "host", device_choices, NO_FIELD, "a device made of RAM (host)"),
+    CHOICE("device", "host|cuda", device_choices, FIELD(device),
+           "made of RAM, or a GPU (cuda if one answers)"),
     RANGE("threads", KIND_COUNT, "N", threads, 1, 4097,
           "workers (one per core this process may use)"),
     VALUE("device-mem", KIND_SIZE, "SIZE", device_bytes,
@@ -332,8 +333,7 @@ static strata_status set_choice(void *options, const struct option_row *row, con
                  row->argument);
         return bad(error, row->name, text, why);
     }
-    if (row->field != NO_FIELD)
-        memcpy((char *)options + row->field, &choice->value, sizeof choice->value);
+    memcpy((char *)options + row->field, &choice->value, sizeof choice->value);
     return STRATA_OK;
 }
 
@@ -380,22 +380,10 @@ static strata_status set_dirs(struct options *options, const char *name, const c
     }
 }
 
-/* `--device cuda` is not a mistake in the command line: the machine, or the build, lacks it. */
-static strata_status refuse_cuda(const struct option_row *row, const char *text,
-                                 strata_error *error)
-{
-    if (row->choices != device_choices || strcmp(text, "cuda") != 0)
-        return STRATA_OK;
-    return strata_train_fail(
-        error, STRATA_E_UNSUPPORTED, 0,
-        "--device cuda: the model's operators are not made for CUDA yet: use "
-        "--device host");
-}
-
 static strata_status set_row(struct options *options, const struct option_row *row,
                              const char *text, strata_error *error)
 {
-    void *field = row->field == NO_FIELD ? NULL : (char *)options + row->field;
+    void *field = (char *)options + row->field;
     switch (row->kind) {
     case KIND_SECTION:
         return STRATA_OK;
@@ -421,7 +409,6 @@ static strata_status set_row(struct options *options, const struct option_row *r
     case KIND_NUMBER:
         return set_number(field, row, text, error);
     case KIND_CHOICE:
-        STRATA_TRY(refuse_cuda(row, text, error));
         return set_choice(options, row, text, error);
     case KIND_DIRS:
     case KIND_COMMAND:

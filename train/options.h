@@ -34,6 +34,9 @@ enum exit_code {
 
 #define OPTIONS_MAX_STORE_DIRS 16
 
+/* auto: a GPU if this build has CUDA and one answers, else the host device. */
+enum device_choice { DEVICE_AUTO = 0, DEVICE_HOST, DEVICE_CUDA };
+
 /* No step was named: no run gets there. */
 #define OPTIONS_LAST_COMMIT UINT64_MAX
 
@@ -44,6 +47,7 @@ enum store_command { STORE_NONE = 0, STORE_LIST, STORE_SCRUB, STORE_DROP };
 struct options {
     const char *data;
     const char *model;
+    enum device_choice device;
     uint32_t threads; /* 0: the library's default, and so for every size below         */
     uint64_t device_bytes;
     uint64_t host_bytes;
@@ -94,7 +98,6 @@ struct options {
  *
  * STRATA_E_INVALID:     an unknown option, a value that cannot be meant, options that exclude
  *                       each other.
- * STRATA_E_UNSUPPORTED: a device that this build does not have.
  */
 strata_status strata_options_parse(struct options *out, int argc, char **argv,
                                    strata_error *error);

@@ -102,6 +102,21 @@ static void print_durability(FILE *out, const struct trainer *trainer)
           out);
 }
 
+/* Of a GPU also what is not ours of its memory, context and libraries above all. */
+static void print_device(FILE *out, const struct trainer *trainer)
+{
+    const double gib = 1024.0 * 1024.0 * 1024.0;
+    strata_device_facts facts;
+    strata_trainer_device_facts(trainer, &facts);
+    fprintf(out, "device %s", strata_trainer_device_name(trainer));
+    if (facts.model[0] != '\0')
+        fprintf(out, " (%s, %.1f GiB, %.2f of them taken before us)", facts.model,
+                (double)facts.total_bytes / gib, (double)facts.other_bytes / gib);
+    else if (strata_trainer_options(trainer)->device == DEVICE_AUTO)
+        fputs(" (no GPU answers)", out);
+    fputs(", ", out);
+}
+
 void strata_report_first_lines(const struct report *report, const struct trainer *trainer)
 {
     FILE *out = report->out;
@@ -110,8 +125,8 @@ void strata_report_first_lines(const struct report *report, const struct trainer
     const struct options *options = strata_trainer_options(trainer);
     const struct llama_config *config = strata_trainer_config(trainer);
     const struct data *data = strata_trainer_data(trainer);
-    fprintf(out, "device %s, %u workers; ", strata_trainer_device_name(trainer),
-            strata_trainer_thread_count(trainer));
+    print_device(out, trainer);
+    fprintf(out, "%u workers; ", strata_trainer_thread_count(trainer));
     print_durability(out, trainer);
     fprintf(out,
             "model  %llu layers, hidden %llu, %llu heads, %llu kv, ffn %llu, vocabulary %llu, "

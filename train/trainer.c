@@ -36,6 +36,7 @@ struct trainer {
     struct llama *llama;
     struct llama_init init;
     strata_device *device;
+    bool on_gpu;
     strata_stream *stream;
     strata_engine_desc desc;
     strata_plan plan;
@@ -67,6 +68,25 @@ static strata_status open_model(struct trainer *trainer, strata_error *error)
     return strata_llama_config_read(&trainer->config, trainer->options->model, error);
 }
 
+/* Asked for or not, a GPU that answers with an error is a failure; one that is not there is so
+ * only when it was asked for. */
+static strata_status open_device(struct trainer *trainer, strata_error *error)
+{
+    enum device_choice choice = trainer->options->device;
+    strata_error why = {.status = STRATA_OK};
+    if (choice != DEVICE_HOST) {
+        strata_status status = strata_device_open_cuda(&trainer->device, 0, &why);
+        trainer->on_gpu = status == STRATA_OK;
+        if (trainer->on_gpu)
+            return STRATA_OK;
+        if (choice == DEVICE_CUDA || status != STRATA_E_UNSUPPORTED)
+            return strata_train_fail(error, status, why.native, "%s%s",
+                                     choice == DEVICE_CUDA ? "--device cuda: " : "",
+                                     why.message);
+    }
+    return strata_device_open_host(&trainer->device, error);
+}
+
 static strata_status open_llama(struct trainer *trainer, strata_error *error)
 {
     const struct options *options = trainer->options;
@@ -74,7 +94,8 @@ static strata_status open_llama(struct trainer *trainer, strata_error *error)
                                 .batch = options->batch,
                                 .micro_batch = options->micro_batch,
                                 .vocab_slices = options->vocab_slices,
-                                .compute_dtype = options->compute_dtype};
+                                .compute_dtype = options->compute_dtype,
+                                .cuda = trainer->on_gpu};
     STRATA_TRY(strata_llama_create(&trainer->llama, &trainer->config, &shape, trainer->workers,
                                    error));
     trainer->init = (struct llama_init){.llama = trainer->llama, .seed = options->seed};
@@ -130,8 +151,8 @@ static strata_status open_all(struct trainer *trainer, strata_error *error)
     STRATA_TRY(strata_data_open(&trainer->data, &data, error));
     strata_workers_desc workers = {.thread_count = trainer->options->threads};
     STRATA_TRY(strata_workers_create(&trainer->workers, &workers, error));
+    STRATA_TRY(open_device(trainer, error));
     STRATA_TRY(open_llama(trainer, error));
-    STRATA_TRY(strata_device_open_host(&trainer->device, error));
     describe_engine(trainer);
     return strata_engine_plan(&trainer->plan, &trainer->desc, error);
 }
@@ -210,6 +231,7 @@ strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, v
         trainer->desc.identity = trainer->identity;
     }
     STRATA_TRY(strata_stream_create(&trainer->stream, trainer->device, "compute", error));
+    STRATA_TRY(strata_llama_rehearse(trainer->llama, trainer->device, trainer->stream, error));
     STRATA_TRY(strata_engine_create(&trainer->engine, &trainer->desc, error));
     trainer->plan = *strata_engine_plan_of(trainer->engine);
     trainer->steps_done = strata_engine_step(trainer->engine);
@@ -277,7 +299,7 @@ strata_status strata_trainer_step(struct trainer *trainer, bool last, struct tra
     double start = now_s();
     STRATA_TRY(run_step(trainer, last, lr, &result, error));
     double seconds = now_s() - start;
-    double loss = strata_llama_loss(trainer->llama);
+    double loss = strata_llama_loss(trainer->llama, trainer->engine, trainer->stream);
     if (!isfinite(loss) || !(isfinite(result.grad_norm) || result.skipped))
         return strata_train_fail(
             error, STRATA_E_NUMERIC, 0,
@@ -352,6 +374,11 @@ const strata_plan *strata_trainer_plan(const struct trainer *trainer)
 const char *strata_trainer_device_name(const struct trainer *trainer)
 {
     return strata_device_name(trainer->device);
+}
+
+void strata_trainer_device_facts(const struct trainer *trainer, strata_device_facts *out)
+{
+    strata_device_facts_of(trainer->device, out);
 }
 
 uint32_t strata_trainer_thread_count(const struct trainer *trainer)

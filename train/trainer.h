@@ -99,6 +99,7 @@ const struct llama_config *strata_trainer_config(const struct trainer *trainer);
 const struct data *strata_trainer_data(const struct trainer *trainer);
 const strata_plan *strata_trainer_plan(const struct trainer *trainer);
 const char *strata_trainer_device_name(const struct trainer *trainer);
+void strata_trainer_device_facts(const struct trainer *trainer, strata_device_facts *out);
 uint32_t strata_trainer_thread_count(const struct trainer *trainer);
 /* Earlier runs' included: where a resumed run stands. */
 uint64_t strata_trainer_steps_done(const struct trainer *trainer);

@@ -159,6 +159,20 @@ static inline void __syncwarp()
     emulator::barrier();
 }
 
+static inline uint32_t __float_as_uint(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float __uint_as_float(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* Compiled without contraction, so a plain operation is one that rounds to nearest. */
 static inline float __fmul_rn(float a, float b)
 {

@@ -39,6 +39,7 @@ BEGIN {
     home["liburing.h"] = "io/io_uring.c"
     home["cblas.h"] = "train/ops_host.c"
     home["cuda_runtime_api.h"] = home["cudaTypedefs.h"] = "offload/device_cuda.c"
+    home["cublasLt.h"] = "train/products_cuda.c"
 
     # What a user of the public headers gets to see: the C standard library, and little of that.
     n = split("stdbool.h stddef.h stdint.h", names, " ")
@@ -60,7 +61,7 @@ BEGIN {
     } else {
         base = name
         sub(".*/", "", base)
-        third = base in home || name ~ /^(hwloc|openblas|cuda|nccl|mpi|cudnn)/
+        third = base in home || name ~ /^(hwloc|openblas|cublas|cuda|nccl|mpi|cudnn)/
         # A .cu file is what the runtime and its half types are for.
         kernel = FILENAME ~ /\.cu$/ && base ~ /^cuda_/
         if (third && !kernel && home[base] != FILENAME)

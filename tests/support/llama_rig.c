@@ -24,6 +24,7 @@ strata_status strata_test_llama_open(struct llama_rig *rig, const struct llama_r
     STRATA_TRY(open_machine(rig, desc->threads, error));
     STRATA_TRY(
         strata_llama_create(&rig->llama, &desc->config, &desc->shape, rig->workers, error));
+    STRATA_TRY(strata_llama_rehearse(rig->llama, rig->device, rig->stream, error));
     rig->init = (struct llama_init){.llama = rig->llama, .seed = 1};
     strata_engine_desc engine = {
         .device = rig->device,
@@ -58,6 +59,6 @@ strata_status strata_test_llama_step(struct llama_rig *rig, double lr, const uin
     STRATA_TRY(strata_step_end(rig->engine));
     rig->steps++;
     strata_stream_sync(rig->stream);
-    *out_loss = strata_llama_loss(rig->llama);
+    *out_loss = strata_llama_loss(rig->llama, rig->engine, rig->stream);
     return strata_wait(rig->engine, rig->steps, out);
 }

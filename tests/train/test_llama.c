@@ -283,9 +283,9 @@ Test(llama, shapes_that_make_no_sense_are_refused)
     shape = small_shape(1, 1);
     shape.seq = 0;
     refused(shape, "seq 0");
-    shape = (struct llama_shape){UINT32_MAX, 4, 1, 1, STRATA_FP32};
+    shape = (struct llama_shape){UINT32_MAX, 4, 1, 1, STRATA_FP32, false};
     refused(shape, "tokens");
-    shape = (struct llama_shape){1, 1u << 28, 1, 1, STRATA_FP32};
+    shape = (struct llama_shape){1, 1u << 28, 1, 1, STRATA_FP32, false};
     refused(shape, "too many");
     shape = small_shape(1, 1);
     shape.compute_dtype = (strata_dtype)7;

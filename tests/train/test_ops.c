@@ -12,6 +12,12 @@
 
 #include "train/ops.h"
 
+/* The host's, or the CUDA operators on the CPU by tests/emulator. */
+#ifndef OPS_TABLE
+#    define OPS_TABLE strata_ops_host
+#endif
+extern const struct ops_table OPS_TABLE;
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -40,15 +46,23 @@ static struct rig rig_open(uint32_t threads)
               error.message);
     cr_assert(strata_workers_create(&rig.workers, &desc, &error) == STRATA_OK, "%s",
               error.message);
-    rig.ops =
-        (struct ops){.stream = rig.stream, .workers = rig.workers, .weight_dtype = STRATA_FP32};
-    strata_ops_setup();
+    rig.ops = (struct ops){.table = &OPS_TABLE,
+                           .stream = rig.stream,
+                           .workers = rig.workers,
+                           .weight_dtype = STRATA_FP32};
+    cr_assert(rig.ops.table->open(&rig.ops, &error) == STRATA_OK, "%s", error.message);
+    /* More than any shape here has. */
+    struct op_sizes sizes = {.matrix_elems = 1u << 20, .activation_elems = 1u << 20};
+    rig.ops.scratch = malloc(OPS_TABLE.scratch(&sizes, STRATA_BF16));
+    cr_assert_not_null(rig.ops.scratch);
     return rig;
 }
 
 static void rig_close(struct rig *rig)
 {
     strata_stream_destroy(rig->stream);
+    rig->ops.table->close(&rig->ops);
+    free(rig->ops.scratch);
     strata_workers_destroy(rig->workers);
     strata_device_close(rig->device);
 }
@@ -324,7 +338,6 @@ struct linear_case {
     float *y;
     float *dx;
     float *dweight;
-    float *widen;
     uint16_t *weight16;
 };
 
@@ -338,7 +351,6 @@ static struct linear_case linear_open(struct linear_shape s)
         .y = zero_floats(s.rows * s.out),
         .dx = zero_floats(s.rows * s.in),
         .dweight = zero_floats(s.out * s.in),
-        .widen = zero_floats(s.out * s.in),
     };
     c.weight16 = as_bf16(c.weight, s.out * s.in);
     return c;
@@ -347,7 +359,7 @@ static struct linear_case linear_open(struct linear_shape s)
 static void linear_close(struct linear_case *c)
 {
     free(c->x), free(c->weight), free(c->dy), free(c->y);
-    free(c->dx), free(c->dweight), free(c->widen), free(c->weight16);
+    free(c->dx), free(c->dweight), free(c->weight16);
 }
 
 /* Forward, dx and dweight, each added to what the arrays hold when add is set. */
@@ -356,7 +368,6 @@ static void linear_run(struct rig *rig, struct linear_case *c, strata_dtype dtyp
     struct linear_shape s = c->shape;
     const void *weight = dtype == STRATA_BF16 ? (const void *)c->weight16 : c->weight;
     rig->ops.weight_dtype = dtype;
-    rig->ops.widen = c->widen;
     strata_op_linear(&rig->ops,
                      &(struct op_linear){c->x, weight, c->y, s.rows, s.in, s.out, add});
     strata_op_linear_dx(&rig->ops,
@@ -399,11 +410,13 @@ Test(ops, linear_and_its_gradients_agree_with_double)
     check_linear(STRATA_FP32, (struct linear_shape){600, 9, 1030}); /* panels of full size */
 }
 
+#ifndef ROUNDS_ACTIVATIONS
 Test(ops, linear_widens_bf16_weights_exactly)
 {
     check_linear(STRATA_BF16, (struct linear_shape){3, 5, 2});
     check_linear(STRATA_BF16, (struct linear_shape){70, 131, 257});
 }
+#endif
 
 Test(ops, linear_adds_to_what_is_there)
 {
@@ -538,7 +551,7 @@ static void check_attention(struct op_heads s)
     float *o = copy_floats(q, q_count(&s)); /* the output lies in the place of q */
     float *dq = copy_floats(q, q_count(&s)), *dk = copy_floats(k, kv_count(&s));
     float *dv = copy_floats(v, kv_count(&s));
-    float *scratch = malloc(strata_op_attention_scratch(&s) * sizeof *scratch);
+    float *scratch = malloc(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
     struct plain plain = {
         plain_attention, &s, {q, k, v}, {q_count(&s), kv_count(&s), kv_count(&s)}, q_count(&s)};
     strata_op_attention(&rig.ops, &(struct op_attention){o, k, v, o, scratch, s});
@@ -574,7 +587,7 @@ Test(ops, attention_never_looks_at_later_tokens)
     float *q = random_floats(q_count(&s), 31), *k = random_floats(kv_count(&s), 32);
     float *v = random_floats(kv_count(&s), 33), *o = zero_floats(q_count(&s)),
           *o2 = zero_floats(q_count(&s));
-    float *scratch = malloc(strata_op_attention_scratch(&s) * sizeof *scratch);
+    float *scratch = malloc(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
     strata_op_attention(&rig.ops, &(struct op_attention){q, k, v, o, scratch, s});
     strata_stream_sync(rig.stream);
     for (uint64_t i = 5 * 4; i < kv_count(&s); i++) /* tokens 5 to 8 */
@@ -784,7 +797,7 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
           *v = k + kv;
     float *y = v + kv, *dw = y + rows * out, *dnorm = dw + out * width;
     float *weight = random_floats(out * width, 72);
-    float *scratch = malloc(strata_op_attention_scratch(&s) * sizeof *scratch);
+    float *scratch = malloc(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
     struct rotary_shape shape = {rows, s.seq, s.heads, s.head_dim};
     float *table = rotary_table(&shape);
     uint32_t *tokens = malloc(rows * sizeof *tokens);

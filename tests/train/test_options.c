@@ -299,11 +299,14 @@ Test(options, data_is_required)
     cr_assert_neq(strstr(error.message, "--data"), NULL);
 }
 
-Test(options, a_device_this_build_lacks_is_absent_not_a_mistake)
+Test(options, either_device_can_be_asked_for)
 {
-    cr_assert_eq(parse_words("--device cuda", true), STRATA_E_UNSUPPORTED);
-    cr_assert_eq(strata_exit_code(&error), EXIT_ABSENT);
-    cr_assert_neq(strstr(error.message, "CUDA"), NULL);
+    accept("");
+    cr_assert_eq(options.device, DEVICE_AUTO);
+    accept("--device host");
+    cr_assert_eq(options.device, DEVICE_HOST);
+    accept("--device cuda");
+    cr_assert_eq(options.device, DEVICE_CUDA);
 }
 
 Test(options, help_and_version_need_nothing_else)

@@ -1,0 +1,61 @@
+/*
+ * The CUDA operators as ops_cuda.c puts them together, on emulated kernels and with products in
+ * plain loops. Everything is done when a call returns; the stream takes no part.
+ */
+
+#include "tests/train/ops_emulated.h"
+
+#define BLOCK_ROWS_MAX 16u
+
+#include "train/ops_cuda.c"
+
+#include "strata/adam.h"
+
+strata_status strata_cuda_products_create(struct cuda_products **out, strata_error *error)
+{
+    (void)error;
+    *out = NULL;
+    return STRATA_OK;
+}
+
+void strata_cuda_products_destroy(struct cuda_products *products)
+{
+    (void)products;
+}
+
+static double value_of(const void *array, strata_dtype dtype, uint64_t i)
+{
+    float value;
+    uint32_t bytes = strata_dtype_bytes(dtype);
+    strata_convert(STRATA_ISA_SCALAR, &value, STRATA_FP32, (const uint8_t *)array + i * bytes,
+                   dtype, 1);
+    return value;
+}
+
+static void one_product(const struct cuda_product *p, uint32_t index)
+{
+    float *c = p->c + index * p->c_batch;
+    for (uint64_t row = 0; row < p->rows; row++)
+        for (uint64_t col = 0; col < p->cols; col++) {
+            double sum = 0;
+            for (uint64_t k = 0; k < p->depth; k++) {
+                uint64_t a = p->a_transposed ? k * p->a_stride + row : row * p->a_stride + k;
+                uint64_t b = p->b_transposed ? col * p->b_stride + k : k * p->b_stride + col;
+                sum += value_of(p->a, p->dtype, index * p->a_batch + a) *
+                       value_of(p->b, p->dtype, index * p->b_batch + b);
+            }
+            float *out = &c[row * p->c_stride + col];
+            *out = (float)(p->scale * sum + (p->beta != 0 ? p->beta * *out : 0));
+        }
+}
+
+int strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
+                        const struct cuda_product *product)
+{
+    (void)products;
+    (void)stream;
+    (void)workspace;
+    for (uint32_t i = 0; i < product->batch; i++)
+        one_product(product, i);
+    return 0;
+}

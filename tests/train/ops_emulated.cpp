@@ -1,0 +1,6 @@
+/* The CUDA operators' kernels on the CPU. The launchers get names of their own from
+ * ops_emulated.h. */
+
+#include "tests/train/ops_emulated.h"
+
+#include "train/ops_cuda.cu"

@@ -1,0 +1,88 @@
+/*
+ * The operators' one entrance: what is called is the table's.
+ *
+ * Thread: whoever queues on the stream.
+ */
+
+#include "train/ops.h"
+
+void strata_op_norm(const struct ops *ops, const struct op_norm *args)
+{
+    ops->table->norm(ops, args);
+}
+
+void strata_op_norm_grad(const struct ops *ops, const struct op_norm_grad *args)
+{
+    ops->table->norm_grad(ops, args);
+}
+
+void strata_op_linear(const struct ops *ops, const struct op_linear *args)
+{
+    ops->table->linear(ops, args);
+}
+
+void strata_op_linear_dx(const struct ops *ops, const struct op_linear *args)
+{
+    ops->table->linear_dx(ops, args);
+}
+
+void strata_op_linear_dw(const struct ops *ops, const struct op_linear_dw *args)
+{
+    ops->table->linear_dw(ops, args);
+}
+
+void strata_op_rotary(const struct ops *ops, const struct op_rotary *args)
+{
+    ops->table->rotary(ops, args);
+}
+
+void strata_op_attention(const struct ops *ops, const struct op_attention *args)
+{
+    ops->table->attention(ops, args);
+}
+
+void strata_op_attention_grad(const struct ops *ops, const struct op_attention_grad *args)
+{
+    ops->table->attention_grad(ops, args);
+}
+
+void strata_op_swiglu(const struct ops *ops, const struct op_swiglu *args)
+{
+    ops->table->swiglu(ops, args);
+}
+
+void strata_op_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args)
+{
+    ops->table->swiglu_grad(ops, args);
+}
+
+void strata_op_embed(const struct ops *ops, const struct op_embed *args)
+{
+    ops->table->embed(ops, args);
+}
+
+void strata_op_embed_grad(const struct ops *ops, const struct op_embed_grad *args)
+{
+    ops->table->embed_grad(ops, args);
+}
+
+void strata_op_entropy_begin(const struct ops *ops, struct op_row_stat *stats, uint64_t rows)
+{
+    ops->table->entropy_begin(ops, stats, rows);
+}
+
+void strata_op_entropy_scan(const struct ops *ops, const struct op_entropy *args)
+{
+    ops->table->entropy_scan(ops, args);
+}
+
+void strata_op_entropy_grad(const struct ops *ops, const struct op_entropy *args)
+{
+    ops->table->entropy_grad(ops, args);
+}
+
+void strata_op_entropy_loss(const struct ops *ops, const struct op_row_stat *stats,
+                            uint64_t rows, double *out)
+{
+    ops->table->entropy_loss(ops, stats, rows, out);
+}

@@ -1,0 +1,324 @@
+#define _GNU_SOURCE
+/*
+ * Matrix products on a CUDA device, by cuBLASLt.
+ *
+ * The library is opened when the first product may be needed and not linked: it is half a
+ * gigabyte that every program would map at its start, with a GPU or without.
+ *
+ * A shape's algorithm is chosen once, by the library's heuristic within one workspace size, and
+ * kept: the same product is then the same bits in every step. What splits a sum over blocks and
+ * adds the parts in the order of their coming is left out.
+ *
+ * cuBLASLt thinks in columns. A row-major matrix is, column by column, its transpose, so the
+ * product is asked for as c' = b' a': the arguments change places, and what was transposed is
+ * so again.
+ *
+ * Thread: the caller's, like all operators.
+ */
+
+#include "train/ops_cuda.h"
+
+#include <cublasLt.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/fail.h"
+
+#define TEXT_OF(number) #number
+#define TEXT(number)    TEXT_OF(number)
+#define LIBRARY         "libcublasLt.so." TEXT(CUBLAS_VER_MAJOR)
+
+/* Attention has a shape for each block of rows; a model, some ten more. */
+#define SHAPES_MAX 1024u
+
+/* The most an address is asked to be aligned by: vectors of 16 bytes are the widest loads. */
+#define ALIGNMENT_MAX 16u
+
+/* The functions used, by the types that the header gives them. */
+struct library {
+    void *handle;
+    __typeof__(&cublasLtCreate) create;
+    __typeof__(&cublasLtDestroy) destroy;
+    __typeof__(&cublasLtMatmul) matmul;
+    __typeof__(&cublasLtMatmulDescCreate) desc_create;
+    __typeof__(&cublasLtMatmulDescDestroy) desc_destroy;
+    __typeof__(&cublasLtMatmulDescSetAttribute) desc_set;
+    __typeof__(&cublasLtMatrixLayoutCreate) layout_create;
+    __typeof__(&cublasLtMatrixLayoutDestroy) layout_destroy;
+    __typeof__(&cublasLtMatrixLayoutSetAttribute) layout_set;
+    __typeof__(&cublasLtMatmulPreferenceCreate) preference_create;
+    __typeof__(&cublasLtMatmulPreferenceDestroy) preference_destroy;
+    __typeof__(&cublasLtMatmulPreferenceSetAttribute) preference_set;
+    __typeof__(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+};
+
+struct shape {
+    struct cuda_product key; /* without addresses, scale and beta */
+    uint32_t alignment;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t left; /* of b: cuBLASLt's A */
+    cublasLtMatrixLayout_t right;
+    cublasLtMatrixLayout_t result;
+    cublasLtMatmulAlgo_t algorithm;
+};
+
+struct cuda_products {
+    struct library lt;
+    cublasLtHandle_t handle;
+    uint32_t shape_count;
+    struct shape shapes[SHAPES_MAX];
+};
+
+static strata_status find(struct library *lt, strata_error *error)
+{
+    const struct {
+        const char *name;
+        void *to;
+    } functions[] = {
+        {"cublasLtCreate", &lt->create},
+        {"cublasLtDestroy", &lt->destroy},
+        {"cublasLtMatmul", &lt->matmul},
+        {"cublasLtMatmulDescCreate", &lt->desc_create},
+        {"cublasLtMatmulDescDestroy", &lt->desc_destroy},
+        {"cublasLtMatmulDescSetAttribute", &lt->desc_set},
+        {"cublasLtMatrixLayoutCreate", &lt->layout_create},
+        {"cublasLtMatrixLayoutDestroy", &lt->layout_destroy},
+        {"cublasLtMatrixLayoutSetAttribute", &lt->layout_set},
+        {"cublasLtMatmulPreferenceCreate", &lt->preference_create},
+        {"cublasLtMatmulPreferenceDestroy", &lt->preference_destroy},
+        {"cublasLtMatmulPreferenceSetAttribute", &lt->preference_set},
+        {"cublasLtMatmulAlgoGetHeuristic", &lt->heuristic},
+    };
+    lt->handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (lt->handle == NULL)
+        return strata_train_fail(error, STRATA_E_UNSUPPORTED, 0,
+                                 "cuda device: products need " LIBRARY ": %s: install the CUDA "
+                                 "toolkit's cuBLAS, or set LD_LIBRARY_PATH",
+                                 dlerror());
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        void *found = dlsym(lt->handle, functions[i].name);
+        if (found == NULL)
+            return strata_train_fail(error, STRATA_E_UNSUPPORTED, 0,
+                                     "cuda device: " LIBRARY " has no %s: another version is "
+                                     "installed",
+                                     functions[i].name);
+        memcpy(functions[i].to, &found, sizeof found);
+    }
+    return STRATA_OK;
+}
+
+strata_status strata_cuda_products_create(struct cuda_products **out, strata_error *error)
+{
+    *out = NULL;
+    struct cuda_products *products = calloc(1, sizeof *products);
+    if (products == NULL)
+        return strata_train_fail(error, STRATA_E_NOMEM, 0, "no memory for products");
+    strata_status status = find(&products->lt, error);
+    if (status == STRATA_OK) {
+        cublasStatus_t cause = products->lt.create(&products->handle);
+        if (cause != CUBLAS_STATUS_SUCCESS)
+            status = strata_train_fail(error, STRATA_E_DEVICE, cause,
+                                       "cuda device: opening cuBLASLt: status %d", (int)cause);
+    }
+    if (status != STRATA_OK) {
+        strata_cuda_products_destroy(products);
+        return status;
+    }
+    *out = products;
+    return STRATA_OK;
+}
+
+static void forget(const struct library *lt, struct shape *shape)
+{
+    if (shape->result != NULL)
+        (void)lt->layout_destroy(shape->result);
+    if (shape->right != NULL)
+        (void)lt->layout_destroy(shape->right);
+    if (shape->left != NULL)
+        (void)lt->layout_destroy(shape->left);
+    if (shape->desc != NULL)
+        (void)lt->desc_destroy(shape->desc);
+    memset(shape, 0, sizeof *shape);
+}
+
+void strata_cuda_products_destroy(struct cuda_products *products)
+{
+    if (products == NULL)
+        return;
+    for (uint32_t i = 0; i < products->shape_count; i++)
+        forget(&products->lt, &products->shapes[i]);
+    if (products->handle != NULL)
+        (void)products->lt.destroy(products->handle);
+    if (products->lt.handle != NULL)
+        dlclose(products->lt.handle);
+    free(products);
+}
+
+/* The largest power of two, ALIGNMENT_MAX at most, that divides all three addresses. */
+static uint32_t alignment_of(const struct cuda_product *p)
+{
+    uintptr_t bits = (uintptr_t)p->a | (uintptr_t)p->b | (uintptr_t)p->c | ALIGNMENT_MAX;
+    return (uint32_t)(bits & (~bits + 1));
+}
+
+static bool same_shape(const struct cuda_product *a, const struct cuda_product *b)
+{
+    return a->dtype == b->dtype && a->rows == b->rows && a->cols == b->cols &&
+           a->depth == b->depth && a->a_stride == b->a_stride && a->b_stride == b->b_stride &&
+           a->c_stride == b->c_stride && a->a_transposed == b->a_transposed &&
+           a->b_transposed == b->b_transposed && a->batch == b->batch &&
+           a->a_batch == b->a_batch && a->b_batch == b->b_batch && a->c_batch == b->c_batch;
+}
+
+static cudaDataType_t type_of(strata_dtype dtype)
+{
+    return dtype == STRATA_BF16 ? CUDA_R_16BF : dtype == STRATA_FP16 ? CUDA_R_16F : CUDA_R_32F;
+}
+
+/* One matrix as it lies in memory: `rows` rows of `cols`, each a column to cuBLASLt. */
+struct lying {
+    cudaDataType_t type;
+    uint64_t rows;
+    uint64_t cols;
+    uint64_t stride;
+    uint32_t batch;
+    uint64_t batch_stride;
+};
+
+static cublasStatus_t make_layout(const struct library *lt, cublasLtMatrixLayout_t *out,
+                                  const struct lying *m)
+{
+    int32_t batch = (int32_t)m->batch;
+    int64_t batch_stride = (int64_t)m->batch_stride;
+    cublasStatus_t cause =
+        lt->layout_create(out, m->type, m->cols, m->rows, (int64_t)m->stride);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = lt->layout_set(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = lt->layout_set(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_stride,
+                               sizeof batch_stride);
+    return cause;
+}
+
+static cublasStatus_t make_layouts(const struct library *lt, struct shape *shape)
+{
+    const struct cuda_product *p = &shape->key;
+    struct lying b = {type_of(p->dtype),
+                      p->b_transposed ? p->cols : p->depth,
+                      p->b_transposed ? p->depth : p->cols,
+                      p->b_stride,
+                      p->batch,
+                      p->b_batch};
+    struct lying a = {type_of(p->dtype),
+                      p->a_transposed ? p->depth : p->rows,
+                      p->a_transposed ? p->rows : p->depth,
+                      p->a_stride,
+                      p->batch,
+                      p->a_batch};
+    struct lying c = {CUDA_R_32F, p->rows, p->cols, p->c_stride, p->batch, p->c_batch};
+    cublasStatus_t cause = make_layout(lt, &shape->left, &b);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = make_layout(lt, &shape->right, &a);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = make_layout(lt, &shape->result, &c);
+    return cause;
+}
+
+static cublasStatus_t make_desc(const struct library *lt, struct shape *shape)
+{
+    cublasOperation_t left = shape->key.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasOperation_t right = shape->key.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasStatus_t cause = lt->desc_create(&shape->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = lt->desc_set(shape->desc, CUBLASLT_MATMUL_DESC_TRANSA, &left, sizeof left);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = lt->desc_set(shape->desc, CUBLASLT_MATMUL_DESC_TRANSB, &right, sizeof right);
+    return cause;
+}
+
+static cublasStatus_t set_preference(const struct library *lt, const struct shape *shape,
+                                     cublasLtMatmulPreference_t preference)
+{
+    static const cublasLtMatmulPreferenceAttributes_t aligned[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    uint64_t workspace = CUDA_WORKSPACE_BYTES;
+    /* Parts of a sum go through the workspace and are added there, in one order. */
+    uint32_t reductions =
+        CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    cublasStatus_t cause = lt->preference_set(
+        preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = lt->preference_set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                   &reductions, sizeof reductions);
+    for (size_t i = 0; i < 4 && cause == CUBLAS_STATUS_SUCCESS; i++)
+        cause = lt->preference_set(preference, aligned[i], &shape->alignment,
+                                   sizeof shape->alignment);
+    return cause;
+}
+
+static cublasStatus_t choose_algorithm(struct cuda_products *products, struct shape *shape)
+{
+    const struct library *lt = &products->lt;
+    cublasLtMatmulPreference_t preference;
+    cublasLtMatmulHeuristicResult_t found;
+    int found_count = 0;
+    cublasStatus_t cause = lt->preference_create(&preference);
+    if (cause != CUBLAS_STATUS_SUCCESS)
+        return cause;
+    cause = set_preference(lt, shape, preference);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause =
+            lt->heuristic(products->handle, shape->desc, shape->left, shape->right,
+                          shape->result, shape->result, preference, 1, &found, &found_count);
+    (void)lt->preference_destroy(preference);
+    if (cause == CUBLAS_STATUS_SUCCESS && found_count == 0)
+        cause = CUBLAS_STATUS_NOT_SUPPORTED;
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        shape->algorithm = found.algo;
+    return cause;
+}
+
+/* The product's shape, made when it is seen for the first time. */
+static cublasStatus_t shape_of(struct cuda_products *products, const struct cuda_product *p,
+                               const struct shape **out)
+{
+    uint32_t alignment = alignment_of(p);
+    for (uint32_t i = 0; i < products->shape_count; i++) {
+        *out = &products->shapes[i];
+        if ((*out)->alignment == alignment && same_shape(&(*out)->key, p))
+            return CUBLAS_STATUS_SUCCESS;
+    }
+    if (products->shape_count == SHAPES_MAX)
+        return CUBLAS_STATUS_ALLOC_FAILED;
+    struct shape *shape = &products->shapes[products->shape_count];
+    *shape = (struct shape){.key = *p, .alignment = alignment};
+    cublasStatus_t cause = make_desc(&products->lt, shape);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = make_layouts(&products->lt, shape);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = choose_algorithm(products, shape);
+    if (cause != CUBLAS_STATUS_SUCCESS) {
+        forget(&products->lt, shape);
+        return cause;
+    }
+    products->shape_count++;
+    *out = shape;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+int strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
+                        const struct cuda_product *p)
+{
+    const struct shape *shape;
+    cublasStatus_t cause = shape_of(products, p, &shape);
+    if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = products->lt.matmul(products->handle, shape->desc, &p->scale, p->b, shape->left,
+                                    p->a, shape->right, &p->beta, p->c, shape->result, p->c,
+                                    shape->result, &shape->algorithm, workspace,
+                                    CUDA_WORKSPACE_BYTES, (cudaStream_t)stream);
+    /* cuBLAS's numbers are its own; what a caller sees is that the launch failed. */
+    return cause == CUBLAS_STATUS_SUCCESS ? 0 : cudaErrorLaunchFailure;
+}
