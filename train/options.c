@@ -222,7 +222,7 @@ static const struct option_row rows[] = {
     VALUE("log", KIND_TEXT, "FILE.jsonl", log,
           "one line of JSON a step; replaced, or continued by --resume"),
     VALUE("box", KIND_TEXT, "FILE.json", box,
-          "this machine by offload-bench probe: the plan says what a step will take"),
+          "a machine by offload-bench probe: the plan tells the step"),
     VALUE("trace", KIND_TEXT, "FILE.json", trace,
           "what ran when, as a Chrome trace; written at the end"),
     FLAG("hash-state", hash_state, "the log's last line carries a hash of weights and moments"),
