@@ -29,7 +29,7 @@
 
 /* Of each loss; ten times as many in the long form. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#    define SEEDS  2u
+#    define SEEDS  4u
 #    define STATES 1500u
 #else
 #    define SEEDS  24u
