@@ -225,11 +225,19 @@ static enum update_mode update_mode(const strata_engine_desc *desc)
                                                                        : UPDATES_AHEAD;
 }
 
+/* Steps between commits: what is asked for, or what the store has. 0: what the plan of a new
+ * one calls for. */
+static uint32_t known_commit_every(const strata_engine *engine)
+{
+    return engine->desc.commit_every > 0 ? engine->desc.commit_every
+                                         : engine->found.commit_every;
+}
+
 /* A state that is a gradient behind at each commit is not worth its frame. */
 static bool may_fold(const strata_engine *engine)
 {
     const strata_engine_desc *desc = &engine->desc;
-    bool each_step = desc->durability != STRATA_SCRATCH && desc->commit_every == 1;
+    bool each_step = desc->durability != STRATA_SCRATCH && known_commit_every(engine) == 1;
     return engine->mode == UPDATES_AHEAD && !(desc->clip_mode == STRATA_CLIP_AUTO && each_step);
 }
 
@@ -297,10 +305,10 @@ static uint32_t new_commit_every(const struct offload_plan *plan)
 static void settle_commits(strata_engine *engine)
 {
     struct store_records *records = &engine->records;
+    uint32_t known = known_commit_every(engine);
     records->new_commit_every = new_commit_every(&engine->plan);
     if (records->durable)
-        engine->plan.summary.commit_every =
-            records->commit_every > 0 ? records->commit_every : records->new_commit_every;
+        engine->plan.summary.commit_every = known > 0 ? known : records->new_commit_every;
 }
 
 /* What goes to the device is decided before the tables are known that host RAM has to hold. So
@@ -340,14 +348,13 @@ static bool wants_slot_ahead(const strata_engine *engine)
            plan->summary.commit_every > 1;
 }
 
-/* Slots per record of the store that is to be resumed; 0: there is none, or it has no commit.
- * What else is wrong with it is told here: a plan made without it would be another. */
-static strata_status slots_found(const strata_engine_desc *desc, uint32_t *out,
-                                 strata_error *error)
+/* What else is wrong with the store is told here: a plan made without it would be another. */
+static strata_status find_store(struct found_store *out, const strata_engine_desc *desc,
+                                strata_error *error)
 {
     strata_store_listing listing;
     strata_error why = {.status = STRATA_OK};
-    *out = 0;
+    *out = (struct found_store){0};
     if (!desc->resume || desc->durability == STRATA_SCRATCH)
         return STRATA_OK;
     strata_status status =
@@ -356,7 +363,9 @@ static strata_status slots_found(const strata_engine_desc *desc, uint32_t *out,
         return STRATA_OK;
     if (status != STRATA_OK)
         return strata_fail(error, status, why.native, "%s", why.message);
-    *out = listing.commit_count > 0 ? listing.slots : 0;
+    if (listing.commit_count > 0)
+        *out =
+            (struct found_store){.slots = listing.slots, .commit_every = listing.commit_every};
     return STRATA_OK;
 }
 
@@ -364,12 +373,11 @@ static strata_status slots_found(const strata_engine_desc *desc, uint32_t *out,
  * ahead if it is of use and the budgets have room for it. */
 static strata_status plan_all(strata_engine *engine, strata_error *error)
 {
-    uint32_t slots;
     strata_error why = {.status = STRATA_OK};
     engine->mode = update_mode(&engine->desc);
-    STRATA_TRY(slots_found(&engine->desc, &slots, error));
-    STRATA_TRY(plan_device(engine, slots == 3 + engine->desc.keep, error));
-    if (slots > 0 || !wants_slot_ahead(engine))
+    STRATA_TRY(find_store(&engine->found, &engine->desc, error));
+    STRATA_TRY(plan_device(engine, engine->found.slots == 3 + engine->desc.keep, error));
+    if (engine->found.slots > 0 || !wants_slot_ahead(engine))
         return STRATA_OK;
     strata_plan_free(&engine->plan);
     strata_status status = plan_device(engine, true, &why);

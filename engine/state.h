@@ -16,6 +16,12 @@
 /* A step may be in its updates, the next one in its backward, whose scale is known. */
 #define LOSS_SCALES 4u
 
+/* What is in the store to go on from; zero: there is none, or it has no commit. */
+struct found_store {
+    uint32_t slots; /* per record */
+    uint32_t commit_every;
+};
+
 struct strata_engine {
     strata_engine_desc
         desc; /* resolved; pointers into the caller's memory are not used after create */
@@ -49,6 +55,7 @@ struct strata_engine {
     uint64_t applied;      /* updates, as of the last wait for all of them */
     enum update_mode mode;
     enum record_type record_type;
+    struct found_store found;      /* the one to be resumed */
     struct store_records records;  /* the store's descriptor's */
     struct commit_line first_line; /* what the run begins with */
     uint32_t use;                  /* next on the list */

@@ -4,12 +4,12 @@
  * is refused by name.
  */
 
+#include "tests/support/temp_dir.h"
+#include "tests/support/toy.h"
+
 #include <criterion/criterion.h>
 
 #include <string.h>
-
-#include "tests/support/temp_dir.h"
-#include "tests/support/toy.h"
 
 static struct temp_dir dir;
 static struct toy_result undisturbed;
@@ -185,6 +185,26 @@ Test(resume, commits_come_as_often_as_in_the_run_before)
     cr_expect_eq(result.plan.commit_every, 3);
     ends_as_undisturbed(&result);
     go(run, 6, 7);
+}
+
+/* Where commits come every step, states in host RAM are not kept a gradient behind, which would
+ * take a frame more. */
+Test(resume, the_plan_of_a_resume_knows_how_often_the_store_has_commits)
+{
+    struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_HOST, 0);
+    strata_plan anew, resumed;
+    cr_assert_eq(strata_toy_plan(&run, &anew, NULL), STRATA_OK);
+    run.commit_every = 1;
+    struct toy_result each_step = go(run, 0, 2);
+    run.commit_every = 0;
+    run.resume = true;
+    cr_assert_eq(strata_toy_plan(&run, &resumed, NULL), STRATA_OK);
+    cr_expect_eq(resumed.commit_every, 1);
+    cr_expect_eq(resumed.tiers[STRATA_HOST].need_bytes,
+                 each_step.plan.tiers[STRATA_HOST].need_bytes);
+    cr_expect_neq(resumed.tiers[STRATA_HOST].need_bytes, anew.tiers[STRATA_HOST].need_bytes);
+    struct toy_result result = go(run, 2, 7);
+    ends_as_undisturbed(&result);
 }
 
 Test(resume, bf16_states_go_on_too)
