@@ -37,21 +37,20 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A process that was killed may take this long to be gone. */
-#define OWNER_WAIT_NS 2000000000u
-/* Writes of a killed owner were seen to land up to 59 ms later; a drive with errors is slower.
- */
-#define WRITES_WAIT_NS 10000000000u
-#define LOCK_PAUSE_NS  10000000
+/* For an owner that was killed. It gives its memory back before its locks, and has to be run
+ * for that; its writes were seen to land up to 59 ms later, and a drive with errors is slower.
+ * Nothing tells it from one that lives, which is waited for as long. */
+#define OWNER_WAIT_NS 10000000000u
+#define LOCK_PAUSE_NS 10000000
 
 /* Take a lock, patiently. EWOULDBLOCK: it is held all the time. */
-static int lock(int fd, uint64_t wait_ns)
+static int lock(int fd)
 {
     uint64_t begin_ns = strata_now_ns();
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK && errno != EINTR)
             return errno;
-        if (strata_now_ns() - begin_ns > wait_ns)
+        if (strata_now_ns() - begin_ns > OWNER_WAIT_NS)
             return EWOULDBLOCK;
         nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
     }
@@ -72,7 +71,7 @@ static strata_status open_directory(struct store_file *file, const char *dir,
         return strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s", dir,
                            strerror(errno));
     file->device = stat.st_dev;
-    int cause = lock(file->dir_fd, OWNER_WAIT_NS);
+    int cause = lock(file->dir_fd);
     if (cause == EWOULDBLOCK)
         return strata_fail(error, STRATA_E_STATE, cause,
                            "store %s is in use by another process", dir);
@@ -241,13 +240,13 @@ static strata_status claim(struct store_file *file, struct store_header *header,
     STRATA_TRY(open_found(file, STRATA_STORE_FILE_NAME, &file->fd, error));
     if (file->fd < 0)
         return STRATA_OK;
-    int cause = lock(file->fd, WRITES_WAIT_NS);
+    int cause = lock(file->fd);
     if (cause == EWOULDBLOCK)
         return strata_fail(error, STRATA_E_STATE, cause,
                            "store %.*s is in use by another process, or writes of one that "
                            "died have not ended for %u s",
                            path_dir_bytes(file), file->path,
-                           (unsigned)(WRITES_WAIT_NS / 1000000000u));
+                           (unsigned)(OWNER_WAIT_NS / 1000000000u));
     if (cause != 0)
         return strata_fail(error, STRATA_E_IO, cause, "lock of %s: %s", file->path,
                            strerror(cause));
@@ -321,7 +320,7 @@ static strata_status create_named(struct store_file *file)
         return STRATA_E_IO;
     file->made = STRATA_STORE_NEW_NAME;
     /* Nobody else gets here, for the directory is locked: this takes it at once. */
-    return lock(file->fd, 0) == 0 ? STRATA_OK : STRATA_E_IO;
+    return flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? STRATA_OK : STRATA_E_IO;
 }
 
 strata_status strata_store_file_make(struct store_file *file, bool scratch, bool allow_buffered,
