@@ -71,6 +71,7 @@ static strata_status open_directory(struct store_file *file, const char *dir,
         return strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s", dir,
                            strerror(errno));
     file->device = stat.st_dev;
+    file->others_write = stat.st_mode & (S_IWGRP | S_IWOTH);
     int cause = lock(file->dir_fd);
     if (cause == EWOULDBLOCK)
         return strata_fail(error, STRATA_E_STATE, cause,

@@ -32,6 +32,7 @@ struct store_file {
     const char *made;     /* the name of a file that close removes; NULL: none    */
     uint64_t found_bytes; /* length of the file found                             */
     uint64_t reclaim_bytes; /* of disk, which making it anew gives back             */
+    bool others_write;      /* to the directory: they may remove the file           */
     bool found;             /* a file with the store's name is there; it is locked  */
     bool direct;            /* O_DIRECT                                             */
 };

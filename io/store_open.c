@@ -552,10 +552,23 @@ static strata_status open_channels(struct store *store, strata_error *error)
     return STRATA_OK;
 }
 
+/* The files are the owner's alone; who may write to their directory can remove them. It is the
+ * user's own, so it is not changed. */
+static void warn_of_others(const struct store *store, const struct store_desc *desc)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        if (store->drives[i].file.others_write)
+            strata_store_log(desc,
+                             "store: others may write to %s and remove the store: chmod go-w "
+                             "keeps them out",
+                             desc->dirs[i]);
+}
+
 static strata_status open_parts(struct store *store, const struct store_desc *desc,
                                 strata_error *error)
 {
     STRATA_TRY(strata_store_find_files(store, desc->dirs, error));
+    warn_of_others(store, desc);
     STRATA_TRY(strata_store_recover(store, desc, error));
     if (!store->resumed && store->recovery.commit_every == 0)
         store->recovery.commit_every = desc->records->new_commit_every;

@@ -377,6 +377,33 @@ Test(store_file, a_directory_that_may_not_be_written_is_refused)
     strata_store_rig_remove(&rig);
 }
 
+static void keep_line(void *user, const char *line)
+{
+    snprintf(user, 512, "%s", line);
+}
+
+/* Said of that directory alone; it is the user's own, so its mode stays. */
+Test(store_file, a_directory_that_others_may_write_to_is_told_and_left_as_it_is)
+{
+    const mode_t modes[] = {0700, 0755, 0720, 0702, 01777};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        struct store_rig rig;
+        struct stat info;
+        char line[512] = "";
+        strata_store_rig_make(&rig, 2, STRATA_IO_URING);
+        cr_assert(chmod(rig.drives[1], modes[i]) == 0);
+        rig.desc.log = keep_line;
+        rig.desc.log_user = line;
+        expect_open(&rig);
+        bool told = strstr(line, "others may write to ") != NULL;
+        cr_expect(told == ((modes[i] & 022) != 0), "%o: %s", (unsigned)modes[i], line);
+        cr_expect(!told || strstr(line, rig.drives[1]) != NULL, "%s", line);
+        cr_assert(stat(rig.drives[1], &info) == 0);
+        cr_expect((info.st_mode & 07777) == modes[i]);
+        strata_store_rig_remove(&rig);
+    }
+}
+
 Test(store_file, a_directory_named_twice_is_refused)
 {
     struct store_rig rig;
@@ -479,11 +506,6 @@ Test(store_file, a_read_only_disk_is_refused)
     strata_error error = expect_refusal(&rig, STRATA_E_IO, rig.drives[0]);
     cr_expect(error.native == EROFS);
     unmount_drive(&rig);
-}
-
-static void keep_line(void *user, const char *line)
-{
-    snprintf(user, 512, "%s", line);
 }
 
 Test(store_file, a_file_system_without_o_direct_needs_to_be_allowed)
