@@ -9,7 +9,10 @@
 
 #include <criterion/criterion.h>
 
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct temp_dir dir;
 static struct toy_result undisturbed;
@@ -277,4 +280,78 @@ Test(resume, without_clipping_and_in_naive_order_too)
     run.no_overlap = true;
     struct toy_result result = go(run, 4, 7);
     cr_expect_arr_eq(expected.hash, result.hash, 16);
+}
+
+/* Do states rest in host RAM and on NVMe both? */
+static bool is_mixed(const strata_plan *plan)
+{
+    return plan->tiers[STRATA_HOST].home_bytes[STRATA_STATE] > 0 &&
+           plan->tiers[STRATA_NVME].home_bytes[STRATA_STATE] > 0;
+}
+
+/* States of 20 MiB, which is more than the frames that the plan likes to have, and the least
+ * host bytes that hold a fifth of them beside those. */
+static struct toy_run mixed(void)
+{
+    struct toy_run run = durable(STRATA_NVME, STRATA_HOST, STRATA_AUTO, 2);
+    strata_plan plan;
+    run.groups = 4;
+    run.scale = 16;
+    run.tile_elems = 8 * STRATA_BLOCK_ELEMS;
+    for (run.host_bytes = 8u << 20; run.host_bytes < 96u << 20; run.host_bytes += 1u << 20)
+        if (strata_toy_plan(&run, &plan, NULL) == STRATA_OK && is_mixed(&plan) &&
+            plan.tiers[STRATA_HOST].home_bytes[STRATA_STATE] * 4 >=
+                plan.tiers[STRATA_NVME].home_bytes[STRATA_STATE])
+            return run;
+    cr_assert(false, "no budget divides the states");
+    return run;
+}
+
+static void die(void *user, uint64_t step)
+{
+    if (step == *(const uint64_t *)user)
+        raise(SIGKILL);
+}
+
+/* Another process goes on with the run and is killed after this step. */
+static void killed_after(struct toy_run run, uint64_t step)
+{
+    int status;
+    pid_t child = fork();
+    cr_assert(child >= 0);
+    if (child == 0) {
+        run.resume = true;
+        run.steps = (uint32_t)step + 1;
+        run.after_step = die;
+        run.after_user = &step;
+        (void)strata_toy_run(&run);
+        _exit(1);
+    }
+    cr_assert(waitpid(child, &status, 0) == child);
+    cr_expect(WIFSIGNALED(status), "it ended before step %d", (int)step);
+}
+
+/* Updates run ahead of the norm, which is over the limit in some steps: those on NVMe in a slot
+ * more, those in host RAM a gradient behind. A commit holds both, of one step. */
+Test(resume, states_in_host_memory_and_on_nvme_are_committed_together, .timeout = 300)
+{
+    struct toy_run run = mixed();
+    struct toy_run reference = in_device;
+    run.clip_mode = STRATA_CLIP_SPECULATIVE;
+    reference.groups = run.groups;
+    reference.scale = run.scale;
+    reference.clip = 1e30f;
+    run.clip = reference.clip = (float)strata_toy_run(&reference).grad_norm * 1.0001f;
+    undisturbed = strata_toy_run(&reference);
+    cr_assert_eq(undisturbed.status, STRATA_OK, "%s", undisturbed.error.message);
+    for (uint64_t step = 1; step < 7; step++)
+        killed_after(run, step);
+    run.resume = true;
+    run.steps = 7;
+    struct toy_result result = strata_toy_run(&run);
+    cr_assert_eq(result.status, STRATA_OK, "%s", result.error.message);
+    cr_expect(result.first_step == 2 || result.first_step == 4);
+    cr_expect(is_mixed(&result.plan));
+    cr_expect(result.stats.tiles_ahead > 0);
+    ends_as_undisturbed(&result);
 }

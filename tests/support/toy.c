@@ -36,14 +36,20 @@ static void make_uses(struct toy *toy, uint32_t groups)
     }
 }
 
-static void make(struct toy *toy, uint32_t groups)
+static uint64_t size(const struct toy_run *run, uint32_t group, uint32_t tensor)
 {
+    return sizes[group][tensor] * (run->scale != 0 ? run->scale : 1);
+}
+
+static void make(struct toy *toy, const struct toy_run *run)
+{
+    uint32_t groups = run->groups != 0 ? run->groups : TOY_GROUPS;
     memset(toy, 0, sizeof *toy);
     for (uint32_t g = 0; g < groups; g++) {
         for (uint32_t t = 0; t < TOY_TENSORS; t++) {
             snprintf(toy->names[g][t], sizeof toy->names[g][t], "g%u.t%u", g, t);
             toy->tensors[g][t] = (strata_tensor_desc){.name = toy->names[g][t],
-                                                      .shape = {sizes[g][t]},
+                                                      .shape = {size(run, g, t)},
                                                       .rank = 1,
                                                       .no_decay = t == 1};
         }
@@ -61,7 +67,7 @@ static void make(struct toy *toy, uint32_t groups)
 
 void strata_toy_make(struct toy *toy)
 {
-    make(toy, TOY_GROUPS);
+    make(toy, &(struct toy_run){0});
 }
 
 static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
@@ -140,7 +146,7 @@ static strata_status walk_use(struct walk *walk, const strata_use *use)
         .param = view.param,
         .grad = view.grad,
         .activation = activation,
-        .elems = sizes[use->index][0] + sizes[use->index][1],
+        .elems = size(walk->run, use->index, 0) + size(walk->run, use->index, 1),
         .poison = poisoned ? walk->run->poison : 0,
         .loss_scale = (float)strata_loss_scale(walk->engine),
         .dtype = walk->run->dtype,
@@ -229,7 +235,7 @@ struct toy_result strata_toy_run(const struct toy_run *wanted)
     strata_workers *workers = NULL;
     struct walk walk = {.toy = &toy, .run = &run};
     const char *dirs[2] = {run.dir, run.other_dir};
-    make(&toy, run.groups != 0 ? run.groups : TOY_GROUPS);
+    make(&toy, &run);
     run.dtype = run.dtype != 0 ? run.dtype : STRATA_BF16;
     strata_engine_desc desc = describe(&toy, &run, dirs);
     strata_workers_desc threads = {.thread_count = run.threads != 0 ? run.threads : 1};
@@ -265,7 +271,7 @@ strata_status strata_toy_plan(const struct toy_run *wanted, strata_plan *out,
     strata_device *device = NULL;
     strata_workers *workers = NULL;
     const char *dirs[2] = {run.dir, run.other_dir};
-    make(&toy, run.groups != 0 ? run.groups : TOY_GROUPS);
+    make(&toy, &run);
     run.dtype = run.dtype != 0 ? run.dtype : STRATA_BF16;
     strata_engine_desc desc = describe(&toy, &run, dirs);
     strata_status status = strata_device_open_host(&device, error);

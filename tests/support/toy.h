@@ -38,6 +38,7 @@ struct toy_run {
     uint32_t threads;      /* 0: 1 */
     uint32_t steps;        /* 0: 4; TOY_NO_STEPS: none */
     uint32_t groups;       /* 0: all; the first so many */
+    uint32_t scale;        /* 0: 1; tensors are so many times as long */
     strata_dtype dtype;    /* 0: bf16 */
     strata_dtype states_dtype;
     double loss_scale;
