@@ -10,12 +10,23 @@
 #if defined(__x86_64__)
 
 #    include <cpuid.h>
+#    include <stdatomic.h>
 
-/* Not by the compiler's words: clang 14 has none for it. Its registers are AVX's. */
+/* Not by the compiler's words: clang 14 has none for it. Its registers are AVX's. The answer is
+ * kept, because asking costs some 10 us where a hypervisor gives it; whoever comes first finds
+ * the same one. */
 static bool has_f16c(void)
 {
-    unsigned int a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+    enum { UNKNOWN, NO, YES };
+    static atomic_int known = UNKNOWN;
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == UNKNOWN) {
+        unsigned int a, b, c, d;
+        bool has = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+        answer = has ? YES : NO;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == YES;
 }
 
 bool strata_cpu_has_avx2(void)

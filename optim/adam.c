@@ -19,11 +19,13 @@
  * is stored, w', m', v' or param, holds no other.
  *
  * bf16 moments: m = widen(stored m), and m' is stored as (bits of m' + r) >> 16; v likewise
- * with another r. The line of w' uses m' and v' before they are rounded. r is 16 bits of Philox
+ * with its r. The line of w' uses m' and v' before they are rounded. r is 16 bits of Philox
  * 4x32-10 with key {seed low, seed high} and counter {b low, b high, tensor, t}: element e of a
- * tensor has block b = 16 x (e / 64) + e mod 16 and of it word (e / 16) mod 4, whose lower half
- * is m's r and whose upper half is v's. (So a vector of 16 blocks makes the words of 64
- * elements in their order. Initial weights have 0 where t stands, which begins at 1.)
+ * tensor has block b = 16 x (e / 128) + e mod 16 and of it word (e / 16) mod 4, in the first 64
+ * of each 128 elements the lower half of it, in the others the upper one. That half is m's r;
+ * v's is the same with its bytes exchanged. So each r has eight upper bits of its own, all are
+ * equally likely, and a vector of 16 blocks serves 128 elements in their order. (Initial
+ * weights have 0 where t stands, which begins at 1.)
  *
  * The scalars are made once a step, in double, each rounded to fp32 once:
  *
@@ -52,9 +54,8 @@
 #include "optim/isa.h"
 #include "strata/random.h"
 
-/* Elements whose random words one vector of 16 Philox blocks makes; what the vector forms do at
- * a time. */
-#define GROUP 64u
+/* Elements that 16 Philox blocks serve; what the vector forms do at a time. */
+#define GROUP 128u
 
 static inline float adam_element(const strata_adam_step *step, bool decays, float *m, float *v,
                                  float w, float grad)
@@ -68,7 +69,8 @@ static inline float adam_element(const strata_adam_step *step, bool decays, floa
     return __builtin_fmaf(-step->step_size, *m / denom, w * (decays ? step->decay : 1.0f));
 }
 
-static uint32_t random_word(uint32_t t, const strata_adam_range *range, size_t i)
+/* m's r; v's follows from it. */
+static uint32_t random_half(uint32_t t, const strata_adam_range *range, size_t i)
 {
     uint64_t element = range->element + i;
     uint64_t block = element / GROUP * 16 + element % 16;
@@ -76,7 +78,8 @@ static uint32_t random_word(uint32_t t, const strata_adam_range *range, size_t i
     const uint32_t key[2] = {(uint32_t)range->seed, (uint32_t)(range->seed >> 32)};
     uint32_t words[4];
     strata_philox(counter, key, words);
-    return words[element / 16 % 4];
+    uint32_t word = words[element / 16 % 4];
+    return element % GROUP < GROUP / 2 ? word & 0xffff : word >> 16;
 }
 
 static void adam_scalar(const strata_adam_step *step, const strata_adam_range *range,
@@ -91,9 +94,9 @@ static void adam_scalar(const strata_adam_step *step, const strata_adam_range *r
                                half_load(range->grad, range->grad_dtype, i));
         half_store(range->master, STRATA_FP32, i, w);
         if (small) {
-            uint32_t word = random_word(step->t, range, i);
-            half_put(range->m, i, bf16_round_random(m, word & 0xffff));
-            half_put(range->v, i, bf16_round_random(v, word >> 16));
+            uint32_t r = random_half(step->t, range, i);
+            half_put(range->m, i, bf16_round_random(m, r));
+            half_put(range->v, i, bf16_round_random(v, (r << 8 & 0xff00) | r >> 8));
         } else {
             half_store(range->m, STRATA_FP32, i, m);
             half_store(range->v, STRATA_FP32, i, v);

@@ -4,8 +4,9 @@
  * line of the definition at the top of adam.c; change one and you have changed the definition.
  *
  * The form is an argument whose dtypes are constant where the loop is inlined, so each of those
- * that matter gets a loop without questions in it. What lies before the first whole group of 64
- * and after the last one goes to the scalar code: the bits are the same, and a range is long.
+ * that matter gets a loop without questions in it. What lies before the first whole group of
+ * 128 and after the last one goes to the scalar code: the bits are the same, and a range is
+ * long.
  *
  * Stores past the caches serve param alone. It is written and not read, and from memory that
  * saves its line being fetched; for what is read and written they cost more than they save.
@@ -54,10 +55,10 @@ TARGET INLINE void SUFFIX(adam_put_param)(const strata_adam_range *range, struct
     }
 }
 
-/* random: 32 bits an element, used by bf16 moments. */
+/* m_random, v_random: used by bf16 moments. */
 TARGET INLINE void SUFFIX(adam_vector)(const struct SUFFIX(adam_scalars) * k,
                                        const strata_adam_range *range, struct adam_form form,
-                                       size_t i, vec_int random)
+                                       size_t i, vec_int m_random, vec_int v_random)
 {
     vec w = vec_load(range->master + i);
     vec g = vec_mul(SUFFIX(adam_load)(range->grad, form.grad, i), k->grad_scale);
@@ -75,49 +76,62 @@ TARGET INLINE void SUFFIX(adam_vector)(const struct SUFFIX(adam_scalars) * k,
         vec_store((float *)range->m + i, vec_canon(m));
         vec_store((float *)range->v + i, vec_canon(v));
     } else {
-        vec_half_store((uint16_t *)range->m + i,
-                       vec_bf16_random(vec_canon(m), vec_int_shl16(random)));
-        vec_half_store((uint16_t *)range->v + i, vec_bf16_random(vec_canon(v), random));
+        vec_half_store((uint16_t *)range->m + i, vec_bf16_random(vec_canon(m), m_random));
+        vec_half_store((uint16_t *)range->v + i, vec_bf16_random(vec_canon(v), v_random));
     }
     SUFFIX(adam_put_param)(range, form, i, w);
 }
 
-/* Philox of 16 blocks from `block` on, a multiple of 16: the words of 64 elements. */
-TARGET INLINE void SUFFIX(adam_random)(vec_int words[4 * HALVES], uint32_t t,
-                                       const strata_adam_range *range, uint64_t block)
+/* Philox of VL / 2 blocks, whose numbers' lower words are c0. A number of 32 bits has 64 to
+ * itself, so that a product is where the next round wants it; what is left in the upper ones is
+ * never looked at. */
+TARGET INLINE void SUFFIX(adam_philox)(vec_int out[4], vec_int c0, uint32_t block_high,
+                                       uint32_t t, const strata_adam_range *range)
 {
     const vec_int multiply_even = vec_int_set1(0xD2511F53u);
     const vec_int multiply_odd = vec_int_set1(0xCD9E8D57u);
-#pragma GCC unroll 2
-    for (int h = 0; h < HALVES; h++) {
-        vec_int count = vec_int_add(vec_int_count(), vec_int_set1(h * VL));
-        vec_int c0 = vec_int_or(count, vec_int_set1((uint32_t)block));
-        vec_int c1 = vec_int_set1((uint32_t)(block >> 32));
-        vec_int c2 = vec_int_set1(range->tensor);
-        vec_int c3 = vec_int_set1(t);
-        uint32_t k0 = (uint32_t)range->seed;
-        uint32_t k1 = (uint32_t)(range->seed >> 32);
+    vec_int c1 = vec_int_set1(block_high);
+    vec_int c2 = vec_int_set1(range->tensor);
+    vec_int c3 = vec_int_set1(t);
+    uint32_t k0 = (uint32_t)range->seed;
+    uint32_t k1 = (uint32_t)(range->seed >> 32);
 #pragma GCC unroll 10
-        for (int round = 0; round < 10; round++) {
-            vec_int even_high = vec_int_high(c0, multiply_even);
-            vec_int even_low = vec_int_low(c0, multiply_even);
-            vec_int odd_high = vec_int_high(c2, multiply_odd);
-            vec_int odd_low = vec_int_low(c2, multiply_odd);
-            c0 = vec_int_xor3(odd_high, c1, vec_int_set1(k0));
-            c1 = odd_low;
-            c2 = vec_int_xor3(even_high, c3, vec_int_set1(k1));
-            c3 = even_low;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
-        }
-        words[h] = c0;
-        words[HALVES + h] = c1;
-        words[2 * HALVES + h] = c2;
-        words[3 * HALVES + h] = c3;
+    for (int round = 0; round < 10; round++) {
+        vec_int even = vec_int_product(c0, multiply_even);
+        vec_int odd = vec_int_product(c2, multiply_odd);
+        c0 = vec_int_xor3(vec_int_upper(odd), c1, vec_int_set1(k0));
+        c1 = odd;
+        c2 = vec_int_xor3(vec_int_upper(even), c3, vec_int_set1(k1));
+        c3 = even;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+/* The words of 16 blocks from `block` on, a multiple of 16: of each block the first, then of
+ * each the second, ... */
+TARGET INLINE void SUFFIX(adam_random)(vec_int words[4 * HALVES], uint32_t t,
+                                       const strata_adam_range *range, uint64_t block)
+{
+    uint32_t high = (uint32_t)(block >> 32);
+#pragma GCC unroll 2
+    for (uint32_t h = 0; h < HALVES; h++) {
+        vec_int first[4];
+        vec_int second[4];
+        vec_int c0 = vec_int_add(vec_int_evens(), vec_int_set1((uint32_t)block + h * VL));
+        SUFFIX(adam_philox)(first, c0, high, t, range);
+        SUFFIX(adam_philox)(second, vec_int_add(c0, vec_int_set1(1)), high, t, range);
+#pragma GCC unroll 4
+        for (uint32_t w = 0; w < 4; w++)
+            words[w * HALVES + h] = vec_int_pair(first[w], second[w]);
     }
 }
 
-/* Whole groups of 64 from element `first` on. Returns where it ended. */
+/* Whole groups from element `first` on. Returns where it ended. */
 TARGET INLINE size_t SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k,
                                        const strata_adam_step *step,
                                        const strata_adam_range *range, struct adam_form form,
@@ -129,8 +143,18 @@ TARGET INLINE size_t SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k,
         if (form.moments == STRATA_BF16)
             SUFFIX(adam_random)(words, step->t, range, (range->element + i) / GROUP * 16);
 #pragma GCC unroll 8
-        for (size_t j = 0; j < 4 * HALVES; j++)
-            SUFFIX(adam_vector)(k, range, form, i + j * VL, words[j]);
+        for (size_t j = 0; j < 4 * HALVES; j++) {
+            vec_int m_random = vec_int_low16(words[j]);
+            vec_int v_random = vec_int_low16(vec_int_swap8(words[j]));
+            SUFFIX(adam_vector)(k, range, form, i + j * VL, m_random, v_random);
+        }
+#pragma GCC unroll 8
+        for (size_t j = 0; j < 4 * HALVES; j++) {
+            size_t at = i + GROUP / 2 + j * VL;
+            vec_int m_random = vec_int_high16(words[j]);
+            vec_int v_random = vec_int_high16(vec_int_swap8(words[j]));
+            SUFFIX(adam_vector)(k, range, form, at, m_random, v_random);
+        }
     }
     return i;
 }

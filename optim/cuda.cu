@@ -20,7 +20,7 @@
 #include <cuda_runtime.h>
 
 #define THREADS         256u
-#define GROUP           64u /* elements whose random words 16 Philox blocks make; see adam.c */
+#define GROUP           128u /* elements that 16 Philox blocks serve; see adam.c */
 #define SUMS            16u
 #define BLOCKS_PER_WARP 2u
 
@@ -39,13 +39,14 @@ static __device__ void philox(uint32_t c[4], uint32_t low, uint32_t high)
     }
 }
 
-static __device__ uint32_t random_word(uint32_t t, const struct cuda_update *u, uint64_t i)
+static __device__ uint32_t random_half(uint32_t t, const struct cuda_update *u, uint64_t i)
 {
     uint64_t element = u->element + i;
     uint64_t block = element / GROUP * 16 + element % 16;
     uint32_t words[4] = {(uint32_t)block, (uint32_t)(block >> 32), u->tensor, t};
     philox(words, (uint32_t)u->seed, (uint32_t)(u->seed >> 32));
-    return words[element / 16 % 4];
+    uint32_t word = words[element / 16 % 4];
+    return element % GROUP < GROUP / 2 ? word & 0xffff : word >> 16;
 }
 
 static __device__ float adam_element(const strata_adam_step *step, bool decays, float *m,
@@ -62,14 +63,14 @@ static __device__ float adam_element(const strata_adam_step *step, bool decays, 
 }
 
 static __device__ void store_moments(void *m_at, void *v_at, strata_dtype dtype, float m,
-                                     float v, uint32_t word)
+                                     float v, uint32_t r)
 {
     if (dtype == STRATA_FP32) {
         half_store(m_at, STRATA_FP32, 0, m);
         half_store(v_at, STRATA_FP32, 0, v);
     } else {
-        half_put(m_at, 0, bf16_round_random(m, word & 0xffff));
-        half_put(v_at, 0, bf16_round_random(v, word >> 16));
+        half_put(m_at, 0, bf16_round_random(m, r));
+        half_put(v_at, 0, bf16_round_random(v, (r << 8 & 0xff00) | r >> 8));
     }
 }
 
@@ -89,7 +90,7 @@ static __global__ void adam_kernel(strata_adam_step step, struct cuda_update u)
     if (!u.weights_only) {
         half_store(state + place.master, STRATA_FP32, 0, w);
         store_moments(state + place.m, state + place.v, moments, m, v,
-                      moments == STRATA_FP32 ? 0 : random_word(step.t, &u, i));
+                      moments == STRATA_FP32 ? 0 : random_half(step.t, &u, i));
     }
     if (u.param != NULL)
         half_store(u.param, u.dtype, u.first + i, w);

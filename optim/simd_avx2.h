@@ -12,13 +12,19 @@
  *     vec_canon(x)       half_canon of each: any NaN becomes the one
  *     vec_load_bf16(p), vec_load_fp16(p)          widen VL elements
  *     vec_bf16(x), vec_fp16(x)                    round; x is canonical; gives a vec_half
- *     vec_bf16_random(x, r)                       round by the upper 16 bits of each of r
+ *     vec_bf16_random(x, r)                       round by the integers r, below 2^16
  *     vec_half_store(p, h), vec_half_stream(p, h), vec_stream(p, x)
  *                        to memory; stream: past the caches, the address a multiple of the
  *                        vector's bytes
- *     vec_int, vec_int_set1(s), vec_int_count()   integers of 32 bits; 0, 1, 2, ...
- *     vec_int_or(a, b), vec_int_add(a, b), vec_int_shl16(a), vec_int_xor3(a, b, c)
- *     vec_int_high(a, m), vec_int_low(a, m)       halves of the 64-bit products
+ *     vec_int, vec_int_set1(s)                    VL integers of 32 bits
+ *     vec_int_xor3(a, b, c)
+ *     vec_int_low16(a), vec_int_high16(a)         halves of each
+ *     vec_int_swap8(a)                            each half with its bytes exchanged
+ *     vec_int_evens()                             0, 2, 4, ... in the even ones of VL
+ *     vec_int_add(a, b)
+ *     vec_int_product(a, m)                       of the even ones, 64 bits each
+ *     vec_int_upper(a)                            of 64 bits, to the even ones
+ *     vec_int_pair(a, b)                          a's even ones stay, b's go behind them
  *     vec_sums           16 sums in double; {0} is how they begin
  *     vec_sums_add_fp32(&sums, p), vec_sums_add_bf16(&sums, p), vec_sums_add_fp16(&sums, p)
  *                        sums[i] += p[i] squared, in double, for 16 elements
@@ -56,13 +62,15 @@
 #define vec_half_stream(p, h)      _mm_stream_si128((void *)(p), h)
 #define vec_int                    __m256i
 #define vec_int_set1(s)            _mm256_set1_epi32((int)(s))
-#define vec_int_count()            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
-#define vec_int_or(a, b)           _mm256_or_si256(a, b)
-#define vec_int_add(a, b)          _mm256_add_epi32(a, b)
-#define vec_int_shl16(a)           _mm256_slli_epi32(a, 16)
 #define vec_int_xor3(a, b, c)      _mm256_xor_si256(_mm256_xor_si256(a, b), c)
-#define vec_int_high(a, m)         int_high_avx2(a, m)
-#define vec_int_low(a, m)          _mm256_mullo_epi32(a, m)
+#define vec_int_low16(a)           _mm256_and_si256(a, _mm256_set1_epi32(0xffff))
+#define vec_int_high16(a)          _mm256_srli_epi32(a, 16)
+#define vec_int_swap8(a)           int_swap8_avx2(a)
+#define vec_int_evens()            _mm256_setr_epi32(0, 0, 2, 0, 4, 0, 6, 0)
+#define vec_int_add(a, b)          _mm256_add_epi32(a, b)
+#define vec_int_product(a, m)      _mm256_mul_epu32(a, m)
+#define vec_int_upper(a)           _mm256_srli_epi64(a, 32)
+#define vec_int_pair(a, b)         _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xaa)
 #define vec_sums                   struct sums_avx2
 #define vec_sums_add_fp32(sums, p) sums_add_fp32_avx2(sums, p)
 #define vec_sums_add_bf16(sums, p) sums_add_bf16_avx2(sums, p)
@@ -101,15 +109,12 @@ TARGET static inline __m128i round_bf16_avx2(__m256 x)
 
 TARGET static inline __m128i round_random_avx2(__m256 x, __m256i random)
 {
-    return upper_halves_avx2(
-        _mm256_add_epi32(_mm256_castps_si256(x), _mm256_srli_epi32(random, 16)));
+    return upper_halves_avx2(_mm256_add_epi32(_mm256_castps_si256(x), random));
 }
 
-TARGET static inline __m256i int_high_avx2(__m256i a, __m256i m)
+TARGET static inline __m256i int_swap8_avx2(__m256i a)
 {
-    __m256i even = _mm256_mul_epu32(a, m);
-    __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), m);
-    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    return _mm256_or_si256(_mm256_slli_epi16(a, 8), _mm256_srli_epi16(a, 8));
 }
 
 struct sums_avx2 {

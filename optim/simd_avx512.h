@@ -30,13 +30,15 @@
 #define vec_half_stream(p, h)      _mm256_stream_si256((void *)(p), h)
 #define vec_int                    __m512i
 #define vec_int_set1(s)            _mm512_set1_epi32((int)(s))
-#define vec_int_count()            count_avx512()
-#define vec_int_or(a, b)           _mm512_or_epi32(a, b)
-#define vec_int_add(a, b)          _mm512_add_epi32(a, b)
-#define vec_int_shl16(a)           _mm512_slli_epi32(a, 16)
 #define vec_int_xor3(a, b, c)      _mm512_ternarylogic_epi32(a, b, c, 0x96)
-#define vec_int_high(a, m)         int_high_avx512(a, m)
-#define vec_int_low(a, m)          _mm512_mullo_epi32(a, m)
+#define vec_int_low16(a)           _mm512_and_epi32(a, _mm512_set1_epi32(0xffff))
+#define vec_int_high16(a)          _mm512_srli_epi32(a, 16)
+#define vec_int_swap8(a)           int_swap8_avx512(a)
+#define vec_int_evens()            evens_avx512()
+#define vec_int_add(a, b)          _mm512_add_epi32(a, b)
+#define vec_int_product(a, m)      _mm512_mul_epu32(a, m)
+#define vec_int_upper(a)           _mm512_srli_epi64(a, 32)
+#define vec_int_pair(a, b)         _mm512_mask_mov_epi32(a, 0xaaaa, _mm512_slli_epi64(b, 32))
 #define vec_sums                   struct sums_avx512
 #define vec_sums_add_fp32(sums, p) sums_add_fp32_avx512(sums, p)
 #define vec_sums_add_bf16(sums, p) sums_add_bf16_avx512(sums, p)
@@ -68,20 +70,18 @@ TARGET static inline __m256i round_bf16_avx512(__m512 x)
 
 TARGET static inline __m256i round_random_avx512(__m512 x, __m512i random)
 {
-    __m512i bits = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_srli_epi32(random, 16));
+    __m512i bits = _mm512_add_epi32(_mm512_castps_si512(x), random);
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
 }
 
-TARGET static inline __m512i count_avx512(void)
+TARGET static inline __m512i evens_avx512(void)
 {
-    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_setr_epi32(0, 0, 2, 0, 4, 0, 6, 0, 8, 0, 10, 0, 12, 0, 14, 0);
 }
 
-TARGET static inline __m512i int_high_avx512(__m512i a, __m512i m)
+TARGET static inline __m512i int_swap8_avx512(__m512i a)
 {
-    __m512i even = _mm512_mul_epu32(a, m);
-    __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), m);
-    return _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
+    return _mm512_or_si512(_mm512_slli_epi16(a, 8), _mm512_srli_epi16(a, 8));
 }
 
 struct sums_avx512 {
