@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/adam.h"
 #include "bench/check.h"
 #include "bench/copy.h"
 #include "bench/io.h"
@@ -22,6 +23,8 @@ static const struct subcommand {
      "what this machine and this container allow, and what to change"},
     {"copy", strata_bench_copy,
      "copies to and from the device, the pager's way beside one bare copy"},
+    {"adam", strata_bench_adam,
+     "the optimizer's update beside what memory allows, and beside separate passes"},
     {"io", strata_bench_io,
      "the store's reads and writes beside a bare loop with the same requests"},
 };

@@ -301,6 +301,21 @@ Test(program, check_has_a_line_for_everything_it_looks_at)
     strata_json_free(document);
 }
 
+Test(program, bench_adam_measures_every_variant_and_way)
+{
+    bench("adam --params 20000 --repetitions 1 --json", 0);
+    strata_json *document = NULL;
+    cr_assert_eq(strata_json_read_text(&document, result.out, strlen(result.out), NULL),
+                 STRATA_OK);
+    strata_json_free(document);
+    static const char *const words[] = {
+        "\"fp16\"",           "\"scalar\"",          "\"hashes in the pass\"",
+        "\"share_of_bound\"", "\"cast_over_fused\"", "\"fp32_states_over_bf16_states\""};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        cr_assert_not_null(strstr(result.out, words[i]), "%s", words[i]);
+    cr_assert_not_null(strstr(result.err, "fused, of the bound"));
+}
+
 Test(program, bench_refuses_what_it_does_not_know)
 {
     bench("", 2);
@@ -310,6 +325,10 @@ Test(program, bench_refuses_what_it_does_not_know)
     bench("check --fast", 2);
     bench("check --store", 2);
     bench("check more", 2);
+    bench("adam --params 0", 2);
+    bench("adam --params many", 2);
+    bench("adam --repetitions 100", 2);
+    bench("adam here", 2);
     bench("check --store nothing", 3);
     cr_assert_not_null(strstr(result.err, "No such file"));
 }

@@ -1,0 +1,397 @@
+#define _GNU_SOURCE
+/*
+ * offload-bench adam. See adam.h and, for the ways that are compared, adam_rig.h.
+ *
+ * Timed: passes over all parameters, from handing the first chunk to the workers to the end of
+ * the last one. Not timed: memory, gradients, and a pass before each sample. Memory and cores
+ * change their minds within minutes, so nothing is compared across time: in a repetition every
+ * way has its turn, one right after the other, and shares are medians of the ratios within a
+ * repetition. A sample of a small model is as many passes as take about 20 ms.
+ *
+ * GB/s are 10^9 bytes of what the fused pass has to move, whatever the way moved besides; so
+ * the figures of one line compare. The bound is a kernel that moves just these and computes
+ * nothing.
+ *
+ * Scalar code is bound by the core. It gets 4 Mi parameters at most, and as many repetitions as
+ * the others: per parameter it would not be faster for more.
+ *
+ * Thread: one, and the workers.
+ */
+
+#include "bench/adam.h"
+
+#include "bench/adam_rig.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DEFAULT_REPETITIONS 7u
+#define MAX_REPETITIONS     BENCH_MAX_SAMPLES
+#define MAX_SIZES           4u
+#define MAX_PARAMS          1e10
+#define SAMPLE_ELEMS        40e6 /* passes of a sample go over at least so many */
+#define SCALAR_ELEMS        (UINT64_C(4) << 20)
+
+struct adam_options {
+    uint64_t sizes[MAX_SIZES];
+    uint32_t size_count;
+    uint32_t repetitions;
+    struct bench_output output;
+    bool help;
+};
+
+/* What is measured: a kind, a way, and the factor of the gradients. */
+struct subject {
+    struct adam_kind kind;
+    enum adam_way way;
+    float scale;
+};
+
+static const char *const way_names[ADAM_WAY_COUNT] = {
+    "bound", "fused", "cast, step, cast", "scale, fused", "hashes in the pass", "hashes apart"};
+static const char *const isa_names[] = {"best", "scalar", "avx2", "avx512"};
+
+/* Kinds by dtype and states, each in every instruction set; then, of the usual kinds and with
+ * the best instructions, the other ways. */
+enum { DTYPES = 3, STATES = 2, ISAS = 3, OTHERS = 6 };
+enum { KINDS = DTYPES * STATES * (ISAS + 1), SUBJECTS = KINDS + OTHERS };
+
+struct table {
+    struct subject subjects[SUBJECTS];
+    uint32_t count;
+    uint64_t elems;
+    uint32_t threads;
+    double ns[SUBJECTS][MAX_REPETITIONS]; /* per parameter */
+};
+
+static strata_isa best_isa(void)
+{
+    if (strata_isa_usable(STRATA_ISA_AVX512))
+        return STRATA_ISA_AVX512;
+    return strata_isa_usable(STRATA_ISA_AVX2) ? STRATA_ISA_AVX2 : STRATA_ISA_SCALAR;
+}
+
+static void add(struct table *table, strata_dtype dtype, strata_dtype states, strata_isa isa,
+                enum adam_way way, float factor)
+{
+    if (strata_isa_usable(isa))
+        table->subjects[table->count++] =
+            (struct subject){.kind = {dtype, states, isa}, .way = way, .scale = factor};
+}
+
+static void list_subjects(struct table *table)
+{
+    static const strata_dtype dtypes[DTYPES] = {STRATA_BF16, STRATA_FP16, STRATA_FP32};
+    static const strata_dtype states[STATES] = {STRATA_FP32, STRATA_BF16};
+    const strata_isa best = best_isa();
+    for (int d = 0; d < DTYPES; d++)
+        for (int s = 0; s < STATES; s++) {
+            add(table, dtypes[d], states[s], best, ADAM_BARE, 1);
+            add(table, dtypes[d], states[s], STRATA_ISA_AVX512, ADAM_FUSED, 1);
+            add(table, dtypes[d], states[s], STRATA_ISA_AVX2, ADAM_FUSED, 1);
+            add(table, dtypes[d], states[s], STRATA_ISA_SCALAR, ADAM_FUSED, 1);
+        }
+    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_CAST, 1);
+    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_FUSED, 0.7f);
+    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_SCALE, 1);
+    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_INSIDE, 1);
+    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_APART, 1);
+}
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static uint64_t elems_of(const struct table *table, const struct subject *subject)
+{
+    bool few = subject->kind.isa == STRATA_ISA_SCALAR && table->elems > SCALAR_ELEMS;
+    return few ? SCALAR_ELEMS : table->elems;
+}
+
+/* One sample, in ns per parameter. */
+static double sample(struct adam_rig *rig, strata_workers *workers, const struct table *table,
+                     const struct subject *subject)
+{
+    uint64_t elems = elems_of(table, subject);
+    bool scalar = subject->kind.isa == STRATA_ISA_SCALAR;
+    uint32_t passes = scalar ? 1 : 1 + (uint32_t)(SAMPLE_ELEMS / (double)elems);
+    strata_bench_adam_pass(rig, workers, &subject->kind, subject->way, elems, subject->scale);
+    double start = now_s();
+    for (uint32_t i = 0; i < passes; i++)
+        strata_bench_adam_pass(rig, workers, &subject->kind, subject->way, elems,
+                               subject->scale);
+    double blocks = (double)((elems < rig->elems ? elems : rig->elems) / STRATA_BLOCK_ELEMS);
+    return (now_s() - start) * 1e9 / passes / (blocks * STRATA_BLOCK_ELEMS);
+}
+
+static bool same_memory(const struct adam_kind *a, const struct adam_kind *b)
+{
+    return a->dtype == b->dtype && a->states == b->states;
+}
+
+static void measure(struct adam_rig *rig, strata_workers *workers, struct table *table,
+                    uint32_t repetitions)
+{
+    for (uint32_t r = 0; r < repetitions; r++)
+        for (uint32_t i = 0; i < table->count; i++) {
+            const struct subject *subject = &table->subjects[i];
+            if (i == 0 || !same_memory(&subject->kind, &table->subjects[i - 1].kind))
+                strata_bench_adam_reset(rig, &subject->kind);
+            table->ns[i][r] = sample(rig, workers, table, subject);
+        }
+}
+
+/* The bound of a subject's kind. */
+static uint32_t bound_of(const struct table *table, uint32_t subject)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        if (table->subjects[i].way == ADAM_BARE &&
+            same_memory(&table->subjects[i].kind, &table->subjects[subject].kind))
+            return i;
+    return 0;
+}
+
+static uint32_t find(const struct table *table, strata_dtype states, enum adam_way way,
+                     float factor)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct subject *s = &table->subjects[i];
+        if (s->kind.dtype == STRATA_BF16 && s->kind.states == states && s->way == way &&
+            s->kind.isa == best_isa() && s->scale == factor)
+            return i;
+    }
+    return 0;
+}
+
+/* Of a over b, within the repetitions. */
+static struct spread ratio(const struct table *table, uint32_t a, uint32_t b,
+                           uint32_t repetitions)
+{
+    double values[MAX_REPETITIONS];
+    for (uint32_t r = 0; r < repetitions; r++)
+        values[r] = table->ns[a][r] / table->ns[b][r];
+    return strata_bench_spread(values, repetitions);
+}
+
+static strata_json *json_subject(const struct table *table, uint32_t index,
+                                 uint32_t repetitions)
+{
+    const struct subject *subject = &table->subjects[index];
+    strata_json *one = strata_json_object();
+    struct spread ns = strata_bench_spread(table->ns[index], repetitions);
+    struct spread share = ratio(table, bound_of(table, index), index, repetitions);
+    strata_json_set_uint(one, "params", table->elems);
+    strata_json_set_uint(one, "threads", table->threads);
+    strata_json_set_string(one, "dtype", strata_dtype_name(subject->kind.dtype));
+    strata_json_set_string(one, "states", strata_dtype_name(subject->kind.states));
+    strata_json_set_string(one, "isa", isa_names[subject->kind.isa]);
+    strata_json_set_string(one, "way", way_names[subject->way]);
+    strata_json_set_number(one, "grad_scale", (double)subject->scale);
+    strata_bench_set_spread(one, "ns_per_param", &ns);
+    strata_json_set_number(one, "gb_per_s",
+                           strata_bench_adam_bytes(&subject->kind) / ns.median);
+    strata_bench_set_spread(one, "share_of_bound", &share);
+    return one;
+}
+
+static void print_subject(FILE *out, const struct table *table, uint32_t index,
+                          uint32_t repetitions)
+{
+    const struct subject *subject = &table->subjects[index];
+    struct spread ns = strata_bench_spread(table->ns[index], repetitions);
+    struct spread share = ratio(table, bound_of(table, index), index, repetitions);
+    fprintf(out, "%-5s %-6s %-7s %-18s %6.3f (%6.3f..%6.3f) %6.1f %7.1f %%\n",
+            strata_dtype_name(subject->kind.dtype), strata_dtype_name(subject->kind.states),
+            subject->way == ADAM_BARE ? "-" : isa_names[subject->kind.isa],
+            subject->scale == 1 ? way_names[subject->way] : "fused, scale 0.7", ns.median,
+            ns.least, ns.most, strata_bench_adam_bytes(&subject->kind) / ns.median,
+            100 * share.median);
+}
+
+/* The comparisons that decide, in words and as ratios: how many times slower a is than b. */
+static void conclude(FILE *out, strata_json *list, const struct table *table,
+                     uint32_t repetitions)
+{
+    uint32_t fused = find(table, STRATA_FP32, ADAM_FUSED, 1);
+    const struct {
+        const char *key;
+        const char *text;
+        uint32_t a, b;
+    } rows[] = {
+        {"fused_share_of_bound", "fused, of the bound", find(table, STRATA_FP32, ADAM_BARE, 1),
+         fused},
+        {"cast_over_fused", "cast, step, cast over fused",
+         find(table, STRATA_FP32, ADAM_CAST, 1), fused},
+        {"scaled_over_fused", "fused with a scale over without",
+         find(table, STRATA_FP32, ADAM_FUSED, 0.7f), fused},
+        {"scale_apart_over_fused", "scale as a pass of its own over fused",
+         find(table, STRATA_FP32, ADAM_SCALE, 1), fused},
+        {"fp32_states_over_bf16_states", "fp32 states over bf16 states", fused,
+         find(table, STRATA_BF16, ADAM_FUSED, 1)},
+        {"hashes_apart_over_inside", "hashes apart over hashes in the pass",
+         find(table, STRATA_FP32, ADAM_APART, 1), find(table, STRATA_FP32, ADAM_INSIDE, 1)},
+    };
+    strata_json *one = strata_json_object();
+    strata_json_set_uint(one, "params", table->elems);
+    strata_json_set_uint(one, "threads", table->threads);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct spread spread = ratio(table, rows[i].a, rows[i].b, repetitions);
+        fprintf(out, "%-40s %6.3f (%.3f..%.3f)\n", rows[i].text, spread.median, spread.least,
+                spread.most);
+        strata_bench_set_spread(one, rows[i].key, &spread);
+    }
+    fputc('\n', out);
+    strata_json_append(list, one);
+}
+
+/* One size and count of threads. */
+static strata_status run_table(const struct adam_options *options, struct adam_rig *rig,
+                               struct table *table, uint32_t threads, strata_json *document[2],
+                               strata_error *error)
+{
+    FILE *out = options->output.json ? stderr : stdout;
+    strata_workers *workers;
+    strata_workers_desc desc = {.thread_count = threads};
+    uint64_t elems = table->elems;
+    strata_status status = strata_workers_create(&workers, &desc, error);
+    if (status != STRATA_OK)
+        return status;
+    *table = (struct table){.elems = elems, .threads = strata_workers_count(workers)};
+    list_subjects(table);
+    measure(rig, workers, table, options->repetitions);
+    strata_workers_destroy(workers);
+    fprintf(out,
+            "%llu parameters, %u thread%s\n"
+            "dtype states isa     way                ns per parameter        GB/s   of bound\n",
+            (unsigned long long)elems, table->threads, table->threads > 1 ? "s" : "");
+    for (uint32_t i = 0; i < table->count; i++) {
+        print_subject(out, table, i, options->repetitions);
+        strata_json_append(document[0], json_subject(table, i, options->repetitions));
+    }
+    fputc('\n', out);
+    conclude(out, document[1], table, options->repetitions);
+    return STRATA_OK;
+}
+
+static strata_status run_size(const struct adam_options *options, uint64_t elems,
+                              struct table *table, strata_json *document[2],
+                              strata_error *error)
+{
+    struct adam_rig rig;
+    strata_status status = strata_bench_adam_open(&rig, elems, error);
+    if (status == STRATA_OK && !rig.memory.huge)
+        fputs("huge pages were not to be had\n", stderr);
+    for (uint32_t threads = 1; threads <= 2 && status == STRATA_OK; threads++) {
+        table->elems = elems;
+        /* One, then as many as there are cores; 0 says that. */
+        uint32_t count = threads == 1 ? 1 : 0;
+        status = run_table(options, &rig, table, count, document, error);
+    }
+    strata_bench_adam_close(&rig);
+    return status;
+}
+
+static enum bench_exit usage(const char *word, const char *why)
+{
+    fprintf(stderr, "offload-bench adam: %.80s: %s: see --help\n", word, why);
+    return BENCH_USAGE;
+}
+
+static enum bench_exit take_number(struct adam_options *options, int letter)
+{
+    char *end;
+    double value = strtod(optarg, &end);
+    bool good = end != optarg && *end == '\0' && value >= 1;
+    if (letter == 'p') {
+        if (!good || value > MAX_PARAMS || options->size_count == MAX_SIZES)
+            return usage("--params", "wants numbers from 1 to 1e10, four times at most");
+        options->sizes[options->size_count++] = (uint64_t)value;
+        return BENCH_DONE;
+    }
+    if (!good || value > (double)MAX_REPETITIONS || value != (double)(uint32_t)value)
+        return usage("--repetitions", "wants a number from 1 to 99");
+    options->repetitions = (uint32_t)value;
+    return BENCH_DONE;
+}
+
+static enum bench_exit parse(struct adam_options *options, int argc, char **argv)
+{
+    static const struct option table[] = {{"params", required_argument, NULL, 'p'},
+                                          {"repetitions", required_argument, NULL, 'n'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    opterr = 0;
+    for (;;) {
+        const char *word = argv[optind];
+        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
+        enum bench_exit result = BENCH_DONE;
+        if (letter == -1)
+            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
+        if (letter == ':' || letter == '?')
+            return usage(word, letter == ':' ? "wants a value" : "unknown option");
+        if (letter == 'h')
+            options->help = true;
+        else if (letter == 'j')
+            options->output.json = true;
+        else if (letter == 'o')
+            options->output.file = optarg;
+        else
+            result = take_number(options, letter);
+        if (result != BENCH_DONE || options->help)
+            return result;
+    }
+}
+
+static enum bench_exit run_all(const struct adam_options *options)
+{
+    strata_error error = {.status = STRATA_OK};
+    struct table *table = calloc(1, sizeof *table);
+    strata_status status = table != NULL ? STRATA_OK : STRATA_E_NOMEM;
+    strata_json *document = strata_json_object();
+    strata_json *lists[2] = {strata_json_array(), strata_json_array()};
+    for (uint32_t i = 0; i < options->size_count && status == STRATA_OK; i++)
+        status = run_size(options, options->sizes[i], table, lists, &error);
+    strata_json_set_string(document, "program", "offload-bench");
+    strata_json_set_string(document, "version", strata_version());
+    strata_json_set_string(document, "subcommand", "adam");
+    strata_json_set_uint(document, "repetitions", options->repetitions);
+    strata_json_set(document, "variants", lists[0]);
+    strata_json_set(document, "ratios", lists[1]);
+    bool good = status == STRATA_OK && strata_bench_write(&options->output, document);
+    if (status != STRATA_OK)
+        fprintf(stderr, "offload-bench adam: %s\n",
+                table != NULL ? error.message : "memory for the samples: none left");
+    strata_json_free(document);
+    free(table);
+    return good ? BENCH_DONE : BENCH_FAILED;
+}
+
+enum bench_exit strata_bench_adam(int argc, char **argv)
+{
+    struct adam_options options = {.repetitions = DEFAULT_REPETITIONS};
+    enum bench_exit result = parse(&options, argc, argv);
+    if (result != BENCH_DONE)
+        return result;
+    if (options.help) {
+        puts(
+            "usage: offload-bench adam [--params N]... [--repetitions N] [--json] [-o FILE]\n\n"
+            "  --params N       parameters, up to four sizes (1e8 and 1e6)\n"
+            "  --repetitions N  of all ways, in turn (7)\n"
+            "  --json           one JSON document on stdout, the tables on stderr\n"
+            "  -o FILE          write the document to a file");
+        return BENCH_DONE;
+    }
+    if (options.size_count == 0) {
+        options.sizes[options.size_count++] = 100000000;
+        options.sizes[options.size_count++] = 1000000;
+    }
+    return run_all(&options);
+}
