@@ -232,18 +232,32 @@ static void apply_to_copy(const struct update_pass *work, uint64_t at, struct bl
     apply(work, &work->grad, at, &block);
 }
 
+/* The digests of a norm block's bytes, whole pieces in every dtype. */
+static void hash_block(struct hash128 *digests, const void *block, uint64_t at, uint64_t bytes)
+{
+    uint64_t index = at / STRATA_BLOCK_ELEMS;
+    if (digests != NULL)
+        strata_hash_pieces(block, bytes, digests + index * strata_hash_piece_count(bytes));
+}
+
+/* All that is done with a block, while it is in cache: what was read is hashed before it
+ * changes, what will be written after that. */
 static void update_block(const struct update_pass *work, uint64_t at, uint32_t worker)
 {
     const struct update_job *job = work->job;
     const struct offload_plan *plan = &work->engine->plan;
     struct record_place place = strata_record_place(work->engine->record_type, at);
     struct block block = {.state = (uint8_t *)job->state + place.master};
+    uint64_t state_bytes = strata_record_block_bytes(work->engine->record_type);
+    uint64_t flat_bytes = STRATA_BLOCK_ELEMS * (uint64_t)plan->w;
+    hash_block(job->digests.state_read, block.state, at, state_bytes);
     if (job->work & UPDATE_FOLD) {
         block.grad = (const uint8_t *)job->fold.grad + at * plan->w;
         apply(work, &work->fold, at, &block);
     }
     block.grad = (const uint8_t *)job->grad.grad + at * plan->w;
     block.param = (uint8_t *)job->param + at * plan->w;
+    hash_block(job->digests.grad_read, block.grad, at, flat_bytes);
     if (job->work & UPDATE_APPLY)
         apply(work, &work->grad, at, &block);
     if (job->work & UPDATE_WEIGHTS)
@@ -253,8 +267,10 @@ static void update_block(const struct update_pass *work, uint64_t at, uint32_t w
         strata_convert(STRATA_ISA_BEST, block.param, plan->compute_dtype, block.state,
                        STRATA_FP32, STRATA_BLOCK_ELEMS);
     if (job->work & UPDATE_TAKE)
-        memcpy((uint8_t *)job->grad_home + at * plan->w, block.grad,
-               STRATA_BLOCK_ELEMS * plan->w);
+        memcpy((uint8_t *)job->grad_home + at * plan->w, block.grad, flat_bytes);
+    if (job->work & UPDATE_APPLY)
+        hash_block(job->digests.state, block.state, at, state_bytes);
+    hash_block(job->digests.param, block.param, at, flat_bytes);
 }
 
 static void update_chunk(void *user, uint32_t index, uint32_t worker)

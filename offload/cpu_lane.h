@@ -12,7 +12,7 @@
  * Thread: the table's cpu functions: the dispatcher. Its device functions: the pager.
  */
 
-#include "offload/schedule.h"
+#include "offload/update_hashes.h"
 #include "strata/device.h"
 #include "strata/engine.h"
 
@@ -27,12 +27,13 @@ struct update_grad {
 /* One tile's update. All pointers hold the tile's elements. */
 struct update_job {
     uint32_t tile;
-    uint32_t work;           /* enum update_work bits, done in their order */
-    struct update_grad fold; /* FOLD */
-    struct update_grad grad; /* APPLY, WEIGHTS, TAKE */
-    void *grad_home;         /* TAKE: where grad goes; fold.grad is not needed any more */
-    void *state;             /* the record */
-    void *param;             /* compute dtype; APPLY, WEIGHTS, REBUILD */
+    uint32_t work;                 /* enum update_work bits, done in their order */
+    struct update_grad fold;       /* FOLD */
+    struct update_grad grad;       /* APPLY, WEIGHTS, TAKE */
+    void *grad_home;               /* TAKE: where grad goes; fold.grad is not needed any more */
+    void *state;                   /* the record */
+    void *param;                   /* compute dtype; APPLY, WEIGHTS, REBUILD */
+    struct update_digests digests; /* to fill: of what is read before it is used */
 };
 
 struct lane_functions {

@@ -92,6 +92,7 @@ struct pager {
     struct channel *events;  /* struct message: to the pager */
     struct channel *answers; /* struct answer: to the caller */
     struct cpu_lane *cpu;
+    struct update_hashes *hashes;
     struct committer *committer; /* NULL: nothing is durable */
     strata_stream *h2d;
     strata_stream *d2h;
@@ -180,9 +181,13 @@ static void on_commit(void *user, uint32_t slot, strata_status status)
 static void on_cpu(void *user, const struct cpu_result *result)
 {
     struct pager *p = user;
+    strata_status status = result->status;
+    if (status == STRATA_OK)
+        status =
+            strata_update_hashes_verify(p->hashes, &p->slots[result->slot].op, p->desc.store);
     struct message message = {.kind = MESSAGE_DONE,
                               .index = result->slot,
-                              .status = result->status,
+                              .status = status,
                               .start_ns = result->start_ns,
                               .end_ns = result->end_ns,
                               .verdict = result->verdict,
@@ -221,6 +226,7 @@ static void start_transfer(struct pager *p, struct slot *slot)
         .done = on_store,
         .user = p,
     };
+    strata_update_hashes_start(p->hashes, op, &slot->io);
     strata_store_start(p->desc.store, &slot->io);
 }
 
@@ -294,6 +300,7 @@ static struct update_job update_job(struct pager *p, const struct op *op)
         .state = strata_address_update(memory, op, STRATA_STATE),
         .param = strata_address_update(memory, op, STRATA_PARAM),
     };
+    job.digests = strata_update_hashes_of(p->hashes, op);
     if (op->work & (UPDATE_FOLD | UPDATE_TAKE))
         job.grad_home = strata_address_home(memory, STRATA_GRAD, op->tile);
     if (op->work & UPDATE_FOLD)
@@ -412,11 +419,15 @@ static void op_done(struct pager *p, const struct message *message)
     account(p, op.lane, slot, message);
     p->free_slots[p->free_count++] = message->index;
     if (message->status != STRATA_OK) {
-        bool io = op.lane == STRATA_LANE_NVME_READ || op.lane == STRATA_LANE_NVME_WRITE;
+        /* An update fails when the store finds that what it read is damaged. */
+        bool io = op.lane == STRATA_LANE_NVME_READ || op.lane == STRATA_LANE_NVME_WRITE ||
+                  op.kind == OP_UPDATE;
         fail(p, io ? strata_store_error(p->desc.store) : strata_cpu_lane_error(p->cpu));
     }
     if (halted(p))
         return;
+    if (op.kind == OP_NVME_READ)
+        strata_update_hashes_done(p->hashes, &op, &slot->io);
     op.verdict =
         op.kind == OP_TOTAL ? take_total(p, op.step, &message->total) : message->verdict;
     strata_schedule_done(p->desc.schedule, &op);
@@ -696,6 +707,7 @@ uint64_t strata_pager_table_bytes(const struct offload_plan *plan)
 {
     return sizeof(struct pager) + strata_channel_bytes(EVENTS, sizeof(struct message)) +
            strata_channel_bytes(1, sizeof(struct answer)) + strata_cpu_lane_bytes() +
+           strata_update_hashes_bytes(plan) +
            strata_schedule_gate_count(plan) * sizeof(uint64_t);
 }
 
@@ -712,6 +724,7 @@ static strata_status create_lanes(struct pager *p, strata_error *error)
                                 .functions_user = p->desc.functions_user,
                                 .done = on_cpu,
                                 .done_user = p};
+    STRATA_TRY(strata_update_hashes_create(&p->hashes, p->desc.memory.plan, error));
     STRATA_TRY(strata_cpu_lane_create(&p->cpu, &cpu, error));
     if (!p->desc.memory.plan->durable)
         return STRATA_OK;
@@ -765,6 +778,7 @@ void strata_pager_destroy(struct pager *p)
     }
     strata_committer_destroy(p->committer);
     strata_cpu_lane_destroy(p->cpu);
+    strata_update_hashes_destroy(p->hashes);
     if (p->d2h != NULL)
         device->stream_destroy(p->d2h);
     if (p->h2d != NULL)
