@@ -21,9 +21,9 @@
 #include "bench/adam.h"
 
 #include "bench/adam_rig.h"
+#include "bench/options.h"
 
-#include <errno.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,6 @@ struct adam_options {
     uint32_t size_count;
     uint32_t repetitions;
     struct bench_output output;
-    bool help;
 };
 
 /* What is measured: a kind, a way, and the factor of the gradients. */
@@ -297,58 +296,6 @@ static strata_status run_size(const struct adam_options *options, uint64_t elems
     return status;
 }
 
-static enum bench_exit usage(const char *word, const char *why)
-{
-    fprintf(stderr, "offload-bench adam: %.80s: %s: see --help\n", word, why);
-    return BENCH_USAGE;
-}
-
-static enum bench_exit take_number(struct adam_options *options, int letter)
-{
-    char *end;
-    double value = strtod(optarg, &end);
-    bool good = end != optarg && *end == '\0' && value >= 1;
-    if (letter == 'p') {
-        if (!good || value > MAX_PARAMS || options->size_count == MAX_SIZES)
-            return usage("--params", "wants numbers from 1 to 1e10, four times at most");
-        options->sizes[options->size_count++] = (uint64_t)value;
-        return BENCH_DONE;
-    }
-    if (!good || value > (double)BENCH_MAX_SAMPLES || value != (double)(uint32_t)value)
-        return usage("--repetitions", "wants a number from 1 to 99");
-    options->repetitions = (uint32_t)value;
-    return BENCH_DONE;
-}
-
-static enum bench_exit parse(struct adam_options *options, int argc, char **argv)
-{
-    static const struct option table[] = {{"params", required_argument, NULL, 'p'},
-                                          {"repetitions", required_argument, NULL, 'n'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    opterr = 0;
-    for (;;) {
-        const char *word = argv[optind];
-        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
-        enum bench_exit result = BENCH_DONE;
-        if (letter == -1)
-            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
-        if (letter == ':' || letter == '?')
-            return usage(word, letter == ':' ? "wants a value" : "unknown option");
-        if (letter == 'h')
-            options->help = true;
-        else if (letter == 'j')
-            options->output.json = true;
-        else if (letter == 'o')
-            options->output.file = optarg;
-        else
-            result = take_number(options, letter);
-        if (result != BENCH_DONE || options->help)
-            return result;
-    }
-}
-
 static enum bench_exit run_all(const struct adam_options *options)
 {
     strata_error error = {.status = STRATA_OK};
@@ -373,21 +320,38 @@ static enum bench_exit run_all(const struct adam_options *options)
     return good ? BENCH_DONE : BENCH_FAILED;
 }
 
+/* Once more a size; in a double's form, because "1e8" is how they are thought of. */
+static strata_status take_params(void *target, const struct option_row *row, const char *text,
+                                 strata_error *error)
+{
+    struct adam_options *options = target;
+    double value;
+    if (!strata_real_number(text, &value) || value < 1 || value > MAX_PARAMS ||
+        options->size_count == MAX_SIZES)
+        return strata_option_refuse(row, text,
+                                    "give numbers from 1 to 1e10, four times at most", error);
+    options->sizes[options->size_count++] = (uint64_t)value;
+    return STRATA_OK;
+}
+
+#define FIELD(member) offsetof(struct adam_options, member)
+
+static const struct option_row rows[] = {
+    OWN("params", "N", take_params, "parameters, up to four sizes (1e8 and 1e6)"),
+    REPETITIONS_ROW("of all ways, in turn (7)"),
+    OUTPUT_ROWS,
+};
+
+static const struct command_line line = {.head = "usage: offload-bench adam [options]\n\n",
+                                         .rows = rows,
+                                         .row_count = sizeof rows / sizeof rows[0]};
+
 enum bench_exit strata_bench_adam(int argc, char **argv)
 {
     struct adam_options options = {.repetitions = DEFAULT_REPETITIONS};
-    enum bench_exit result = parse(&options, argc, argv);
-    if (result != BENCH_DONE)
+    enum bench_exit result;
+    if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
-    if (options.help) {
-        puts(
-            "usage: offload-bench adam [--params N]... [--repetitions N] [--json] [-o FILE]\n\n"
-            "  --params N       parameters, up to four sizes (1e8 and 1e6)\n"
-            "  --repetitions N  of all ways, in turn (7)\n"
-            "  --json           one JSON document on stdout, the tables on stderr\n"
-            "  -o FILE          write the document to a file");
-        return BENCH_DONE;
-    }
     if (options.size_count == 0) {
         options.sizes[options.size_count++] = 100000000;
         options.sizes[options.size_count++] = 1000000;

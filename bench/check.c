@@ -15,14 +15,15 @@
 #include "bench/check.h"
 
 #include "bench/kernel.h"
+#include "bench/options.h"
 
 #include <ctype.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <linux/io_uring.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,6 @@ extern char *openblas_get_config(void);
 struct check {
     const char *store; /* NULL: not given */
     struct bench_output output;
-    bool help;
 };
 
 /* The first bytes of a small file without its last newline; empty when it cannot be read. */
@@ -552,43 +552,17 @@ static const struct {
 
 enum { CHECK_COUNT = sizeof checks / sizeof checks[0] };
 
-static enum bench_exit parse(struct check *check, int argc, char **argv)
-{
-    static const struct option table[] = {{"store", required_argument, NULL, 's'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    opterr = 0;
-    for (;;) {
-        const char *word = argv[optind];
-        switch (getopt_long(argc, argv, "+:o:", table, NULL)) {
-        case -1:
-            if (optind == argc)
-                return BENCH_DONE;
-            fprintf(stderr, "offload-bench check: unknown argument %.80s: see --help\n",
-                    argv[optind]);
-            return BENCH_USAGE;
-        case 's':
-            check->store = optarg;
-            break;
-        case 'j':
-            check->output.json = true;
-            break;
-        case 'o':
-            check->output.file = optarg;
-            break;
-        case 'h':
-            check->help = true;
-            return BENCH_DONE;
-        case ':':
-            fprintf(stderr, "offload-bench check: %.80s: wants a value: see --help\n", word);
-            return BENCH_USAGE;
-        default:
-            fprintf(stderr, "offload-bench check: unknown option %.80s: see --help\n", word);
-            return BENCH_USAGE;
-        }
-    }
-}
+#define FIELD(member) offsetof(struct check, member)
+
+static const struct option_row rows[] = {
+    VALUE("store", OPTION_TEXT, "DIR", store,
+          "try direct I/O there, with a file of 1 MiB that is removed at once"),
+    OUTPUT_ROWS,
+};
+
+static const struct command_line line = {.head = "usage: offload-bench check [options]\n\n",
+                                         .rows = rows,
+                                         .row_count = sizeof rows / sizeof rows[0]};
 
 /* A store that is not there is not a finding about the machine: nothing could be tried. */
 static enum bench_exit find_store(const struct check *check)
@@ -607,17 +581,9 @@ static enum bench_exit find_store(const struct check *check)
 enum bench_exit strata_bench_check(int argc, char **argv)
 {
     struct check check = {0};
-    enum bench_exit result = parse(&check, argc, argv);
-    if (result != BENCH_DONE)
+    enum bench_exit result;
+    if (!strata_bench_options(&result, &line, &check, argc, argv))
         return result;
-    if (check.help) {
-        puts("usage: offload-bench check [--store DIR] [--json] [-o FILE]\n\n"
-             "  --store DIR  try direct I/O there, with a file of 1 MiB that is removed at "
-             "once\n"
-             "  --json       one JSON document on stdout, the lines on stderr\n"
-             "  -o FILE      write the document to a file");
-        return BENCH_DONE;
-    }
     result = find_store(&check);
     if (result != BENCH_DONE)
         return result;

@@ -22,12 +22,12 @@
 #include "bench/copy.h"
 
 #include "bench/copy_load.h"
+#include "bench/options.h"
 #include "offload/device.h"
-#include "strata/text.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,13 +44,15 @@ enum load { ALONE, WITH_ADAM, WITH_IO, WITH_BOTH, LOADS };
 static const char *const direction_names[] = {"", "h2d", "d2h", "both"};
 static const char *const load_names[] = {"alone", "adam", "io", "adam+io"};
 
+/* either: cuda if a GPU answers */
+enum device_kind { DEVICE_EITHER, DEVICE_HOST, DEVICE_CUDA };
+
 struct copy_options {
-    const char *device; /* NULL: cuda if one answers */
+    enum device_kind device;
     const char *dir;
     uint64_t bytes;
     uint32_t repetitions;
     struct bench_output output;
-    bool help;
 };
 
 /* Host memory of one way: what goes out, and where it comes back to. */
@@ -166,14 +168,15 @@ static strata_status measure(struct copy_rig *rig, uint32_t repetitions,
 
 /* Opening. */
 
-static strata_status open_device(struct copy_rig *rig, const char *name, strata_error *error)
+static strata_status open_device(struct copy_rig *rig, enum device_kind kind,
+                                 strata_error *error)
 {
     strata_error why = {.status = STRATA_OK};
-    if (name == NULL || strcmp(name, "cuda") == 0) {
+    if (kind != DEVICE_HOST) {
         strata_status status = strata_device_open_cuda(&rig->device, 0, &why);
         if (status == STRATA_OK)
             return STRATA_OK;
-        if (name != NULL || status != STRATA_E_UNSUPPORTED) {
+        if (kind == DEVICE_CUDA || status != STRATA_E_UNSUPPORTED) {
             *error = why;
             return status;
         }
@@ -311,73 +314,6 @@ static enum bench_exit report(struct copy_rig *rig, const struct copy_options *o
     return good ? BENCH_DONE : BENCH_FAILED;
 }
 
-/* The command line. */
-
-static enum bench_exit usage(const char *word, const char *why)
-{
-    fprintf(stderr, "offload-bench copy: %.80s: %s: see --help\n", word, why);
-    return BENCH_USAGE;
-}
-
-static enum bench_exit take_value(struct copy_options *options, int letter)
-{
-    strata_error error = {.status = STRATA_OK};
-    char *end;
-    switch (letter) {
-    case 'd':
-        options->device = optarg;
-        return strcmp(optarg, "host") == 0 || strcmp(optarg, "cuda") == 0
-                   ? BENCH_DONE
-                   : usage("--device", "host or cuda");
-    case 's':
-        options->dir = optarg;
-        return BENCH_DONE;
-    case 'z':
-        if (strata_parse_size(optarg, &options->bytes, &error) == STRATA_OK &&
-            options->bytes > 0)
-            return BENCH_DONE;
-        return usage("--size", error.status != STRATA_OK ? error.message : "nothing to move");
-    case 'n':
-        options->repetitions = (uint32_t)strtoul(optarg, &end, 10);
-        if (*end == '\0' && options->repetitions >= 1 &&
-            options->repetitions <= BENCH_MAX_SAMPLES)
-            return BENCH_DONE;
-        return usage("--repetitions", "wants a number from 1 to 99");
-    default:
-        options->output.file = optarg;
-        return BENCH_DONE;
-    }
-}
-
-static enum bench_exit parse(struct copy_options *options, int argc, char **argv)
-{
-    static const struct option table[] = {{"device", required_argument, NULL, 'd'},
-                                          {"store", required_argument, NULL, 's'},
-                                          {"size", required_argument, NULL, 'z'},
-                                          {"repetitions", required_argument, NULL, 'n'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    opterr = 0;
-    for (;;) {
-        const char *word = argv[optind];
-        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
-        enum bench_exit result = BENCH_DONE;
-        if (letter == -1)
-            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
-        if (letter == ':' || letter == '?')
-            return usage(word, letter == ':' ? "wants a value" : "unknown option");
-        if (letter == 'h')
-            options->help = true;
-        else if (letter == 'j')
-            options->output.json = true;
-        else
-            result = take_value(options, letter);
-        if (result != BENCH_DONE || options->help)
-            return result;
-    }
-}
-
 static enum bench_exit run(const struct copy_options *options)
 {
     strata_error error = {.status = STRATA_OK};
@@ -406,22 +342,28 @@ done:
     return result;
 }
 
+static const struct choice device_choices[] = {
+    {"host", DEVICE_HOST}, {"cuda", DEVICE_CUDA}, {NULL, 0}};
+
+#define FIELD(member) offsetof(struct copy_options, member)
+
+static const struct option_row rows[] = {
+    CHOICE("device", "host|cuda", device_choices, device,
+           "which (cuda if a GPU answers, else host)"),
+    VALUE("store", OPTION_TEXT, "DIR", dir, "where the I/O load's scratch file lies (.)"),
+    VALUE("size", OPTION_SIZE, "SIZE", bytes, "bytes of a copy, each way (256M)"),
+    REPETITIONS_ROW("of 24 copies each (5)"),
+    OUTPUT_ROWS,
+};
+
+static const struct command_line line = {.head = "usage: offload-bench copy [options]\n\n",
+                                         .rows = rows,
+                                         .row_count = sizeof rows / sizeof rows[0]};
+
 enum bench_exit strata_bench_copy(int argc, char **argv)
 {
     struct copy_options options = {
         .dir = ".", .bytes = DEFAULT_BYTES, .repetitions = DEFAULT_REPETITIONS};
-    enum bench_exit result = parse(&options, argc, argv);
-    if (result != BENCH_DONE)
-        return result;
-    if (!options.help)
-        return run(&options);
-    puts("usage: offload-bench copy [--device host|cuda] [--store DIR] [--size SIZE] [--json]\n"
-         "                          [-o FILE]\n\n"
-         "  --device host|cuda  which (cuda if a GPU answers, else host)\n"
-         "  --store DIR         where the I/O load's scratch file lies (.)\n"
-         "  --size SIZE         bytes of a copy, each way (256M)\n"
-         "  --repetitions N     of 24 copies each (5)\n"
-         "  --json              one JSON document on stdout, the table on stderr\n"
-         "  -o FILE             write the document to a file");
-    return BENCH_DONE;
+    enum bench_exit result;
+    return strata_bench_options(&result, &line, &options, argc, argv) ? run(&options) : result;
 }

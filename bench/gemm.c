@@ -13,11 +13,10 @@
 #include "bench/gemm.h"
 
 #include "bench/gemm_rig.h"
+#include "bench/options.h"
 
-#include <errno.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #define DEFAULT_REPETITIONS 7u
 #define MAX_THREADS         4096
@@ -28,7 +27,6 @@ struct gemm_options {
     uint32_t threads;
     uint32_t repetitions;
     struct bench_output output;
-    bool help;
 };
 
 /* Rates in GFLOP/s. */
@@ -189,75 +187,25 @@ static enum bench_exit measure(struct gemm_rig *rig, const struct gemm_options *
     return good ? BENCH_DONE : BENCH_FAILED;
 }
 
-static enum bench_exit usage(const char *word, const char *why)
-{
-    fprintf(stderr, "offload-bench gemm: %.80s: %s: see --help\n", word, why);
-    return BENCH_USAGE;
-}
+#define FIELD(member) offsetof(struct gemm_options, member)
 
-/* The number that is an option's value; false: not one from 1 to most. */
-static bool take_count(uint32_t *out, long most)
-{
-    char *end;
-    errno = 0;
-    long count = strtol(optarg, &end, 10);
-    if (errno != 0 || *end != '\0' || count < 1 || count > most)
-        return false;
-    *out = (uint32_t)count;
-    return true;
-}
+static const struct option_row rows[] = {
+    RANGE("threads", OPTION_COUNT, "N", threads, 1, MAX_THREADS + 1,
+          "workers, and OpenBLAS's threads (one per core)"),
+    REPETITIONS_ROW("of everything (7)"),
+    OUTPUT_ROWS,
+};
 
-static enum bench_exit parse(struct gemm_options *options, int argc, char **argv)
-{
-    static const struct option table[] = {{"threads", required_argument, NULL, 't'},
-                                          {"repetitions", required_argument, NULL, 'n'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    opterr = 0;
-    for (;;) {
-        const char *word = argv[optind];
-        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
-        switch (letter) {
-        case -1:
-            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
-        case 'h':
-            options->help = true;
-            return BENCH_DONE;
-        case 'j':
-            options->output.json = true;
-            break;
-        case 'o':
-            options->output.file = optarg;
-            break;
-        case 't':
-            if (!take_count(&options->threads, MAX_THREADS))
-                return usage(word, "wants a number from 1 to 4096");
-            break;
-        case 'n':
-            if (!take_count(&options->repetitions, BENCH_MAX_SAMPLES))
-                return usage(word, "wants a number from 1 to 99");
-            break;
-        default:
-            return usage(word, letter == ':' ? "wants a value" : "unknown option");
-        }
-    }
-}
+static const struct command_line line = {.head = "usage: offload-bench gemm [options]\n\n",
+                                         .rows = rows,
+                                         .row_count = sizeof rows / sizeof rows[0]};
 
 enum bench_exit strata_bench_gemm(int argc, char **argv)
 {
     struct gemm_options options = {.repetitions = DEFAULT_REPETITIONS};
-    enum bench_exit result = parse(&options, argc, argv);
-    if (result != BENCH_DONE)
+    enum bench_exit result;
+    if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
-    if (options.help) {
-        puts("usage: offload-bench gemm [--threads N] [--repetitions N] [--json] [-o FILE]\n\n"
-             "  --threads N      workers, and OpenBLAS's threads (one per core)\n"
-             "  --repetitions N  of everything (7)\n"
-             "  --json           one JSON document on stdout, the tables on stderr\n"
-             "  -o FILE          write the document to a file");
-        return BENCH_DONE;
-    }
     strata_error error = {.status = STRATA_OK};
     struct gemm_rig rig;
     strata_status status = strata_bench_gemm_open(&rig, options.threads, &error);

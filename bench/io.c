@@ -25,10 +25,11 @@
 #include "bench/io.h"
 
 #include "bench/io_rig.h"
+#include "bench/options.h"
 #include "strata/text.h"
 
 #include <errno.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,6 @@ struct io_options {
     uint64_t bytes;
     uint32_t repetitions;
     struct bench_output output;
-    bool help;
 };
 
 /* Of one kind, over the repetitions; rates in GB/s (10^9), CPU in ms per GiB. */
@@ -346,86 +346,27 @@ static enum bench_exit report(const struct io_options *options, const struct io_
     return good ? BENCH_DONE : BENCH_FAILED;
 }
 
-static enum bench_exit usage(const char *word, const char *why)
-{
-    fprintf(stderr, "offload-bench io: %.80s: %s: see --help\n", word, why);
-    return BENCH_USAGE;
-}
+#define FIELD(member) offsetof(struct io_options, member)
 
-/* A value of an option, by its letter. */
-static enum bench_exit take_value(struct io_options *options, int letter)
-{
-    strata_error error = {.status = STRATA_OK};
-    char *end;
-    long count;
-    switch (letter) {
-    case 's':
-        options->dir = optarg;
-        return BENCH_DONE;
-    case 'z':
-        if (strata_parse_size(optarg, &options->bytes, &error) == STRATA_OK &&
-            options->bytes > 0)
-            return BENCH_DONE;
-        return usage("--size", error.status != STRATA_OK ? error.message : "nothing to move");
-    case 'n':
-        errno = 0;
-        count = strtol(optarg, &end, 10);
-        if (errno != 0 || *end != '\0' || count < 1 || count > (long)BENCH_MAX_SAMPLES)
-            return usage("--repetitions", "wants a number from 1 to 99");
-        options->repetitions = (uint32_t)count;
-        return BENCH_DONE;
-    default:
-        options->output.file = optarg;
-        return BENCH_DONE;
-    }
-}
+static const struct option_row rows[] = {
+    VALUE("store", OPTION_TEXT, "DIR", dir,
+          "where; its file has no name and is gone at the end (.)"),
+    VALUE("size", OPTION_SIZE, "SIZE", bytes, "bytes moved in each pass (1G)"),
+    REPETITIONS_ROW("of 9 passes each (5)"),
+    OUTPUT_ROWS,
+};
 
-static enum bench_exit parse(struct io_options *options, int argc, char **argv)
-{
-    static const struct option table[] = {{"store", required_argument, NULL, 's'},
-                                          {"size", required_argument, NULL, 'z'},
-                                          {"repetitions", required_argument, NULL, 'n'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    opterr = 0;
-    for (;;) {
-        const char *word = argv[optind];
-        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
-        enum bench_exit result = BENCH_DONE;
-        if (letter == -1)
-            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
-        if (letter == 'h') {
-            options->help = true;
-            return BENCH_DONE;
-        }
-        if (letter == ':' || letter == '?')
-            return usage(word, letter == ':' ? "wants a value" : "unknown option");
-        if (letter == 'j')
-            options->output.json = true;
-        else
-            result = take_value(options, letter);
-        if (result != BENCH_DONE)
-            return result;
-    }
-}
+static const struct command_line line = {.head = "usage: offload-bench io [options]\n\n",
+                                         .rows = rows,
+                                         .row_count = sizeof rows / sizeof rows[0]};
 
 enum bench_exit strata_bench_io(int argc, char **argv)
 {
     struct io_options options = {
         .dir = ".", .bytes = DEFAULT_BYTES, .repetitions = DEFAULT_REPETITIONS};
-    enum bench_exit result = parse(&options, argc, argv);
-    if (result != BENCH_DONE)
+    enum bench_exit result;
+    if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
-    if (options.help) {
-        puts("usage: offload-bench io [--store DIR] [--size SIZE] [--json] [-o FILE]\n\n"
-             "  --store DIR      where; its file has no name and is gone at the end (.)\n"
-             "  --size SIZE      bytes moved in each pass (1G)\n"
-             "  --repetitions N  of 9 passes each (5)\n"
-             "  --json           one JSON document on stdout, the tables on stderr\n"
-             "  -o FILE          write the document to a file");
-        return BENCH_DONE;
-    }
     strata_error error = {.status = STRATA_OK};
     struct io_rig rig;
     struct io_result_set *set = calloc(1, sizeof *set);

@@ -15,12 +15,13 @@
 #include "bench/plan.h"
 
 #include "bench/catalogue.h"
+#include "bench/options.h"
 #include "offload/forecast.h"
 #include "strata/text.h"
 #include "train/llama.h"
 
 #include <errno.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,13 @@
 
 enum sweep { SWEEP_NONE, SWEEP_BATCH, SWEEP_RAM, SWEEP_NVME };
 
+/* Rates in GB/s. */
+struct drives {
+    uint32_t count;
+    double read_rate;
+    double write_rate;
+};
+
 struct plan_options {
     const char *model;
     const char *box;
@@ -46,10 +54,14 @@ struct plan_options {
     uint32_t micro_batch; /* 0: chosen */
     uint32_t vocab_slices;
     enum sweep sweep;
-    struct machine machine;
-    bool ram_given;
+    /* What the box, or the catalogue, is changed by; 0 and NULL: not given. */
+    const struct gpu *gpu;
+    uint32_t gpus;
+    uint64_t device_bytes;
+    uint64_t ram_bytes;
+    struct drives drives;
+    struct machine machine; /* what comes of it all */
     struct bench_output output;
-    bool help;
 };
 
 struct answer {
@@ -479,112 +491,83 @@ static enum bench_exit report(const struct plan_options *options)
 
 /* The command line. */
 
-static enum bench_exit usage(const char *word, const char *why)
-{
-    fprintf(stderr, "offload-bench plan: %.80s: %s: see --help\n", word, why);
-    return BENCH_USAGE;
-}
+#define GPU_NAMES "a100-40 a100 h100 h200 b200 l40s rtx3090 rtx4090 rtx5090"
 
-static bool whole(const char *text, uint32_t *out)
+/* "N x R[/W]" */
+static strata_status take_drives(void *target, const struct option_row *row, const char *text,
+                                 strata_error *error)
 {
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    *out = (uint32_t)value;
-    return errno == 0 && *text >= '0' && *text <= '9' && *end == '\0' && value >= 1 &&
-           value <= 1u << 24;
-}
-
-/* "N x R[/W]", GB/s. */
-static bool drives(const char *text, struct machine *machine)
-{
-    unsigned count;
-    double read_rate;
-    double write_rate;
+    struct drives drives = {0};
     int used = 0;
-    if (sscanf(text, "%u x %lf/%lf%n", &count, &read_rate, &write_rate, &used) != 3 ||
-        text[used] != '\0') {
+    bool meant = sscanf(text, "%u x %lf/%lf%n", &drives.count, &drives.read_rate,
+                        &drives.write_rate, &used) == 3 &&
+                 text[used] == '\0';
+    if (!meant) {
         used = 0;
-        if (sscanf(text, "%u x %lf%n", &count, &read_rate, &used) != 2 || text[used] != '\0')
-            return false;
-        write_rate = read_rate;
+        meant = sscanf(text, "%u x %lf%n", &drives.count, &drives.read_rate, &used) == 2 &&
+                text[used] == '\0';
+        drives.write_rate = drives.read_rate;
     }
-    machine->drives = count;
-    machine->host.drive_read_bytes_per_s = 1e9 * read_rate;
-    machine->host.drive_write_bytes_per_s = 1e9 * write_rate;
-    return count <= 64 && read_rate > 0 && write_rate > 0;
+    if (!meant || drives.count == 0 || drives.count > 64 || !(drives.read_rate > 0) ||
+        !(drives.write_rate > 0))
+        return strata_option_refuse(row, text,
+                                    "give \"N x R[/W]\" in GB/s, such as \"4 x 7/6\"", error);
+    ((struct plan_options *)target)->drives = drives;
+    return STRATA_OK;
 }
 
-struct words {
-    const char *gpu;
-    const char *gpus;
-    const char *ram;
-    const char *nvme;
-    const char *device;
+static strata_status take_gpu(void *target, const struct option_row *row, const char *text,
+                              strata_error *error)
+{
+    const struct gpu *gpu = strata_gpu_named(text);
+    if (gpu == NULL)
+        return strata_option_refuse(row, text, "no such GPU: give one of " GPU_NAMES, error);
+    ((struct plan_options *)target)->gpu = gpu;
+    return STRATA_OK;
+}
+
+static const struct choice sweep_choices[] = {
+    {"batch", SWEEP_BATCH}, {"ram", SWEEP_RAM}, {"nvme", SWEEP_NVME}, {NULL, 0}};
+
+#define FIELD(member) offsetof(struct plan_options, member)
+#define BELOW_COUNT   ((1u << 24) + 1)
+
+static const struct option_row rows[] = {
+    VALUE("model", OPTION_TEXT, "NAME|FILE|DIR", model,
+          "a name, or a Hugging Face config (llama-7b)"),
+    RANGE("seq", OPTION_COUNT, "N", seq, 1, BELOW_COUNT, "tokens of a sequence (2048)"),
+    RANGE("batch", OPTION_COUNT, "N", batch, 1, BELOW_COUNT,
+          "sequences of a step, over all GPUs (16)"),
+    RANGE("micro-batch", OPTION_COUNT, "N", micro_batch, 1, BELOW_COUNT,
+          "sequences at a time (16384 tokens of a GPU)"),
+    RANGE("vocab-slices", OPTION_COUNT, "N", vocab_slices, 1, BELOW_COUNT,
+          "cut embedding and head by rows (by size)"),
+    VALUE("box", OPTION_TEXT, "FILE", box, "a measured machine: offload-bench probe"),
+    OWN("gpu", "NAME", take_gpu, "the box's device, else one rtx4090"),
+    RANGE("gpus", OPTION_COUNT, "N", gpus, 1, BELOW_COUNT, "how many of --gpu (1)"),
+    VALUE("device-mem", OPTION_SIZE, "SIZE", device_bytes,
+          "of each (nine tenths of the GPU's)"),
+    VALUE("ram", OPTION_SIZE, "SIZE", ram_bytes, "of the machine (128G, a server's 512G)"),
+    OWN("nvme", "\"N x R[/W]\"", take_drives, "drives and their rates in GB/s (none)"),
+    CHOICE("sweep", "batch|ram|nvme", sweep_choices, sweep,
+           "the same question for seven values"),
+    VALUE("trace", OPTION_TEXT, "FILE", trace, "the simulated steps as a Chrome trace"),
+    OUTPUT_ROWS,
 };
 
-static enum bench_exit take_value(struct plan_options *options, struct words *words, int letter)
-{
-    static const char *const sweeps[] = {"batch", "ram", "nvme"};
-    switch (letter) {
-    case 'm':
-        options->model = optarg;
-        return BENCH_DONE;
-    case 's':
-        return whole(optarg, &options->seq) ? BENCH_DONE : usage("--seq", "wants a count");
-    case 'b':
-        return whole(optarg, &options->batch) ? BENCH_DONE : usage("--batch", "wants a count");
-    case 'u':
-        return whole(optarg, &options->micro_batch) ? BENCH_DONE
-                                                    : usage("--micro-batch", "wants a count");
-    case 'v':
-        return whole(optarg, &options->vocab_slices) ? BENCH_DONE
-                                                     : usage("--vocab-slices", "wants a count");
-    case 'x':
-        options->box = optarg;
-        return BENCH_DONE;
-    case 't':
-        options->trace = optarg;
-        return BENCH_DONE;
-    case 'g':
-        words->gpu = optarg;
-        return BENCH_DONE;
-    case 'n':
-        words->gpus = optarg;
-        return BENCH_DONE;
-    case 'r':
-        words->ram = optarg;
-        return BENCH_DONE;
-    case 'd':
-        words->nvme = optarg;
-        return BENCH_DONE;
-    case 'e':
-        words->device = optarg;
-        return BENCH_DONE;
-    case 'w':
-        for (int i = 0; i < 3; i++)
-            if (strcmp(optarg, sweeps[i]) == 0)
-                options->sweep = (enum sweep)(i + 1);
-        return options->sweep != SWEEP_NONE ? BENCH_DONE
-                                            : usage("--sweep", "wants batch, ram or nvme");
-    default:
-        options->output.file = optarg;
-        return BENCH_DONE;
-    }
-}
+static const struct command_line line = {.head = "usage: offload-bench plan [options]\n\n",
+                                         .tail = "\nGPUs: " GPU_NAMES "\n",
+                                         .rows = rows,
+                                         .row_count = sizeof rows / sizeof rows[0]};
 
-/* The box is the host that the other words change; without one the catalogue's. */
-static enum bench_exit settle_machine(struct plan_options *options, const struct words *words)
+/* The box, or the catalogue's machine, and what the command line changes. */
+static enum bench_exit settle_machine(struct plan_options *options)
 {
     strata_error error = {0};
-    const struct gpu *gpu = words->gpu != NULL
-                                ? strata_gpu_named(words->gpu)
-                                : strata_gpu_named(options->box == NULL ? "rtx4090" : "");
-    if (words->gpu != NULL && gpu == NULL)
-        return usage(words->gpu, "no such GPU: a100-40 a100 h100 h200 b200 l40s rtx3090 "
-                                 "rtx4090 rtx5090");
+    const struct drives *drives = &options->drives;
     struct machine *machine = &options->machine;
-    *machine = strata_machine_with(gpu != NULL ? gpu : strata_gpu_named("rtx4090"));
+    *machine =
+        strata_machine_with(options->gpu != NULL ? options->gpu : strata_gpu_named("rtx4090"));
     if (options->box != NULL) {
         strata_json *json;
         if (strata_json_read_file(&json, options->box, &error) != STRATA_OK)
@@ -593,92 +576,33 @@ static enum bench_exit settle_machine(struct plan_options *options, const struct
         strata_json_free(json);
         if (status != STRATA_OK)
             return fail(&error);
-        machine->gpu = gpu;
+        machine->gpu = options->gpu;
         machine->drives = machine->host.drives;
     }
-    if (words->gpus != NULL && (gpu == NULL || !whole(words->gpus, &machine->gpus)))
-        return usage("--gpus", "wants a count, and --gpu");
-    if (words->ram != NULL &&
-        strata_parse_size(words->ram, &machine->ram_bytes, &error) != STRATA_OK)
-        return usage("--ram", error.message);
-    if (words->device != NULL &&
-        strata_parse_size(words->device, &machine->device_bytes, &error) != STRATA_OK)
-        return usage("--device-mem", error.message);
-    if (words->nvme != NULL && !drives(words->nvme, machine))
-        return usage("--nvme", "wants \"N x R[/W]\" in GB/s, such as \"4 x 7/6\"");
-    if (options->batch % machine->gpus != 0)
-        return usage("--batch", "the GPUs do not divide it");
-    return BENCH_DONE;
-}
-
-static enum bench_exit parse(struct plan_options *options, int argc, char **argv)
-{
-    static const struct option table[] = {{"model", required_argument, NULL, 'm'},
-                                          {"seq", required_argument, NULL, 's'},
-                                          {"batch", required_argument, NULL, 'b'},
-                                          {"micro-batch", required_argument, NULL, 'u'},
-                                          {"vocab-slices", required_argument, NULL, 'v'},
-                                          {"box", required_argument, NULL, 'x'},
-                                          {"gpu", required_argument, NULL, 'g'},
-                                          {"gpus", required_argument, NULL, 'n'},
-                                          {"device-mem", required_argument, NULL, 'e'},
-                                          {"ram", required_argument, NULL, 'r'},
-                                          {"nvme", required_argument, NULL, 'd'},
-                                          {"sweep", required_argument, NULL, 'w'},
-                                          {"trace", required_argument, NULL, 't'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    struct words words = {0};
-    opterr = 0;
-    for (;;) {
-        const char *word = argv[optind];
-        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
-        enum bench_exit result = BENCH_DONE;
-        if (letter == -1 && optind < argc)
-            return usage(argv[optind], "unknown argument");
-        if (letter == -1)
-            return settle_machine(options, &words);
-        if (letter == 'h') {
-            options->help = true;
-            return BENCH_DONE;
-        }
-        if (letter == ':' || letter == '?')
-            return usage(word, letter == ':' ? "wants a value" : "unknown option");
-        if (letter == 'j')
-            options->output.json = true;
-        else
-            result = take_value(options, &words, letter);
-        if (result != BENCH_DONE)
-            return result;
+    if (options->gpus > 0 && machine->gpu == NULL)
+        return strata_bench_usage("plan", "--gpus", "of which? give --gpu NAME");
+    if (options->gpus > 0)
+        machine->gpus = options->gpus;
+    if (options->ram_bytes > 0)
+        machine->ram_bytes = options->ram_bytes;
+    if (options->device_bytes > 0)
+        machine->device_bytes = options->device_bytes;
+    if (drives->count > 0) {
+        machine->drives = drives->count;
+        machine->host.drive_read_bytes_per_s = 1e9 * drives->read_rate;
+        machine->host.drive_write_bytes_per_s = 1e9 * drives->write_rate;
     }
+    if (options->batch % machine->gpus != 0)
+        return strata_bench_usage("plan", "--batch", "the GPUs do not divide it");
+    return BENCH_DONE;
 }
 
 enum bench_exit strata_bench_plan(int argc, char **argv)
 {
     struct plan_options options = {.model = "llama-7b", .seq = 2048, .batch = 16};
-    enum bench_exit result = parse(&options, argc, argv);
-    if (result != BENCH_DONE)
+    enum bench_exit result;
+    if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
-    if (options.help) {
-        puts(
-            "usage: offload-bench plan [options]\n\n"
-            "  --model NAME|config.json|DIR  a name, or a Hugging Face config (llama-7b)\n"
-            "  --seq N, --batch N            tokens of a sequence (2048), sequences of a step\n"
-            "                                over all GPUs (16)\n"
-            "  --micro-batch N               sequences at a time (16384 tokens of a GPU)\n"
-            "  --vocab-slices N              cut embedding and head by rows (by size)\n"
-            "  --box FILE                    a measured machine: offload-bench probe\n"
-            "  --gpu NAME, --gpus N          a100-40 a100 h100 h200 b200 l40s rtx3090 rtx4090\n"
-            "                                rtx5090 (the box's device, else one rtx4090)\n"
-            "  --device-mem SIZE             of each (nine tenths of the GPU's)\n"
-            "  --ram SIZE                    of the machine (128G, a server's 512G)\n"
-            "  --nvme \"N x R[/W]\"            drives and their rates in GB/s (none)\n"
-            "  --trace FILE                  the simulated steps as a Chrome trace\n"
-            "  --sweep batch|ram|nvme        the same question for seven values\n"
-            "  --json                        one JSON document on stdout, tables on stderr\n"
-            "  -o FILE                       write the document to a file");
-        return BENCH_DONE;
-    }
-    return report(&options);
+    result = settle_machine(&options);
+    return result == BENCH_DONE ? report(&options) : result;
 }

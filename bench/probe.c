@@ -20,12 +20,13 @@
 #include "bench/probe.h"
 
 #include "bench/io_rig.h"
+#include "bench/options.h"
 #include "strata/profile.h"
 #include "strata/text.h"
 #include "train/trainer.h"
 
 #include <errno.h>
-#include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@
 /* Of the cores, while the device computes on them: updates fill what panels leave. */
 #define UPDATE_SHARE 0.2
 
+/* What the run's own command line is made of stays text. */
 struct probe_options {
     const char *store;
     const char *model;
@@ -55,7 +57,6 @@ struct probe_options {
     const char *micro_batch; /* NULL: the batch */
     const char *threads;     /* NULL: one per core */
     struct bench_output output;
-    bool help;
 };
 
 /* Seconds and bytes of one kind of span. */
@@ -445,70 +446,31 @@ static strata_status probe(struct found *found, const struct probe_options *opti
     return status;
 }
 
-/* The command line. */
+#define FIELD(member) offsetof(struct probe_options, member)
 
-static enum bench_exit usage(const char *word, const char *why)
-{
-    fprintf(stderr, "offload-bench probe: %.80s: %s: see --help\n", word, why);
-    return BENCH_USAGE;
-}
+static const struct option_row rows[] = {
+    VALUE("store", OPTION_TEXT, "DIR", store, "measure this drive too (none)"),
+    VALUE("model", OPTION_TEXT, "NAME|FILE|DIR", model,
+          "the working set: what a run will train (llama-125m)"),
+    VALUE("seq", OPTION_TEXT, "N", seq, "tokens of a sequence (128)"),
+    VALUE("batch", OPTION_TEXT, "N", batch, "sequences of a step (2)"),
+    VALUE("micro-batch", OPTION_TEXT, "N", micro_batch, "sequences at a time (the batch)"),
+    VALUE("threads", OPTION_TEXT, "N", threads, "workers (one per core this process may use)"),
+    OUTPUT_ROWS,
+};
 
-static void take_value(struct probe_options *options, int letter)
-{
-    const char **fields[] = {&options->store,      &options->model,       &options->seq,
-                             &options->batch,      &options->micro_batch, &options->threads,
-                             &options->output.file};
-    const char letters[] = "dmsbuto";
-    *fields[strchr(letters, letter) - letters] = optarg;
-}
-
-static enum bench_exit parse(struct probe_options *options, int argc, char **argv)
-{
-    static const struct option table[] = {{"store", required_argument, NULL, 'd'},
-                                          {"model", required_argument, NULL, 'm'},
-                                          {"seq", required_argument, NULL, 's'},
-                                          {"batch", required_argument, NULL, 'b'},
-                                          {"micro-batch", required_argument, NULL, 'u'},
-                                          {"threads", required_argument, NULL, 't'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-    opterr = 0;
-    for (;;) {
-        const char *word = argv[optind];
-        int letter = getopt_long(argc, argv, "+:o:", table, NULL);
-        if (letter == -1)
-            return optind == argc ? BENCH_DONE : usage(argv[optind], "unknown argument");
-        if (letter == ':' || letter == '?')
-            return usage(word, letter == ':' ? "wants a value" : "unknown option");
-        if (letter == 'h') {
-            options->help = true;
-            return BENCH_DONE;
-        }
-        if (letter == 'j')
-            options->output.json = true;
-        else
-            take_value(options, letter);
-    }
-}
+static const struct command_line line = {
+    .head = "usage: offload-bench probe [options]\n"
+            "The document is a profile, for plan --box and offload-train --box.\n\n",
+    .rows = rows,
+    .row_count = sizeof rows / sizeof rows[0]};
 
 enum bench_exit strata_bench_probe(int argc, char **argv)
 {
     struct probe_options options = {.model = "llama-125m", .seq = "128", .batch = "2"};
-    enum bench_exit result = parse(&options, argc, argv);
-    if (result != BENCH_DONE)
+    enum bench_exit result;
+    if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
-    if (options.help) {
-        puts("usage: offload-bench probe [--store DIR] [options]\n\n"
-             "  --store DIR           measure this drive too (none)\n"
-             "  --model NAME|FILE|DIR, --seq N, --batch N, --micro-batch N\n"
-             "                        the working set: what a run will train\n"
-             "                        (llama-125m, 128, 2, the batch)\n"
-             "  --threads N           workers (one per core this process may use)\n"
-             "  --json                the profile on stdout, the table on stderr\n"
-             "  -o FILE               write the profile to a file, for --box");
-        return BENCH_DONE;
-    }
     struct found found = {.profile = {.name = "this machine"}};
     strata_error error = {0};
     if (probe(&found, &options, &error) != STRATA_OK)

@@ -37,6 +37,7 @@ struct finding {
 struct bench_output {
     bool json;
     const char *file; /* NULL: none; borrowed */
+    bool help;        /* instead of a run     */
 };
 
 /* What several samples came to. */

@@ -1,69 +1,25 @@
 #define _GNU_SOURCE
 /*
- * The command line of offload-train. See options.h.
- *
- * The table is the reference: getopt_long, the help text and the range checks are all made from
- * it, so an option cannot be parsed and not documented, or documented and not checked. What
- * concerns two options at once stands in check_together().
- *
- * getopt_long accepts every unambiguous beginning of a name. That is refused here (see
- * options.h), by comparing what was written with the name that was found.
+ * The command line of offload-train. See options.h; train/command_line.h has the words of the
+ * table. What concerns two options at once stands in check_together().
  *
  * Thread: one at a time.
  */
 
 #include "train/options.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <math.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "strata/text.h"
+#include "train/command_line.h"
 #include "train/fail.h"
 #include "train/llama.h"
 
 /* What the library retains at most. */
 #define OPTIONS_MAX_KEEP 16
-
-/* getopt's value of the first row. Above every character, which short options would be. */
-#define FIRST_OPTION 256
-
-enum option_kind {
-    KIND_SECTION, /* a heading of the help text        */
-    KIND_FLAG,    /* bool                              */
-    KIND_TEXT,    /* const char *, borrowed            */
-    KIND_SIZE,    /* uint64_t, bytes                   */
-    KIND_COUNT,   /* uint32_t                          */
-    KIND_AUTO,    /* uint32_t; the word auto: 0        */
-    KIND_LONG,    /* uint64_t                          */
-    KIND_NUMBER,  /* double                            */
-    KIND_DYNAMIC, /* double; the word dynamic: 0       */
-    KIND_CHOICE,  /* an enum, by name                  */
-    KIND_DIRS,    /* store_dirs, separated by commas   */
-    KIND_COMMAND, /* likewise; least: what to do there */
-    KIND_ALLOW    /* allow bits, separated by commas   */
-};
-
-struct choice {
-    const char *name; /* NULL ends the list */
-    uint32_t value;
-};
-
-struct option_row {
-    const char *name; /* section: its heading */
-    const char *argument;
-    const char *help;
-    const struct choice *choices;
-    enum option_kind kind;
-    size_t field;
-    double least; /* numbers: least <= value < below */
-    double below;
-};
 
 static const struct choice device_choices[] = {
     {"host", DEVICE_HOST}, {"cuda", DEVICE_CUDA}, {NULL, 0}};
@@ -95,261 +51,22 @@ static const struct choice compute_choices[] = {
 static const struct choice state_choices[] = {
     {"fp32", STRATA_FP32}, {"bf16", STRATA_BF16}, {NULL, 0}};
 
-/* A choice with one meaning is checked and then forgotten. */
-#define FIELD(member) offsetof(struct options, member)
-#define SECTION(title)                                                                         \
-    {                                                                                          \
-        .name = title, .kind = KIND_SECTION                                                    \
-    }
-#define FLAG(name_, member, help_)                                                             \
-    {                                                                                          \
-        .name = name_, .help = help_, .kind = KIND_FLAG, .field = FIELD(member)                \
-    }
-#define VALUE(name_, kind_, argument_, member, help_)                                          \
-    {                                                                                          \
-        .name = name_, .argument = argument_, .help = help_, .kind = kind_,                    \
-        .field = FIELD(member)                                                                 \
-    }
-#define RANGE(name_, kind_, argument_, member, least_, below_, help_)                          \
-    {                                                                                          \
-        .name = name_, .argument = argument_, .help = help_, .kind = kind_,                    \
-        .field = FIELD(member), .least = least_, .below = below_                               \
-    }
-#define CHOICE(name_, argument_, choices_, field_, help_)                                      \
-    {                                                                                          \
-        .name = name_, .argument = argument_, .help = help_, .choices = choices_,              \
-        .kind = KIND_CHOICE, .field = field_                                                   \
-    }
+/* What is done instead of training, by the option's own name. */
+static const struct choice command_choices[] = {
+    {"list", STORE_LIST}, {"scrub", STORE_SCRUB}, {"drop", STORE_DROP}, {NULL, 0}};
 
-#define TWO_TO_31 2147483648.0
-/* The optimizer computes in fp32, where larger numbers are infinite. */
-#define FP32_BOUND 3.4e38
-
-static const struct option_row rows[] = {
-    SECTION("what to train"),
-    VALUE("data", KIND_TEXT, "FILE", data,
-          "any file (bytes are tokens) or a token shard; required"),
-    VALUE("model", KIND_TEXT, "NAME|FILE|DIR", model,
-          "a name, a config.json or a folder with one (llama-125m)"),
-    CHOICE("compute-dtype", "fp32|bf16|fp16", compute_choices, FIELD(compute_dtype),
-           "weights and gradients between uses (bf16)"),
-    RANGE("loss-scale", KIND_DYNAMIC, "dynamic|X", loss_scale, 1e-30, 1e30,
-          "with fp16: the loss is multiplied with it (dynamic)"),
-    CHOICE("states-dtype", "fp32|bf16", state_choices, FIELD(states_dtype),
-           "moments; bf16: 8 bytes of states a parameter, not 12 (fp32)"),
-    RANGE("vocab-slices", KIND_COUNT, "N", vocab_slices, 1, 1048576,
-          "cut embedding and head by rows (at most 16 Mi elements each)"),
-    RANGE("seed", KIND_LONG, "N", seed, 0, INFINITY, "of the initial weights (0)"),
-
-    SECTION("the machine"),
-    CHOICE("device", "host|cuda", device_choices, FIELD(device),
-           "made of RAM, or a GPU (cuda if one answers)"),
-    RANGE("threads", KIND_COUNT, "N", threads, 1, 4097,
-          "workers (one per core this process may use)"),
-    VALUE("device-mem", KIND_SIZE, "SIZE", device_bytes,
-          "hard limit of the device (from what is free; see --dry-run)"),
-    VALUE("host-mem", KIND_SIZE, "SIZE", host_bytes,
-          "hard limit of host RAM (from what is free; see --dry-run)"),
-    VALUE("nvme-mem", KIND_SIZE, "SIZE", nvme_bytes,
-          "hard limit of the store (9/10 of what is free; all it has)"),
-    VALUE("store", KIND_DIRS, "DIR[,DIR...]", store_dirs,
-          "directories of the NVMe tier, one per drive (no such tier)"),
-    CHOICE("io", "uring|threads", io_choices, FIELD(io),
-           "how the store is read and written (uring)"),
-    VALUE("allow", KIND_ALLOW, "LIST", allow,
-          "accept a lack: threads-io, buffered-io, unpinned (none)"),
-
-    SECTION("where things rest"),
-    CHOICE("params", "auto|device|host|nvme", tier_choices, FIELD(params),
-           "weights (auto: the fastest tier with room)"),
-    CHOICE("grads", "auto|device|host|nvme", tier_choices, FIELD(grads), "gradients (auto)"),
-    CHOICE("states", "auto|device|host|nvme", tier_choices, FIELD(states),
-           "optimizer states (auto)"),
-    CHOICE("stash", "auto|device|host|nvme", tier_choices, FIELD(stash),
-           "activations between forward and backward (auto)"),
-    RANGE("tile", KIND_COUNT, "ELEMS", tile_elems, STRATA_BLOCK_ELEMS, 1073741825.0,
-          "unit of paging, a multiple of 16384 (from the model's size)"),
-    FLAG("no-overlap", no_overlap, "nothing ahead of its use; the same bits"),
-
-    SECTION("what survives"),
-    CHOICE("durability", "power|process|none", durability_choices, FIELD(durability_word),
-           "what a commit outlives: loss of power, the process (power)"),
-    RANGE("commit-every", KIND_AUTO, "auto|K", commit_every, 1, TWO_TO_31,
-          "steps between commits (auto: 1 or 10, kept by --resume)"),
-    RANGE("keep", KIND_COUNT, "N", keep, 0, OPTIONS_MAX_KEEP + 1,
-          "commits that stay besides the last (0)"),
-    RANGE("keep-every", KIND_COUNT, "M", keep_every, 1, TWO_TO_31,
-          "those whose step is a multiple of M (1000)"),
-    FLAG("resume", resume, "go on from the last commit; without one, from step 0"),
-    RANGE("at", KIND_LONG, "STEP", at, 0, TWO_TO_31,
-          "with --resume: from that commit; gives up later ones"),
-
-    SECTION("a store without training"),
-    RANGE("list", KIND_COMMAND, "DIR[,DIR...]", store_dirs, STORE_LIST, 0,
-          "the commits it holds, and of what run"),
-    RANGE("scrub", KIND_COMMAND, "DIR[,DIR...]", store_dirs, STORE_SCRUB, 0,
-          "verify every tile of its last commit"),
-    RANGE("drop", KIND_COMMAND, "DIR[,DIR...]", store_dirs, STORE_DROP, 0,
-          "with --at STEP: give up that retained commit"),
-
-    SECTION("the run"),
-    RANGE("steps", KIND_LONG, "N", rate.steps, 1, TWO_TO_31,
-          "optimizer steps in total, resumed ones included (100)"),
-    RANGE("seq", KIND_COUNT, "N", seq, 1, TWO_TO_31, "tokens of a sequence (256)"),
-    RANGE("batch", KIND_COUNT, "N", batch, 1, TWO_TO_31, "sequences of a step (8)"),
-    RANGE("micro-batch", KIND_COUNT, "N", micro_batch, 1, TWO_TO_31,
-          "sequences at a time, divides the batch (the batch)"),
-
-    SECTION("the optimizer, AdamW"),
-    RANGE("lr", KIND_NUMBER, "X", rate.peak, 0, FP32_BOUND, "learning rate (3e-4)"),
-    CHOICE("lr-schedule", "constant|linear|cosine", schedule_choices, FIELD(rate.schedule),
-           "after the warm-up (constant)"),
-    RANGE("lr-min", KIND_NUMBER, "X", rate.least, 0, FP32_BOUND,
-          "linear and cosine: rate of the last step (0)"),
-    RANGE("warmup", KIND_LONG, "N", rate.warmup, 0, TWO_TO_31,
-          "steps in which the rate rises from lr/N to lr (0)"),
-    RANGE("beta1", KIND_NUMBER, "X", adam.beta1, 0, 1, "of the first moment (0.9)"),
-    RANGE("beta2", KIND_NUMBER, "X", adam.beta2, 0, 1, "of the second moment (0.95)"),
-    RANGE("eps", KIND_NUMBER, "X", adam.eps, 0, FP32_BOUND, "added to the root (1e-8)"),
-    RANGE("weight-decay", KIND_NUMBER, "X", adam.weight_decay, 0, FP32_BOUND,
-          "of matrices and embeddings, not of norms (0.1)"),
-    RANGE("clip", KIND_NUMBER, "X", clip, 0, FP32_BOUND,
-          "largest global gradient norm, 0: off (1)"),
-    CHOICE("clip-mode", "auto|deferred|speculative", clip_choices, FIELD(clip_mode),
-           "update after the norm, or ahead of it and redo (auto)"),
-
-    SECTION("what comes out"),
-    VALUE("log", KIND_TEXT, "FILE.jsonl", log,
-          "one line of JSON a step; replaced, or continued by --resume"),
-    VALUE("box", KIND_TEXT, "FILE.json", box,
-          "a machine by offload-bench probe: the plan tells the step"),
-    VALUE("trace", KIND_TEXT, "FILE.json", trace,
-          "what ran when, as a Chrome trace; written at the end"),
-    FLAG("hash-state", hash_state, "the log's last line carries a hash of weights and moments"),
-    FLAG("dry-run", dry_run, "print the plan and stop"),
-    FLAG("json", json, "one JSON document on stdout, tables on stderr"),
-    FLAG("quiet", quiet, "print errors only, and what --json asks for"),
-    FLAG("help", help, "this text"),
-    FLAG("version", version, "the version"),
-};
-
-enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
-
-static strata_status bad(strata_error *error, const char *name, const char *text,
-                         const char *why)
-{
-    return strata_train_fail(error, STRATA_E_INVALID, 0, "--%s %.80s: %s", name, text, why);
-}
-
-/* The range of a row in words, into buffer. */
-static const char *range_text(const struct option_row *row, char *buffer, size_t bytes)
-{
-    const char *what = row->kind == KIND_NUMBER    ? "a number"
-                       : row->kind == KIND_DYNAMIC ? "dynamic or a number"
-                       : row->kind == KIND_AUTO    ? "auto or a whole number"
-                                                   : "a whole number";
-    if (isinf(row->below))
-        snprintf(buffer, bytes, "give %s of at least %.10g", what, row->least);
-    else if (row->kind == KIND_NUMBER || row->kind == KIND_DYNAMIC)
-        snprintf(buffer, bytes, "give %s from %.10g to below %.10g", what, row->least,
-                 row->below);
-    else
-        snprintf(buffer, bytes, "give %s from %.10g to %.10g", what, row->least,
-                 row->below - 1);
-    return buffer;
-}
-
-/* Digits only: strtoull alone would take a sign, and "-1" as 2^64 - 1. */
-static bool whole_number(const char *text, uint64_t *out)
-{
-    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
-        return false;
-    errno = 0;
-    *out = strtoull(text, NULL, 10);
-    return errno == 0;
-}
-
-static bool real_number(const char *text, double *out)
-{
-    if (*text == '\0' || isspace((unsigned char)*text))
-        return false;
-    char *end;
-    *out = strtod(text, &end);
-    return *end == '\0' && isfinite(*out);
-}
-
-static strata_status set_whole(void *field, const struct option_row *row, const char *text,
-                               strata_error *error)
-{
-    uint64_t value = 0;
-    char range[96];
-    if (!whole_number(text, &value) || (double)value < row->least ||
-        (double)value >= row->below)
-        return bad(error, row->name, text, range_text(row, range, sizeof range));
-    if (row->kind != KIND_LONG)
-        *(uint32_t *)field = (uint32_t)value;
-    else
-        *(uint64_t *)field = value;
-    return STRATA_OK;
-}
-
-static strata_status set_number(void *field, const struct option_row *row, const char *text,
+static strata_status take_allow(void *target, const struct option_row *row, const char *text,
                                 strata_error *error)
 {
-    double value = 0;
-    char range[96];
-    bool fits = real_number(text, &value) && value >= row->least && value < row->below;
-    if (!fits)
-        return bad(error, row->name, text, range_text(row, range, sizeof range));
-    *(double *)field = value;
-    return STRATA_OK;
-}
-
-static strata_status set_size(uint64_t *field, const struct option_row *row, const char *text,
-                              strata_error *error)
-{
-    strata_error inner = {0};
-    if (strata_parse_size(text, field, &inner) != STRATA_OK)
-        return strata_train_fail(error, STRATA_E_INVALID, 0, "--%s: %.180s", row->name,
-                                 inner.message);
-    if (*field == 0)
-        return bad(error, row->name, text, "a limit of nothing: give a size such as 512M");
-    return STRATA_OK;
-}
-
-static const struct choice *find_choice(const struct choice *choices, const char *text,
-                                        size_t length)
-{
-    for (; choices->name != NULL; choices++) {
-        if (strlen(choices->name) == length && memcmp(choices->name, text, length) == 0)
-            return choices;
-    }
-    return NULL;
-}
-
-static strata_status set_choice(void *options, const struct option_row *row, const char *text,
-                                strata_error *error)
-{
-    const struct choice *choice = find_choice(row->choices, text, strlen(text));
-    if (choice == NULL) {
-        char why[96];
-        snprintf(why, sizeof why, "not a choice of this version: give one of %s",
-                 row->argument);
-        return bad(error, row->name, text, why);
-    }
-    memcpy((char *)options + row->field, &choice->value, sizeof choice->value);
-    return STRATA_OK;
-}
-
-static strata_status set_allow(struct options *options, const char *text, strata_error *error)
-{
+    struct options *options = target;
     options->allow = 0;
     for (const char *at = text;; at++) {
         size_t length = strcspn(at, ",");
-        const struct choice *choice = find_choice(allow_choices, at, length);
+        const struct choice *choice = strata_choice_find(allow_choices, at, length);
         if (choice == NULL)
-            return bad(error, "allow", text,
-                       "give threads-io, buffered-io or unpinned, separated by commas");
+            return strata_option_refuse(
+                row, text, "give threads-io, buffered-io or unpinned, separated by commas",
+                error);
         options->allow |= choice->value;
         at += length;
         if (*at == '\0')
@@ -357,11 +74,12 @@ static strata_status set_allow(struct options *options, const char *text, strata
     }
 }
 
-static strata_status set_dirs(struct options *options, const char *name, const char *text,
-                              strata_error *error)
+static strata_status set_dirs(struct options *options, const struct option_row *row,
+                              const char *text, strata_error *error)
 {
     if (strlen(text) >= sizeof options->store_text)
-        return bad(error, name, text, "too long: give at most 4095 bytes of directories");
+        return strata_option_refuse(row, text,
+                                    "too long: give at most 4095 bytes of directories", error);
     strcpy(options->store_text, text);
     options->store_dir_count = 0;
     for (char *at = options->store_text;; at++) {
@@ -370,13 +88,15 @@ static strata_status set_dirs(struct options *options, const char *name, const c
         bool last = *at == '\0';
         *at = '\0';
         if (*dir == '\0')
-            return bad(error, name, text,
-                       "an empty name: give directories separated by commas");
+            return strata_option_refuse(
+                row, text, "an empty name: give directories separated by commas", error);
         if (options->store_dir_count == OPTIONS_MAX_STORE_DIRS)
-            return bad(error, name, text, "too many: give at most 16 directories");
+            return strata_option_refuse(row, text, "too many: give at most 16 directories",
+                                        error);
         for (uint32_t i = 0; i < options->store_dir_count; i++) {
             if (strcmp(options->store_dirs[i], dir) == 0)
-                return bad(error, name, text, "a directory twice: give each drive's once");
+                return strata_option_refuse(row, text,
+                                            "a directory twice: give each drive's once", error);
         }
         options->store_dirs[options->store_dir_count++] = dir;
         if (last)
@@ -384,49 +104,143 @@ static strata_status set_dirs(struct options *options, const char *name, const c
     }
 }
 
-static strata_status set_row(struct options *options, const struct option_row *row,
-                             const char *text, strata_error *error)
+/* A store to train with, or one that something else is done with. */
+static strata_status take_store(void *target, const struct option_row *row, const char *text,
+                                strata_error *error)
 {
-    void *field = (char *)options + row->field;
-    switch (row->kind) {
-    case KIND_SECTION:
-        return STRATA_OK;
-    case KIND_FLAG:
-        *(bool *)field = true;
-        return STRATA_OK;
-    case KIND_TEXT:
-        if (*text == '\0')
-            return bad(error, row->name, "\"\"", "an empty name: give a file");
-        *(const char **)field = text;
-        return STRATA_OK;
-    case KIND_SIZE:
-        return set_size(field, row, text, error);
-    case KIND_AUTO:
-        *(uint32_t *)field = 0;
-        return strcmp(text, "auto") == 0 ? STRATA_OK : set_whole(field, row, text, error);
-    case KIND_COUNT:
-    case KIND_LONG:
-        return set_whole(field, row, text, error);
-    case KIND_DYNAMIC:
-        *(double *)field = 0;
-        return strcmp(text, "dynamic") == 0 ? STRATA_OK : set_number(field, row, text, error);
-    case KIND_NUMBER:
-        return set_number(field, row, text, error);
-    case KIND_CHOICE:
-        return set_choice(options, row, text, error);
-    case KIND_DIRS:
-    case KIND_COMMAND:
-        if (options->command != STORE_NONE ||
-            (row->kind == KIND_COMMAND && options->store_dir_count > 0))
-            return bad(error, row->name, text,
-                       "one of --store, --list, --scrub and --drop at a time");
-        if (row->kind == KIND_COMMAND)
-            options->command = (enum store_command)row->least;
-        return set_dirs(options, row->name, text, error);
-    case KIND_ALLOW:
-        return set_allow(options, text, error);
-    }
-    return STRATA_OK;
+    struct options *options = target;
+    const struct choice *command =
+        strata_choice_find(command_choices, row->name, strlen(row->name));
+    if (options->command != STORE_NONE || (command != NULL && options->store_dir_count > 0))
+        return strata_option_refuse(
+            row, text, "one of --store, --list, --scrub and --drop at a time", error);
+    if (command != NULL)
+        options->command = (enum store_command)command->value;
+    return set_dirs(options, row, text, error);
+}
+
+#define FIELD(member) offsetof(struct options, member)
+#define TWO_TO_31     2147483648.0
+/* The optimizer computes in fp32, where larger numbers are infinite. */
+#define FP32_BOUND 3.4e38
+
+static const struct option_row rows[] = {
+    SECTION("what to train"),
+    VALUE("data", OPTION_TEXT, "FILE", data,
+          "any file (bytes are tokens) or a token shard; required"),
+    VALUE("model", OPTION_TEXT, "NAME|FILE|DIR", model,
+          "a name, a config.json or a folder with one (llama-125m)"),
+    CHOICE("compute-dtype", "fp32|bf16|fp16", compute_choices, compute_dtype,
+           "weights and gradients between uses (bf16)"),
+    RANGE_OR("dynamic", "loss-scale", OPTION_NUMBER, "dynamic|X", loss_scale, 1e-30, 1e30,
+             "with fp16: the loss is multiplied with it (dynamic)"),
+    CHOICE("states-dtype", "fp32|bf16", state_choices, states_dtype,
+           "moments; bf16: 8 bytes of states a parameter, not 12 (fp32)"),
+    RANGE("vocab-slices", OPTION_COUNT, "N", vocab_slices, 1, 1048576,
+          "cut embedding and head by rows (at most 16 Mi elements each)"),
+    RANGE("seed", OPTION_LONG, "N", seed, 0, INFINITY, "of the initial weights (0)"),
+
+    SECTION("the machine"),
+    CHOICE("device", "host|cuda", device_choices, device,
+           "made of RAM, or a GPU (cuda if one answers)"),
+    RANGE("threads", OPTION_COUNT, "N", threads, 1, 4097,
+          "workers (one per core this process may use)"),
+    VALUE("device-mem", OPTION_SIZE, "SIZE", device_bytes,
+          "hard limit of the device (from what is free; see --dry-run)"),
+    VALUE("host-mem", OPTION_SIZE, "SIZE", host_bytes,
+          "hard limit of host RAM (from what is free; see --dry-run)"),
+    VALUE("nvme-mem", OPTION_SIZE, "SIZE", nvme_bytes,
+          "hard limit of the store (9/10 of what is free; all it has)"),
+    OWN("store", "DIR[,DIR...]", take_store,
+        "directories of the NVMe tier, one per drive (no such tier)"),
+    CHOICE("io", "uring|threads", io_choices, io, "how the store is read and written (uring)"),
+    OWN("allow", "LIST", take_allow, "accept a lack: threads-io, buffered-io, unpinned (none)"),
+
+    SECTION("where things rest"),
+    CHOICE("params", "auto|device|host|nvme", tier_choices, params,
+           "weights (auto: the fastest tier with room)"),
+    CHOICE("grads", "auto|device|host|nvme", tier_choices, grads, "gradients (auto)"),
+    CHOICE("states", "auto|device|host|nvme", tier_choices, states, "optimizer states (auto)"),
+    CHOICE("stash", "auto|device|host|nvme", tier_choices, stash,
+           "activations between forward and backward (auto)"),
+    RANGE("tile", OPTION_COUNT, "ELEMS", tile_elems, STRATA_BLOCK_ELEMS, 1073741825.0,
+          "unit of paging, a multiple of 16384 (from the model's size)"),
+    FLAG("no-overlap", no_overlap, "nothing ahead of its use; the same bits"),
+
+    SECTION("what survives"),
+    CHOICE("durability", "power|process|none", durability_choices, durability_word,
+           "what a commit outlives: loss of power, the process (power)"),
+    RANGE_OR("auto", "commit-every", OPTION_COUNT, "auto|K", commit_every, 1, TWO_TO_31,
+             "steps between commits (auto: 1 or 10, kept by --resume)"),
+    RANGE("keep", OPTION_COUNT, "N", keep, 0, OPTIONS_MAX_KEEP + 1,
+          "commits that stay besides the last (0)"),
+    RANGE("keep-every", OPTION_COUNT, "M", keep_every, 1, TWO_TO_31,
+          "those whose step is a multiple of M (1000)"),
+    FLAG("resume", resume, "go on from the last commit; without one, from step 0"),
+    RANGE("at", OPTION_LONG, "STEP", at, 0, TWO_TO_31,
+          "with --resume: from that commit; gives up later ones"),
+
+    SECTION("a store without training"),
+    OWN("list", "DIR[,DIR...]", take_store, "the commits it holds, and of what run"),
+    OWN("scrub", "DIR[,DIR...]", take_store, "verify every tile of its last commit"),
+    OWN("drop", "DIR[,DIR...]", take_store, "with --at STEP: give up that retained commit"),
+
+    SECTION("the run"),
+    RANGE("steps", OPTION_LONG, "N", rate.steps, 1, TWO_TO_31,
+          "optimizer steps in total, resumed ones included (100)"),
+    RANGE("seq", OPTION_COUNT, "N", seq, 1, TWO_TO_31, "tokens of a sequence (256)"),
+    RANGE("batch", OPTION_COUNT, "N", batch, 1, TWO_TO_31, "sequences of a step (8)"),
+    RANGE("micro-batch", OPTION_COUNT, "N", micro_batch, 1, TWO_TO_31,
+          "sequences at a time, divides the batch (the batch)"),
+
+    SECTION("the optimizer, AdamW"),
+    RANGE("lr", OPTION_NUMBER, "X", rate.peak, 0, FP32_BOUND, "learning rate (3e-4)"),
+    CHOICE("lr-schedule", "constant|linear|cosine", schedule_choices, rate.schedule,
+           "after the warm-up (constant)"),
+    RANGE("lr-min", OPTION_NUMBER, "X", rate.least, 0, FP32_BOUND,
+          "linear and cosine: rate of the last step (0)"),
+    RANGE("warmup", OPTION_LONG, "N", rate.warmup, 0, TWO_TO_31,
+          "steps in which the rate rises from lr/N to lr (0)"),
+    RANGE("beta1", OPTION_NUMBER, "X", adam.beta1, 0, 1, "of the first moment (0.9)"),
+    RANGE("beta2", OPTION_NUMBER, "X", adam.beta2, 0, 1, "of the second moment (0.95)"),
+    RANGE("eps", OPTION_NUMBER, "X", adam.eps, 0, FP32_BOUND, "added to the root (1e-8)"),
+    RANGE("weight-decay", OPTION_NUMBER, "X", adam.weight_decay, 0, FP32_BOUND,
+          "of matrices and embeddings, not of norms (0.1)"),
+    RANGE("clip", OPTION_NUMBER, "X", clip, 0, FP32_BOUND,
+          "largest global gradient norm, 0: off (1)"),
+    CHOICE("clip-mode", "auto|deferred|speculative", clip_choices, clip_mode,
+           "update after the norm, or ahead of it and redo (auto)"),
+
+    SECTION("what comes out"),
+    VALUE("log", OPTION_TEXT, "FILE.jsonl", log,
+          "one line of JSON a step; replaced, or continued by --resume"),
+    VALUE("box", OPTION_TEXT, "FILE.json", box,
+          "a machine by offload-bench probe: the plan tells the step"),
+    VALUE("trace", OPTION_TEXT, "FILE.json", trace,
+          "what ran when, as a Chrome trace; written at the end"),
+    FLAG("hash-state", hash_state, "the log's last line carries a hash of weights and moments"),
+    FLAG("dry-run", dry_run, "print the plan and stop"),
+    FLAG("json", json, "one JSON document on stdout, tables on stderr"),
+    FLAG("quiet", quiet, "print errors only, and what --json asks for"),
+    LEAVE("help", help, "this text"),
+    LEAVE("version", version, "the version"),
+};
+
+static const struct command_line line = {
+    .head = "usage: offload-train --data FILE [options]\n"
+            "Train a transformer that is larger than the device's memory.\n"
+            "Sizes take K, M, G, T (powers of 1024). Defaults are in parentheses.\n",
+    .tail = "\nexit codes: 0 done; 1 failed; 2 usage; 3 something is absent; 128 + n after "
+            "signal n\n",
+    .rows = rows,
+    .row_count = sizeof rows / sizeof rows[0],
+};
+
+/* For what concerns two options at once. */
+static strata_status bad(strata_error *error, const char *name, const char *text,
+                         const char *why)
+{
+    return strata_train_fail(error, STRATA_E_INVALID, 0, "--%s %.80s: %s", name, text, why);
 }
 
 static strata_status check_homes(const struct options *options, strata_error *error)
@@ -581,90 +395,17 @@ static void fill_defaults(struct options *options)
     };
 }
 
-static void fill_getopt(struct option *out)
-{
-    for (int i = 0; i < ROW_COUNT; i++) {
-        if (rows[i].kind == KIND_SECTION)
-            continue;
-        *out++ = (struct option){.name = rows[i].name,
-                                 .has_arg = rows[i].kind == KIND_FLAG ? no_argument
-                                                                      : required_argument,
-                                 .val = FIRST_OPTION + i};
-    }
-    *out = (struct option){0};
-}
-
-/* Was the option written as its full name, "--name" or "--name=..."? */
-static bool written_in_full(const char *word, const char *name)
-{
-    size_t length = strlen(name);
-    return strncmp(word, "--", 2) == 0 && strncmp(word + 2, name, length) == 0 &&
-           (word[2 + length] == '\0' || word[2 + length] == '=');
-}
-
-static strata_status refuse_word(const char *word, int found, strata_error *error)
-{
-    if (found == ':')
-        return strata_train_fail(error, STRATA_E_INVALID, 0, "%.80s: wants a value: see --help",
-                                 word);
-    /* getopt reports a flag with a value by the flag's own number. */
-    if (optopt >= FIRST_OPTION)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "%.80s: takes no value: leave it out", word);
-    return strata_train_fail(error, STRATA_E_INVALID, 0, "unknown option %.80s: see --help",
-                             word);
-}
-
 strata_status strata_options_parse(struct options *out, int argc, char **argv,
                                    strata_error *error)
 {
-    struct option table[ROW_COUNT + 1];
-    fill_getopt(table);
     fill_defaults(out);
-    opterr = 0;
-    optind = 0; /* start anew, even after an earlier parse */
-    while (!out->help && !out->version) {
-        const char *word = argv[optind > 0 ? optind : 1];
-        int found = getopt_long(argc, argv, "+:", table, NULL);
-        if (found == -1)
-            break;
-        if (found < FIRST_OPTION)
-            return refuse_word(word, found, error);
-        const struct option_row *row = &rows[found - FIRST_OPTION];
-        if (!written_in_full(word, row->name))
-            return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                     "unknown option %.80s: did you mean --%s?", word,
-                                     row->name);
-        STRATA_TRY(set_row(out, row, optarg, error));
-    }
-    if (out->help || out->version)
-        return STRATA_OK;
-    if (optind < argc)
-        return strata_train_fail(
-            error, STRATA_E_INVALID, 0,
-            "unknown argument %.80s: files are given by options, see --help", argv[optind]);
-    return check_together(out, error);
+    STRATA_TRY(strata_command_line_parse(&line, out, argc, argv, error));
+    return out->help || out->version ? STRATA_OK : check_together(out, error);
 }
 
 void strata_options_help(FILE *out)
 {
-    fputs("usage: offload-train --data FILE [options]\n"
-          "Train a transformer that is larger than the device's memory.\n"
-          "Sizes take K, M, G, T (powers of 1024). Defaults are in parentheses.\n",
-          out);
-    for (int i = 0; i < ROW_COUNT; i++) {
-        if (rows[i].kind == KIND_SECTION) {
-            fprintf(out, "\n%s\n", rows[i].name);
-            continue;
-        }
-        char left[64];
-        const char *argument = rows[i].argument != NULL ? rows[i].argument : "";
-        snprintf(left, sizeof left, "--%s %s", rows[i].name, argument);
-        fprintf(out, "  %-36s  %s\n", left, rows[i].help);
-    }
-    fputs("\nexit codes: 0 done; 1 failed; 2 usage; 3 something is absent; 128 + n after "
-          "signal n\n",
-          out);
+    strata_command_line_help(&line, out);
 }
 
 enum exit_code strata_exit_code(const strata_error *error)

@@ -4,10 +4,7 @@
 /*
  * The command line of offload-train, and the exit codes it answers with.
  *
- * One table names every option once: its name, what it takes, the help text, the field it fills
- * and the range it accepts. The parser, --help and the checks all read that table. Names are
- * not to be shortened: an option of a later version must not change what an old command line
- * means.
+ * The options and their help stand in one table (train/command_line.h).
  *
  *     struct options options;
  *     strata_error error = {0};

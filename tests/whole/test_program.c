@@ -402,4 +402,14 @@ Test(program, bench_refuses_what_it_does_not_know)
     bench("gemm --repetitions 100", 2);
     bench("gemm --threads", 2);
     bench("gemm more", 2);
+    cr_assert_str_eq(result.err, "offload-bench gemm: unknown argument more: everything is "
+                                 "given by options, see --help\n");
+    bench("io --size 0", 2);
+    cr_assert_str_eq(result.err, "offload-bench io: --size 0: a size of nothing: give one such "
+                                 "as 512M\n");
+    bench("copy --device tpu", 2);
+    bench("plan --gpus 2 --batch 3", 2);
+    cr_assert_str_eq(result.err,
+                     "offload-bench plan: --batch: the GPUs do not divide it: see --help\n");
+    bench("probe --help --fast", 0);
 }

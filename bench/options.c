@@ -1,0 +1,42 @@
+#define _GNU_SOURCE
+/*
+ * The command line of a subcommand. See options.h.
+ *
+ * Thread: one at a time.
+ */
+
+#include "bench/options.h"
+
+#include <stdio.h>
+
+/* The row that --help is, whose field says whether it was given. */
+static bool help_given(const struct command_line *line, const void *target)
+{
+    for (uint32_t i = 0; i < line->row_count; i++) {
+        if (line->rows[i].kind == OPTION_LEAVE)
+            return *(const bool *)((const char *)target + line->rows[i].field);
+    }
+    return false;
+}
+
+bool strata_bench_options(enum bench_exit *out, const struct command_line *line, void *target,
+                          int argc, char **argv)
+{
+    strata_error error = {.status = STRATA_OK};
+    if (strata_command_line_parse(line, target, argc, argv, &error) != STRATA_OK) {
+        fprintf(stderr, "offload-bench %s: %s\n", argv[0], error.message);
+        *out = BENCH_USAGE;
+        return false;
+    }
+    *out = BENCH_DONE;
+    if (!help_given(line, target))
+        return true;
+    strata_command_line_help(line, stdout);
+    return false;
+}
+
+enum bench_exit strata_bench_usage(const char *subcommand, const char *word, const char *why)
+{
+    fprintf(stderr, "offload-bench %s: %.80s: %s: see --help\n", subcommand, word, why);
+    return BENCH_USAGE;
+}

@@ -1,0 +1,35 @@
+#ifndef STRATA_BENCH_OPTIONS_H
+#define STRATA_BENCH_OPTIONS_H
+
+/*
+ * The command line of a subcommand: a table (train/command_line.h), with the rows that all of
+ * them have.
+ *
+ * Thread: one at a time.
+ */
+
+#include "bench/report.h"
+#include "train/command_line.h"
+
+/* Where the document goes. For a target whose struct bench_output is called output. */
+#define OUTPUT_ROWS                                                                            \
+    FLAG("json", output.json, "one JSON document on stdout, the rest on stderr"),              \
+        VALUE("o", OPTION_TEXT, "FILE", output.file, "write the document to a file"),          \
+        LEAVE("help", output.help, "this text")
+
+/* How many samples. For a target whose uint32_t is called repetitions. */
+#define REPETITIONS_ROW(help_)                                                                 \
+    RANGE("repetitions", OPTION_COUNT, "N", repetitions, 1, BENCH_MAX_SAMPLES + 1, help_)
+
+/*
+ * Fill target from the command line; argv[0] is the subcommand's own name. false: the program
+ * is to end with *out: help was asked for and printed, or something cannot be meant, which was
+ * said on stderr.
+ */
+bool strata_bench_options(enum bench_exit *out, const struct command_line *line, void *target,
+                          int argc, char **argv);
+
+/* Say on stderr why a word cannot be meant, where no row could know; BENCH_USAGE. */
+enum bench_exit strata_bench_usage(const char *subcommand, const char *word, const char *why);
+
+#endif
