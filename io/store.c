@@ -48,6 +48,13 @@ void strata_store_note(struct store *store, const strata_error *error)
     pthread_mutex_unlock(&store->error_lock);
 }
 
+strata_status strata_store_tell(const struct store *store, strata_error *error)
+{
+    if (store->error.status != STRATA_OK && error != NULL)
+        *error = store->error;
+    return store->error.status;
+}
+
 struct piece *strata_drive_take(struct drive *drive)
 {
     struct piece *piece = drive->free_pieces;

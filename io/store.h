@@ -6,8 +6,8 @@
  *
  * A store holds places. A scratch place is a fixed range of one file that one part of one tile
  * rests in; the engine numbers them. A record is a tile's state, in one of several slots, each
- * a place as well. Places are spread over the drives so that each drive gets its share of the
- * bytes. Files are preallocated and written once at creation, opened with O_DIRECT, and begin
+ * a place as well. Places are spread over the drives in proportion to the speed that each was
+ * seen to write at when the store was made. Files are preallocated and written once at creation, opened with O_DIRECT, and begin
  * with a 4 KiB header that names what they are; what this version does not know it refuses.
  *
  * Every place's content carries an XXH3-128 hash over the digests of its pieces (base/hash.h),
@@ -43,8 +43,8 @@ struct store;
 /*
  * The records of a store: the state record of each tile, in one of several slots. Slot s of
  * record r is place place_count + r x slots + s, after the scratch places. Their layout in the
- * files follows from this descriptor and the directories alone, not from the scratch places,
- * which lie behind it and may change from run to run.
+ * files follows from this descriptor and the header alone, not from the scratch places, which
+ * lie behind it and may change from run to run.
  */
 struct store_records {
     /* required; borrowed during open; by record, multiples of 4096; 0: no such record */
@@ -82,7 +82,10 @@ struct store_desc {
     void *buffers;
     uint64_t buffers_bytes;
     uint64_t deadline_ns; /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT */
-    strata_log_fn log;    /* NULL: silent; called during open only */
+    /* 0: 64 MiB; what a new store of several drives writes to each to know its speed, and the
+     * least it has on each for that; a multiple of 4096 */
+    uint64_t probe_bytes;
+    strata_log_fn log; /* NULL: silent; called during open only */
     void *log_user;
 };
 
@@ -117,7 +120,8 @@ struct store_io {
 
 /*
  * Bytes of memory that open will take (tables, request pools), and of files.
- * The host budget counts the first, the nvme budget the second.
+ * The host budget counts the first, the nvme budget the second. Both are for any shares that
+ * the drives may get: up to a block per drive and table more than a durable store needs.
  */
 uint64_t strata_store_table_bytes(const struct store_desc *desc);
 uint64_t strata_store_file_bytes(const struct store_desc *desc);

@@ -95,6 +95,15 @@ void strata_store_table_finish(struct table_head *table, uint64_t bytes)
     strata_store_seal(table, bytes);
 }
 
+static bool shares_in_range(const struct store_header *header)
+{
+    for (uint32_t i = 0; i < STRATA_STORE_MAX_DRIVES; i++)
+        if (header->shares[i] > STRATA_STORE_FULL_SHARE ||
+            (header->shares[i] > 0) != (i < header->drive_count))
+            return false;
+    return true;
+}
+
 static bool header_in_range(const struct store_header *header)
 {
     return header->drive_count <= STRATA_STORE_MAX_DRIVES &&
@@ -104,7 +113,7 @@ static bool header_in_range(const struct store_header *header)
            (!header->durable || header->slots == 2 + header->keep ||
             header->slots == 3 + header->keep) &&
            header->identity_bytes <= STRATA_IDENTITY_BYTES &&
-           header->durable_bytes <= INT64_MAX;
+           header->durable_bytes <= INT64_MAX && shares_in_range(header);
 }
 
 strata_status strata_store_header_check(const struct store_header *header, const char *path,

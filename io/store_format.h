@@ -20,10 +20,12 @@
 
 #include "base/hash.h"
 
-#define STRATA_STORE_VERSION      4u
+#define STRATA_STORE_VERSION      5u
 #define STRATA_STORE_BLOCK_BYTES  4096u
 #define STRATA_STORE_RECORD_COUNT 4u
 #define STRATA_STORE_LINES        (1u + STRATA_STORE_MAX_KEEP)
+/* The share of the fastest drive; of a slower one as much less as it is slower. */
+#define STRATA_STORE_FULL_SHARE 1000u
 
 /* The first block of a file; written once, never changed. */
 struct store_header {
@@ -44,7 +46,9 @@ struct store_header {
     uint32_t identity_bytes;
     uint32_t file_records; /* with bytes, in this file                          */
     char identity[STRATA_IDENTITY_BYTES];
-    uint8_t zero[STRATA_STORE_BLOCK_BYTES - 112 - STRATA_IDENTITY_BYTES];
+    uint32_t shares[STRATA_STORE_MAX_DRIVES]; /* of the places, by drive; zeros beyond */
+    uint8_t zero[STRATA_STORE_BLOCK_BYTES - 112 - STRATA_IDENTITY_BYTES -
+                 4 * STRATA_STORE_MAX_DRIVES];
     uint8_t hash[16];
 };
 

@@ -80,6 +80,7 @@ struct drive {
     struct channel *channel; /* of struct store_io *; NULL: stop when idle */
     struct drive_layout layout;
     uint64_t fill_from;          /* creation writes from here to the end */
+    uint64_t probe_ns;           /* time that a probe took; only during open */
     struct store_header *header; /* one block, only during open */
     struct table_head *table;    /* durable: room for one table; open, then commit */
     pthread_t thread;
@@ -115,6 +116,8 @@ struct store {
     uint32_t depth;
     uint64_t request_bytes;
     uint64_t deadline_ns;
+    uint64_t probe_bytes;
+    uint32_t shares[STRATA_STORE_MAX_DRIVES]; /* of the places; see store_format.h */
     struct drive *drives;
     struct place *places;
     struct piece *pieces; /* depth of them per drive */
@@ -148,10 +151,26 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
 uint32_t strata_store_public_places(const struct store_desc *desc);
 uint32_t strata_store_all_places(const struct store_desc *desc);
 
-/* Where everything lies; places, by number, may be NULL. From the descriptor alone, and for
- * all but scratch places from records and the count of drives alone. */
-void strata_store_lay_out(const struct store_desc *desc, struct drive_layout *out_drives,
-                          struct place *places);
+/* Creation's requests; from 1 MiB on a drive is as fast as it gets. */
+#define STRATA_STORE_FILL_BYTES (1u << 20)
+
+/* Where everything lies; places, by number, may be NULL. From the descriptor and the drives'
+ * shares alone, and for all but scratch places from records and shares alone. shares may be
+ * NULL: all the same. */
+void strata_store_lay_out(const struct store_desc *desc, const uint32_t *shares,
+                          struct drive_layout *out_drives, struct place *places);
+
+/* Lay the store out by its shares, in the memory that it has for any. */
+void strata_store_settle(struct store *store, const struct store_desc *desc);
+
+/* The same with equal shares. */
+void strata_store_share_evenly(struct store *store, const struct store_desc *desc);
+
+/* Blocks that other shares may cost over equal ones, in each copy of the tables. */
+uint32_t strata_store_spare_blocks(const struct store_desc *desc);
+
+/* Shares by the time that each drive took for the same work. Drives within a tenth are equal. */
+void strata_store_share(const uint64_t *times_ns, uint32_t count, uint32_t *out);
 
 uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uint32_t slot);
 uint32_t strata_store_table_place(const struct store *store, uint32_t drive, uint32_t copy);
@@ -201,6 +220,17 @@ strata_status strata_store_failed(const struct store *store);
 /* Keep a failure if it is the first; whoever returns from here can read it. Thread: any. */
 void strata_store_note(struct store *store, const strata_error *error);
 
+/* The same for the opener: the status, and the story where error is not NULL. */
+strata_status strata_store_tell(const struct store *store, strata_error *error);
+
+/* Directories may share a file system: the needs and what is given back add up. */
+strata_status strata_store_check_space(const struct store *store, const struct store_desc *desc,
+                                       strata_error *error);
+
+/* Settle where places lie in new files, which are open, and write all that is not there yet. */
+strata_status strata_store_create(struct store *store, const struct store_desc *desc,
+                                  strata_error *error);
+
 /* A piece of the drive's; there must be a free one. */
 struct piece *strata_drive_take(struct drive *drive);
 void strata_drive_free(struct drive *drive, struct piece *piece);
@@ -210,6 +240,10 @@ struct piece *strata_drive_reap(struct drive *drive, uint64_t timeout_ns);
 
 /* The I/O thread: transfers until it is told to stop and nothing is left. user: the drive. */
 void *strata_drive_serve(void *user);
+
+/* Run the drive's thread; one at a time. */
+strata_status strata_drive_start(struct drive *drive, void *(*run)(void *),
+                                 strata_error *error);
 
 /* Wait for the drive's thread, if it has one. */
 void strata_drive_join(struct drive *drive);

@@ -2,12 +2,13 @@
  * Where everything in a store's files lies.
  *
  * Two rules make a resume find what was left. Records are spread over the drives by their
- * lengths alone, and scratch places lie behind them: so homes and budgets may change from run
- * to run, which changes scratch places only. And a slot is never moved: its offset follows from
- * the records before it.
+ * lengths and the drives' shares alone, and scratch places lie behind them: so homes and
+ * budgets may change from run to run, which changes scratch places only. And a slot is never
+ * moved: its offset follows from the records before it.
  *
- * Each goes to the drive that has least so far, records by the bytes of their slots, scratch
- * places by the bytes of the whole file.
+ * A drive's share is its measured speed, fixed when the store is made. Each record goes to the
+ * drive that would be through with its slots first, each scratch place to the one that would
+ * be with its whole file.
  *
  * Thread: any.
  */
@@ -35,34 +36,77 @@ uint32_t strata_store_all_places(const struct store_desc *desc)
     return strata_store_public_places(desc) + (desc->records->durable ? own : 0);
 }
 
-static uint32_t least_of(const uint64_t *bytes, uint32_t count)
+uint32_t strata_store_spare_blocks(const struct store_desc *desc)
 {
-    uint32_t least = 0;
+    /* Each drive's entries are rounded up to blocks, which is less than a block for each. */
+    return desc->dir_count - 1;
+}
+
+/* Measured rates differ by a few per cent from one time to the next. */
+static bool as_fast(uint64_t time_ns, uint64_t than_ns)
+{
+    return time_ns - than_ns <= time_ns / 10;
+}
+
+void strata_store_share(const uint64_t *times_ns, uint32_t count, uint32_t *out)
+{
+    uint64_t best_ns = 0;
+    memset(out, 0, count * sizeof *out);
+    for (;;) {
+        /* The fastest that has no share yet; those that are as fast get the same. */
+        uint64_t lead_ns = UINT64_MAX;
+        for (uint32_t i = 0; i < count; i++)
+            if (out[i] == 0 && times_ns[i] < lead_ns)
+                lead_ns = times_ns[i];
+        if (lead_ns == UINT64_MAX)
+            return;
+        best_ns = best_ns == 0 ? lead_ns : best_ns;
+        uint32_t share =
+            (uint32_t)((double)best_ns / (double)lead_ns * STRATA_STORE_FULL_SHARE);
+        for (uint32_t i = 0; i < count; i++)
+            if (out[i] == 0 && as_fast(times_ns[i], lead_ns))
+                out[i] = share > 0 ? share : 1;
+    }
+}
+
+static uint32_t share_of(const uint32_t *shares, uint32_t drive)
+{
+    return shares != NULL ? shares[drive] : 1;
+}
+
+/* The drive that is through first when it gets more; bytes: what each has. */
+static uint32_t first_through(const uint64_t *bytes, const uint32_t *shares, uint32_t count,
+                              uint64_t more)
+{
+    uint32_t first = 0;
     for (uint32_t i = 1; i < count; i++)
-        if (bytes[i] < bytes[least])
-            least = i;
-    return least;
+        if ((bytes[i] + more) * share_of(shares, first) <
+            (bytes[first] + more) * share_of(shares, i))
+            first = i;
+    return first;
 }
 
 /* Slots, with offsets from the first slot of their drive. */
-static void spread_records(const struct store_desc *desc, struct drive_layout *drives,
-                           uint64_t *slot_bytes, struct place *places)
+static void spread_records(const struct store_desc *desc, const uint32_t *shares,
+                           struct drive_layout *drives, uint64_t *slot_bytes,
+                           struct place *places)
 {
     const struct store_records *records = desc->records;
     for (uint32_t i = 0; i < records->count; i++) {
         if (records->bytes[i] == 0)
             continue;
-        uint32_t least = least_of(slot_bytes, desc->dir_count);
+        uint32_t drive = first_through(slot_bytes, shares, desc->dir_count,
+                                       records->slots * records->bytes[i]);
         for (uint32_t slot = 0; slot < records->slots; slot++) {
             if (places != NULL)
                 places[desc->place_count + i * records->slots + slot] = (struct place){
-                    .offset = slot_bytes[least],
+                    .offset = slot_bytes[drive],
                     .bytes = records->bytes[i],
-                    .drive_index = least,
+                    .drive_index = drive,
                 };
-            slot_bytes[least] += records->bytes[i];
+            slot_bytes[drive] += records->bytes[i];
         }
-        drives[least].record_count++;
+        drives[drive].record_count++;
     }
 }
 
@@ -80,18 +124,19 @@ static void place_parts(const struct store_desc *desc, struct drive_layout *driv
     drive->durable_bytes = at + slot_bytes;
 }
 
-static void spread_scratch(const struct store_desc *desc, uint64_t *file_bytes,
-                           struct place *places)
+static void spread_scratch(const struct store_desc *desc, const uint32_t *shares,
+                           uint64_t *file_bytes, struct place *places)
 {
     for (uint32_t i = 0; i < desc->place_count; i++) {
-        uint32_t least = least_of(file_bytes, desc->dir_count);
+        uint32_t drive =
+            first_through(file_bytes, shares, desc->dir_count, desc->place_bytes[i]);
         if (places != NULL)
             places[i] = (struct place){
-                .offset = file_bytes[least],
+                .offset = file_bytes[drive],
                 .bytes = desc->place_bytes[i],
-                .drive_index = least,
+                .drive_index = drive,
             };
-        file_bytes[least] += desc->place_bytes[i];
+        file_bytes[drive] += desc->place_bytes[i];
     }
 }
 
@@ -116,17 +161,17 @@ static void place_own(const struct store_desc *desc, const struct drive_layout *
         *at++ = (struct place){.drive_index = drive};
 }
 
-void strata_store_lay_out(const struct store_desc *desc, struct drive_layout *out_drives,
-                          struct place *places)
+void strata_store_lay_out(const struct store_desc *desc, const uint32_t *shares,
+                          struct drive_layout *out_drives, struct place *places)
 {
     uint64_t bytes[STRATA_STORE_MAX_DRIVES] = {0};
     memset(out_drives, 0, desc->dir_count * sizeof *out_drives);
-    spread_records(desc, out_drives, bytes, places);
+    spread_records(desc, shares, out_drives, bytes, places);
     for (uint32_t i = 0; i < desc->dir_count; i++) {
         place_parts(desc, &out_drives[i], bytes[i]);
         bytes[i] = out_drives[i].durable_bytes;
     }
-    spread_scratch(desc, bytes, places);
+    spread_scratch(desc, shares, bytes, places);
     for (uint32_t i = 0; i < desc->dir_count; i++)
         out_drives[i].file_bytes = bytes[i];
     if (places == NULL)
@@ -142,12 +187,33 @@ void strata_store_lay_out(const struct store_desc *desc, struct drive_layout *ou
 uint64_t strata_store_file_bytes(const struct store_desc *desc)
 {
     struct drive_layout drives[STRATA_STORE_MAX_DRIVES];
-    uint64_t bytes = 0;
+    uint64_t bytes = (uint64_t)copies_of(desc->records) * strata_store_spare_blocks(desc) *
+                     STRATA_STORE_BLOCK_BYTES;
     STRATA_CHECK(desc->dir_count <= STRATA_STORE_MAX_DRIVES);
-    strata_store_lay_out(desc, drives, NULL);
+    strata_store_lay_out(desc, NULL, drives, NULL);
     for (uint32_t i = 0; i < desc->dir_count; i++)
         bytes += drives[i].file_bytes;
     return bytes;
+}
+
+void strata_store_settle(struct store *store, const struct store_desc *desc)
+{
+    struct drive_layout drives[STRATA_STORE_MAX_DRIVES];
+    uint8_t *block = store->blocks;
+    strata_store_lay_out(desc, store->shares, drives, store->places);
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        store->drives[i].layout = drives[i];
+        store->drives[i].table = (struct table_head *)block;
+        block += store->durable ? drives[i].table_bytes : 0;
+    }
+    store->record = (struct commit_record *)block;
+}
+
+void strata_store_share_evenly(struct store *store, const struct store_desc *desc)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        store->shares[i] = STRATA_STORE_FULL_SHARE;
+    strata_store_settle(store, desc);
 }
 
 struct hash128 strata_store_layout_hash(const struct store_records *records)

@@ -322,6 +322,8 @@ static strata_status resume(struct store *store, const struct store_desc *desc, 
     STRATA_TRY(check_identity(header, desc->records->identity, desc->dirs[0], error));
     STRATA_TRY(check_layout(header, desc, error));
     memcpy(store->store_id, header->store_id, sizeof store->store_id);
+    memcpy(store->shares, header->shares, sizeof store->shares);
+    strata_store_settle(store, desc);
     for (uint32_t i = 0; i < commits->count; i++)
         store->record_generation[commits->order[i]] =
             commits->blocks[commits->order[i]].generation;

@@ -32,6 +32,8 @@ static void judge(const struct store_header *header)
                  header->slots == 3 + header->keep);
     STRATA_CHECK(header->identity_bytes <= sizeof header->identity);
     STRATA_CHECK(header->durable_bytes <= INT64_MAX);
+    for (uint32_t i = 0; i < header->drive_count; i++)
+        STRATA_CHECK(header->shares[i] > 0 && header->shares[i] <= STRATA_STORE_FULL_SHARE);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
@@ -66,6 +68,8 @@ void strata_fuzz_seeds(void)
     header.drive_index = 1;
     header.tile_elems = 262144;
     header.slots = 1;
+    header.shares[0] = STRATA_STORE_FULL_SHARE;
+    header.shares[1] = 400;
     seed("scratch", &header, "", numbers);
     header.durable = 1;
     header.record_count = 12;

@@ -19,6 +19,7 @@ static struct store_header good_header(void)
         .slots = 4,
         .keep = 2,
         .durable_bytes = 1u << 20,
+        .shares = {STRATA_STORE_FULL_SHARE, 400},
     };
     strata_store_header_finish(&header);
     return header;
@@ -79,6 +80,15 @@ Test(store_format, a_header_with_numbers_beyond_the_store_is_refused_though_its_
     header = good_header();
     header.durable_bytes = (uint64_t)INT64_MAX + 1;
     cr_expect_eq(judge(&header), STRATA_E_CORRUPT, "length");
+    header = good_header();
+    header.shares[1] = 0;
+    cr_expect_eq(judge(&header), STRATA_E_CORRUPT, "no share");
+    header = good_header();
+    header.shares[0]++;
+    cr_expect_eq(judge(&header), STRATA_E_CORRUPT, "more than a full share");
+    header = good_header();
+    header.shares[2] = 1;
+    cr_expect_eq(judge(&header), STRATA_E_CORRUPT, "a share of no drive");
 }
 
 static struct commit_record good_record(const struct store_header *header)

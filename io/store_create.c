@@ -1,0 +1,274 @@
+#define _GNU_SOURCE
+/*
+ * What a store's files are filled with when it is made, and when a resume grows them.
+ *
+ * Every block is written once. It proves that the space is there, and it spares the drive the
+ * conversion of reserved extents in the middle of a step. All drives are written at once, each
+ * by a thread that ends before the drive's I/O thread begins.
+ *
+ * Where a new store has several drives, the first part of each file tells how fast its drive
+ * writes, and places are shared out by that, so that all drives are through at the same time;
+ * otherwise the slowest would be the speed of all. The header keeps the shares: a resume finds
+ * the same places, whatever the drives' speed is by then. Writing is what is measured, for it
+ * is what a new file can be measured by, and the slower half of a step.
+ *
+ * Thread: the opener, and "I/O" for each drive.
+ */
+
+#include "io/store_internal.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/thread.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/statvfs.h>
+
+/* The loop, the hash and the caller's done functions; sanitizers want the better part of it. */
+#define STACK_BYTES (512u << 10)
+
+/* One request, alone. */
+static strata_status transfer_alone(struct drive *drive, const struct io_req *req)
+{
+    struct piece *piece = strata_drive_take(drive);
+    piece->req = *req;
+    strata_io_queue_start(drive->queue, &piece->req);
+    while (strata_drive_reap(drive, UINT64_MAX) == NULL)
+        continue;
+    strata_status status = piece->req.status;
+    strata_drive_free(drive, piece);
+    return status;
+}
+
+/* Write every block from fill_from on; a failure anywhere ends it. */
+static void fill(struct drive *drive, uint64_t end)
+{
+    struct store *store = drive->store;
+    uint64_t at = drive->fill_from;
+    for (;;) {
+        bool more = at < end && strata_store_failed(store) == STRATA_OK;
+        while (more && drive->free_pieces != NULL) {
+            uint64_t left = end - at;
+            struct piece *piece = strata_drive_take(drive);
+            piece->req = (struct io_req){
+                .op = IO_WRITE,
+                .length =
+                    (uint32_t)(left < STRATA_STORE_FILL_BYTES ? left : STRATA_STORE_FILL_BYTES),
+                .buffer = store->fill,
+                .offset = at,
+            };
+            at += piece->req.length;
+            strata_io_queue_start(drive->queue, &piece->req);
+            more = at < end;
+        }
+        if (drive->piece_count == 0)
+            return;
+        struct piece *piece = strata_drive_reap(drive, UINT64_MAX);
+        if (piece != NULL)
+            strata_drive_free(drive, piece);
+    }
+}
+
+/* Write the header and see that it can be read. */
+static void write_header(struct drive *drive, strata_error *error)
+{
+    struct io_req req = {
+        .op = IO_WRITE, .length = sizeof *drive->header, .buffer = drive->header};
+    if (transfer_alone(drive, &req) != STRATA_OK ||
+        transfer_alone(drive, &(struct io_req){.op = IO_SYNC}) != STRATA_OK)
+        return;
+    memset(drive->header, 0, sizeof *drive->header);
+    req.op = IO_READ;
+    if (transfer_alone(drive, &req) == STRATA_OK)
+        (void)strata_store_header_check(drive->header, drive->file.path, error);
+}
+
+static void create_contents(struct drive *drive, strata_error *error)
+{
+    if (strata_store_file_resize(&drive->file, drive->layout.file_bytes, error) != STRATA_OK)
+        return;
+    fill(drive, drive->layout.file_bytes);
+    if (strata_store_failed(drive->store) == STRATA_OK && !drive->store->resumed)
+        write_header(drive, error);
+}
+
+static void *create(void *user)
+{
+    struct drive *drive = user;
+    strata_error error = {.status = STRATA_OK};
+    create_contents(drive, &error);
+    if (error.status != STRATA_OK)
+        strata_store_note(drive->store, &error);
+    return NULL;
+}
+
+/* Write the first part of a new file, and see how long that takes. */
+static void *probe(void *user)
+{
+    struct drive *drive = user;
+    strata_error error = {.status = STRATA_OK};
+    uint64_t end = drive->fill_from + drive->store->probe_bytes;
+    if (strata_store_file_resize(&drive->file, end, &error) != STRATA_OK) {
+        strata_store_note(drive->store, &error);
+        return NULL;
+    }
+    uint64_t begin_ns = strata_now_ns();
+    fill(drive, end);
+    drive->probe_ns = strata_now_ns() - begin_ns;
+    /* Creation goes on behind it, or cuts it where the drive's share is less. */
+    drive->fill_from = end;
+    drive->file.found_bytes = end;
+    drive->file.reclaim_bytes = end;
+    return NULL;
+}
+
+strata_status strata_drive_start(struct drive *drive, void *(*run)(void *), strata_error *error)
+{
+    int rc = strata_thread_start(&drive->thread, STACK_BYTES, run, drive);
+    if (rc != 0)
+        return strata_fail(error, STRATA_E_NOMEM, rc, "host: starting the I/O thread of %s: %s",
+                           drive->file.path, strerror(rc));
+    pthread_setname_np(drive->thread, "strata-io");
+    drive->running = true;
+    return STRATA_OK;
+}
+
+/* All drives at once, each on a thread of its own until it is through. */
+static strata_status run_drives(struct store *store, void *(*run)(void *), strata_error *error)
+{
+    strata_status status = STRATA_OK;
+    for (uint32_t i = 0; i < store->drive_count && status == STRATA_OK; i++)
+        status = strata_drive_start(&store->drives[i], run, error);
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        strata_drive_join(&store->drives[i]);
+    return status == STRATA_OK ? strata_store_tell(store, error) : status;
+}
+
+/* Anything but zeros, which some drives keep without taking space for them. */
+static void make_fill(uint8_t *fill)
+{
+    uint64_t state = 0;
+    for (size_t i = 0; i < STRATA_STORE_FILL_BYTES; i += sizeof state) {
+        state = state * 6364136223846793005u + 1442695040888963407u; // Knuth's MMIX generator
+        memcpy(fill + i, &state, sizeof state);
+    }
+}
+
+/* Directories may share a file system: the needs and what is given back add up. */
+strata_status strata_store_check_space(const struct store *store, const struct store_desc *desc,
+                                       strata_error *error)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct statvfs free_space;
+        if (fstatvfs(store->drives[i].file.dir_fd, &free_space) != 0)
+            return strata_fail(error, STRATA_E_IO, errno, "free space in %s: %s", desc->dirs[i],
+                               strerror(errno));
+        uint64_t need = 0;
+        uint64_t have = (uint64_t)free_space.f_bavail * free_space.f_frsize;
+        for (uint32_t j = 0; j < store->drive_count; j++) {
+            if (store->drives[j].file.device != store->drives[i].file.device)
+                continue;
+            need += store->drives[j].layout.file_bytes;
+            have += store->drives[j].file.reclaim_bytes;
+        }
+        /* Some file systems, made of RAM, know no size: reserving will tell. */
+        if (free_space.f_blocks > 0 && need > have)
+            return strata_fail(error, STRATA_E_NOMEM, ENOSPC,
+                               "nvme: need %" PRIu64 " bytes, have %" PRIu64
+                               " free on the file system of %s",
+                               need, have, desc->dirs[i]);
+    }
+    return STRATA_OK;
+}
+
+static strata_status make_header(struct store_header *out, const struct store_desc *desc,
+                                 strata_error *error)
+{
+    const struct store_records *records = desc->records;
+    *out = (struct store_header){
+        .drive_count = desc->dir_count,
+        .tile_elems = desc->tile_elems,
+        .durable = records->durable,
+        .record_type = records->record_type,
+        .record_count = records->count,
+        .slots = records->count > 0 ? records->slots : 1,
+        .keep = records->keep,
+    };
+    strata_store_put_hash(out->layout_hash, strata_store_layout_hash(records));
+    if (records->durable) {
+        out->identity_bytes = (uint32_t)strlen(records->identity);
+        memcpy(out->identity, records->identity, out->identity_bytes);
+    }
+    if (getrandom(out->store_id, sizeof out->store_id, 0) != sizeof out->store_id)
+        return strata_fail(error, STRATA_E_IO, errno, "getrandom: %s", strerror(errno));
+    return STRATA_OK;
+}
+
+static strata_status make_headers(struct store *store, const struct store_desc *desc,
+                                  strata_error *error)
+{
+    struct store_header common;
+    STRATA_TRY(make_header(&common, desc, error));
+    memcpy(common.shares, store->shares, sizeof common.shares);
+    memcpy(store->store_id, common.store_id, sizeof store->store_id);
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct drive *drive = &store->drives[i];
+        *drive->header = common;
+        drive->header->drive_index = i;
+        drive->header->durable_bytes = drive->layout.durable_bytes;
+        drive->header->file_records = drive->layout.record_count;
+        strata_store_header_finish(drive->header);
+    }
+    return STRATA_OK;
+}
+
+static void log_shares(const struct store *store, const struct store_desc *desc)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        if (store->shares[i] < STRATA_STORE_FULL_SHARE)
+            strata_store_log(desc, "store: %s writes slower and gets %.2f of a full share",
+                             desc->dirs[i], (double)store->shares[i] / STRATA_STORE_FULL_SHARE);
+}
+
+/* It pays where each drive has enough to do that its speed shows. */
+static bool is_worth_a_probe(const struct store *store)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        if (store->drives[i].layout.file_bytes < STRATA_STORE_BLOCK_BYTES + store->probe_bytes)
+            return false;
+    return store->drive_count > 1;
+}
+
+/* A new store's drives get shares by their speed, as far as there is space for that. */
+static strata_status share_by_speed(struct store *store, const struct store_desc *desc,
+                                    strata_error *error)
+{
+    uint64_t times_ns[STRATA_STORE_MAX_DRIVES];
+    strata_error lack = {.status = STRATA_OK};
+    STRATA_TRY(run_drives(store, probe, error));
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        times_ns[i] = store->drives[i].probe_ns;
+    strata_store_share(times_ns, store->drive_count, store->shares);
+    strata_store_settle(store, desc);
+    if (strata_store_check_space(store, desc, &lack) != STRATA_OK) {
+        strata_store_log(desc, "store: drives get equal shares, not by speed: %s",
+                         lack.message);
+        strata_store_share_evenly(store, desc);
+    }
+    log_shares(store, desc);
+    return STRATA_OK;
+}
+
+strata_status strata_store_create(struct store *store, const struct store_desc *desc,
+                                  strata_error *error)
+{
+    make_fill(store->fill);
+    if (!store->resumed && is_worth_a_probe(store))
+        STRATA_TRY(share_by_speed(store, desc, error));
+    if (!store->resumed)
+        STRATA_TRY(make_headers(store, desc, error));
+    return run_drives(store, create, error);
+}
