@@ -22,6 +22,7 @@
 #include "bench/copy.h"
 
 #include "bench/copy_load.h"
+#include "bench/device.h"
 #include "bench/options.h"
 #include "offload/device.h"
 
@@ -44,14 +45,12 @@ enum load { ALONE, WITH_ADAM, WITH_IO, WITH_BOTH, LOADS };
 static const char *const direction_names[] = {"", "h2d", "d2h", "both"};
 static const char *const load_names[] = {"alone", "adam", "io", "adam+io"};
 
-/* either: cuda if a GPU answers */
-enum device_kind { DEVICE_EITHER, DEVICE_HOST, DEVICE_CUDA };
-
 struct copy_options {
     enum device_kind device;
     const char *dir;
     uint64_t bytes;
     uint32_t repetitions;
+    double least; /* share of bare that is asked for */
     struct bench_output output;
 };
 
@@ -168,22 +167,6 @@ static strata_status measure(struct copy_rig *rig, uint32_t repetitions,
 
 /* Opening. */
 
-static strata_status open_device(struct copy_rig *rig, enum device_kind kind,
-                                 strata_error *error)
-{
-    strata_error why = {.status = STRATA_OK};
-    if (kind != DEVICE_HOST) {
-        strata_status status = strata_device_open_cuda(&rig->device, 0, &why);
-        if (status == STRATA_OK)
-            return STRATA_OK;
-        if (kind == DEVICE_CUDA || status != STRATA_E_UNSUPPORTED) {
-            *error = why;
-            return status;
-        }
-    }
-    return strata_device_open_host(&rig->device, error);
-}
-
 static strata_status open_memory(struct copy_rig *rig, strata_error *error)
 {
     void *memory;
@@ -205,7 +188,7 @@ static strata_status rig_open(struct copy_rig *rig, const struct copy_options *o
                               strata_error *error)
 {
     rig->bytes = options->bytes;
-    STRATA_TRY(open_device(rig, options->device, error));
+    STRATA_TRY(strata_bench_device_open(&rig->device, options->device, error));
     STRATA_TRY(strata_stream_create(&rig->h2d, rig->device, "copy-h2d", error));
     STRATA_TRY(strata_stream_create(&rig->d2h, rig->device, "copy-d2h", error));
     STRATA_TRY(open_memory(rig, error));
@@ -288,6 +271,7 @@ static enum bench_exit report(struct copy_rig *rig, const struct copy_options *o
                               const struct copy_results *set)
 {
     FILE *out = options->output.json ? stderr : stdout;
+    enum bench_exit verdict = BENCH_DONE;
     strata_device_facts facts;
     strata_device_facts_of(rig->device, &facts);
     strata_json *document = strata_json_object();
@@ -305,13 +289,17 @@ static enum bench_exit report(struct copy_rig *rig, const struct copy_options *o
             struct case_result result =
                 evaluate(rig, set, load, direction, options->repetitions);
             print_case(out, load, direction, &result);
+            if (load == ALONE && direction + 1 != BOTH && result.share.median < options->least)
+                verdict = BENCH_BELOW;
             strata_json_set(one, direction_names[direction + 1], json_case(&result));
         }
         strata_json_set(document, load_names[load], one);
     }
     bool good = strata_bench_write(&options->output, document);
     strata_json_free(document);
-    return good ? BENCH_DONE : BENCH_FAILED;
+    if (verdict == BENCH_BELOW)
+        fprintf(stderr, "offload-bench copy: less than %g of a bare copy\n", options->least);
+    return good ? verdict : BENCH_FAILED;
 }
 
 static enum bench_exit run(const struct copy_options *options)
@@ -342,17 +330,15 @@ done:
     return result;
 }
 
-static const struct choice device_choices[] = {
-    {"host", DEVICE_HOST}, {"cuda", DEVICE_CUDA}, {NULL, 0}};
-
 #define FIELD(member) offsetof(struct copy_options, member)
 
 static const struct option_row rows[] = {
-    CHOICE("device", "host|cuda", device_choices, device,
-           "which (cuda if a GPU answers, else host)"),
+    DEVICE_ROW,
     VALUE("store", OPTION_TEXT, "DIR", dir, "where the I/O load's scratch file lies (.)"),
     VALUE("size", OPTION_SIZE, "SIZE", bytes, "bytes of a copy, each way (256M)"),
     REPETITIONS_ROW("of 24 copies each (5)"),
+    RANGE("least", OPTION_NUMBER, "X", least, 0, 1000,
+          "exit 4 if ours, alone, is less than that share of bare (0)"),
     OUTPUT_ROWS,
 };
 

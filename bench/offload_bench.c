@@ -14,6 +14,7 @@
 #include "bench/copy.h"
 #include "bench/gemm.h"
 #include "bench/io.h"
+#include "bench/matrix.h"
 #include "bench/plan.h"
 #include "bench/probe.h"
 
@@ -32,6 +33,8 @@ static const struct subcommand {
      "matrix products through the worker pool, beside OpenBLAS's threads and updates"},
     {"io", strata_bench_io,
      "the store's reads and writes beside a bare loop with the same requests"},
+    {"matrix", strata_bench_matrix,
+     "the device's matrix rate, by a large product of the trainer's"},
     {"plan", strata_bench_plan,
      "what a machine, there or not, would make of a model, and what to buy next"},
     {"probe", strata_bench_probe,
@@ -46,7 +49,8 @@ static void print_help(FILE *out)
     for (int i = 0; i < SUBCOMMAND_COUNT; i++)
         fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
     fputs("\n  --help, --version; offload-bench SUBCOMMAND --help\n"
-          "\nexit codes: 0 done; 1 a check failed; 2 usage; 3 something is absent\n",
+          "\nexit codes: 0 done; 1 a check failed; 2 usage; 3 something is absent; 4 below a "
+          "threshold that was asked for\n",
           out);
 }
 

@@ -23,7 +23,13 @@
     } while (0)
 
 /* Exit codes of offload-bench. */
-enum bench_exit { BENCH_DONE = 0, BENCH_FAILED = 1, BENCH_USAGE = 2, BENCH_ABSENT = 3 };
+enum bench_exit {
+    BENCH_DONE = 0,
+    BENCH_FAILED = 1,
+    BENCH_USAGE = 2,
+    BENCH_ABSENT = 3,
+    BENCH_BELOW = 4 /* a threshold that was asked for */
+};
 
 enum finding_level { FINDING_OK, FINDING_WARN, FINDING_FAIL };
 

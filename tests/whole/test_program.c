@@ -382,6 +382,28 @@ Test(program, bench_gemm_has_every_product_and_the_two_streams)
     strata_json_free(document);
 }
 
+Test(program, bench_matrix_has_a_rate_for_every_dtype)
+{
+    bench("matrix --device host --size 64 --repetitions 1 --json", 0);
+    strata_json *document = parse(result.out, strlen(result.out));
+    static const char *const keys[] = {"bf16_flops_per_s", "fp16_flops_per_s",
+                                       "fp32_flops_per_s"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const strata_json *rate;
+        cr_assert_eq(strata_json_get_object(document, keys[i], &rate, NULL), STRATA_OK);
+        cr_expect_gt(number(rate, "median"), 0);
+    }
+    strata_json_free(document);
+}
+
+/* No copy is 100 times as fast as a bare one, and none is below 0. */
+Test(program, bench_copy_says_when_it_is_below_what_was_asked_for)
+{
+    bench("copy --device host --size 1M --repetitions 1 --least 0", 0);
+    bench("copy --device host --size 1M --repetitions 1 --least 100", 4);
+    cr_expect_not_null(strstr(result.err, "less than 100 of a bare copy"), "%s", result.err);
+}
+
 Test(program, bench_refuses_what_it_does_not_know)
 {
     bench("", 2);

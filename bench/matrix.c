@@ -1,0 +1,248 @@
+#define _GNU_SOURCE
+/*
+ * offload-bench matrix. See matrix.h.
+ *
+ * One large product by the trainer's own operator: n rows of n values times a matrix of 4 n x n
+ * weights, in each dtype that weights have. Large enough that the arrays' traffic is small
+ * beside the arithmetic: for 16-bit weights a CUDA device rounds the rows first, which with
+ * n = 8192 takes 2 % of an H100's time and stays in the figure.
+ *
+ * What is multiplied is random: a GPU computes with zeros at a clock that it never has in
+ * training.
+ *
+ * Timed: some products in a row, from the first one's launch to the end of the last; not the
+ * first of all, in which a library may choose and load its code. On the host device weights of
+ * 16 bits are widened in each product, as in training.
+ *
+ * Thread: one, the stream's and the workers.
+ */
+
+#include "bench/matrix.h"
+
+#include "bench/device.h"
+#include "bench/options.h"
+#include "strata/workers.h"
+#include "train/ops.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define DEFAULT_REPETITIONS 7u
+#define CUDA_SIZE           8192u
+#define HOST_SIZE           1024u
+#define WIDTHS              4u /* outputs of the product, in inputs */
+
+/* Products in a row: enough for a millisecond of the fastest device to be many. */
+#define PRODUCTS 4u
+
+/* Host memory that arrays are filled from, again and again. */
+#define FILL_BYTES ((uint64_t)4 << 20)
+
+static const strata_dtype dtypes[] = {STRATA_BF16, STRATA_FP16, STRATA_FP32};
+enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
+
+struct matrix_options {
+    enum device_kind device;
+    uint32_t size;
+    uint32_t repetitions;
+    struct bench_output output;
+};
+
+struct matrix_rig {
+    strata_device *device; /* owned, like all of it; NULL: not there */
+    strata_stream *stream;
+    strata_workers *workers;
+    struct ops ops;
+    bool ops_open;
+    uint64_t size;
+    uint64_t bytes; /* of memory */
+    uint8_t *memory;
+    float *src;
+    void *weight;
+    float *dst;
+};
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static strata_status device_status(const struct matrix_rig *rig, strata_error *error)
+{
+    const strata_error *failure = strata_device_error(rig->device);
+    if (failure != NULL)
+        *error = *failure;
+    return failure != NULL ? failure->status : STRATA_OK;
+}
+
+/* Memory for the arrays of one dtype's product, and its scratch. */
+static strata_status take_memory(struct matrix_rig *rig, strata_error *error)
+{
+    uint64_t square = rig->size * rig->size;
+    struct op_sizes sizes = {.matrix_elems = WIDTHS * square, .activation_elems = square};
+    uint64_t scratch = 0;
+    for (int i = 0; i < DTYPES; i++) {
+        uint64_t bytes = rig->ops.table->scratch(&sizes, dtypes[i]);
+        scratch = bytes > scratch ? bytes : scratch;
+    }
+    void *memory;
+    rig->bytes = (1 + 2 * WIDTHS) * square * sizeof(float) + scratch;
+    STRATA_TRY(strata_device_take(rig->device, rig->bytes, &memory, error));
+    rig->memory = memory;
+    rig->src = memory;
+    rig->weight = rig->src + square;
+    rig->dst = rig->src + (1 + WIDTHS) * square;
+    rig->ops.scratch = rig->dst + WIDTHS * square;
+    return STRATA_OK;
+}
+
+static strata_status rig_open(struct matrix_rig *rig, const struct matrix_options *options,
+                              strata_error *error)
+{
+    strata_workers_desc workers = {0};
+    STRATA_TRY(strata_bench_device_open(&rig->device, options->device, error));
+    bool cuda = strcmp(strata_device_name(rig->device), "cuda") == 0;
+    rig->size = options->size > 0 ? options->size : cuda ? CUDA_SIZE : HOST_SIZE;
+    STRATA_TRY(strata_stream_create(&rig->stream, rig->device, "matrix", error));
+    STRATA_TRY(strata_workers_create(&rig->workers, &workers, error));
+    rig->ops = (struct ops){.table = cuda ? &strata_ops_cuda : &strata_ops_host,
+                            .stream = rig->stream,
+                            .workers = rig->workers};
+    STRATA_TRY(rig->ops.table->open(&rig->ops, error));
+    rig->ops_open = true;
+    return take_memory(rig, error);
+}
+
+static void rig_close(struct matrix_rig *rig)
+{
+    strata_stream_destroy(rig->stream);
+    if (rig->ops_open)
+        rig->ops.table->close(&rig->ops);
+    strata_workers_destroy(rig->workers);
+    if (rig->device == NULL)
+        return;
+    strata_device_give(rig->device, rig->memory, rig->bytes);
+    strata_device_close(rig->device);
+}
+
+/* Bytes of numbers between -2 and 2 of any dtype: in each two the upper one is small. */
+static void fill(struct matrix_rig *rig, void *array, uint64_t bytes)
+{
+    static uint16_t pattern[FILL_BYTES / sizeof(uint16_t)];
+    uint32_t random = 1;
+    for (uint64_t i = 0; i < FILL_BYTES / sizeof pattern[0]; i++) {
+        random = random * 1664525u + 1013904223u;
+        pattern[i] = (uint16_t)((random >> 16) & 0xbfffu);
+    }
+    for (uint64_t at = 0; at < bytes; at += FILL_BYTES) {
+        uint64_t piece = bytes - at < FILL_BYTES ? bytes - at : FILL_BYTES;
+        strata_stream_copy(rig->stream, (uint8_t *)array + at, pattern, piece);
+    }
+    strata_stream_sync(rig->stream);
+}
+
+/* Seconds of some products. */
+static double run(struct matrix_rig *rig, uint32_t count)
+{
+    struct op_linear product = {.src = rig->src,
+                                .weight = rig->weight,
+                                .dst = rig->dst,
+                                .rows = rig->size,
+                                .in = rig->size,
+                                .out = WIDTHS * rig->size};
+    double start = now_s();
+    for (uint32_t i = 0; i < count; i++)
+        strata_op_linear(&rig->ops, &product);
+    strata_stream_sync(rig->stream);
+    return now_s() - start;
+}
+
+/* FLOP/s of each dtype; within a repetition all have their turn. */
+static strata_status measure(struct matrix_rig *rig, uint32_t repetitions,
+                             struct bench_spread out[DTYPES], strata_error *error)
+{
+    double values[DTYPES][BENCH_MAX_SAMPLES];
+    double cube = (double)rig->size * (double)rig->size * (double)rig->size;
+    fill(rig, rig->src, rig->size * rig->size * sizeof(float));
+    fill(rig, rig->weight, WIDTHS * rig->size * rig->size * sizeof(float));
+    for (uint32_t r = 0; r < repetitions; r++)
+        for (int i = 0; i < DTYPES; i++) {
+            rig->ops.weight_dtype = dtypes[i];
+            (void)run(rig, 1);
+            values[i][r] = 2.0 * WIDTHS * cube * PRODUCTS / run(rig, PRODUCTS);
+        }
+    for (int i = 0; i < DTYPES; i++)
+        out[i] = strata_bench_spread(values[i], repetitions);
+    return device_status(rig, error);
+}
+
+static enum bench_exit report(const struct matrix_rig *rig,
+                              const struct matrix_options *options,
+                              const struct bench_spread rates[DTYPES])
+{
+    FILE *out = options->output.json ? stderr : stdout;
+    strata_device_facts facts;
+    strata_device_facts_of(rig->device, &facts);
+    strata_json *document = strata_json_object();
+    strata_json_set_string(document, "program", "offload-bench");
+    strata_json_set_string(document, "version", strata_version());
+    strata_json_set_string(document, "subcommand", "matrix");
+    strata_json_set_string(document, "device", strata_device_name(rig->device));
+    strata_json_set_string(document, "model", facts.model);
+    strata_json_set_uint(document, "size", rig->size);
+    strata_json_set_uint(document, "repetitions", options->repetitions);
+    fprintf(out, "%s device %s, %u rows of %u by %u x %u, TFLOP/s\n",
+            strata_device_name(rig->device), facts.model, (uint32_t)rig->size,
+            (uint32_t)rig->size, (uint32_t)(WIDTHS * rig->size), (uint32_t)rig->size);
+    for (int i = 0; i < DTYPES; i++) {
+        char key[32];
+        const char *name = strata_dtype_name(dtypes[i]);
+        snprintf(key, sizeof key, "%s_flops_per_s", name);
+        strata_bench_set_spread(document, key, &rates[i]);
+        fprintf(out, "%-5s %9.3f (%.3f..%.3f)\n", name, 1e-12 * rates[i].median,
+                1e-12 * rates[i].least, 1e-12 * rates[i].most);
+    }
+    bool good = strata_bench_write(&options->output, document);
+    strata_json_free(document);
+    return good ? BENCH_DONE : BENCH_FAILED;
+}
+
+#define FIELD(member) offsetof(struct matrix_options, member)
+
+static const struct option_row rows[] = {
+    DEVICE_ROW,
+    RANGE("size", OPTION_COUNT, "N", size, 16, 32769,
+          "rows, and values of a row (8192; host device 1024)"),
+    REPETITIONS_ROW("of every dtype (7)"),
+    OUTPUT_ROWS,
+};
+
+static const struct command_line line = {.head = "usage: offload-bench matrix [options]\n\n",
+                                         .rows = rows,
+                                         .row_count = sizeof rows / sizeof rows[0]};
+
+enum bench_exit strata_bench_matrix(int argc, char **argv)
+{
+    struct matrix_options options = {.repetitions = DEFAULT_REPETITIONS};
+    enum bench_exit result;
+    if (!strata_bench_options(&result, &line, &options, argc, argv))
+        return result;
+    strata_error error = {.status = STRATA_OK};
+    struct matrix_rig rig = {0};
+    struct bench_spread rates[DTYPES];
+    strata_status status = rig_open(&rig, &options, &error);
+    if (status == STRATA_OK)
+        status = measure(&rig, options.repetitions, rates, &error);
+    if (status == STRATA_OK) {
+        result = report(&rig, &options, rates);
+    } else {
+        fprintf(stderr, "offload-bench matrix: %s\n", error.message);
+        result = status == STRATA_E_UNSUPPORTED ? BENCH_ABSENT : BENCH_FAILED;
+    }
+    rig_close(&rig);
+    return result;
+}
