@@ -594,13 +594,16 @@ strata_status strata_llama_rehearse(struct llama *llama, strata_device *device,
     STRATA_TRY(llama->ops.table->open(&llama->ops, error));
     if (!llama->shape.cuda)
         return STRATA_OK;
+    /* Weights lie behind the gradients, which are wider. No plan asks for less than this: each
+     * holds scratch and, in backward, the weights and gradients of a group. */
     uint64_t elems = largest_group(llama);
-    uint64_t bytes = llama->layout.bytes + 2 * elems * sizeof(float);
+    uint64_t bytes = llama->layout.bytes +
+                     elems * (sizeof(float) + strata_dtype_bytes(llama->shape.compute_dtype));
     void *memory;
     STRATA_TRY(strata_device_take(device, bytes, &memory, error));
     struct run run = run_on(llama, stream, memory);
-    run.view = (strata_view){.param = run.scratch + llama->layout.bytes,
-                             .grad = array_at(&run, llama->layout.bytes) + elems};
+    run.view = (strata_view){.param = run.scratch + llama->layout.bytes + elems * sizeof(float),
+                             .grad = array_at(&run, llama->layout.bytes)};
     strata_stream_zero(stream, memory, bytes);
     strata_op_entropy_begin(&run.ops, stats_at(&run, 0),
                             (uint64_t)llama->shape.batch * llama->shape.seq);

@@ -12,11 +12,17 @@
 
 #include "train/ops.h"
 
-/* The host's, or the CUDA operators on the CPU by tests/emulator. */
+/* The host's, the CUDA operators on the CPU by tests/emulator, or, ON_GPU, on a GPU. */
 #ifndef OPS_TABLE
 #    define OPS_TABLE strata_ops_host
 #endif
+#ifndef ON_GPU
+#    define ON_GPU 0
+#endif
 extern const struct ops_table OPS_TABLE;
+
+#include "offload/device.h"
+#include "tests/support/cuda_rig.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -29,6 +35,31 @@ extern const struct ops_table OPS_TABLE;
 
 /* Device, stream, workers. */
 
+/* More than any shape here has. */
+static const struct op_sizes sizes = {.matrix_elems = 1u << 20, .activation_elems = 1u << 20};
+
+/* What a test's arrays lie in on a GPU: host memory that is pinned while a rig is open. Nothing
+ * is given back, a test being a process. */
+#define POOL_BYTES (ON_GPU ? (size_t)64 << 20 : 4096)
+static _Alignas(4096) uint8_t pool[POOL_BYTES];
+static size_t pool_used;
+
+/* Zeroed memory that the host and the operators may touch. */
+static void *take(size_t bytes)
+{
+    void *out = ON_GPU ? pool + pool_used : calloc(1, bytes);
+    if (ON_GPU)
+        pool_used += (bytes + 255) / 256 * 256;
+    cr_assert(out != NULL && pool_used <= sizeof pool, "no memory for an array");
+    return out;
+}
+
+static void give(void *memory)
+{
+    if (!ON_GPU)
+        free(memory);
+}
+
 struct rig {
     strata_device *device;
     strata_stream *stream;
@@ -36,14 +67,30 @@ struct rig {
     struct ops ops;
 };
 
+static void rig_open_device(struct rig *rig)
+{
+    strata_error error = {0};
+    if (ON_GPU) {
+        struct cuda_rig cuda = cuda_rig_open();
+        uint64_t piece_bytes;
+        rig->device = cuda.device;
+        rig->stream = cuda.stream;
+        cr_assert(rig->device->ops->pin(rig->device, pool, sizeof pool, &piece_bytes, &error) ==
+                      STRATA_OK,
+                  "%s", error.message);
+        return;
+    }
+    cr_assert(strata_device_open_host(&rig->device, &error) == STRATA_OK, "%s", error.message);
+    cr_assert(strata_stream_create(&rig->stream, rig->device, "test", &error) == STRATA_OK,
+              "%s", error.message);
+}
+
 static struct rig rig_open(uint32_t threads)
 {
     struct rig rig = {0};
     strata_error error = {0};
     strata_workers_desc desc = {.thread_count = threads, .unbound = true};
-    cr_assert(strata_device_open_host(&rig.device, &error) == STRATA_OK, "%s", error.message);
-    cr_assert(strata_stream_create(&rig.stream, rig.device, "test", &error) == STRATA_OK, "%s",
-              error.message);
+    rig_open_device(&rig);
     cr_assert(strata_workers_create(&rig.workers, &desc, &error) == STRATA_OK, "%s",
               error.message);
     rig.ops = (struct ops){.table = &OPS_TABLE,
@@ -51,18 +98,22 @@ static struct rig rig_open(uint32_t threads)
                            .workers = rig.workers,
                            .weight_dtype = STRATA_FP32};
     cr_assert(rig.ops.table->open(&rig.ops, &error) == STRATA_OK, "%s", error.message);
-    /* More than any shape here has. */
-    struct op_sizes sizes = {.matrix_elems = 1u << 20, .activation_elems = 1u << 20};
-    rig.ops.scratch = malloc(OPS_TABLE.scratch(&sizes, STRATA_BF16));
-    cr_assert_not_null(rig.ops.scratch);
+    cr_assert(strata_device_take(rig.device, OPS_TABLE.scratch(&sizes, STRATA_BF16),
+                                 &rig.ops.scratch, &error) == STRATA_OK,
+              "%s", error.message);
     return rig;
 }
 
 static void rig_close(struct rig *rig)
 {
+    strata_stream_sync(rig->stream);
+    const strata_error *failure = strata_device_error(rig->device);
+    cr_expect(failure == NULL, "%s", failure != NULL ? failure->message : "");
     strata_stream_destroy(rig->stream);
     rig->ops.table->close(&rig->ops);
-    free(rig->ops.scratch);
+    strata_device_give(rig->device, rig->ops.scratch, OPS_TABLE.scratch(&sizes, STRATA_BF16));
+    if (ON_GPU)
+        rig->device->ops->unpin(rig->device, pool);
     strata_workers_destroy(rig->workers);
     strata_device_close(rig->device);
 }
@@ -72,8 +123,7 @@ static void rig_close(struct rig *rig)
 /* Values between -1 and 1, always the same for a seed. */
 static float *random_floats(uint64_t count, uint32_t seed)
 {
-    float *out = malloc(count * sizeof *out);
-    cr_assert_not_null(out);
+    float *out = take(count * sizeof *out);
     uint32_t state = seed * 2654435761u + 12345u;
     for (uint64_t i = 0; i < count; i++) {
         state = state * 1664525u + 1013904223u;
@@ -84,17 +134,14 @@ static float *random_floats(uint64_t count, uint32_t seed)
 
 static float *copy_floats(const float *src, uint64_t count)
 {
-    float *out = malloc(count * sizeof *out);
-    cr_assert_not_null(out);
+    float *out = take(count * sizeof *out);
     memcpy(out, src, count * sizeof *out);
     return out;
 }
 
 static float *zero_floats(uint64_t count)
 {
-    float *out = calloc(count, sizeof *out);
-    cr_assert_not_null(out);
-    return out;
+    return take(count * sizeof(float));
 }
 
 static double *doubles(uint64_t count)
@@ -115,8 +162,7 @@ static double *widened(const float *src, uint64_t count)
 /* Cut to bf16, in place, so that fp32 and bf16 arrays hold the same numbers. */
 static uint16_t *as_bf16(float *values, uint64_t count)
 {
-    uint16_t *out = malloc(count * sizeof *out);
-    cr_assert_not_null(out);
+    uint16_t *out = take(count * sizeof *out);
     for (uint64_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, &values[i], sizeof bits);
@@ -248,7 +294,7 @@ static void check_norm(strata_dtype dtype, uint64_t rows, uint64_t width)
     expect_forward("norm", &plain, out);
     expect_gradient("norm dx", &plain, 0, d_out, dx);
     expect_gradient("norm dweight", &plain, 1, d_out, dweight);
-    free(x), free(weight), free(d_out), free(out), free(dx), free(dweight), free(weight16);
+    give(x), give(weight), give(d_out), give(out), give(dx), give(dweight), give(weight16);
     rig_close(&rig);
 }
 
@@ -275,12 +321,11 @@ Test(ops, gradients_are_added_where_add_is_asked_for)
     enum { ROWS = 3, WIDTH = 4, COUNT = ROWS * WIDTH };
     float *x = random_floats(COUNT, 1), *weight = random_floats(WIDTH, 2),
           *dy = random_floats(COUNT, 3);
-    float once[COUNT], twice[COUNT], dweight[WIDTH] = {0}, dweight_twice[WIDTH];
+    float *once = zero_floats(COUNT), *dweight = zero_floats(WIDTH);
     struct op_norm_grad args = {x, weight, dy, once, dweight, ROWS, WIDTH, 1e-5f, false};
     strata_op_norm_grad(&rig.ops, &args);
     strata_stream_sync(rig.stream);
-    memcpy(twice, once, sizeof twice);
-    memcpy(dweight_twice, dweight, sizeof dweight_twice);
+    float *twice = copy_floats(once, COUNT), *dweight_twice = copy_floats(dweight, WIDTH);
     args.dx = twice;
     args.dweight = dweight_twice;
     args.add = true;
@@ -290,7 +335,8 @@ Test(ops, gradients_are_added_where_add_is_asked_for)
         cr_assert_float_eq(twice[i], 2.0f * once[i], 1e-6f);
     for (int i = 0; i < WIDTH; i++)
         cr_assert_float_eq(dweight_twice[i], 2.0f * dweight[i], 1e-6f);
-    free(x), free(weight), free(dy);
+    give(x), give(weight), give(dy), give(once), give(dweight);
+    give(twice), give(dweight_twice);
     rig_close(&rig);
 }
 
@@ -358,16 +404,14 @@ static struct linear_case linear_open(struct linear_shape s)
 
 static void linear_close(struct linear_case *c)
 {
-    free(c->x), free(c->weight), free(c->dy), free(c->y);
-    free(c->dx), free(c->dweight), free(c->weight16);
+    give(c->x), give(c->weight), give(c->dy), give(c->y);
+    give(c->dx), give(c->dweight), give(c->weight16);
 }
 
 /* Forward, dx and dweight, each added to what the arrays hold when add is set. */
-static void linear_run(struct rig *rig, struct linear_case *c, strata_dtype dtype, bool add)
+static void linear_queue(struct rig *rig, struct linear_case *c, const void *weight, bool add)
 {
     struct linear_shape s = c->shape;
-    const void *weight = dtype == STRATA_BF16 ? (const void *)c->weight16 : c->weight;
-    rig->ops.weight_dtype = dtype;
     strata_op_linear(&rig->ops,
                      &(struct op_linear){c->x, weight, c->y, s.rows, s.in, s.out, add});
     strata_op_linear_dx(&rig->ops,
@@ -375,6 +419,12 @@ static void linear_run(struct rig *rig, struct linear_case *c, strata_dtype dtyp
     strata_op_linear_dw(&rig->ops,
                         &(struct op_linear_dw){c->x, c->dy, c->dweight, s.rows, s.in, s.out});
     strata_stream_sync(rig->stream);
+}
+
+static void linear_run(struct rig *rig, struct linear_case *c, strata_dtype dtype, bool add)
+{
+    rig->ops.weight_dtype = dtype;
+    linear_queue(rig, c, dtype == STRATA_BF16 ? (const void *)c->weight16 : c->weight, add);
 }
 
 static void check_linear(strata_dtype dtype, struct linear_shape s)
@@ -432,7 +482,7 @@ Test(ops, linear_adds_to_what_is_there)
         cr_assert_float_eq(c.dx[i], 2.0f * dx[i], 1e-5f);
     for (int i = 0; i < 4 * 6; i++)
         cr_assert_float_eq(c.dweight[i], 2.0f * dw[i], 1e-5f);
-    free(y), free(dx), free(dw);
+    give(y), give(dx), give(dw);
     linear_close(&c);
     rig_close(&rig);
 }
@@ -496,7 +546,7 @@ Test(ops, rotary_turns_halves_and_inverse_is_its_gradient)
     strata_stream_sync(rig.stream);
     expect_forward("rotary", &plain, out);
     expect_gradient("rotary dx", &plain, 0, d_out, dx);
-    free(table), free(x), free(d_out), free(out), free(dx);
+    give(table), give(x), give(d_out), give(out), give(dx);
     rig_close(&rig);
 }
 
@@ -551,7 +601,7 @@ static void check_attention(struct op_heads s)
     float *o = copy_floats(q, q_count(&s)); /* the output lies in the place of q */
     float *dq = copy_floats(q, q_count(&s)), *dk = copy_floats(k, kv_count(&s));
     float *dv = copy_floats(v, kv_count(&s));
-    float *scratch = malloc(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
+    float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
     struct plain plain = {
         plain_attention, &s, {q, k, v}, {q_count(&s), kv_count(&s), kv_count(&s)}, q_count(&s)};
     strata_op_attention(&rig.ops, &(struct op_attention){o, k, v, o, scratch, s});
@@ -562,8 +612,8 @@ static void check_attention(struct op_heads s)
     expect_gradient("attention dq", &plain, 0, d_out, dq);
     expect_gradient("attention dk", &plain, 1, d_out, dk);
     expect_gradient("attention dv", &plain, 2, d_out, dv);
-    free(q), free(k), free(v), free(d_out), free(o), free(dq), free(dk), free(dv),
-        free(scratch);
+    give(q), give(k), give(v), give(d_out), give(o), give(dq), give(dk), give(dv),
+        give(scratch);
     rig_close(&rig);
 }
 
@@ -587,7 +637,7 @@ Test(ops, attention_never_looks_at_later_tokens)
     float *q = random_floats(q_count(&s), 31), *k = random_floats(kv_count(&s), 32);
     float *v = random_floats(kv_count(&s), 33), *o = zero_floats(q_count(&s)),
           *o2 = zero_floats(q_count(&s));
-    float *scratch = malloc(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
+    float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
     strata_op_attention(&rig.ops, &(struct op_attention){q, k, v, o, scratch, s});
     strata_stream_sync(rig.stream);
     for (uint64_t i = 5 * 4; i < kv_count(&s); i++) /* tokens 5 to 8 */
@@ -596,7 +646,7 @@ Test(ops, attention_never_looks_at_later_tokens)
     strata_stream_sync(rig.stream);
     cr_assert_arr_eq(o, o2, 5 * 8 * sizeof *o);
     cr_assert_float_neq(o[5 * 8], o2[5 * 8], 1e-3f);
-    free(q), free(k), free(v), free(o), free(o2), free(scratch);
+    give(q), give(k), give(v), give(o), give(o2), give(scratch);
     rig_close(&rig);
 }
 
@@ -626,15 +676,16 @@ Test(ops, swiglu_and_its_gradient_agree_with_double)
     expect_forward("swiglu", &plain, out);
     expect_gradient("swiglu dgate", &plain, 0, d_out, dgate);
     expect_gradient("swiglu dup", &plain, 1, d_out, dup);
-    free(gate), free(up), free(d_out), free(out), free(dgate), free(dup);
+    give(gate), give(up), give(d_out), give(out), give(dgate), give(dup);
     rig_close(&rig);
 }
 
 Test(ops, swiglu_of_huge_values_stays_finite)
 {
     struct rig rig = rig_open(1);
-    float gate[4] = {200.0f, -200.0f, 0.0f, -88.0f}, up[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    float ones[4] = {1.0f, 1.0f, 1.0f, 1.0f}, out[4];
+    static const float huge[4] = {200.0f, -200.0f, 0.0f, -88.0f}, one[4] = {1, 1, 1, 1};
+    float *gate = copy_floats(huge, 4), *up = copy_floats(one, 4), *ones = copy_floats(one, 4);
+    float *out = zero_floats(4);
     strata_op_swiglu(&rig.ops, &(struct op_swiglu){gate, up, out, 4});
     strata_op_swiglu_grad(&rig.ops, &(struct op_swiglu_grad){gate, up, ones, 4});
     strata_stream_sync(rig.stream);
@@ -642,6 +693,7 @@ Test(ops, swiglu_of_huge_values_stays_finite)
     cr_assert_float_eq(out[1], 0.0f, 1e-4f);
     for (int i = 0; i < 4; i++)
         cr_assert(isfinite(gate[i]) && isfinite(up[i]), "gradient %d", i);
+    give(gate), give(up), give(ones), give(out);
     rig_close(&rig);
 }
 
@@ -656,7 +708,7 @@ static void check_embed(strata_dtype dtype)
     const char *stored = dtype == STRATA_BF16 ? (const char *)weight16 : (const char *)weight;
     float *out = zero_floats(ROWS * WIDTH), *dweight = zero_floats(VOCAB * WIDTH);
     double *want = doubles(VOCAB * WIDTH);
-    uint32_t tokens[ROWS];
+    uint32_t *tokens = take(ROWS * sizeof *tokens);
     for (uint32_t i = 0; i < ROWS; i++)
         tokens[i] = i * i % VOCAB;
     rig.ops.weight_dtype = dtype;
@@ -676,7 +728,8 @@ static void check_embed(strata_dtype dtype)
             want[tokens[row] * WIDTH + i] += dy[row * WIDTH + i];
     }
     expect_close("embedding dweight", dweight, want, VOCAB * WIDTH, GRADIENT_TOLERANCE);
-    free(weight), free(dy), free(weight16), free(out), free(dweight), free(want);
+    give(weight), give(dy), give(weight16), give(out), give(dweight), give(tokens);
+    free(want);
     rig_close(&rig);
 }
 
@@ -722,9 +775,9 @@ static void copy_columns(float *dst, const float *src, const struct entropy_shap
 static double sliced_entropy(struct rig *rig, const struct entropy_shape *s,
                              const float *logits, uint64_t cut, float *grad)
 {
-    struct op_row_stat *stats = calloc(s->rows, sizeof *stats);
+    struct op_row_stat *stats = take(s->rows * sizeof *stats);
     float *slice = zero_floats(s->rows * cut);
-    double loss = 0.0;
+    double *mean = take(sizeof *mean);
     struct op_entropy args = {.logits = slice,
                               .targets = s->targets,
                               .stats = stats,
@@ -737,7 +790,7 @@ static double sliced_entropy(struct rig *rig, const struct entropy_shape *s,
         strata_op_entropy_scan(&rig->ops, &args);
         strata_stream_sync(rig->stream);
     }
-    strata_op_entropy_loss(&rig->ops, stats, s->rows, &loss);
+    strata_op_entropy_loss(&rig->ops, stats, s->rows, mean);
     for (args.first = 0; args.first < s->vocab; args.first += cut) {
         args.slice_rows = args.first + cut < s->vocab ? cut : s->vocab - args.first;
         copy_columns(slice, logits, s, args.first, args.slice_rows);
@@ -747,7 +800,8 @@ static double sliced_entropy(struct rig *rig, const struct entropy_shape *s,
             memcpy(grad + r * s->vocab + args.first, slice + r * args.slice_rows,
                    args.slice_rows * sizeof *grad);
     }
-    free(stats), free(slice);
+    double loss = *mean;
+    give(stats), give(slice), give(mean);
     return loss;
 }
 
@@ -755,7 +809,9 @@ static void check_entropy(uint64_t cut, float scale)
 {
     enum { ROWS = 5, VOCAB = 23 };
     struct rig rig = rig_open(2);
-    static const uint32_t targets[ROWS] = {0, 22, 7, 8, 7};
+    static const uint32_t tokens[ROWS] = {0, 22, 7, 8, 7};
+    uint32_t *targets = take(sizeof tokens);
+    memcpy(targets, tokens, sizeof tokens);
     struct entropy_shape s = {ROWS, VOCAB, targets};
     float *logits = random_floats(ROWS * VOCAB, 61), *grad = zero_floats(ROWS * VOCAB);
     for (int i = 0; i < ROWS * VOCAB; i++)
@@ -765,7 +821,7 @@ static void check_entropy(uint64_t cut, float scale)
     float loss = (float)sliced_entropy(&rig, &s, logits, cut, grad);
     expect_forward("entropy", &plain, &loss);
     expect_gradient("entropy dlogits", &plain, 0, &one, grad);
-    free(logits), free(grad);
+    give(logits), give(grad), give(targets);
     rig_close(&rig);
 }
 
@@ -797,11 +853,11 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
           *v = k + kv;
     float *y = v + kv, *dw = y + rows * out, *dnorm = dw + out * width;
     float *weight = random_floats(out * width, 72);
-    float *scratch = malloc(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
+    float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
     struct rotary_shape shape = {rows, s.seq, s.heads, s.head_dim};
     float *table = rotary_table(&shape);
-    uint32_t *tokens = malloc(rows * sizeof *tokens);
-    struct op_row_stat *stats = calloc(rows, sizeof *stats);
+    uint32_t *tokens = take(rows * sizeof *tokens);
+    struct op_row_stat *stats = take(rows * sizeof *stats);
     for (uint64_t i = 0; i < rows; i++)
         tokens[i] = (uint32_t)(i * i % out);
     struct op_entropy entropy = {y, tokens, stats, rows, 0, out, 0.5f};
@@ -825,7 +881,7 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
                          &(struct op_embed_grad){tokens, dx, dw, rows, width, 0, out});
     strata_stream_sync(rig.stream);
     rig_close(&rig);
-    free(d), free(weight), free(scratch), free(table), free(tokens), free(stats);
+    give(d), give(weight), give(scratch), give(table), give(tokens), give(stats);
     *out_count = total;
     return all;
 }
@@ -840,5 +896,5 @@ Test(ops, thread_count_changes_no_bit)
     cr_assert_eq(memcmp(one, four, count * sizeof *one), 0, "1 and 4 workers differ");
     for (uint64_t i = 0; i < count; i++)
         cr_assert(isfinite(one[i]), "element %llu", (unsigned long long)i);
-    free(one), free(three), free(four);
+    give(one), give(three), give(four);
 }

@@ -1,13 +1,18 @@
 /*
- * The CUDA operators, by the tests of the host's: on the CPU, emulated. What runs there is
- * ops_cuda.c and the kernels; the products are plain loops. With 16-bit weights activations are
- * rounded too, so those cases are compared with fp32 within the type's precision.
+ * The CUDA operators, by the tests of the host's: on the CPU, emulated, unless test_ops_gpu.c
+ * says otherwise. What runs there is ops_cuda.c and the kernels; the products are plain loops.
+ * With 16-bit weights activations are rounded too, so those cases are compared with fp32 within
+ * the type's precision.
  */
 
-#define OPS_TABLE          strata_ops_emulated
+#ifndef OPS_TABLE
+#    define OPS_TABLE strata_ops_emulated
+#endif
 #define ROUNDS_ACTIVATIONS 1
 
 #include "tests/train/test_ops.c"
+
+#include "strata/adam.h"
 
 /* Of the largest value: sums of rounded terms, whose errors of 2^-9 are independent. */
 #define HALF_TOLERANCE 2e-2
@@ -34,12 +39,13 @@ static struct attended attend(struct op_heads s, strata_dtype dtype)
     float *v = random_floats(kv_count(&s), 33), *d_out = random_floats(q_count(&s), 34);
     struct attended out = {zero_floats(q_count(&s)), copy_floats(q, q_count(&s)),
                            copy_floats(k, kv_count(&s)), copy_floats(v, kv_count(&s))};
-    float *scratch = malloc(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
+    float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
     rig.ops.weight_dtype = dtype;
     strata_op_attention(&rig.ops, &(struct op_attention){q, k, v, out.o, scratch, s});
     strata_op_attention_grad(
         &rig.ops, &(struct op_attention_grad){out.dq, out.dk, out.dv, d_out, scratch, s});
-    free(q), free(k), free(v), free(d_out), free(scratch);
+    strata_stream_sync(rig.stream);
+    give(q), give(k), give(v), give(d_out), give(scratch);
     rig_close(&rig);
     return out;
 }
@@ -54,7 +60,37 @@ Test(ops_cuda, attention_in_16_bits_is_near_that_in_fp32)
         expect_near("dq", got.dq, want.dq, q_count(&s));
         expect_near("dk", got.dk, want.dk, kv_count(&s));
         expect_near("dv", got.dv, want.dv, kv_count(&s));
-        free(got.o), free(got.dq), free(got.dk), free(got.dv);
+        give(got.o), give(got.dq), give(got.dk), give(got.dv);
     }
-    free(want.o), free(want.dq), free(want.dk), free(want.dv);
+    give(want.o), give(want.dq), give(want.dk), give(want.dv);
+}
+
+static uint16_t *as_fp16(const float *values, uint64_t count)
+{
+    uint16_t *out = take(count * sizeof *out);
+    strata_convert(STRATA_ISA_SCALAR, out, STRATA_FP16, values, STRATA_FP32, count);
+    return out;
+}
+
+Test(ops_cuda, linear_in_16_bits_is_near_that_in_fp32)
+{
+    struct linear_shape s = {70, 131, 257};
+    struct rig rig = rig_open(1);
+    struct linear_case want = linear_open(s);
+    linear_run(&rig, &want, STRATA_FP32, false);
+    for (strata_dtype dtype = STRATA_BF16; dtype <= STRATA_FP16; dtype++) {
+        struct linear_case got = linear_open(s);
+        if (dtype == STRATA_FP16) {
+            give(got.weight16);
+            got.weight16 = as_fp16(got.weight, s.out * s.in);
+        }
+        rig.ops.weight_dtype = dtype;
+        linear_queue(&rig, &got, got.weight16, false);
+        expect_near("y", got.y, want.y, s.rows * s.out);
+        expect_near("dx", got.dx, want.dx, s.rows * s.in);
+        expect_near("dweight", got.dweight, want.dweight, s.out * s.in);
+        linear_close(&got);
+    }
+    linear_close(&want);
+    rig_close(&rig);
 }
