@@ -177,6 +177,26 @@ strata_status strata_topology_read(struct topology *out, const char *near, strat
     return STRATA_OK;
 }
 
+void strata_topology_near_pci(const char *address, char *out, size_t bytes)
+{
+    /* hwloc knows PCI devices too, but only where it was built to look for them. */
+    char path[128];
+    int length =
+        snprintf(path, sizeof path, "/sys/bus/pci/devices/%.32s/local_cpulist", address);
+    for (int i = 0; i < length; i++)
+        path[i] = path[i] >= 'A' && path[i] <= 'F' ? (char)(path[i] - 'A' + 'a') : path[i];
+    out[0] = '\0';
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return;
+    size_t got = fread(out, 1, bytes, file);
+    fclose(file);
+    /* A list that was cut would name the wrong CPUs. */
+    if (got == 0 || got == bytes || out[got - 1] != '\n')
+        got = 1;
+    out[got - 1] = '\0';
+}
+
 uint32_t strata_topology_threads(const struct topology *topology)
 {
     double quota = topology->cpu_quota;

@@ -12,6 +12,7 @@
 #include "strata/status.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #define STRATA_MAX_PUS 1024
 
@@ -35,6 +36,10 @@ struct topology {
  * STRATA_E_INVALID: near is no such list.
  */
 strata_status strata_topology_read(struct topology *out, const char *near, strata_error *error);
+
+/* The CPUs of a PCI device's NUMA node, as a list for near. address: such as "0000:3B:00.0", in
+ * either case. out: empty where the kernel does not say, or bytes are too few. */
+void strata_topology_near_pci(const char *address, char *out, size_t bytes);
 
 /* How many threads compute by default: one per core, at most the quota, but one at least. */
 uint32_t strata_topology_threads(const struct topology *topology);

@@ -200,6 +200,7 @@ void strata_engine_stats(strata_engine *engine, strata_stats *out)
         .nvme_bytes = plan->tiers[STRATA_NVME].used_bytes,
         .acquire_blocked_ns = engine->acquire_blocked_ns,
         .huge_pages = engine->host.huge && engine->device_huge,
+        .pinned = engine->pinned || engine->plan.host_arena_bytes == 0,
     };
     struct pager_stats stats;
     strata_pager_stats(engine->pager, &stats);

@@ -3,7 +3,7 @@
 /*
  * The CUDA device: one GPU, through CUDA's runtime, called from C.
  *
- * Four facts shape this file.
+ * Five facts shape this file.
  *
  * A failure of the device comes late and from anywhere, and then every call on the context
  * fails. So the first one is kept with what was attempted, later ones are dropped, and whoever
@@ -22,6 +22,10 @@
  * default stream, no synchronising of the device, and no kernel whose code has yet to be
  * loaded, which may do just that. So every kernel is loaded before the first step.
  *
+ * A stream that waits at a gate holds up whatever shares its hardware queue. CUDA has 8 for a
+ * process unless told otherwise, and says of no stream which is its. So the device has as many
+ * streams, made at open and tried there, and lends them.
+ *
  * Host memory is registered in pieces: the driver refuses some large ones, 64 GiB among them. A
  * copy may not span two pieces, so copies are cut where a piece may begin: at multiples of its
  * size in the address space.
@@ -35,6 +39,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
+#include "base/topology.h"
 
 #include <cuda_runtime_api.h>
 #include <cudaTypedefs.h>
@@ -49,6 +54,12 @@
 /* 32 GiB: half of what is known to be refused. 64 MiB: below it, a piece is not the problem. */
 #define PIECE_BYTES_MAX (UINT64_C(32) << 30)
 #define PIECE_BYTES_MIN (UINT64_C(64) << 20)
+
+/* The hardware queues that CUDA gives a process by default. A run takes four streams. */
+#define QUEUES 8u
+
+/* An empty stream that has not run by then shares its queue; a busy GPU's turns are shorter. */
+#define QUEUE_PATIENCE_NS UINT64_C(10000000000)
 
 /* Ampere: the first with bf16 products. */
 #define CAPABILITY_MIN 8
@@ -67,13 +78,15 @@ struct cuda_device {
     int index;
     PFN_cuStreamWaitValue64_v11070 wait_value;
     char model[64];
+    char near_cpus[256];
     atomic_bool failed; /* release after error is written, acquire before it is read */
     pthread_mutex_t lock;
     strata_error error; /* the first failure; written once */
     struct pinned *pinned;
     _Atomic uint64_t piece_bytes; /* smallest of all pinned ranges: where copies are cut */
     uint64_t arena_bytes;         /* of device memory taken */
-    uint32_t stream_count;
+    cudaStream_t queues[QUEUES];  /* NULL: not made yet */
+    uint32_t queues_lent;         /* a bit for each */
     uint32_t event_count;
 };
 
@@ -97,7 +110,8 @@ struct notice {
 
 struct cuda_stream {
     strata_stream base;
-    cudaStream_t stream;
+    cudaStream_t stream; /* lent by the device, of that number */
+    uint32_t queue;
     struct notice ring[NOTICES];
     pthread_mutex_t lock;
     pthread_cond_t changed; /* queued or called has grown, or the end */
@@ -210,6 +224,7 @@ static void cuda_facts(strata_device *base, strata_device_facts *out)
     size_t left = 0, total = 0;
     note(device, cudaMemGetInfo(&left, &total), "asking for free memory");
     snprintf(out->model, sizeof out->model, "%s", device->model);
+    snprintf(out->near_cpus, sizeof out->near_cpus, "%s", device->near_cpus);
     pthread_mutex_lock(&device->lock);
     uint64_t ours = device->arena_bytes;
     pthread_mutex_unlock(&device->lock);
@@ -351,13 +366,53 @@ static void destroy_events(struct cuda_stream *stream)
         (void)cudaEventDestroy(stream->ring[i].event);
 }
 
-static cudaError_t create_queue(struct cuda_stream *stream)
+static cudaError_t create_events(struct cuda_stream *stream)
 {
-    cudaError_t cause = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
+    cudaError_t cause = cudaSuccess;
     for (uint32_t i = 0; cause == cudaSuccess && i < NOTICES; i++)
         cause = cudaEventCreateWithFlags(&stream->ring[i].event,
                                          cudaEventDisableTiming | cudaEventBlockingSync);
     return cause;
+}
+
+static strata_status lend_queue(struct cuda_device *device, struct cuda_stream *stream,
+                                strata_error *error)
+{
+    pthread_mutex_lock(&device->lock);
+    uint32_t queue = 0;
+    while (queue < QUEUES && (device->queues_lent & 1u << queue) != 0)
+        queue++;
+    if (queue < QUEUES)
+        device->queues_lent |= 1u << queue;
+    pthread_mutex_unlock(&device->lock);
+    if (queue == QUEUES)
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "cuda device: a stream beside %u others: one queue of the hardware "
+                           "would be shared, and the two wait for one another: take fewer",
+                           QUEUES);
+    stream->queue = queue;
+    stream->stream = device->queues[queue];
+    return STRATA_OK;
+}
+
+static void take_queue_back(struct cuda_device *device, uint32_t queue)
+{
+    pthread_mutex_lock(&device->lock);
+    device->queues_lent &= ~(1u << queue);
+    pthread_mutex_unlock(&device->lock);
+}
+
+/* Events and listener of a stream that has its queue. */
+static strata_status start_stream(struct cuda_stream *stream, strata_error *error)
+{
+    cudaError_t cause = create_events(stream);
+    if (cause != cudaSuccess)
+        return refuse(error, STRATA_E_DEVICE, cause, "a stream's events");
+    int failed = strata_thread_start(&stream->listener, 0, listen, stream);
+    if (failed != 0)
+        return strata_fail(error, STRATA_E_NOMEM, failed, "cuda device: a listener: %s",
+                           strerror(failed));
+    return STRATA_OK;
 }
 
 static strata_status cuda_stream_create(strata_device *base, const char *name,
@@ -367,30 +422,24 @@ static strata_status cuda_stream_create(strata_device *base, const char *name,
     struct cuda_stream *stream = calloc(1, sizeof *stream);
     if (stream == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for a stream");
+    strata_status status = lend_queue(device, stream, error);
+    if (status != STRATA_OK) {
+        free(stream);
+        return status;
+    }
     stream->base.device = base;
     pthread_mutex_init(&stream->lock, NULL);
     pthread_cond_init(&stream->changed, NULL);
-    strata_status status = STRATA_OK;
-    cudaError_t cause = create_queue(stream);
-    if (cause != cudaSuccess) {
-        status = refuse(error, STRATA_E_DEVICE, cause, "a stream and its events");
-    } else {
-        int failed = strata_thread_start(&stream->listener, 0, listen, stream);
-        if (failed != 0)
-            status = strata_fail(error, STRATA_E_NOMEM, failed, "cuda device: a listener: %s",
-                                 strerror(failed));
-    }
+    status = start_stream(stream, error);
     if (status != STRATA_OK) {
         destroy_events(stream);
-        if (stream->stream != NULL)
-            (void)cudaStreamDestroy(stream->stream);
+        take_queue_back(device, stream->queue);
         free(stream);
         return status;
     }
     char short_name[NAME_BYTES];
     snprintf(short_name, sizeof short_name, "%s", name);
     pthread_setname_np(stream->listener, short_name);
-    count(device, &device->stream_count, 1);
     *out = &stream->base;
     return STRATA_OK;
 }
@@ -418,10 +467,9 @@ static void cuda_stream_destroy(strata_stream *base)
     pthread_mutex_unlock(&stream->lock);
     STRATA_CHECK(pthread_join(stream->listener, NULL) == 0);
     destroy_events(stream);
-    (void)cudaStreamDestroy(stream->stream);
+    take_queue_back(device, stream->queue);
     pthread_cond_destroy(&stream->changed);
     pthread_mutex_destroy(&stream->lock);
-    count(device, &device->stream_count, -1);
     free(stream);
 }
 
@@ -594,9 +642,11 @@ static void cuda_stream_wait_gate(strata_stream *base, void *opaque, uint32_t ga
 static void cuda_close(strata_device *base)
 {
     struct cuda_device *device = cuda_device(base);
-    STRATA_CHECK(device->stream_count == 0);
+    STRATA_CHECK(device->queues_lent == 0);
     STRATA_CHECK(device->event_count == 0);
     STRATA_CHECK(device->pinned == NULL);
+    for (uint32_t i = 0; i < QUEUES && device->queues[i] != NULL; i++)
+        (void)cudaStreamDestroy(device->queues[i]);
     pthread_mutex_destroy(&device->lock);
     free(device);
 }
@@ -622,6 +672,11 @@ static strata_status reach(struct cuda_device *device, strata_error *error)
     if (cause != cudaSuccess)
         return refuse(error, STRATA_E_DEVICE, cause, "making a context");
     snprintf(device->model, sizeof device->model, "%.63s", properties.name);
+    char address[16]; /* "0000:3B:00.0" */
+    cause = cudaDeviceGetPCIBusId(address, sizeof address, device->index);
+    if (cause != cudaSuccess)
+        return refuse(error, STRATA_E_DEVICE, cause, "asking for its PCI address");
+    strata_topology_near_pci(address, device->near_cpus, sizeof device->near_cpus);
     if (properties.major < CAPABILITY_MIN)
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
                            "cuda device: %s has compute capability %d.%d: 8.0 is the least",
@@ -645,24 +700,62 @@ static strata_status find_wait_value(struct cuda_device *device, strata_error *e
     return STRATA_OK;
 }
 
-/* Gates that do not work would hang the first step, so one is tried: open, then passed by. */
-static strata_status try_gate(strata_device *base, strata_error *error)
+/* While all others wait for their gate to be `round`, this one gets through a gate that is open:
+ * cudaErrorNotReady: it does not. Nothing else will do, since a kernel, a fill among them, might
+ * first have to be loaded. */
+static cudaError_t pass_by(const struct cuda_device *device, const struct gates *gates,
+                           uint32_t passing, uint64_t round)
 {
-    strata_stream *stream;
-    void *gates;
-    STRATA_TRY(cuda_gates_create(base, 1, &gates, error));
-    strata_status status = cuda_stream_create(base, "strata-try", &stream, error);
-    if (status == STRATA_OK) {
-        cuda_gate_open(base, gates, 0, STRATA_GATE_OPEN);
-        cuda_stream_wait_gate(stream, gates, 0, 1);
-        cuda_stream_destroy(stream);
-        const strata_error *failure = cuda_error(base);
-        if (failure != NULL)
-            status =
-                strata_fail(error, failure->status, failure->native, "%s", failure->message);
+    for (uint32_t i = 0; i < QUEUES; i++) {
+        uint64_t value = i == passing ? 0 : round;
+        CUresult cause = device->wait_value((CUstream)device->queues[i], gates->at, value,
+                                            CU_STREAM_WAIT_VALUE_GEQ);
+        if (cause != CUDA_SUCCESS)
+            return (cudaError_t)cause;
     }
-    cuda_gates_destroy(base, gates);
-    return status;
+    uint64_t start = strata_now_ns();
+    cudaError_t cause;
+    do
+        cause = cudaStreamQuery(device->queues[passing]);
+    while (cause == cudaErrorNotReady && strata_now_ns() - start < QUEUE_PATIENCE_NS);
+    return cause;
+}
+
+/*
+ * Gates that do not work would hang the first step, and so would streams that share a queue,
+ * which an environment variable can make them do. So both are tried: each stream passes while
+ * all others wait, and then the gate opens for them.
+ */
+static cudaError_t try_queues(struct cuda_device *device, void *opaque)
+{
+    cudaError_t cause = cudaSuccess;
+    for (uint32_t i = 0; i < QUEUES && cause == cudaSuccess; i++)
+        cause = cudaStreamCreateWithFlags(&device->queues[i], cudaStreamNonBlocking);
+    for (uint32_t i = 0; i < QUEUES && cause == cudaSuccess; i++) {
+        cause = pass_by(device, opaque, i, i + 1);
+        cuda_gate_open(&device->base, opaque, 0, i + 1);
+        for (uint32_t k = 0; k < QUEUES; k++) {
+            cudaError_t end = cudaStreamSynchronize(device->queues[k]);
+            cause = cause == cudaSuccess ? end : cause;
+        }
+    }
+    return cause;
+}
+
+static strata_status make_queues(struct cuda_device *device, strata_error *error)
+{
+    void *gates;
+    STRATA_TRY(cuda_gates_create(&device->base, 1, &gates, error));
+    cudaError_t cause = try_queues(device, gates);
+    cuda_gates_destroy(&device->base, gates);
+    if (cause == cudaErrorNotReady)
+        return strata_fail(error, STRATA_E_UNSUPPORTED, cause,
+                           "cuda device: %u streams share the hardware's queues: set "
+                           "CUDA_DEVICE_MAX_CONNECTIONS to %u or more, or unset it",
+                           QUEUES, QUEUES);
+    return cause == cudaSuccess
+               ? STRATA_OK
+               : refuse(error, STRATA_E_DEVICE, cause, "trying streams and gates");
 }
 
 strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strata_error *error)
@@ -679,7 +772,7 @@ strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strat
     if (status == STRATA_OK)
         status = find_wait_value(device, error);
     if (status == STRATA_OK)
-        status = try_gate(&device->base, error);
+        status = make_queues(device, error);
     if (status != STRATA_OK) {
         cuda_close(&device->base);
         return status;

@@ -560,6 +560,7 @@ static strata_json *json_result(const struct report *report, const char *state_h
         strata_json_set_bool(object, "io_registered", stats->io_registered);
     }
     strata_json_set_bool(object, "huge_pages", stats->huge_pages);
+    strata_json_set_bool(object, "pinned", stats->pinned);
     if (state_hash != NULL)
         strata_json_set_string(object, "state_hash", state_hash);
     return object;

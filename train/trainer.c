@@ -167,9 +167,13 @@ static strata_status open_all(struct trainer *trainer, strata_error *error)
     STRATA_TRY(open_model(trainer, error));
     struct data_desc data = describe_data(trainer);
     STRATA_TRY(strata_data_open(&trainer->data, &data, error));
-    strata_workers_desc workers = {.thread_count = trainer->options->threads};
-    STRATA_TRY(strata_workers_create(&trainer->workers, &workers, error));
     STRATA_TRY(open_device(trainer, error));
+    strata_device_facts facts;
+    strata_device_facts_of(trainer->device, &facts);
+    strata_workers_desc workers = {.thread_count = trainer->options->threads,
+                                   .near_cpus =
+                                       facts.near_cpus[0] != '\0' ? facts.near_cpus : NULL};
+    STRATA_TRY(strata_workers_create(&trainer->workers, &workers, error));
     STRATA_TRY(open_llama(trainer, error));
     STRATA_TRY(open_box(trainer, error));
     describe_engine(trainer);

@@ -69,6 +69,7 @@ typedef struct strata_device_facts {
     uint64_t total_bytes; /* of its memory                                               */
     uint64_t free_bytes;  /* now                                                         */
     uint64_t other_bytes; /* taken, but not by us: context, libraries, other processes   */
+    char near_cpus[256];  /* a list for strata_workers_desc; empty: none nearer          */
 } strata_device_facts;
 STRATA_API void strata_device_facts_of(strata_device *device, strata_device_facts *out);
 

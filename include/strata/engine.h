@@ -286,6 +286,7 @@ typedef struct strata_stats {
     bool io_direct;      /* O_DIRECT */
     bool io_registered;  /* the host arena is registered with io_uring */
     bool huge_pages;     /* all arenas lie on huge pages */
+    bool pinned;         /* copies go at full speed: true but with STRATA_ALLOW_UNPINNED */
 } strata_stats;
 
 /*

@@ -10,6 +10,7 @@
 #include "base/cgroup.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
@@ -185,6 +186,28 @@ Test(topology, near_a_device_only_its_nodes_cores_count)
         cr_assert_eq(topology.pu[i], 8 + 2 * i);
     /* The mask has none of them: what is far is better than nothing. */
     cr_assert_eq(read_near("100-107").core_count, 8);
+}
+
+/* Whatever PCI device this machine has: its CPUs are a list that is understood. */
+Test(topology, a_pci_devices_cpus_are_a_list)
+{
+    char near[256] = "x";
+    strata_topology_near_pci("FFFF:00:00.0", near, sizeof near);
+    cr_assert_str_eq(near, "");
+    DIR *devices = opendir("/sys/bus/pci/devices");
+    struct dirent *entry = NULL;
+    while (devices != NULL && (entry = readdir(devices)) != NULL && entry->d_name[0] == '.')
+        ;
+    if (entry == NULL)
+        cr_skip_test("this machine shows no PCI devices");
+    strata_topology_near_pci(entry->d_name, near, sizeof near);
+    cr_expect_gt(read_near(near).core_count, 0);
+    cr_expect_null(strchr(near, '\n'));
+    /* No room for the end of the line: no list, rather than a part of it. */
+    char few[2] = "x";
+    strata_topology_near_pci(entry->d_name, few, 1);
+    cr_expect_str_eq(few, "");
+    closedir(devices);
 }
 
 Test(topology, a_list_of_cpus_that_is_none_is_refused)

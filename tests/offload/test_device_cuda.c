@@ -120,6 +120,34 @@ static void an_event_orders_two_streams(struct cuda_rig *rig)
     strata_stream_destroy(other);
 }
 
+/* 8 with the rig's: none holds up another, and there is no ninth. */
+static void streams_have_a_queue_each(struct cuda_rig *rig)
+{
+    const struct strata_device_ops *ops = rig->device->ops;
+    struct seen seen = {0};
+    strata_stream *more[7] = {0}, *ninth = NULL;
+    strata_error error = {0};
+    void *gates;
+    cr_assert_eq(ops->gates_create(rig->device, 1, &gates, NULL), STRATA_OK);
+    ops->stream_wait_gate(rig->stream, gates, 0, 1);
+    for (int i = 0; i < 7; i++) {
+        cr_assert_eq(strata_stream_create(&more[i], rig->device, "more", &error), STRATA_OK,
+                     "%s", error.message);
+        ops->stream_notify(more[i], see, &seen, (uint64_t)i);
+        strata_stream_sync(more[i]);
+        cr_expect_eq(seen.count, i + 1);
+        ops->stream_wait_gate(more[i], gates, 0, 1);
+    }
+    cr_expect_eq(strata_stream_create(&ninth, rig->device, "ninth", &error),
+                 STRATA_E_UNSUPPORTED);
+    cr_expect_not_null(strstr(error.message, "take fewer"));
+    ops->gate_open(rig->device, gates, 0, 1);
+    for (int i = 0; i < 7; i++)
+        strata_stream_destroy(more[i]);
+    strata_stream_sync(rig->stream);
+    ops->gates_destroy(rig->device, gates);
+}
+
 static void what_is_free_shrinks_by_what_is_taken(struct cuda_rig *rig)
 {
     strata_device_facts before, after;
@@ -143,6 +171,7 @@ Test(device_cuda, keeps_the_rules_of_the_seam)
     notifies_come_in_order_and_sync_waits_for_them(&rig);
     a_gate_holds_the_stream_until_it_is_raised(&rig);
     an_event_orders_two_streams(&rig);
+    streams_have_a_queue_each(&rig);
     what_is_free_shrinks_by_what_is_taken(&rig);
     cuda_rig_close(&rig);
 }

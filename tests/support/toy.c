@@ -242,6 +242,8 @@ struct toy_result strata_toy_run(const struct toy_run *wanted)
     result.status = strata_device_open_host(&device, &result.error);
     if (result.status == STRATA_OK)
         result.status = strata_workers_create(&workers, &threads, &result.error);
+    if (device != NULL && run.device_ops != NULL)
+        device->ops = run.device_ops;
     if (result.status == STRATA_OK)
         result.status = strata_stream_create(&walk.stream, device, "compute", &result.error);
     desc.device = device;

@@ -8,6 +8,7 @@
  * of its use list.
  */
 
+#include "offload/device.h"
 #include "strata/strata.h"
 
 #define TOY_GROUPS     7u
@@ -64,6 +65,7 @@ struct toy_run {
     void (*after_step)(void *user,
                        uint64_t step); /* or NULL; the step has ended, its norm is known */
     void *after_user;
+    const struct strata_device_ops *device_ops; /* NULL: the host device's */
 };
 
 struct toy_result {
