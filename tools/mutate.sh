@@ -15,7 +15,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/strata-mutate.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tree" "$work/objects" "$work/run"
 (cd "$root" && tar cf - include base optim io offload engine tests/support tests/io \
-    tests/offload tests/engine tools/mutations.txt) | tar xf - -C "$work/tree"
+    tests/offload tests/engine tests/CMakeLists.txt tools/mutations.txt) | tar xf - -C "$work/tree"
 cd "$work/tree"
 
 flags="-std=c17 -g -O1 -ffp-contract=off -pthread -I. -Iinclude"
@@ -37,14 +37,20 @@ stop() {
     exit 2
 }
 
+wraps() { # TEST: the linker's options for what its line in tests/CMakeLists.txt wraps
+    tr '\n' ' ' <tests/CMakeLists.txt | tr ')' '\n' |
+        sed -n "s|.*strata_test($1\.c .*WRAP \([a-z_ ]*\).*|\1|p" |
+        tr -s ' ' '\n' | sed -n 's/^..*/-Wl,--wrap=&/p'
+}
+
 link() { # TEST: a program of it, and of all objects that are no test
     # shellcheck disable=SC2086,SC2046
     cc "$(object "tests/$1.c")" $(ls "$work"/objects/*.o | grep -v '/tests_[a-z]*_test_') \
-        -o "$work/run/$(basename "$1")" $libs
+        -o "$work/run/$(basename "$1")" $(wraps "$1") $libs
 }
 
 run() { # TEST:FILTER: 0 if it passes; its story is in $work/log
-    link "${1%%:*}"
+    link "${1%%:*}" || stop "${1%%:*} does not link"
     (cd "$work/run" && timeout "$limit" "./$(basename "${1%%:*}")" --filter "${1#*:}") \
         >"$work/log" 2>&1
 }
@@ -66,8 +72,12 @@ field() { # KEY: all its values in $work/block
     sed -n "s/^$1: //p" "$work/block"
 }
 
-for file in base/*.c optim/*.c io/*.c offload/*.c engine/*.c tests/support/*.c; do
-    case $file in tests/support/program.c | tests/support/llama_rig.c) continue ;; esac
+# Without CUDA, whether there is a toolkit or not.
+for file in base/*.c optim/*.c io/*.c offload/*.c engine/*.c tests/support/*.c \
+    optim/absent/cuda.c offload/absent/device_cuda.c; do
+    case $file in
+    tests/support/program.c | tests/support/llama_rig.c | offload/device_cuda.c) continue ;;
+    esac
     compile "$file" || stop "$file does not compile"
 done
 for test in $(sed -n 's/^test: \([^:]*\):.*/\1/p' tools/mutations.txt | sort -u); do
