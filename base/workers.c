@@ -3,7 +3,7 @@
 /*
  * The pool of CPU workers: threads made once, jobs that live on their callers' stacks.
  *
- * Four facts shape this file.
+ * Five facts shape this file.
  *
  * A job is megabytes and its items are tens of microseconds at least, so one mutex around "take
  * the next item" is not what is slow, and that the hand-over is right can be read. Nothing is
@@ -18,13 +18,19 @@
  *
  * Between two matrix products lie microseconds, and waking a sleeper costs about as much as a
  * small panel. So an idle worker first spins, for at most SPIN_NS, on one word; then it sleeps.
- * Longer spinning was measured with OpenMP's teams: it burns the core that I/O needs.
+ * Longer spinning was measured with OpenMP's teams: it burns the core that I/O needs. For the
+ * same reason the mutex spins before it sleeps.
+ *
+ * Whoever brings panels waits for them and does nothing else. So it computes in the place of
+ * the worker of the core that it runs on, in that worker's seat, if the worker is idle: nobody
+ * has to be woken on that core, nor after the last panel. A seat serves one thread at a time;
+ * so never more than thread_count items run at once, and an item's worker number is its own.
  *
  * Denormals are kept and rounding is to nearest in every worker, whatever the thread that made
  * the pool had set (a library loaded with -ffast-math flushes them): the bits of a result must
  * not depend on who computes it.
  *
- * Thread: the workers' row of docs/threads.md. Any thread runs jobs; it sleeps meanwhile.
+ * Thread: the workers' row of docs/threads.md. Any thread runs jobs.
  */
 
 #include "strata/workers.h"
@@ -35,6 +41,7 @@
 
 #include <fenv.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -51,9 +58,11 @@ struct job {
     void *user;
     uint32_t count;
     uint32_t started;
-    uint32_t done;
+    /* Written under the mutex, read without it by a caller that spins. Relaxed on both sides:
+     * what the items wrote, the caller reads after it has taken the mutex. */
+    _Atomic uint32_t done;
     struct job *next;         /* in its class's queue, until its last item has been started */
-    pthread_cond_t *finished; /* of the caller, who sleeps on it */
+    pthread_cond_t *finished; /* of the caller, who may sleep on it */
 };
 
 struct job_queue {
@@ -67,13 +76,15 @@ struct worker {
     uint32_t index;
     uint32_t pu;
     bool bound;
+    /* The rest is the mutex's. */
+    pthread_cond_t wake;
+    bool asleep; /* waits for wake, and nobody has signalled it yet */
+    bool busy;   /* an item runs, or the seat is a caller's */
 };
 
 struct strata_workers {
     pthread_mutex_t mutex;
-    pthread_cond_t work; /* sleeping workers wait for it */
     struct job_queue queues[STRATA_JOB_CLASS_COUNT];
-    uint32_t sleeping;
     bool stop;
     /* Counts jobs queued and the stop. Written under the mutex by whoever brings work, read
      * without it by spinning workers. Relaxed on both sides: it only says that looking is worth
@@ -111,29 +122,44 @@ static void append(struct job_queue *queue, struct job *job)
     queue->tail = job;
 }
 
-/* Let the mutex go and spin until something arrives or the time is up; then take it again. */
-static void spin(strata_workers *pool)
+static bool is_done(const struct job *job)
+{
+    return atomic_load_explicit(&job->done, memory_order_relaxed) == job->count;
+}
+
+/* Let the mutex go and spin until something arrives, a job (which may be NULL) is done or the
+ * time is up; then take it again. */
+static void spin(strata_workers *pool, const struct job *job)
 {
     uint32_t seen = atomic_load_explicit(&pool->arrivals, memory_order_relaxed);
     pthread_mutex_unlock(&pool->mutex);
     uint64_t end_ns = strata_now_ns() + SPIN_NS;
     while (atomic_load_explicit(&pool->arrivals, memory_order_relaxed) == seen &&
-           strata_now_ns() < end_ns)
+           !(job && is_done(job)) && strata_now_ns() < end_ns)
         ;
     pthread_mutex_lock(&pool->mutex);
 }
 
-static void idle(strata_workers *pool)
+static void idle(struct worker *worker)
 {
+    strata_workers *pool = worker->pool;
     struct job_queue *queue;
-    spin(pool);
-    pool->sleeping++;
-    while (!next_job(pool, &queue) && !pool->stop)
-        pthread_cond_wait(&pool->work, &pool->mutex);
-    pool->sleeping--;
+    if (!worker->busy)
+        spin(pool, NULL);
+    while ((worker->busy || !next_job(pool, &queue)) && !pool->stop) {
+        worker->asleep = true;
+        pthread_cond_wait(&worker->wake, &pool->mutex);
+        worker->asleep = false;
+    }
 }
 
-/* Start one item of a job, run it without the mutex, and account for it. */
+static void wake(struct worker *worker)
+{
+    worker->asleep = false;
+    pthread_cond_signal(&worker->wake);
+}
+
+/* Start an item of a job, run it without the mutex, and account for it. */
 static void run_item(strata_workers *pool, struct job_queue *queue, struct job *job,
                      uint32_t worker)
 {
@@ -143,7 +169,8 @@ static void run_item(strata_workers *pool, struct job_queue *queue, struct job *
     pthread_mutex_unlock(&pool->mutex);
     job->fn(job->user, index, worker);
     pthread_mutex_lock(&pool->mutex);
-    if (++job->done == job->count)
+    atomic_fetch_add_explicit(&job->done, 1, memory_order_relaxed);
+    if (is_done(job))
         pthread_cond_signal(job->finished);
 }
 
@@ -162,13 +189,16 @@ static void *worker_main(void *arg)
     pthread_mutex_lock(&pool->mutex);
     for (;;) {
         struct job_queue *queue;
-        struct job *job = next_job(pool, &queue);
-        if (job)
+        struct job *job = worker->busy ? NULL : next_job(pool, &queue);
+        if (job) {
+            worker->busy = true;
             run_item(pool, queue, job, worker->index);
-        else if (pool->stop)
+            worker->busy = false;
+        } else if (pool->stop) {
             break;
-        else
-            idle(pool);
+        } else {
+            idle(worker);
+        }
     }
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
@@ -179,10 +209,13 @@ static void stop_and_join(strata_workers *pool, uint32_t count)
     pthread_mutex_lock(&pool->mutex);
     pool->stop = true;
     atomic_fetch_add_explicit(&pool->arrivals, 1, memory_order_relaxed);
-    pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->mutex);
     for (uint32_t i = 0; i < count; i++)
+        wake(&pool->workers[i]);
+    pthread_mutex_unlock(&pool->mutex);
+    for (uint32_t i = 0; i < count; i++) {
         pthread_join(pool->workers[i].thread, NULL);
+        pthread_cond_destroy(&pool->workers[i].wake);
+    }
 }
 
 /* Start the threads with every signal blocked: signals are for the program's own threads. */
@@ -200,7 +233,8 @@ static strata_status start_threads(strata_workers *pool, const struct topology *
         *worker = (struct worker){.pool = pool,
                                   .index = started,
                                   .pu = topology->pu[started % topology->pu_count],
-                                  .bound = bound};
+                                  .bound = bound,
+                                  .wake = PTHREAD_COND_INITIALIZER};
         result = pthread_create(&worker->thread, NULL, worker_main, worker);
         started += result == 0 ? 1 : 0;
     }
@@ -211,6 +245,12 @@ static strata_status start_threads(strata_workers *pool, const struct topology *
     return strata_fail(error, STRATA_E_NOMEM, result,
                        "worker %u of %u could not be started: %s", started + 1,
                        pool->thread_count, strerror(result));
+}
+
+static void free_pool(strata_workers *pool)
+{
+    pthread_mutex_destroy(&pool->mutex);
+    free(pool);
 }
 
 static strata_status create_for(strata_workers **out, const strata_workers_desc *desc,
@@ -229,29 +269,16 @@ static strata_status create_for(strata_workers **out, const strata_workers_desc 
         return strata_fail(error, STRATA_E_NOMEM, 0, "pool of %u workers: out of memory",
                            count);
     pool->thread_count = count;
-    strata_status status = STRATA_E_NOMEM;
-    int result = pthread_mutex_init(&pool->mutex, NULL);
-    if (result != 0) {
-        strata_fail(error, status, result, "mutex of the workers: %s", strerror(result));
-        goto free_pool;
-    }
-    result = pthread_cond_init(&pool->work, NULL);
-    if (result != 0) {
-        strata_fail(error, status, result, "condition of the workers: %s", strerror(result));
-        goto destroy_mutex;
-    }
-    status = start_threads(pool, topology, !desc->unbound, error);
-    if (status != STRATA_OK)
-        goto destroy_work;
-    *out = pool;
-    return STRATA_OK;
-
-destroy_work:
-    pthread_cond_destroy(&pool->work);
-destroy_mutex:
-    pthread_mutex_destroy(&pool->mutex);
-free_pool:
-    free(pool);
+    pthread_mutexattr_t adaptive;
+    pthread_mutexattr_init(&adaptive);
+    pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(&pool->mutex, &adaptive); // It fails for types that do not exist only.
+    pthread_mutexattr_destroy(&adaptive);
+    strata_status status = start_threads(pool, topology, !desc->unbound, error);
+    if (status == STRATA_OK)
+        *out = pool;
+    else
+        free_pool(pool);
     return status;
 }
 
@@ -275,9 +302,51 @@ void strata_workers_destroy(strata_workers *workers)
     if (!workers)
         return;
     stop_and_join(workers, workers->thread_count);
-    pthread_cond_destroy(&workers->work);
-    pthread_mutex_destroy(&workers->mutex);
-    free(workers);
+    free_pool(workers);
+}
+
+/* The mutex is held here too, and in give_back() and serve(). */
+static struct worker *take_seat(strata_workers *pool)
+{
+    uint32_t pu = (uint32_t)sched_getcpu();
+    for (uint32_t i = 0; i < pool->thread_count; i++) {
+        struct worker *worker = &pool->workers[i];
+        if (!worker->busy && (worker->pu == pu || !worker->bound)) {
+            worker->busy = true;
+            return worker;
+        }
+    }
+    return NULL;
+}
+
+static void give_back(struct worker *seat)
+{
+    struct job_queue *queue;
+    seat->busy = false;
+    if (seat->asleep && next_job(seat->pool, &queue))
+        wake(seat);
+}
+
+/* Do what the worker of the seat would do, until the job is done or nothing is to be had. */
+static void serve(struct worker *seat, const struct job *job)
+{
+    fenv_t own;
+    fegetenv(&own);
+    fesetenv(FE_DFL_ENV);
+    bool spun = false;
+    while (!is_done(job)) {
+        struct job_queue *queue;
+        struct job *next = next_job(seat->pool, &queue);
+        if (next)
+            run_item(seat->pool, queue, next, seat->index);
+        else if (spun)
+            break;
+        else
+            spin(seat->pool, job);
+        spun = !next;
+    }
+    fesetenv(&own);
+    give_back(seat);
 }
 
 void strata_workers_run(strata_workers *workers, strata_job_class job_class, strata_job_fn fn,
@@ -289,13 +358,21 @@ void strata_workers_run(strata_workers *workers, strata_job_class job_class, str
     pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
     struct job job = {.fn = fn, .user = user, .count = count, .finished = &finished};
     pthread_mutex_lock(&workers->mutex);
+    struct job_queue *queue;
+    bool alone = job_class == STRATA_JOB_PANEL && !next_job(workers, &queue);
+    struct worker *seat = alone ? take_seat(workers) : NULL;
     append(&workers->queues[job_class], &job);
     atomic_fetch_add_explicit(&workers->arrivals, 1, memory_order_relaxed);
-    if (workers->sleeping > 0 && count == 1)
-        pthread_cond_signal(&workers->work);
-    else if (workers->sleeping > 0)
-        pthread_cond_broadcast(&workers->work);
-    while (job.done < count)
+    uint32_t more = count - (seat ? 1 : 0);
+    for (uint32_t i = 0; i < workers->thread_count && more > 0; i++) {
+        if (workers->workers[i].asleep && !workers->workers[i].busy) {
+            wake(&workers->workers[i]);
+            more--;
+        }
+    }
+    if (seat)
+        serve(seat, &job);
+    while (!is_done(&job))
         pthread_cond_wait(&finished, &workers->mutex);
     pthread_mutex_unlock(&workers->mutex);
     pthread_cond_destroy(&finished);

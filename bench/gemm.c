@@ -4,8 +4,9 @@
  *
  * Timed: products in a row, from the call of the first that counts to the return of the last;
  * streams, from their first job to their last. Not timed: filling the matrices, starting
- * threads, the first product of a row. Within a repetition both ways are measured one right
- * after the other and take turns in which comes first; ratios are medians over repetitions.
+ * threads, the first product of a row, the first sample of streams. Within a repetition both
+ * ways are measured one right after the other and take turns in which comes first; ratios are
+ * medians over repetitions.
  *
  * Thread: one, and the pool's.
  */
@@ -40,7 +41,9 @@ struct together_result {
     struct bench_spread products_s;
     struct bench_spread updates_s;
     struct bench_spread both_s;
-    struct bench_spread ratio; /* both over the sum of the two divided by the threads */
+    struct bench_spread turns_s;
+    struct bench_spread ratio;      /* both over the sum of the two divided by the threads */
+    struct bench_spread over_turns; /* both over one after the other on all workers */
 };
 
 static const char *const pass_names[PASS_COUNT] = {"forward", "dx", "dw"};
@@ -64,22 +67,25 @@ static struct gemm_result compare(struct gemm_rig *rig, const struct gemm_shape 
 static strata_status together(struct gemm_rig *rig, uint32_t repetitions,
                               struct together_result *out, strata_error *error)
 {
-    double values[4][BENCH_MAX_SAMPLES];
-    for (uint32_t i = 0; i < repetitions; i++) {
-        struct together_sample sample;
-        strata_status status = strata_bench_gemm_together(rig, &sample, error);
-        if (status != STRATA_OK)
-            return status;
+    double values[6][BENCH_MAX_SAMPLES];
+    struct together_sample sample;
+    strata_status status = strata_bench_gemm_together(rig, &sample, error);
+    for (uint32_t i = 0; i < repetitions && status == STRATA_OK; i++) {
+        status = strata_bench_gemm_together(rig, &sample, error);
         values[0][i] = sample.products_s;
         values[1][i] = sample.updates_s;
         values[2][i] = sample.both_s;
         values[3][i] = sample.both_s * rig->threads / (sample.products_s + sample.updates_s);
+        values[4][i] = sample.turns_s;
+        values[5][i] = sample.both_s / sample.turns_s;
     }
     *out = (struct together_result){.products_s = strata_bench_spread(values[0], repetitions),
                                     .updates_s = strata_bench_spread(values[1], repetitions),
                                     .both_s = strata_bench_spread(values[2], repetitions),
-                                    .ratio = strata_bench_spread(values[3], repetitions)};
-    return STRATA_OK;
+                                    .ratio = strata_bench_spread(values[3], repetitions),
+                                    .turns_s = strata_bench_spread(values[4], repetitions),
+                                    .over_turns = strata_bench_spread(values[5], repetitions)};
+    return status;
 }
 
 static strata_json *json_result(const struct gemm_shape *shape, int pass,
@@ -132,19 +138,24 @@ static strata_json *json_together(const struct together_result *result)
     strata_json *object = strata_json_object();
     strata_bench_set_spread(object, "products_alone_s", &result->products_s);
     strata_bench_set_spread(object, "updates_alone_s", &result->updates_s);
+    strata_bench_set_spread(object, "turns_s", &result->turns_s);
     strata_bench_set_spread(object, "both_s", &result->both_s);
     strata_bench_set_spread(object, "over_even_share", &result->ratio);
+    strata_bench_set_spread(object, "over_turns", &result->over_turns);
     return object;
 }
 
 static void print_together(FILE *out, const struct together_result *result, uint32_t threads)
 {
     fprintf(out,
-            "\nproducts alone on one worker %.3f s, updates likewise %.3f s; both at once on "
-            "%u: %.3f s\n"
-            "over an even share of the work: %.3f (%.3f..%.3f); 1: nothing is lost\n",
-            result->products_s.median, result->updates_s.median, threads, result->both_s.median,
-            result->ratio.median, result->ratio.least, result->ratio.most);
+            "\nproducts alone on one worker %.3f s, updates likewise %.3f s; on %u one after "
+            "the other %.3f s, both at once %.3f s\n"
+            "over an even share of the work: %.3f (%.3f..%.3f); 1: nothing is lost\n"
+            "over one after the other:       %.3f (%.3f..%.3f)\n",
+            result->products_s.median, result->updates_s.median, threads,
+            result->turns_s.median, result->both_s.median, result->ratio.median,
+            result->ratio.least, result->ratio.most, result->over_turns.median,
+            result->over_turns.least, result->over_turns.most);
 }
 
 static strata_json *json_setting(const struct gemm_options *options, const struct gemm_rig *rig)

@@ -8,8 +8,10 @@
  * Products of one sample are made in a row, as a layer makes them, until about SAMPLE_FLOPS are
  * done: what is timed is also how soon the next product follows the one before.
  *
- * The state that is updated is larger than any cache and is gone over as the engine does it:
- * tile by tile, one job each, in items of CHUNK_ELEMS; gradients and weights in bf16.
+ * Everything lies in an arena, on huge pages, as it does in the engine.
+ *
+ * What is updated, and how, is adam_rig.h's: more than any cache holds, fused, bf16 gradients
+ * and weights, fp32 states.
  *
  * Thread: one owner; the streams of strata_bench_gemm_together() are two threads.
  */
@@ -18,10 +20,8 @@
 
 #include "train/product.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -40,18 +40,8 @@ const uint32_t strata_bench_gemm_shape_count =
 #define SAMPLE_FLOPS 4e9 /* ten milliseconds on two cores with AVX-512 */
 #define PAUSE_NS     20000000L
 
-#define STATE_ELEMS   (UINT64_C(1) << 24)
-#define TILE_ELEMS    (UINT64_C(1) << 20)
-#define CHUNK_ELEMS   (UINT64_C(1) << 16) /* as the engine cuts a tile */
-#define STATE_BYTES   (STATE_ELEMS * 16)  /* master, m, v in fp32; gradient, weight in bf16 */
-#define UPDATE_PASSES 8u
-
-static strata_status no_memory(strata_error *error, const char *what, int code)
-{
-    *error = (strata_error){.status = STRATA_E_NOMEM, .native = code};
-    snprintf(error->message, sizeof error->message, "%s: %s", what, strerror(code));
-    return STRATA_E_NOMEM;
-}
+#define UPDATE_ELEMS  (UINT64_C(1) << 24)
+#define UPDATE_PASSES 16u /* a quarter of a second on one core */
 
 static uint64_t floats_of(const struct gemm_shape *shape)
 {
@@ -106,6 +96,8 @@ static struct product product_of(const struct gemm_rig *rig, const struct gemm_s
     }
 }
 
+static const struct adam_kind updates_kind = {STRATA_BF16, STRATA_FP32, STRATA_ISA_BEST};
+
 strata_status strata_bench_gemm_open(struct gemm_rig *rig, uint32_t threads,
                                      strata_error *error)
 {
@@ -113,16 +105,19 @@ strata_status strata_bench_gemm_open(struct gemm_rig *rig, uint32_t threads,
     for (uint32_t i = 0; i < strata_bench_gemm_shape_count; i++)
         if (floats_of(&strata_bench_gemm_shapes[i]) > rig->floats)
             rig->floats = floats_of(&strata_bench_gemm_shapes[i]);
-    rig->memory = malloc(rig->floats * sizeof(float));
-    rig->state = malloc(STATE_BYTES);
-    if (rig->memory == NULL || rig->state == NULL)
-        return no_memory(error, "memory for the matrices", ENOMEM);
+    strata_status status = strata_arena_create(&rig->arena, rig->floats * sizeof *rig->memory,
+                                               "the benchmark's matrices", error);
+    if (status == STRATA_OK)
+        status = strata_bench_adam_open(&rig->updates, UPDATE_ELEMS, error);
+    if (status != STRATA_OK)
+        return status;
+    strata_bench_adam_reset(&rig->updates, &updates_kind);
+    rig->memory = (float *)rig->arena.base;
     for (uint64_t i = 0; i < rig->floats; i++)
         rig->memory[i] = (float)(i % 251) / 251 - 0.5f;
-    memset(rig->state, 0, STATE_BYTES);
     strata_workers_desc all = {.thread_count = threads};
     strata_workers_desc one = {.thread_count = 1};
-    strata_status status = strata_workers_create(&rig->pool, &all, error);
+    status = strata_workers_create(&rig->pool, &all, error);
     if (status == STRATA_OK)
         status = strata_workers_create(&rig->single, &one, error);
     if (status == STRATA_OK)
@@ -134,8 +129,8 @@ void strata_bench_gemm_close(struct gemm_rig *rig)
 {
     strata_workers_destroy(rig->single);
     strata_workers_destroy(rig->pool);
-    free(rig->state);
-    free(rig->memory);
+    strata_bench_adam_close(&rig->updates);
+    strata_arena_destroy(&rig->arena);
 }
 
 static double now_s(void)
@@ -183,11 +178,9 @@ struct gemm_sample strata_bench_gemm_compare(struct gemm_rig *rig,
 /* Products and updates at once. */
 
 struct stream {
-    const struct gemm_rig *rig;
+    struct gemm_rig *rig;
     strata_workers *workers;
     uint32_t products;
-    uint64_t first; /* of the tile that is updated */
-    strata_adam_step step;
 };
 
 static void *run_products(void *user)
@@ -200,33 +193,12 @@ static void *run_products(void *user)
     return NULL;
 }
 
-static void update_chunk(void *user, uint32_t index, uint32_t worker)
-{
-    (void)worker;
-    const struct stream *stream = user;
-    uint64_t at = stream->first + index * CHUNK_ELEMS;
-    float *floats = (float *)stream->rig->state;
-    uint16_t *halves = (uint16_t *)(floats + 3 * STATE_ELEMS);
-    struct strata_adam_range range = {
-        .grad = halves + at,
-        .master = floats + at,
-        .m = floats + STATE_ELEMS + at,
-        .v = floats + 2 * STATE_ELEMS + at,
-        .param = halves + STATE_ELEMS + at,
-        .grad_dtype = STRATA_BF16,
-        .param_dtype = STRATA_BF16,
-        .count = CHUNK_ELEMS,
-    };
-    strata_adam_update(STRATA_ISA_BEST, &stream->step, &range);
-}
-
 static void *run_updates(void *user)
 {
-    struct stream *stream = user;
+    const struct stream *stream = user;
     for (uint32_t i = 0; i < UPDATE_PASSES; i++)
-        for (stream->first = 0; stream->first < STATE_ELEMS; stream->first += TILE_ELEMS)
-            strata_workers_run(stream->workers, STRATA_JOB_UPDATE, update_chunk, stream,
-                               (uint32_t)(TILE_ELEMS / CHUNK_ELEMS));
+        strata_bench_adam_pass(&stream->rig->updates, stream->workers, &updates_kind,
+                               ADAM_FUSED, UPDATE_ELEMS, 1);
     return NULL;
 }
 
@@ -238,27 +210,43 @@ static double time_stream(struct stream *stream, strata_workers *workers, void *
     return now_s() - start_s;
 }
 
+static strata_status time_both(struct stream *products, struct stream *updates,
+                               strata_workers *pool, double *out_s, strata_error *error)
+{
+    products->workers = pool;
+    double start_s = now_s();
+    pthread_t thread;
+    int failed = pthread_create(&thread, NULL, run_products, products);
+    if (failed != 0) {
+        *error = (strata_error){.status = STRATA_E_NOMEM, .native = failed};
+        snprintf(error->message, sizeof error->message, "thread for a stream of products: %s",
+                 strerror(failed));
+        return STRATA_E_NOMEM;
+    }
+    time_stream(updates, pool, run_updates);
+    pthread_join(thread, NULL);
+    *out_s = now_s() - start_s;
+    return STRATA_OK;
+}
+
 strata_status strata_bench_gemm_together(struct gemm_rig *rig, struct together_sample *out,
                                          strata_error *error)
 {
-    strata_adam_params params = strata_adam_defaults();
     struct stream products = {.rig = rig, .products = 1};
-    struct stream updates = {.rig = rig, .step = strata_adam_prepare(&params, 1, 1e-4, 1)};
-    out->updates_s = time_stream(&updates, rig->single, run_updates);
+    struct stream updates = {.rig = rig};
+    out->updates_s = time_stream(&updates, rig->single, run_updates) / 2;
     /* As many products as take as long: neither stream hides in the other. */
     time_stream(&products, rig->single, run_products);
     double one_s = time_stream(&products, rig->single, run_products);
-    products.products = 1 + (uint32_t)(out->updates_s / one_s);
-    out->products_s = time_stream(&products, rig->single, run_products);
-
-    products.workers = rig->pool;
-    double start_s = now_s();
-    pthread_t thread;
-    int failed = pthread_create(&thread, NULL, run_products, &products);
-    if (failed != 0)
-        return no_memory(error, "thread for a stream of products", failed);
-    time_stream(&updates, rig->pool, run_updates);
-    pthread_join(thread, NULL);
-    out->both_s = now_s() - start_s;
+    products.products = 1 + (uint32_t)(2 * out->updates_s / one_s);
+    out->products_s = time_stream(&products, rig->single, run_products) / 2;
+    out->turns_s = time_stream(&products, rig->pool, run_products) +
+                   time_stream(&updates, rig->pool, run_updates);
+    strata_status status = time_both(&products, &updates, rig->pool, &out->both_s, error);
+    if (status != STRATA_OK)
+        return status;
+    /* Each alone once more: memory and cores change their minds within a sample, too. */
+    out->products_s += time_stream(&products, rig->single, run_products) / 2;
+    out->updates_s += time_stream(&updates, rig->single, run_updates) / 2;
     return STRATA_OK;
 }

@@ -3,17 +3,18 @@
 
 /*
  * What offload-bench gemm measures with: the shapes of the trainer's products, pools, matrices
- * and a state to update.
+ * and what to update.
  *
- * Two comparisons. A product goes through the pool as in training (panels, cut by shape, the
- * caller asleep) and on as many of OpenBLAS's own threads. A stream of products and a stream of
- * updates, each from a thread of its own as in training, run at once on the whole pool; before,
- * each ran alone on a pool of one worker.
+ * Two comparisons. A product goes through the pool as in training (panels, cut by shape)
+ * and on as many of OpenBLAS's own threads. A stream of products and a stream of
+ * updates, each from a thread of its own as in training, run at once on the whole pool; before
+ * and after, each alone on a pool of one worker; and one after the other on the whole pool,
+ * which says what cores that share caches and memory cannot give.
  *
  * Thread: one owner.
  */
 
-#include "strata/adam.h"
+#include "bench/adam_rig.h"
 #include "strata/workers.h"
 
 /* A matrix of a model: out x in, applied to rows of activations. */
@@ -34,9 +35,10 @@ extern const uint32_t strata_bench_gemm_shape_count;
 struct gemm_rig {
     strata_workers *pool;   /* owned */
     strata_workers *single; /* owned; one worker */
-    float *memory;          /* owned; the three matrices of any shape */
+    struct arena arena;     /* owned */
+    float *memory;          /* in it: the three matrices of any shape */
     uint64_t floats;
-    uint8_t *state; /* owned; what is updated, by element: see gemm_rig.c */
+    struct adam_rig updates; /* owned */
     uint32_t threads;
 };
 
@@ -58,8 +60,9 @@ struct gemm_sample strata_bench_gemm_compare(struct gemm_rig *rig,
 
 /* Seconds of one stream of products and one of updates. */
 struct together_sample {
-    double products_s; /* alone, on one worker */
+    double products_s; /* alone, on one worker; the mean of before and after */
     double updates_s;  /* likewise */
+    double turns_s;    /* one after the other, each on all */
     double both_s;     /* at once, on all */
 };
 

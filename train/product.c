@@ -15,16 +15,30 @@
 #include <cblas.h>
 
 /*
- * Panels, in GFLOP/s of one core against panels of 256 x 256: 512 gains up to 19 % on large
- * products, 128 loses 13 %, 64 loses 30 %. So panels are as large as leaves 16 of them, and
- * below 256 only as small as leaves 4: small products come in numbers, and two cores want two
- * panels each.
+ * How products are cut. A cut costs packing: OpenBLAS copies what a panel reads of a and b into
+ * its own order, so panels side by side copy a once more, and panels one below the other copy
+ * b. In time of a panel that is about PACK_A / cols and PACK_B / rows (fitted to what one core
+ * took for 33 products, each in 15 cuts); more where a copy transposes, and where the part of a
+ * is not in the second-level cache.
+ *
+ * Every product is cut in two, where that costs less, and on while panels have more than
+ * WORK_MAX to do and a cut costs at most a sixtieth. So small ones leave the third core idle:
+ * four panels instead of two cost the first two 3 %. Tall products are cut along their rows in
+ * any case: above ROWS_MAX what is packed of a leaves the second-level cache, and a cut gains
+ * more than it costs.
  */
-#define PANEL_EDGE_MAX  512u
-#define PANEL_EDGE      256u
-#define PANEL_EDGE_MIN  64u
-#define PANELS_OF_LARGE 16u
-#define PANELS_OF_SMALL 4u
+#define PACK_A            10u
+#define PACK_A_FAR        20u
+#define PACK_A_TRANSPOSED 72u
+#define PACK_B            12u
+#define PACK_B_TRANSPOSED 27u
+#define NEAR_ELEMS        (UINT64_C(1) << 18) /* one MiB */
+#define COST_MAX          60u                 /* one part in so many */
+#define PANELS_MIN        2u
+#define WORK_MAX          (UINT64_C(1) << 28) /* multiplications: five milliseconds */
+#define ROWS_MAX          512u
+#define EDGE_MIN          32u /* of a panel that is cut no further: it is all packing */
+#define EDGE_UNIT         16u /* the kernels' blocks are 16 wide */
 
 void strata_host_product_setup(void)
 {
@@ -49,41 +63,51 @@ void strata_host_product(const struct product *p)
 
 struct panels {
     const struct product *product;
-    uint64_t rows; /* of a panel */
-    uint64_t cols;
+    uint32_t down;
     uint32_t across;
 };
 
-/* Half an edge, in whole 32s: the kernels' own blocks are 16 and 32 wide. */
-static uint64_t halved(uint64_t edge)
+/* In a panel's time, one part in cols, or in rows, for each. */
+static uint64_t pack_a(const struct product *product, uint64_t rows)
 {
-    return (edge / 2 + 31) / 32 * 32;
+    if (product->a_transposed)
+        return PACK_A_TRANSPOSED;
+    return rows * product->depth > NEAR_ELEMS ? PACK_A_FAR : PACK_A;
 }
 
-static bool too_few(const struct panels *p)
+static uint64_t pack_b(const struct product *product)
 {
-    uint64_t edge = p->rows > p->cols ? p->rows : p->cols;
-    uint32_t count = strata_host_items(p->product->rows, p->rows) * p->across;
-    return edge > PANEL_EDGE ? count < PANELS_OF_LARGE
-                             : edge > PANEL_EDGE_MIN && count < PANELS_OF_SMALL;
+    return product->b_transposed ? PACK_B_TRANSPOSED : PACK_B;
 }
 
-static struct panels cut_panels(const struct product *product)
+/* Cut all panels in two where that costs less; false: they are enough. */
+static bool cut(struct panels *p)
 {
-    struct panels p = {
-        .product = product,
-        .rows = strata_host_min(product->rows, PANEL_EDGE_MAX),
-        .cols = strata_host_min(product->cols, PANEL_EDGE_MAX),
-    };
-    p.across = strata_host_items(product->cols, p.cols);
-    while (too_few(&p)) {
-        if (p.rows > p.cols)
-            p.rows = halved(p.rows);
-        else
-            p.cols = halved(p.cols);
-        p.across = strata_host_items(product->cols, p.cols);
-    }
-    return p;
+    const struct product *product = p->product;
+    uint64_t rows = product->rows / p->down;
+    uint64_t cols = product->cols / p->across;
+    uint64_t cost_a = pack_a(product, rows);
+    uint64_t cost_b = pack_b(product);
+    bool tall = rows > ROWS_MAX;
+    bool along_rows = tall || rows * cost_a > cols * cost_b;
+    uint64_t edge = along_rows ? rows : cols;
+    bool cheap = edge >= COST_MAX * (along_rows ? cost_b : cost_a);
+    bool few = p->down * p->across < PANELS_MIN;
+    bool large = rows * cols * product->depth > WORK_MAX;
+    if (!tall && !(few && edge > EDGE_MIN) && !(large && cheap))
+        return false;
+    if (along_rows)
+        p->down *= 2;
+    else
+        p->across *= 2;
+    return true;
+}
+
+/* Where part `index` of an edge begins; parts differ by one unit at most. */
+static uint64_t begin_of(uint64_t edge, uint32_t parts, uint64_t index)
+{
+    uint64_t units = (edge + EDGE_UNIT - 1) / EDGE_UNIT;
+    return strata_host_min(units * index / parts * EDGE_UNIT, edge);
 }
 
 static void panel(void *user, uint32_t index, uint32_t worker)
@@ -91,19 +115,22 @@ static void panel(void *user, uint32_t index, uint32_t worker)
     (void)worker;
     const struct panels *p = user;
     struct product part = *p->product;
-    uint64_t row = index / p->across * p->rows;
-    uint64_t col = index % p->across * p->cols;
+    uint32_t down = index / p->across;
+    uint32_t across = index % p->across;
+    uint64_t row = begin_of(part.rows, p->down, down);
+    uint64_t col = begin_of(part.cols, p->across, across);
+    part.rows = begin_of(part.rows, p->down, down + 1) - row;
+    part.cols = begin_of(part.cols, p->across, across + 1) - col;
     part.a += part.a_transposed ? row : row * part.a_stride;
     part.b += part.b_transposed ? col * part.b_stride : col;
     part.c += row * part.c_stride + col;
-    part.rows = strata_host_min(p->rows, part.rows - row);
-    part.cols = strata_host_min(p->cols, part.cols - col);
     strata_host_product(&part);
 }
 
 void strata_host_panels(strata_workers *workers, const struct product *product)
 {
-    struct panels p = cut_panels(product);
-    strata_workers_run(workers, STRATA_JOB_PANEL, panel, &p,
-                       strata_host_items(product->rows, p.rows) * p.across);
+    struct panels p = {.product = product, .down = 1, .across = 1};
+    while (cut(&p))
+        ;
+    strata_workers_run(workers, STRATA_JOB_PANEL, panel, &p, p.down * p.across);
 }

@@ -4,7 +4,7 @@
 /*
  * Matrix products on the host device, in fp32.
  *
- * Thread: any. strata_host_panels() sleeps while workers compute.
+ * Thread: any.
  */
 
 #include "strata/workers.h"

@@ -38,8 +38,8 @@ typedef enum strata_job_class {
     STRATA_JOB_CLASS_COUNT
 } strata_job_class;
 
-/* index: which item, 0 to count - 1. worker: which worker runs it, 0 to the thread count - 1.
- */
+/* index: which item, 0 to count - 1. worker: in whose place it runs, 0 to the thread count - 1;
+ * no two items run in one place at once. */
 typedef void (*strata_job_fn)(void *user, uint32_t index, uint32_t worker);
 
 /*
@@ -57,7 +57,9 @@ STRATA_API void strata_workers_destroy(strata_workers *workers);
 
 /*
  * Run fn for every index from 0 to count - 1, in any order, on any worker; return when all are
- * done. The caller's thread sleeps meanwhile and computes nothing. fn must not call this again.
+ * done. With panels the caller's thread computes too, in the place of the worker of its core,
+ * if that is idle: under that worker's number and with its floating-point environment. Else,
+ * and with updates, it sleeps meanwhile. fn must not call this again.
  *
  * Thread: any.
  */

@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 
-/* The pool: every item once, panels first, several callers, and no denormal flushed. */
+/* The pool: every item once, panels first, several callers, seats, and no denormal flushed. */
 
 #include "strata/workers.h"
 
@@ -214,7 +214,52 @@ Test(workers, denormals_survive_a_creator_that_flushes_them)
     strata_workers_destroy(workers);
 }
 
+Test(workers, denormals_survive_a_caller_that_flushes_them)
+{
+    strata_workers_desc desc = {.thread_count = 1, .unbound = true};
+    strata_workers *workers;
+    cr_assert_eq(strata_workers_create(&workers, &desc, NULL), STRATA_OK);
+    volatile float values[2] = {0x1p-126f, 0};
+    uint32_t flushing = _mm_getcsr() | 0x8040u;
+    _mm_setcsr(flushing);
+    strata_workers_run(workers, STRATA_JOB_PANEL, denormal_item, (void *)values, 1);
+    uint32_t after = _mm_getcsr();
+    _mm_setcsr(0x1f80);
+    cr_assert_eq(values[1], 0x1p-127f);
+    cr_assert_eq(after & 0xffc0, flushing & 0xffc0);
+    strata_workers_destroy(workers);
+}
+
 #endif
+
+struct seat {
+    pthread_t caller;
+    uint32_t by_caller;
+};
+
+static void seat_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)index;
+    cr_assert_eq(worker, 0);
+    struct seat *seat = user;
+    seat->by_caller += pthread_equal(pthread_self(), seat->caller) ? 1 : 0;
+}
+
+/* An unbound worker's seat is any caller's. */
+Test(workers, a_caller_computes_panels_in_an_idle_seat_and_never_updates)
+{
+    strata_workers_desc desc = {.thread_count = 1, .unbound = true};
+    strata_workers *workers;
+    cr_assert_eq(strata_workers_create(&workers, &desc, NULL), STRATA_OK);
+    struct seat seat = {.caller = pthread_self()};
+    for (uint32_t round = 0; round < 100; round++) {
+        strata_workers_run(workers, STRATA_JOB_UPDATE, seat_item, &seat, 3);
+        cr_assert_eq(seat.by_caller, 3 * round);
+        strata_workers_run(workers, STRATA_JOB_PANEL, seat_item, &seat, 3);
+        cr_assert_eq(seat.by_caller, 3 * round + 3);
+    }
+    strata_workers_destroy(workers);
+}
 
 struct where {
     cpu_set_t set[8];
@@ -237,7 +282,7 @@ static struct where ask_where(uint32_t threads)
 {
     strata_workers *workers = make(threads);
     struct where where = {.count = threads};
-    strata_workers_run(workers, STRATA_JOB_PANEL, where_item, &where, threads);
+    strata_workers_run(workers, STRATA_JOB_UPDATE, where_item, &where, threads);
     strata_workers_destroy(workers);
     return where;
 }

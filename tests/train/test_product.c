@@ -1,0 +1,84 @@
+/*
+ * Products in panels: every element once, and the same bits from every number of workers.
+ *
+ * What a product should be is the whole of it on one thread, whose sums have another order:
+ * each is within `depth` roundings of the true sum, of terms below a quarter.
+ */
+
+#include "train/product.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Odd ones; tall; wide; large enough for rows and columns of panels. */
+static const uint32_t shapes[][3] = {
+    {1, 1, 1},       {3, 5, 7},       {17, 33, 1},     {64, 64, 64},
+    {31, 257, 100},  {700, 40, 300},  {40, 700, 300},  {1100, 90, 130},
+    {90, 1100, 130}, {256, 704, 256}, {130, 90, 1100}, {600, 2432, 400},
+};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+static float *numbers(uint64_t count)
+{
+    float *out = malloc(count * sizeof *out);
+    cr_assert_not_null(out);
+    for (uint64_t i = 0; i < count; i++)
+        out[i] = (float)(i * 7919 % 251) / 251 - 0.5f;
+    return out;
+}
+
+static void compare(strata_workers *const pools[3], const uint32_t shape[3], bool a_transposed,
+                    bool b_transposed)
+{
+    uint64_t rows = shape[0], cols = shape[1], depth = shape[2];
+    float *a = numbers(rows * depth);
+    float *b = numbers(depth * cols);
+    float *whole = numbers(rows * cols);
+    float *cut[3];
+    struct product product = {.a = a,
+                              .b = b,
+                              .c = whole,
+                              .rows = rows,
+                              .cols = cols,
+                              .depth = depth,
+                              .a_stride = a_transposed ? rows : depth,
+                              .b_stride = b_transposed ? depth : cols,
+                              .c_stride = cols,
+                              .a_transposed = a_transposed,
+                              .b_transposed = b_transposed,
+                              .scale = 1,
+                              .beta = 1};
+    strata_host_product(&product);
+    for (uint32_t i = 0; i < 3; i++) {
+        product.c = cut[i] = numbers(rows * cols);
+        strata_host_panels(pools[i], &product);
+        cr_assert_arr_eq(cut[i], cut[0], rows * cols * sizeof **cut, "%u workers", i + 1);
+    }
+    for (uint64_t i = 0; i < rows * cols; i++)
+        cr_assert_lt(fabsf(cut[0][i] - whole[i]), 0x1p-25f * (float)depth + 1e-6f,
+                     "%llu of %llu x %llu x %llu: %g, %g", (unsigned long long)i,
+                     (unsigned long long)rows, (unsigned long long)cols,
+                     (unsigned long long)depth, (double)cut[0][i], (double)whole[i]);
+    for (uint32_t i = 0; i < 3; i++)
+        free(cut[i]);
+    free(whole);
+    free(b);
+    free(a);
+}
+
+Test(product, panels_give_every_element_and_the_same_bits_on_1_2_and_3_workers, .timeout = 120)
+{
+    strata_workers *pools[3];
+    strata_host_product_setup();
+    for (uint32_t i = 0; i < 3; i++) {
+        strata_workers_desc desc = {.thread_count = i + 1, .unbound = true};
+        cr_assert_eq(strata_workers_create(&pools[i], &desc, NULL), STRATA_OK);
+    }
+    for (int s = 0; s < SHAPES; s++)
+        for (int transposed = 0; transposed < 4; transposed++)
+            compare(pools, shapes[s], transposed & 1, transposed & 2);
+    for (uint32_t i = 0; i < 3; i++)
+        strata_workers_destroy(pools[i]);
+}
