@@ -1,7 +1,8 @@
 /*
  * The optimizer against PyTorch: 100 steps at rate 1e-4, element by element, weights and both
  * moments, AdamW and Adam with L2 decay, in every instruction set. |a - b| is at most 1e-6 of
- * the larger of |b| and the array's root mean square; of m, 1.2e-6.
+ * the larger of |b| and the array's root mean square (it is 0 for m, 2.2e-7 for v and 8.4e-8
+ * for weights).
  *
  * The golden file is made by tools/make_golden_adam.py, whose top describes it. Beside it stand
  * the cases of DeepSpeed's own tests of its CPU optimizer, elementwise instead of by norm.
@@ -12,8 +13,6 @@
 #include <stdio.h>
 
 #define TOLERANCE 1e-6
-/* The golden m is a sum of two rounded products, ours one fused step towards the gradient. */
-#define TOLERANCE_M 1.2e-6
 
 static float value(uint32_t stream, uint32_t i)
 {
@@ -69,7 +68,7 @@ static void run_golden(FILE *file, strata_isa isa, bool l2)
             wide[i] = (double)golden[i];
         snprintf(what, sizeof what, "%s %s, %s", l2 ? "Adam" : "AdamW", names[a],
                  test_isa_name(isa));
-        expect_near(ours[a], wide, ELEMS, a == 1 ? TOLERANCE_M : TOLERANCE, what);
+        expect_near(ours[a], wide, ELEMS, TOLERANCE, what);
     }
 }
 
