@@ -17,6 +17,7 @@
 #include "bench/matrix.h"
 #include "bench/plan.h"
 #include "bench/probe.h"
+#include "bench/step.h"
 
 static const struct subcommand {
     const char *name;
@@ -39,6 +40,8 @@ static const struct subcommand {
      "what a machine, there or not, would make of a model, and what to buy next"},
     {"probe", strata_bench_probe,
      "this machine as a profile, for plan and offload-train --box"},
+    {"step", strata_bench_step,
+     "what overlap is worth: a step beside its ops with no order, and in the naive one"},
 };
 
 enum { SUBCOMMAND_COUNT = sizeof subcommands / sizeof subcommands[0] };

@@ -36,7 +36,8 @@
  *   - The comm lane's order is fixed by the plan, the same on all ranks, and never follows from
  *     what has arrived (offload/schedule_comm.c).
  *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
- *     first); on the cpu lane whoever holds a frame goes before all others.
+ *     first); on the cpu lane whoever holds a frame goes before all others. A drive is given
+ *     few at once of what nobody waits for: states read ahead, states on their way home.
  *
  * Updates and the norm (offload/schedule_update.c): with clipping or a loss scale an update's
  * scale is known with the norm of the step, the verdict. An update is deferred until then, or
@@ -145,6 +146,9 @@ strata_stall strata_schedule_missing(const struct schedule *schedule, uint64_t s
 /* A stream got to the release; to the end of the copy into or out of a stash block. */
 void strata_schedule_released(struct schedule *schedule, uint64_t step, uint32_t use);
 void strata_schedule_copied(struct schedule *schedule, uint64_t step, uint32_t stash_event);
+
+/* Ops of a lane that are under way at once, at most. */
+extern const uint32_t strata_lane_depth[STRATA_LANE_COUNT];
 
 /* An op that next gave out is done. */
 void strata_schedule_done(struct schedule *schedule, const struct op *op);

@@ -408,6 +408,8 @@ static void start_ops(struct simulation *sim)
             continue;
         }
         sim->sum.ops++;
+        if (sim->desc.note != NULL)
+            sim->desc.note(sim->desc.note_user, &op);
         if (sim->measuring)
             sim->sum.bytes[op.lane] += strata_address_lane_bytes(sim->desc.plan, &op);
         push(sim, server_of(sim, &op), job_of(sim, &op));

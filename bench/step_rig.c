@@ -1,0 +1,370 @@
+#define _GNU_SOURCE
+/*
+ * What offload-bench step measures with. See step_rig.h.
+ *
+ * The engine without updates is the overlapped one with another pager: its norms say of every
+ * step that it is to be skipped, so gradients go home and are summed, and no state is read,
+ * updated or written. A public engine cannot be told that, nor be taken apart into its lanes;
+ * hence engine/state.h.
+ *
+ * A product is 256 x 256 x 256, which stays in a core's second-level cache: what computing
+ * takes from the others is its core, as far as can be. In backward products add to the
+ * gradient's first 64 Ki elements, by little, so that no norm is over the limit.
+ *
+ * Thread: one owner; the caller's work runs on its stream.
+ */
+
+#include "bench/step_rig.h"
+
+#include "base/clock.h"
+#include "bench/report.h"
+#include "bench/step_free.h"
+#include "strata/random.h"
+#include "train/product.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SIDE       256u
+#define SIDE_ELEMS (SIDE * SIDE)
+
+/* Groups whose weights and gradient the device has room for. */
+#define DEVICE_GROUPS 6u
+#define FRAME_BYTES   (UINT64_C(192) << 20)
+
+/* Spans of a group in a step: its tiles' ops, and its uses. */
+#define SPANS_OF_TILE 12u
+
+static strata_status fail(strata_error *error, strata_status status, int code, const char *what)
+{
+    *error = (strata_error){.status = status, .native = code};
+    snprintf(error->message, sizeof error->message, "%.180s: %s", what, strerror(code));
+    return status;
+}
+
+/* The caller. */
+
+void strata_bench_step_compute(void *args)
+{
+    const struct step_compute *compute = args;
+    struct step_rig *rig = compute->rig;
+    struct product product = {.a = rig->matrices,
+                              .b = rig->matrices + SIDE_ELEMS,
+                              .c = rig->matrices + 2 * SIDE_ELEMS,
+                              .rows = SIDE,
+                              .cols = SIDE,
+                              .depth = SIDE,
+                              .a_stride = SIDE,
+                              .b_stride = SIDE,
+                              .c_stride = SIDE,
+                              .scale = 1e-12f,
+                              .beta = 1};
+    if (compute->grad != NULL)
+        product.c = compute->grad;
+    for (uint32_t i = 0; i < compute->products; i++) {
+        if (rig->desc.on_pool)
+            strata_host_panels(rig->workers, &product);
+        else
+            strata_host_product(&product);
+    }
+}
+
+uint32_t strata_bench_step_products(const struct use *use, uint32_t products)
+{
+    return use->grad ? 3 * products : products;
+}
+
+double strata_bench_step_product_s(struct step_rig *rig)
+{
+    enum { TIMES = 9, PRODUCTS = 20 };
+    double values[TIMES];
+    struct step_compute compute = {.rig = rig, .products = PRODUCTS};
+    for (int i = 0; i < TIMES; i++) {
+        uint64_t start_ns = strata_now_ns();
+        strata_stream_call(rig->stream, strata_bench_step_compute, &compute, sizeof compute);
+        strata_stream_sync(rig->stream);
+        values[i] = 1e-9 * (double)(strata_now_ns() - start_ns) / PRODUCTS;
+    }
+    return strata_bench_spread(values, TIMES).median;
+}
+
+static void stamp(void *args)
+{
+    **(uint64_t **)args = strata_now_ns();
+}
+
+static strata_status walk_step(struct step_rig *rig, strata_engine *engine, uint32_t products,
+                               uint64_t *out_end_ns)
+{
+    const struct model *model = &engine->plan.model;
+    strata_view view;
+    STRATA_TRY(strata_step_begin(engine, 1e-6));
+    for (uint32_t u = 0; u < model->use_count; u++) {
+        const struct use *use = &model->uses[u];
+        if (use->kind == STRATA_USE_RELEASE) {
+            STRATA_TRY(strata_release(engine, use->index, rig->stream));
+            continue;
+        }
+        STRATA_TRY(strata_acquire(engine, use->index, rig->stream, &view));
+        struct step_compute compute = {.rig = rig,
+                                       .grad = view.grad,
+                                       .products = strata_bench_step_products(use, products)};
+        strata_stream_call(rig->stream, strata_bench_step_compute, &compute, sizeof compute);
+    }
+    strata_stream_call(rig->stream, stamp, &out_end_ns, sizeof out_end_ns);
+    return strata_step_end(engine);
+}
+
+static strata_status run_steps(struct step_rig *rig, strata_engine *engine, uint32_t products,
+                               uint32_t steps, struct step_sample *out)
+{
+    uint64_t ends_ns[BENCH_MAX_SAMPLES];
+    strata_stats before;
+    strata_stats after;
+    strata_engine_stats(engine, &before);
+    for (uint32_t i = 0; i < steps; i++)
+        STRATA_TRY(walk_step(rig, engine, products, &ends_ns[i]));
+    STRATA_TRY(strata_wait(engine, 0, NULL));
+    strata_stream_sync(rig->stream);
+    strata_engine_stats(engine, &after);
+    out->step_s = 1e-9 * (double)(ends_ns[steps - 2] - ends_ns[0]) / (steps - 2);
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        const strata_lane_stats *a = &before.lanes[lane];
+        const strata_lane_stats *b = &after.lanes[lane];
+        out->busy_s[lane] = 1e-9 * (double)(b->busy_ns - a->busy_ns) / steps;
+        out->bytes[lane] = (double)(b->bytes - a->bytes) / steps;
+    }
+    return STRATA_OK;
+}
+
+strata_status strata_bench_step_sample(struct step_rig *rig, enum step_way way,
+                                       uint32_t products, uint32_t steps,
+                                       struct step_sample *out, strata_error *error)
+{
+    if (way == STEP_FREE)
+        return strata_bench_free_sample(rig->ways[way].free, products, steps - 2, out, error);
+    strata_engine *engine = rig->ways[way].engine;
+    strata_status status = run_steps(rig, engine, products, steps, out);
+    if (status != STRATA_OK)
+        *error = *strata_engine_error(engine);
+    return status;
+}
+
+/* The model. */
+
+static void make_model(struct step_rig *rig)
+{
+    const struct step_desc *desc = &rig->desc;
+    uint32_t next = 0;
+    for (uint32_t g = 0; g < desc->groups; g++) {
+        snprintf(rig->names[g], sizeof rig->names[g], "g%u", g);
+        rig->tensors[g] = (strata_tensor_desc){
+            .name = rig->names[g], .shape = {desc->group_elems}, .rank = 1};
+        rig->groups[g] = (strata_group_desc){
+            .name = rig->names[g], .tensors = &rig->tensors[g], .tensor_count = 1};
+    }
+    for (uint32_t i = 0; i < 2 * desc->groups; i++) {
+        bool grad = i >= desc->groups;
+        uint32_t group = grad ? 2 * desc->groups - 1 - i : i;
+        rig->uses[next++] =
+            (strata_use){.kind = STRATA_USE_ACQUIRE, .index = group, .grad = grad};
+        rig->uses[next++] = (strata_use){.kind = STRATA_USE_RELEASE, .index = group};
+    }
+    rig->model = (strata_model_desc){.groups = rig->groups,
+                                     .group_count = desc->groups,
+                                     .uses = rig->uses,
+                                     .use_count = next};
+    rig->adam = strata_adam_defaults();
+}
+
+static strata_status take_memory(struct step_rig *rig, strata_error *error)
+{
+    uint32_t groups = rig->desc.groups;
+    rig->tensors = calloc(groups, sizeof *rig->tensors);
+    rig->groups = calloc(groups, sizeof *rig->groups);
+    rig->uses = calloc(4 * (size_t)groups, sizeof *rig->uses);
+    rig->names = calloc(groups, sizeof *rig->names);
+    rig->matrices = calloc(3 * (size_t)SIDE_ELEMS, sizeof *rig->matrices);
+    if (rig->tensors == NULL || rig->groups == NULL || rig->uses == NULL ||
+        rig->names == NULL || rig->matrices == NULL)
+        return fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the model");
+    for (uint32_t i = 0; i < 2 * SIDE_ELEMS; i++)
+        rig->matrices[i] = (float)(i % 251) / 251 - 0.5f;
+    make_model(rig);
+    return STRATA_OK;
+}
+
+static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
+                 float *out)
+{
+    (void)user;
+    (void)tensor;
+    strata_random_normal(1, group, first, count, 0.02f, out);
+}
+
+/* Engines. */
+
+/* Every norm says that the step is to be skipped. */
+static strata_status skip(void *user, uint64_t step, strata_step_result *out,
+                          strata_error *error)
+{
+    STRATA_TRY(strata_lane_total(user, step, out, error));
+    out->skipped = true;
+    return STRATA_OK;
+}
+
+static strata_status leave_updates_out(struct step_rig *rig, strata_engine *engine,
+                                       strata_error *error)
+{
+    strata_pager_destroy(engine->pager);
+    engine->pager = NULL;
+    rig->skipping = strata_engine_lanes_host;
+    rig->skipping.total = skip;
+    struct schedule_desc schedule = {
+        .plan = &engine->plan, .mode = UPDATES_DEFERRED, .slots = {.durable = true}};
+    STRATA_TRY(
+        strata_schedule_create(&engine->schedule, &engine->plan.tables, &schedule, error));
+    strata_schedule_recover(engine->schedule, &engine->first_line, 1, 0);
+    struct pager_desc pager = {.memory = engine->memory,
+                               .schedule = engine->schedule,
+                               .base_loss_scale = 1,
+                               .device = rig->device,
+                               .store = engine->store,
+                               .functions = &rig->skipping,
+                               .functions_user = engine};
+    return strata_pager_create(&engine->pager, &pager, error);
+}
+
+static strata_status open_engine(struct step_rig *rig, enum step_way way, strata_error *error)
+{
+    struct step_engine *of = &rig->ways[way];
+    const char *dir = of->dir;
+    uint64_t group_bytes = rig->desc.group_elems * (2 + 4);
+    uint64_t tiles = rig->desc.group_elems / STRATA_BLOCK_ELEMS * rig->desc.groups;
+    snprintf(of->dir, sizeof of->dir, "%.4000s/step-%d-%d", rig->desc.dir, (int)getpid(), way);
+    if (mkdir(of->dir, 0700) != 0) {
+        int code = errno;
+        of->dir[0] = '\0';
+        return fail(error, STRATA_E_IO, code, "making a directory for the store");
+    }
+    strata_engine_desc desc = {.device = rig->device,
+                               .workers = rig->workers,
+                               .model = &rig->model,
+                               .compute_dtype = STRATA_BF16,
+                               .adam = &rig->adam,
+                               .init = init,
+                               .clip = 1,
+                               .params = STRATA_NVME,
+                               .grads = STRATA_HOST,
+                               .states = STRATA_NVME,
+                               .device_bytes = DEVICE_GROUPS * group_bytes,
+                               .host_bytes =
+                                   2 * rig->desc.group_elems * rig->desc.groups + FRAME_BYTES,
+                               .store_dirs = &dir,
+                               .store_dir_count = 1,
+                               .durability = STRATA_DURABLE_PROCESS,
+                               .commit_every = 1,
+                               .no_overlap = way == STEP_IN_TURN};
+    if (way == STEP_OVERLAPPED && rig->desc.trace)
+        desc.trace_events = (uint32_t)(tiles * SPANS_OF_TILE * rig->desc.max_steps);
+    return strata_engine_create(&of->engine, &desc, error);
+}
+
+static strata_status open_way(struct step_rig *rig, enum step_way way, strata_error *error)
+{
+    struct step_sample ignored;
+    struct step_engine *of = &rig->ways[way];
+    STRATA_TRY(open_engine(rig, way, error));
+    if (way == STEP_NO_UPDATES)
+        return leave_updates_out(rig, of->engine, error);
+    if (way != STEP_FREE)
+        return STRATA_OK;
+    /* Both slots of each record are written, and there are gradients. */
+    strata_status status = run_steps(rig, of->engine, 1, 3, &ignored);
+    if (status != STRATA_OK) {
+        *error = *strata_engine_error(of->engine);
+        return status;
+    }
+    return strata_bench_free_open(&of->free, rig, of->engine, error);
+}
+
+/* Life. */
+
+/* The thread that this runs on, to one core. */
+static void bind_here(void *args)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(*(const int *)args, &one);
+    (void)sched_setaffinity(0, sizeof one, &one); // it is one of the process's own
+}
+
+/* The device's stream gets the last core, all threads made from now on the others. */
+static strata_status give_core(struct step_rig *rig, strata_error *error)
+{
+    cpu_set_t cores;
+    int last = CPU_SETSIZE - 1;
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0)
+        return fail(error, STRATA_E_UNSUPPORTED, errno, "reading the cores of this process");
+    if (rig->desc.on_pool || CPU_COUNT(&cores) < 2)
+        return STRATA_OK;
+    while (!CPU_ISSET(last, &cores))
+        last--;
+    CPU_CLR(last, &cores);
+    if (sched_setaffinity(0, sizeof cores, &cores) != 0)
+        return fail(error, STRATA_E_UNSUPPORTED, errno, "setting the cores of this process");
+    strata_stream_call(rig->stream, bind_here, &last, sizeof last);
+    return STRATA_OK;
+}
+
+strata_status strata_bench_step_open(struct step_rig *rig, const struct step_desc *desc,
+                                     strata_error *error)
+{
+    *rig = (struct step_rig){.desc = *desc};
+    STRATA_TRY(take_memory(rig, error));
+    strata_host_product_setup();
+    STRATA_TRY(strata_device_open_host(&rig->device, error));
+    STRATA_TRY(strata_stream_create(&rig->stream, rig->device, "step-compute", error));
+    STRATA_TRY(give_core(rig, error));
+    strata_workers_desc workers = {.thread_count = 0};
+    STRATA_TRY(strata_workers_create(&rig->workers, &workers, error));
+    for (int way = 0; way < STEP_WAY_COUNT; way++)
+        STRATA_TRY(open_way(rig, (enum step_way)way, error));
+    return STRATA_OK;
+}
+
+/* A durable store's files stay; here they have done their duty. */
+static void remove_dir(const char *path)
+{
+    DIR *dir = path[0] != '\0' ? opendir(path) : NULL;
+    if (dir == NULL)
+        return;
+    for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir))
+        (void)unlinkat(dirfd(dir), entry->d_name, 0); // "." and ".." refuse
+    closedir(dir);
+    (void)rmdir(path);
+}
+
+void strata_bench_step_close(struct step_rig *rig)
+{
+    for (int way = 0; way < STEP_WAY_COUNT; way++) {
+        strata_bench_free_close(rig->ways[way].free);
+        strata_engine_destroy(rig->ways[way].engine);
+        remove_dir(rig->ways[way].dir);
+    }
+    strata_stream_destroy(rig->stream);
+    strata_device_close(rig->device);
+    strata_workers_destroy(rig->workers);
+    free(rig->matrices);
+    free(rig->names);
+    free(rig->uses);
+    free(rig->groups);
+    free(rig->tensors);
+}
