@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_GROUPS 24u
 #define W          2u
@@ -164,4 +165,96 @@ Test(residency, parameters_at_home_take_no_pool)
     cr_expect_eq(strata_residency_minimum(&model, &at_home), 4 * STRATA_BLOCK_ELEMS);
     cr_assert(strata_residency_build(&residency, &model, &at_home, 4 * STRATA_BLOCK_ELEMS));
     cr_expect_eq(residency.load_count, 0);
+}
+
+/* Random use lists against all ways to evict. fp32 makes a gradient buffer, which is needed at a
+ * group's last use alone, as large as parameters: everything is one frame. */
+
+#define FEW_GROUPS 7u
+#define MOST_USES  40u
+
+static uint32_t next_random(uint32_t *random, uint32_t below)
+{
+    *random = *random * 1664525u + 1013904223u;
+    return (*random >> 8) % below;
+}
+
+/* The groups in random order, most of them more than twice. */
+static uint32_t random_list(uint32_t *random, uint32_t count, uint32_t *out)
+{
+    uint32_t length = count + next_random(random, MOST_USES - count);
+    uint32_t i = 0;
+    for (; i + count < length; i++)
+        out[i] = next_random(random, count);
+    for (uint32_t g = 0; g < count; g++)
+        out[i + g] = g;
+    for (uint32_t left = count; left > 1; left--) {
+        uint32_t other = i + next_random(random, left);
+        uint32_t group = out[i + left - 1];
+        out[i + left - 1] = out[other];
+        out[other] = group;
+    }
+    return length;
+}
+
+/* Fewest loads, by the set of groups that are there: with[set] after the uses so far. */
+static uint32_t fewest_loads(const uint32_t *list, uint32_t length, uint32_t frames)
+{
+    uint32_t with[1u << FEW_GROUPS], after[1u << FEW_GROUPS];
+    memset(with, 0xff, sizeof with);
+    with[0] = 0;
+    for (uint32_t u = 0; u < length; u++) {
+        uint32_t group = 1u << list[u];
+        bool last = true;
+        for (uint32_t v = u + 1; v < length; v++)
+            last = last && list[v] != list[u];
+        memset(after, 0xff, sizeof after);
+        for (uint32_t set = 0; set < 1u << FEW_GROUPS; set++) {
+            if (with[set] == UINT32_MAX)
+                continue;
+            uint32_t loads = with[set] + ((set & group) == 0);
+            uint32_t others = set & ~group;
+            for (uint32_t kept = others;; kept = (kept - 1) & others) {
+                uint32_t held = (uint32_t)__builtin_popcount(kept) + 1 + last;
+                uint32_t then = last ? kept : kept | group;
+                if (held <= frames && loads < after[then])
+                    after[then] = loads;
+                if (kept == 0)
+                    break;
+            }
+        }
+        memcpy(with, after, sizeof with);
+    }
+    uint32_t best = UINT32_MAX;
+    for (uint32_t set = 0; set < 1u << FEW_GROUPS; set++)
+        best = with[set] < best ? with[set] : best;
+    return best;
+}
+
+Test(residency, with_groups_of_one_size_loads_are_the_fewest_of_all_ways_to_evict)
+{
+    static const struct residency_desc equal = {
+        .param_elem_bytes = 4, .param_home = nowhere, .grad_home = nowhere};
+    uint32_t random = 1;
+    for (int i = 0; i < 400; i++) {
+        uint32_t list[MOST_USES];
+        uint32_t count = 2 + next_random(&random, FEW_GROUPS - 1);
+        uint32_t length = random_list(&random, count, list);
+        start(count, 1);
+        for (uint32_t u = 0; u < length; u++) {
+            bool last = true;
+            for (uint32_t v = u + 1; v < length; v++)
+                last = last && list[v] != list[u];
+            add(list[u], last);
+        }
+        finish();
+        for (uint32_t frames = 2; frames <= count + 1; frames++) {
+            cr_assert(strata_residency_build(&residency, &model, &equal,
+                                             frames * 4 * (uint64_t)STRATA_BLOCK_ELEMS));
+            cr_assert_eq(residency.load_count, fewest_loads(list, length, frames),
+                         "list %d, %u frames: %u loads", i, frames, residency.load_count);
+        }
+        strata_tables_free(&tables);
+        tables = (struct tables){0};
+    }
 }
