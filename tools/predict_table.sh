@@ -2,13 +2,15 @@
 # Predicted against measured: eight training runs on this machine, each first probed with its
 # own working set (offload-bench probe), then planned (offload-train --dry-run --box), then run.
 # Prints the table for docs/performance.md, with the median error of the step time. Takes about
-# four minutes on two idle cores; other work on the machine shows as error. Leaves nothing
+# eight minutes on two idle cores; other work on the machine shows as error. Leaves nothing
 # behind.
 #
-#     predict_table.sh [BUILD]     BUILD: build/release
+#     predict_table.sh [BUILD [ROW...]]     BUILD: build/release; ROW: 1 to 8, all of them
 set -eu
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
+[ $# -eq 0 ] || shift
+rows=" ${*:-1 2 3 4 5 6 7 8} "
 train=$build/bin/offload-train
 bench=$build/bin/offload-bench
 unset OPENBLAS_CORETYPE
@@ -45,8 +47,12 @@ median() {
     sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'
 }
 
-# hidden layers ffn batch steps device-mem host-mem states
+# row hidden layers ffn batch steps device-mem host-mem states
 measure() {
+    case $rows in
+    *" $1 "*) shift ;;
+    *) return 0 ;;
+    esac
     config "$1" "$2" "$3" >"$work/config.json"
     rm -rf "$work/store"
     mkdir "$work/store"
@@ -77,13 +83,13 @@ measure() {
 
 echo "| layers x hidden, parameters | run | predicted | measured | error |"
 echo "|---|---|---:|---:|---:|"
-measure 256 8 704 2 8 32M 128M nvme
-measure 256 30 704 4 6 32M 128M nvme
-measure 512 12 1408 1 8 64M 384M auto
-measure 512 12 1408 8 5 128M 384M nvme
-measure 512 24 1408 2 6 128M 2G host
-measure 768 16 2048 1 6 128M 1G auto
-measure 1024 12 2816 1 6 192M 1G nvme
-measure 1024 22 2816 1 5 192M 8G host
+measure 1 256 8 704 2 8 32M 128M nvme
+measure 2 256 30 704 4 6 32M 128M nvme
+measure 3 512 12 1408 1 8 64M 384M auto
+measure 4 512 12 1408 8 5 128M 384M nvme
+measure 5 512 24 1408 2 6 128M 2G host
+measure 6 768 16 2048 1 6 128M 1G auto
+measure 7 1024 12 2816 1 6 192M 1G nvme
+measure 8 1024 22 2816 1 5 192M 8G host
 awk '{ print 100 * $1 }' "$work/errors" | median |
     awk '{ printf "\nmedian error of the step time: %.0f %%\n", $1 }'
