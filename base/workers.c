@@ -25,6 +25,8 @@
  * the worker of the core that it runs on, in that worker's seat, if the worker is idle: nobody
  * has to be woken on that core, nor after the last panel. A seat serves one thread at a time;
  * so never more than thread_count items run at once, and an item's worker number is its own.
+ * Where something is queued already, the workers are awake and need their cores: then a caller
+ * sleeps.
  *
  * Denormals are kept and rounding is to nearest in every worker, whatever the thread that made
  * the pool had set (a library loaded with -ffast-math flushes them): the bits of a result must

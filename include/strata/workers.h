@@ -58,8 +58,9 @@ STRATA_API void strata_workers_destroy(strata_workers *workers);
 /*
  * Run fn for every index from 0 to count - 1, in any order, on any worker; return when all are
  * done. With panels the caller's thread computes too, in the place of the worker of its core,
- * if that is idle: under that worker's number and with its floating-point environment. Else,
- * and with updates, it sleeps meanwhile. fn must not call this again.
+ * if that is idle and nothing else is queued: under that worker's number and with its
+ * floating-point environment. Else, and with updates, it sleeps meanwhile. fn must not call
+ * this again.
  *
  * Thread: any.
  */
