@@ -2,7 +2,7 @@
 # Predicted against measured: eight training runs on this machine, each first probed with its
 # own working set (offload-bench probe), then planned (offload-train --dry-run --box), then run.
 # Prints the table for docs/performance.md, with the median error of the step time. Takes about
-# eight minutes on two idle cores; other work on the machine shows as error. Leaves nothing
+# six minutes on two idle cores; other work on the machine shows as error. Leaves nothing
 # behind.
 #
 #     predict_table.sh [BUILD [ROW...]]     BUILD: build/release; ROW: 1 to 8, all of them
