@@ -19,7 +19,7 @@
 
 #include "strata/json.h"
 
-/* No room for a tile between its uses, no clipping: a step moves what it must, once. */
+/* No clipping: a step moves what it must, once. */
 #define RUN                                                                                    \
     "--data text --model config.json --seq 32 --batch 2 --device-mem 16M --host-mem 64M "      \
     "--tile 16384 --clip 0 --params nvme --grads host --states nvme --stash host "             \
