@@ -700,8 +700,8 @@ static strata_status find_wait_value(struct cuda_device *device, strata_error *e
     return STRATA_OK;
 }
 
-/* While all others wait for their gate to be `round`, this one gets through a gate that is open:
- * cudaErrorNotReady: it does not. Nothing else will do, since a kernel, a fill among them, might
+/* While all others wait for their gate to be `round`, this one gets through an open one.
+ * cudaErrorNotReady: it does not. Nothing else will do: a kernel, and a fill may be one, might
  * first have to be loaded. */
 static cudaError_t pass_by(const struct cuda_device *device, const struct gates *gates,
                            uint32_t passing, uint64_t round)

@@ -15,7 +15,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/strata-mutate.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tree" "$work/objects" "$work/run"
 (cd "$root" && tar cf - include base optim io offload engine tests/support tests/io \
-    tests/offload tests/engine tests/CMakeLists.txt tools/mutations.txt) | tar xf - -C "$work/tree"
+    tests/offload tests/engine tests/CMakeLists.txt tools/mutations.txt) |
+    tar xf - -C "$work/tree"
 cd "$work/tree"
 
 flags="-std=c17 -g -O1 -ffp-contract=off -pthread -I. -Iinclude"

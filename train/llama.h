@@ -86,9 +86,9 @@ void strata_llama_init_weights(void *user, uint32_t group, uint32_t tensor, uint
 
 /*
  * Open the operators, and go through all of them once in memory of the device's own that is
- * given back, less than any plan asks for. So the libraries have taken what they take of the device before the engine does,
- * and no kernel has yet to be loaded when streams wait for each other. Once, before the first
- * step; the host device needs it as little as it hurts.
+ * given back, less than any plan asks for. So the libraries have taken what they take of the
+ * device before the engine does, and no kernel has yet to be loaded when streams wait for each
+ * other. Once, before the first step; the host device needs it as little as it hurts.
  *
  * STRATA_E_UNSUPPORTED: a library is missing. STRATA_E_NOMEM, STRATA_E_DEVICE: the device's.
  */
