@@ -169,7 +169,7 @@ void strata_store_share_evenly(struct store *store, const struct store_desc *des
 /* Blocks that other shares may cost over equal ones, in each copy of the tables. */
 uint32_t strata_store_spare_blocks(const struct store_desc *desc);
 
-/* Shares by the time that each drive took for the same work. Drives within a tenth are equal. */
+/* Shares by the time that each drive took for the same work, within a tenth the same. */
 void strata_store_share(const uint64_t *times_ns, uint32_t count, uint32_t *out);
 
 uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uint32_t slot);
