@@ -7,9 +7,9 @@
  * A store holds places. A scratch place is a fixed range of one file that one part of one tile
  * rests in; the engine numbers them. A record is a tile's state, in one of several slots, each
  * a place as well. Places are spread over the drives in proportion to the speed that each was
- * seen to write at when the store was made. Files are preallocated and written once at creation,
- * opened with O_DIRECT, and begin with a 4 KiB header that names what they are; what this
- * version does not know it refuses.
+ * seen to write at when the store was made. Files are preallocated and written once at its
+ * creation, opened with O_DIRECT, and begin with a 4 KiB header that names what they are; what
+ * this version does not know it refuses.
  *
  * Every place's content carries an XXH3-128 hash over the digests of its pieces (base/hash.h),
  * seeded with the record and its step, or the scratch place and the count of writes to it; a
