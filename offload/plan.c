@@ -21,9 +21,9 @@
 #include <string.h>
 
 /* How many frames of each kind make the lanes overlap: one filling, one in use, one draining;
- * for fetches and updates a queue that keeps a drive busy. An update's also hold the states that
- * are read while forward goes into backward and no gradient is there yet: with 4 of them a step
- * of 3B on a desktop takes 7 % longer. */
+ * for fetches and updates a queue that keeps a drive busy. An update's also hold the states
+ * that are read while forward goes into backward and no gradient is there yet: with 4 of them
+ * a step of 3B on a desktop takes 7 % longer. */
 static const uint32_t wanted_frames[FRAME_KIND_COUNT] = {8, 4, 8, 2, 2};
 
 static const char *const tier_words[STRATA_TIER_COUNT] = {"", "device", "host", "nvme"};
