@@ -167,8 +167,8 @@ Test(residency, parameters_at_home_take_no_pool)
     cr_expect_eq(residency.load_count, 0);
 }
 
-/* Random use lists against all ways to evict. fp32 makes a gradient buffer, which is needed at a
- * group's last use alone, as large as parameters: everything is one frame. */
+/* Random use lists against all ways to evict. fp32 makes a gradient buffer, which is needed at
+ * a group's last use alone, as large as parameters: everything is one frame. */
 
 #define FEW_GROUPS 7u
 #define MOST_USES  40u

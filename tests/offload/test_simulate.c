@@ -137,8 +137,8 @@ static strata_forecast forecast_of(const struct setup *setup, strata_plan *out_p
 /*
  * Ten machines and models. What no order of ops can beat is the busiest resource and then the
  * norm, which the caller waits for between two steps. Three are further from it than 5 %: the
- * drive has nothing to write until the first gradient is there, and a tied embedding, used first
- * and updated last, has its states read and written between two steps.
+ * drive has nothing to write until the first gradient is there, and a tied embedding, used
+ * first and updated last, has its states read and written between two steps.
  */
 static const struct setup setups[] = {
     {"llama-125m", &laptop, 1, 256, 8, 8, 0, GIB / 4, GIB, STRATA_NVME, UPDATES_AHEAD, 1.05},

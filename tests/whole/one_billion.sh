@@ -33,7 +33,8 @@ CONFIG
 
 # within KEY BYTES: the last line's figure is above nothing and not above the budget.
 within() {
-    bytes=$(tail -n 1 "$work/log.jsonl" | tr ',{' '\n\n' | sed -n "s/^\"$1\": *\([0-9]*\).*/\1/p")
+    bytes=$(tail -n 1 "$work/log.jsonl" | tr ',{' '\n\n' |
+        sed -n "s/^\"$1\": *\([0-9]*\).*/\1/p")
     [ "$bytes" -gt 0 ] && [ "$bytes" -le "$2" ] || {
         echo "failed: $1 $bytes, the budget is $2"
         exit 1

@@ -125,8 +125,8 @@ Test(traffic, a_step_moves_what_it_must_and_hardly_more)
     printf("write amplification %.4f; read %.4f of what must be\n", written / counted,
            read / (state + weights));
     /* 12 bytes of state and 2 of weights for each parameter, padded, once a step: there is room
-     * in the device for weights to stay from forward to backward. What the last step reads ahead
-     * for one that does not come makes a few tiles of difference. */
+     * in the device for weights to stay from forward to backward. What the last step reads
+     * ahead for one that does not come makes a few tiles of difference. */
     cr_expect_eq(counted, state + weights, "%.0f", counted);
     cr_expect_float_eq(read, state + weights, 0.01 * (state + weights), "%.0f", read);
     cr_expect(written >= counted && written <= 1.01 * counted, "%.4f", written / counted);
