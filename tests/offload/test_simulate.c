@@ -238,9 +238,9 @@ Test(simulate, waits_and_compute_make_up_the_step)
 }
 
 /*
- * What waiting for the norm costs: an update has forward alone to hide under then, a quarter of
- * the computing, and not all of it. By x, the computing over the drive's work, the step over one
- * with updates ahead; the figures are those of another simulation, made before this one and
+ * What waiting for the norm costs: an update has forward alone to hide under then, a quarter
+ * of the computing, and not all of it. By x, the computing over the drive's work, the step over
+ * one with updates ahead; the figures are those of another simulation, made before this one and
  * independent of it.
  */
 static const struct {

@@ -6,8 +6,8 @@
  * files and the first commit, cancels out. The kernel adds a child's bytes to its parent's when
  * it has been waited for (/proc/self/io), so nothing that the program does escapes. What the
  * kernel reads has the program's own pages in it where they are not in memory: a run before
- * brings them there, and of several tries the nearest counts. A file system made of RAM does no I/O that could be counted; there the test is
- * skipped.
+ * brings them there, and of several tries the nearest counts. A file system made of RAM does no
+ * I/O that could be counted; there the test is skipped.
  */
 
 #include "tests/support/program.h"
