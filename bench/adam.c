@@ -27,7 +27,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define DEFAULT_REPETITIONS 7u
 #define MAX_SIZES           4u
@@ -100,13 +99,6 @@ static void list_subjects(struct table *table)
     add(table, STRATA_BF16, STRATA_FP32, best, ADAM_APART, 1);
 }
 
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static uint64_t elems_of(const struct table *table, const struct subject *subject)
 {
     bool few = subject->kind.isa == STRATA_ISA_SCALAR && table->elems > SCALAR_ELEMS;
@@ -121,12 +113,12 @@ static double sample(struct adam_rig *rig, strata_workers *workers, const struct
     bool scalar = subject->kind.isa == STRATA_ISA_SCALAR;
     uint32_t passes = scalar ? 1 : 1 + (uint32_t)(SAMPLE_ELEMS / (double)elems);
     strata_bench_adam_pass(rig, workers, &subject->kind, subject->way, elems, subject->scale);
-    double start = now_s();
+    double start = strata_bench_now_s();
     for (uint32_t i = 0; i < passes; i++)
         strata_bench_adam_pass(rig, workers, &subject->kind, subject->way, elems,
                                subject->scale);
     double blocks = (double)((elems < rig->elems ? elems : rig->elems) / STRATA_BLOCK_ELEMS);
-    return (now_s() - start) * 1e9 / passes / (blocks * STRATA_BLOCK_ELEMS);
+    return (strata_bench_now_s() - start) * 1e9 / passes / (blocks * STRATA_BLOCK_ELEMS);
 }
 
 static bool same_memory(const struct adam_kind *a, const struct adam_kind *b)
@@ -301,13 +293,10 @@ static enum bench_exit run_all(const struct adam_options *options)
     strata_error error = {.status = STRATA_OK};
     struct table *table = calloc(1, sizeof *table);
     strata_status status = table != NULL ? STRATA_OK : STRATA_E_NOMEM;
-    strata_json *document = strata_json_object();
+    strata_json *document = strata_bench_document("adam");
     strata_json *lists[2] = {strata_json_array(), strata_json_array()};
     for (uint32_t i = 0; i < options->size_count && status == STRATA_OK; i++)
         status = run_size(options, options->sizes[i], table, lists, &error);
-    strata_json_set_string(document, "program", "offload-bench");
-    strata_json_set_string(document, "version", strata_version());
-    strata_json_set_string(document, "subcommand", "adam");
     strata_json_set_uint(document, "repetitions", options->repetitions);
     strata_json_set(document, "variants", lists[0]);
     strata_json_set(document, "ratios", lists[1]);

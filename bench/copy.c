@@ -32,7 +32,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define DEFAULT_BYTES       ((uint64_t)256 << 20)
 #define TILE_BYTES          ((uint64_t)8 << 20) /* the largest tile's weights in bf16 */
@@ -78,13 +77,6 @@ struct copy_results {
     double seconds[LOADS][DIRECTIONS][WAYS][BENCH_MAX_SAMPLES];
 };
 
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static void count_notify(void *user, uint64_t value, uint64_t now_ns)
 {
     (void)value;
@@ -109,14 +101,14 @@ static void queue_one_way(struct copy_rig *rig, enum way way, bool out)
 
 static double run_copies(struct copy_rig *rig, enum way way, enum direction direction)
 {
-    double start = now_s();
+    double start = strata_bench_now_s();
     if (direction & H2D)
         queue_one_way(rig, way, true);
     if (direction & D2H)
         queue_one_way(rig, way, false);
     strata_stream_sync(rig->h2d);
     strata_stream_sync(rig->d2h);
-    return now_s() - start;
+    return strata_bench_now_s() - start;
 }
 
 static strata_status device_status(struct copy_rig *rig, strata_error *error)
@@ -274,10 +266,7 @@ static enum bench_exit report(struct copy_rig *rig, const struct copy_options *o
     enum bench_exit verdict = BENCH_DONE;
     strata_device_facts facts;
     strata_device_facts_of(rig->device, &facts);
-    strata_json *document = strata_json_object();
-    strata_json_set_string(document, "program", "offload-bench");
-    strata_json_set_string(document, "version", strata_version());
-    strata_json_set_string(document, "subcommand", "copy");
+    strata_json *document = strata_bench_document("copy");
     strata_json_set(document, "setting", json_setting(rig, options, &facts));
     fprintf(out, "%s device %s, %s, %u repetitions, median (least..most)\n\n",
             strata_device_name(rig->device), facts.model,

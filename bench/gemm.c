@@ -186,10 +186,7 @@ static enum bench_exit measure(struct gemm_rig *rig, const struct gemm_options *
         return fail(&error);
     }
     print_together(out, &both, rig->threads);
-    strata_json *document = strata_json_object();
-    strata_json_set_string(document, "program", "offload-bench");
-    strata_json_set_string(document, "version", strata_version());
-    strata_json_set_string(document, "subcommand", "gemm");
+    strata_json *document = strata_bench_document("gemm");
     strata_json_set(document, "setting", json_setting(options, rig));
     strata_json_set(document, "products", products);
     strata_json_set(document, "together", json_together(&both));

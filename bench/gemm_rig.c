@@ -18,6 +18,7 @@
 
 #include "bench/gemm_rig.h"
 
+#include "bench/report.h"
 #include "train/product.h"
 
 #include <pthread.h>
@@ -133,13 +134,6 @@ void strata_bench_gemm_close(struct gemm_rig *rig)
     strata_arena_destroy(&rig->arena);
 }
 
-static double now_s(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); // It fails for clocks that do not exist only.
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* On the pool, or, where that is NULL, on OpenBLAS's threads. */
 static double time_products(const struct gemm_rig *rig, const struct product *product,
                             strata_workers *pool)
@@ -151,13 +145,13 @@ static double time_products(const struct gemm_rig *rig, const struct product *pr
     /* The first wakes the threads and is not counted. */
     for (uint32_t i = 0; i <= times; i++) {
         if (i == 1)
-            start_s = now_s();
+            start_s = strata_bench_now_s();
         if (pool != NULL)
             strata_host_panels(pool, product);
         else
             strata_host_product_threaded(product, rig->threads);
     }
-    return (now_s() - start_s) / times;
+    return (strata_bench_now_s() - start_s) / times;
 }
 
 struct gemm_sample strata_bench_gemm_compare(struct gemm_rig *rig,
@@ -205,16 +199,16 @@ static void *run_updates(void *user)
 static double time_stream(struct stream *stream, strata_workers *workers, void *(*run)(void *))
 {
     stream->workers = workers;
-    double start_s = now_s();
+    double start_s = strata_bench_now_s();
     run(stream);
-    return now_s() - start_s;
+    return strata_bench_now_s() - start_s;
 }
 
 static strata_status time_both(struct stream *products, struct stream *updates,
                                strata_workers *pool, double *out_s, strata_error *error)
 {
     products->workers = pool;
-    double start_s = now_s();
+    double start_s = strata_bench_now_s();
     pthread_t thread;
     int failed = pthread_create(&thread, NULL, run_products, products);
     if (failed != 0) {
@@ -225,7 +219,7 @@ static strata_status time_both(struct stream *products, struct stream *updates,
     }
     time_stream(updates, pool, run_updates);
     pthread_join(thread, NULL);
-    *out_s = now_s() - start_s;
+    *out_s = strata_bench_now_s() - start_s;
     return STRATA_OK;
 }
 

@@ -35,7 +35,6 @@
 #include <string.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
-#include <time.h>
 
 #define DEFAULT_BYTES       ((uint64_t)1 << 30)
 #define DEFAULT_REPETITIONS 5u
@@ -85,24 +84,16 @@ struct io_result_set {
 
 static const char *const kind_names[] = {"read", "write", "mixed"};
 
-/* CPU of this thread, for a hash that runs alone. */
-static double thread_cpu(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* All of the buffers' bytes, piece by piece; times: how often each piece. ms per GiB. */
 static double hash_alone(const struct io_rig *rig, size_t piece, uint32_t times)
 {
     uint64_t bytes = rig->buffers.bytes / times;
     volatile uint64_t sink = 0;
-    double cpu_s = thread_cpu();
+    double cpu_s = strata_bench_thread_cpu_s();
     for (uint64_t at = 0; at + piece <= bytes; at += piece)
         for (uint32_t i = 0; i < times; i++)
             sink += strata_hash(rig->buffers.base + at, piece, i).low;
-    return (thread_cpu() - cpu_s) * 1e3 * GIB / (double)rig->buffers.bytes;
+    return (strata_bench_thread_cpu_s() - cpu_s) * 1e3 * GIB / (double)rig->buffers.bytes;
 }
 
 /* All kinds, all ways; which way comes first takes turns. */
@@ -309,10 +300,7 @@ static strata_json *json_setting(const struct io_options *options, const struct 
 static strata_json *make_document(const struct io_options *options, const struct io_rig *rig,
                                   const struct io_result_set *set)
 {
-    strata_json *document = strata_json_object();
-    strata_json_set_string(document, "program", "offload-bench");
-    strata_json_set_string(document, "version", strata_version());
-    strata_json_set_string(document, "subcommand", "io");
+    strata_json *document = strata_bench_document("io");
     strata_json_set(document, "setting", json_setting(options, rig));
     for (int i = 0; i < IO_KIND_COUNT; i++)
         strata_json_set(document, kind_names[i], json_kind(&set->kinds[i]));

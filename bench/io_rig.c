@@ -17,6 +17,8 @@
 
 #include "bench/io_rig.h"
 
+#include "bench/report.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <semaphore.h>
@@ -24,7 +26,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define PIECES_PER_PLACE  (RIG_PLACE_BYTES / RIG_REQUEST_BYTES)
 #define DIGESTS_PER_PLACE (RIG_PLACE_BYTES / STRATA_HASH_PIECE_BYTES)
@@ -71,19 +72,6 @@ static strata_status fill_buffers(struct io_rig *rig, strata_error *error)
         return fail(error, STRATA_E_NOMEM, ENOMEM, "host: no memory for the buffers' hashes");
     strata_hash_pieces(rig->buffers.base, rig->buffers.bytes, rig->digests);
     return STRATA_OK;
-}
-
-static double now_s(clockid_t clock)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(clock, &now); // It fails for clocks that do not exist only.
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/* By the clock, to the nanosecond: rusage may count in ticks, of which a pass has few. */
-static double cpu_now(void)
-{
-    return now_s(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 static strata_status open_backend(struct io_rig *rig, strata_error *error)
@@ -303,11 +291,11 @@ static strata_status store_pass(struct io_rig *rig, enum io_kind kind, bool own_
 strata_status strata_bench_rig_pass(struct io_rig *rig, enum io_kind kind, enum io_way way,
                                     struct io_sample *out, strata_error *error)
 {
-    double cpu_s = cpu_now();
-    double begin_s = now_s(CLOCK_MONOTONIC);
+    double cpu_s = strata_bench_process_cpu_s();
+    double begin_s = strata_bench_now_s();
     strata_status status = way == WAY_BARE ? bare_pass(rig, kind, error)
                                            : store_pass(rig, kind, way == WAY_PLAIN, error);
-    out->seconds = now_s(CLOCK_MONOTONIC) - begin_s;
-    out->cpu_s = cpu_now() - cpu_s;
+    out->seconds = strata_bench_now_s() - begin_s;
+    out->cpu_s = strata_bench_process_cpu_s() - cpu_s;
     return status;
 }

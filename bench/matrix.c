@@ -27,7 +27,6 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define DEFAULT_REPETITIONS 7u
 #define CUDA_SIZE           8192u
@@ -63,13 +62,6 @@ struct matrix_rig {
     void *weight;
     float *dst;
 };
-
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static strata_status device_status(const struct matrix_rig *rig, strata_error *error)
 {
@@ -154,11 +146,11 @@ static double run(struct matrix_rig *rig, uint32_t count)
                                 .rows = rig->size,
                                 .in = rig->size,
                                 .out = WIDTHS * rig->size};
-    double start = now_s();
+    double start = strata_bench_now_s();
     for (uint32_t i = 0; i < count; i++)
         strata_op_linear(&rig->ops, &product);
     strata_stream_sync(rig->stream);
-    return now_s() - start;
+    return strata_bench_now_s() - start;
 }
 
 /* FLOP/s of each dtype; within a repetition all have their turn. */
@@ -187,10 +179,7 @@ static enum bench_exit report(const struct matrix_rig *rig,
     FILE *out = options->output.json ? stderr : stdout;
     strata_device_facts facts;
     strata_device_facts_of(rig->device, &facts);
-    strata_json *document = strata_json_object();
-    strata_json_set_string(document, "program", "offload-bench");
-    strata_json_set_string(document, "version", strata_version());
-    strata_json_set_string(document, "subcommand", "matrix");
+    strata_json *document = strata_bench_document("matrix");
     strata_json_set_string(document, "device", strata_device_name(rig->device));
     strata_json_set_string(document, "model", facts.model);
     strata_json_set_uint(document, "size", rig->size);

@@ -470,10 +470,7 @@ static enum bench_exit report(const struct plan_options *options)
     if (ask(&answer, options, &options->machine, options->batch, &error) != STRATA_OK)
         return fail(&error);
     print_answer(out, options, &answer);
-    strata_json *document = strata_json_object();
-    strata_json_set_string(document, "program", "offload-bench");
-    strata_json_set_string(document, "version", strata_version());
-    strata_json_set_string(document, "subcommand", "plan");
+    strata_json *document = strata_bench_document("plan");
     strata_profile rank = strata_machine_rank(&options->machine);
     strata_json_set(document, "rank", strata_profile_to_json(&rank));
     strata_json_set(document, "answer", json_answer(&answer));

@@ -30,7 +30,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* What the pass over the drive moves, and copies over memory: well beyond any cache. */
@@ -86,13 +85,6 @@ struct found {
     double step_s;       /* of the naive order */
 };
 
-static double now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Memory. */
 
 struct copying {
@@ -117,9 +109,9 @@ static double memory_rate(strata_workers *workers)
         memset(copying.from, 1, PASS_BYTES);
         memset(copying.to, 2, PASS_BYTES);
         for (uint32_t i = 0; i < 2 * PASSES; i++) {
-            double start = now_s();
+            double start = strata_bench_now_s();
             strata_workers_run(workers, STRATA_JOB_PANEL, copy_piece, &copying, PIECES);
-            double rate = 2.0 * (double)PASS_BYTES / (now_s() - start);
+            double rate = 2.0 * (double)PASS_BYTES / (strata_bench_now_s() - start);
             best = rate > best ? rate : best;
         }
     }

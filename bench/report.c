@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const char *const level_names[] = {"OK", "WARN", "FAIL"};
 
@@ -61,13 +62,42 @@ static void print_lines(FILE *out, const struct finding *findings, uint32_t coun
     }
 }
 
-static strata_json *make_document(const char *subcommand, const struct finding *findings,
-                                  uint32_t count)
+strata_json *strata_bench_document(const char *subcommand)
 {
     strata_json *document = strata_json_object();
     strata_json_set_string(document, "program", "offload-bench");
     strata_json_set_string(document, "version", strata_version());
     strata_json_set_string(document, "subcommand", subcommand);
+    return document;
+}
+
+/* Also of CPU by the clock, to the nanosecond: rusage may count in ticks. */
+static double seconds_of(clockid_t clock)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(clock, &now); // It fails for clocks that do not exist only.
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+double strata_bench_now_s(void)
+{
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+double strata_bench_thread_cpu_s(void)
+{
+    return seconds_of(CLOCK_THREAD_CPUTIME_ID);
+}
+
+double strata_bench_process_cpu_s(void)
+{
+    return seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+static strata_json *make_document(const char *subcommand, const struct finding *findings,
+                                  uint32_t count)
+{
+    strata_json *document = strata_bench_document(subcommand);
     strata_json *list = strata_json_array();
     for (uint32_t i = 0; i < count; i++) {
         strata_json *one = strata_json_object();

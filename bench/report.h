@@ -64,6 +64,14 @@ void strata_bench_set_spread(strata_json *object, const char *key,
 void strata_bench_find(struct finding *out, enum finding_level level, const char *mend,
                        const char *format, ...) STRATA_PRINTF(4, 5);
 
+/* A document with what all begin with: program, version and subcommand. The caller frees it. */
+strata_json *strata_bench_document(const char *subcommand);
+
+/* Seconds by the monotonic clock, and of CPU: the calling thread's, or the whole process's. */
+double strata_bench_now_s(void);
+double strata_bench_thread_cpu_s(void);
+double strata_bench_process_cpu_s(void);
+
 /*
  * Write a document where output says: nowhere, unless it was asked for. false: it could not be
  * written, or made (NULL), which is said on stderr.

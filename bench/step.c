@@ -265,10 +265,7 @@ static enum bench_exit run(const struct step_options *options)
                              .trace = options->trace != NULL,
                              .max_steps =
                                  CASE_COUNT * (3 + options->steps * options->repetitions)};
-    strata_json *document = strata_json_object();
-    strata_json_set_string(document, "program", "offload-bench");
-    strata_json_set_string(document, "version", strata_version());
-    strata_json_set_string(document, "subcommand", "step");
+    strata_json *document = strata_bench_document("step");
     strata_status status = strata_bench_step_open(&rig, &desc, &error);
     if (status == STRATA_OK)
         status = run_cases(&rig, options, document, &error);
