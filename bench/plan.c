@@ -132,7 +132,7 @@ static strata_status forecast(struct answer *out, const strata_model_desc *model
         .commit_every = durable ? 10 : 0,
         .ranks = machine->gpus,
         .trace_path = trace,
-        .simulate = {.profile = &profile, .caller_waits = true},
+        .simulate = {.profile = &profile, .begins = STEP_AFTER_NORM},
     };
     return strata_forecast_make(&out->forecast, &out->plan, &desc, error);
 }
@@ -269,9 +269,9 @@ static void print_answer(FILE *out, const struct plan_options *options,
     print_lanes(out, answer);
     fprintf(out,
             "\nstep     %.3f s, %.0f tokens/s; bound by %s, which alone takes %.3f s; the "
-            "device idles %.3f s\n",
+            "longest chain takes %.3f s; the device idles %.3f s\n",
             forecast->step_s, answer->tokens_per_s, strata_lane_name(forecast->bottleneck),
-            forecast->bound_s, forecast->exposed_s);
+            forecast->bound_s, forecast->chain_s, forecast->exposed_s);
     if (answer->drive_days > 0)
         fprintf(out,
                 "wear     %s written a step; the drives' rated endurance lasts %.0f days\n",
@@ -292,6 +292,7 @@ static strata_json *json_answer(const struct answer *answer)
     strata_json_set_number(object, "step_s", forecast->step_s);
     strata_json_set_number(object, "bound_s", forecast->bound_s);
     strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
+    strata_json_set_number(object, "chain_s", forecast->chain_s);
     strata_json_set_number(object, "tokens_per_s", answer->tokens_per_s);
     strata_json_set_number(object, "exposed_s", forecast->exposed_s);
     strata_json_set_number(object, "write_bytes_per_step", answer->write_bytes);

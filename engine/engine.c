@@ -435,7 +435,7 @@ static strata_status forecast(strata_engine *engine, strata_error *error)
         .plan = &engine->plan,
         .schedule = engine->schedule,
         .profile = engine->desc.profile,
-        .caller_waits = true,
+        .begins = STEP_AFTER_NORM,
         .commit_every = engine->plan.summary.commit_every,
         .warm_steps = 2,
         .steps = 3,

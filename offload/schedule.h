@@ -160,6 +160,10 @@ bool strata_schedule_next(struct schedule *schedule, struct op *out);
 uint64_t strata_schedule_normed(const struct schedule *schedule);
 uint64_t strata_schedule_updated(const struct schedule *schedule);
 
+/* Is the tile's update computed only once the norm of its step is known, though no norm has
+ * been over the limit? */
+bool strata_schedule_awaits_norm(const struct schedule *schedule, uint32_t tile);
+
 /* Bring states that are a gradient behind up to the latest step, once it is updated; is none
  * behind any more? */
 void strata_schedule_settle(struct schedule *schedule);

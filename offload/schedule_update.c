@@ -55,6 +55,11 @@ static bool may_guess(const struct schedule *s, uint32_t tile)
            strata_slots_spare(&s->slots, s->commit_every);
 }
 
+bool strata_schedule_awaits_norm(const struct schedule *s, uint32_t tile)
+{
+    return waits_for_norm(s) && !may_guess(s, tile);
+}
+
 /* The tile needs no more frames for this step. When none does, the next step's may begin. */
 static void frame_settled(struct schedule *s, uint32_t tile, uint64_t step)
 {

@@ -13,9 +13,6 @@
  * another op might have taken: the error is a few per cent where three things meet, and none
  * where two do.
  *
- * The device's compute counts as no traffic of host memory, also where the device is made of
- * RAM: matrix products are blocked for the caches, and what remains is in the measured rate.
- *
  * Thread: one per object.
  */
 
@@ -23,8 +20,8 @@
 
 #include "base/error.h"
 #include "offload/address.h"
-
-#include <math.h>
+#include "offload/bound.h"
+#include "offload/cost.h"
 
 /* At a server at once: no lane has more in flight. */
 #define QUEUE 16u
@@ -35,16 +32,11 @@ enum { SERVER_H2D, SERVER_D2H, SERVER_CPU, SERVER_STREAM, SERVER_DRIVES };
 /* Relative; work this small is done: what is left of a subtraction of equal times. */
 #define NOTHING 1e-12
 
-/* A flush of a drive's cache, at a commit. Measured 1 to 10 ms; the study: 10 ms cost 0.1 %. */
-#define FLUSH_S 0.005
-
 /* What a server has to do. */
 struct job {
     struct op op;
-    double work_s; /* left, as if alone */
-    double dram;   /* bytes of host memory for each second of work */
-    double cores;  /* busy meanwhile */
-    double rate;   /* work seconds done in a second, at present */
+    struct cost cost; /* of what is left */
+    double rate;      /* work seconds done in a second, at present */
 };
 
 struct server {
@@ -94,9 +86,8 @@ struct simulation {
     double begin_s; /* of the first step that is measured */
     double end_s;   /* of the latest step */
     strata_forecast sum;
-    double work_s[STRATA_LANE_COUNT]; /* as if each were alone */
-    double core_s;
-    double dram_bytes;
+    struct bound_work work;
+    struct bound_scratch bound_scratch;
 };
 
 static double noise(struct simulation *sim)
@@ -108,113 +99,19 @@ static double noise(struct simulation *sim)
     return 1 + sim->desc.jitter * (2 * unit - 1);
 }
 
-static void push(struct simulation *sim, uint32_t server, struct job job)
+static void push(struct simulation *sim, uint32_t server, const struct op *op, struct cost cost)
 {
     struct server *s = &sim->servers[server];
     STRATA_CHECK(s->count < QUEUE);
-    job.work_s *= noise(sim);
+    cost.work_s *= noise(sim);
     if (s->count == 0)
         s->begun_s = sim->now_s;
-    s->jobs[(s->first + s->count++) % QUEUE] = job;
+    s->jobs[(s->first + s->count++) % QUEUE] = (struct job){.op = *op, .cost = cost};
     if (!sim->measuring)
         return;
-    sim->work_s[s->lane] += job.work_s;
-    sim->core_s += job.work_s * job.cores;
-    sim->dram_bytes += job.work_s * job.dram;
-}
-
-/* Costs. */
-
-/* Moving bytes at a rate after an overhead; how many of them each byte costs host memory. */
-static struct job moving(const struct op *op, double bytes, double rate, double overhead_s,
-                         double dram_each)
-{
-    double work_s = overhead_s + bytes / rate;
-    return (struct job){
-        .op = *op, .work_s = work_s, .dram = work_s > 0 ? bytes * dram_each / work_s : 0};
-}
-
-/* On the cores of a host device: by one thread, or by all workers. */
-static struct job on_cores(const struct simulation *sim, struct job job, bool all)
-{
-    const strata_profile *profile = sim->desc.profile;
-    if (profile->host_device)
-        job.cores = all ? profile->cores : 1;
-    return job;
-}
-
-/* Work within the device: read and written bytes of its own memory. */
-static struct job in_device(const struct simulation *sim, const struct op *op, double bytes,
-                            bool all_workers)
-{
-    const strata_profile *profile = sim->desc.profile;
-    struct job job = moving(op, bytes, profile->device_bytes_per_s, profile->op_s,
-                            profile->host_device ? 1 : 0);
-    return on_cores(sim, job, all_workers);
-}
-
-static struct job copy_job(const struct simulation *sim, const struct op *op)
-{
-    const strata_profile *profile = sim->desc.profile;
-    double rate = op->kind == OP_H2D ? profile->h2d_bytes_per_s : profile->d2h_bytes_per_s;
-    double bytes = (double)strata_address_lane_bytes(sim->desc.plan, op);
-    /* A host device's copy reads and writes host memory. */
-    struct job job = moving(op, bytes, rate, profile->op_s, profile->host_device ? 2 : 1);
-    return on_cores(sim, job, false);
-}
-
-static struct job drive_job(const struct simulation *sim, const struct op *op)
-{
-    const strata_profile *profile = sim->desc.profile;
-    if (op->kind == OP_COMMIT)
-        return (struct job){.op = *op, .work_s = FLUSH_S};
-    double rate = op->kind == OP_NVME_READ ? profile->drive_read_bytes_per_s
-                                           : profile->drive_write_bytes_per_s;
-    double bytes = (double)strata_address_lane_bytes(sim->desc.plan, op);
-    struct job job = moving(op, bytes, rate, profile->drive_op_s, 1);
-    job.cores = profile->drive_cpu_s_per_byte * bytes / job.work_s;
-    return job;
-}
-
-static struct job cpu_job(const struct simulation *sim, const struct op *op)
-{
-    const strata_profile *profile = sim->desc.profile;
-    double bytes = op->kind == OP_TOTAL ? 8.0 * (double)sim->desc.plan->model.block_count
-                                        : (double)strata_address_work_bytes(sim->desc.plan, op);
-    double rate =
-        op->kind == OP_UPDATE ? profile->update_bytes_per_s : profile->norm_bytes_per_s;
-    struct job job = moving(op, bytes, rate, profile->op_s, 1);
-    job.cores = op->kind == OP_TOTAL ? 1 : profile->cores;
-    return job;
-}
-
-static uint64_t placement_elems(const struct simulation *sim, const struct op *op)
-{
-    const struct offload_plan *plan = sim->desc.plan;
-    return plan->model.groups[plan->residency.placements[op->placement].group].padded;
-}
-
-static struct job job_of(const struct simulation *sim, const struct op *op)
-{
-    switch (op->kind) {
-    case OP_NVME_READ:
-    case OP_NVME_WRITE:
-    case OP_COMMIT:
-        return drive_job(sim, op);
-    case OP_H2D:
-    case OP_D2H:
-        return copy_job(sim, op);
-    case OP_ZERO:
-        return in_device(sim, op, 4.0 * (double)placement_elems(sim, op), false);
-    case OP_ROUND:
-        return in_device(sim, op, (4.0 + sim->desc.plan->w) * (double)placement_elems(sim, op),
-                         true);
-    default:
-        if (op->on_device)
-            return in_device(sim, op, (double)strata_address_work_bytes(sim->desc.plan, op),
-                             true);
-        return cpu_job(sim, op);
-    }
+    sim->work.lane_s[s->lane] += cost.work_s;
+    sim->work.core_s += cost.work_s * cost.cores;
+    sim->work.dram_bytes += cost.work_s * cost.dram;
 }
 
 /* Drives take tiles in turn, as the store deals out places of equal length. */
@@ -276,16 +173,16 @@ static void share_cores(const struct simulation *sim)
         if (job == NULL)
             continue;
         if (i >= SERVER_DRIVES)
-            left -= job->cores * job->rate;
+            left -= job->cost.cores * job->rate;
         else
-            wanted += job->cores * job->rate;
+            wanted += job->cost.cores * job->rate;
     }
     /* However many drives there are, they do not starve the rest. */
     double least = 0.25 * sim->desc.profile->cores;
     left = left > least ? left : least;
     for (uint32_t i = 0; i < SERVER_DRIVES && wanted > left; i++) {
         struct job *job = running(sim, i);
-        if (job != NULL && job->cores > 0)
+        if (job != NULL && job->cost.cores > 0)
             job->rate *= left / wanted;
     }
 }
@@ -296,12 +193,12 @@ static void share_memory(const struct simulation *sim)
     for (uint32_t i = 0; i < sim->server_count; i++) {
         const struct job *job = running(sim, i);
         if (job != NULL)
-            wanted += job->dram * job->rate;
+            wanted += job->cost.dram * job->rate;
     }
     double there = sim->desc.profile->dram_bytes_per_s;
     for (uint32_t i = 0; i < sim->server_count && wanted > there; i++) {
         struct job *job = running(sim, i);
-        if (job != NULL && job->dram > 0)
+        if (job != NULL && job->cost.dram > 0)
             job->rate *= there / wanted;
     }
 }
@@ -332,7 +229,7 @@ static void pass(struct simulation *sim, double dt)
         struct job *job = running(sim, i);
         if (job == NULL)
             continue;
-        job->work_s -= dt * job->rate;
+        job->cost.work_s -= dt * job->rate;
         busy[sim->servers[i].lane] = true;
     }
     for (int lane = 0; sim->measuring && lane < STRATA_LANE_COUNT; lane++)
@@ -361,7 +258,7 @@ static void end_jobs(struct simulation *sim)
 {
     for (uint32_t i = 0; i < sim->server_count; i++) {
         struct job *job = running(sim, i);
-        if (job == NULL || job->work_s > NOTHING * (1 + sim->now_s))
+        if (job == NULL || job->cost.work_s > NOTHING * (1 + sim->now_s))
             continue;
         struct server *server = &sim->servers[i];
         note_span(sim, i, job);
@@ -386,8 +283,8 @@ static bool advance(struct simulation *sim)
     set_rates(sim);
     for (uint32_t i = 0; i < sim->server_count; i++) {
         const struct job *job = running(sim, i);
-        if (job != NULL && (dt < 0 || job->work_s < dt * job->rate))
-            dt = job->work_s / job->rate;
+        if (job != NULL && (dt < 0 || job->cost.work_s < dt * job->rate))
+            dt = job->cost.work_s / job->rate;
     }
     if (dt < 0)
         return false;
@@ -412,7 +309,8 @@ static void start_ops(struct simulation *sim)
             sim->desc.note(sim->desc.note_user, &op);
         if (sim->measuring)
             sim->sum.bytes[op.lane] += strata_address_lane_bytes(sim->desc.plan, &op);
-        push(sim, server_of(sim, &op), job_of(sim, &op));
+        push(sim, server_of(sim, &op), &op,
+             strata_cost_of(sim->desc.plan, sim->desc.profile, &op));
     }
 }
 
@@ -432,37 +330,32 @@ static bool gates_open(const struct simulation *sim, struct stream_entry entry)
            (grad == STRATA_NONE || sim->gates[grad] > entry.step);
 }
 
-static double compute_s(const struct simulation *sim, uint32_t use)
-{
-    return sim->desc.compute_s != NULL
-               ? sim->desc.compute_s[use]
-               : sim->desc.plan->model.uses[use].flops / sim->desc.profile->flops_per_s;
-}
+/* What the stream's own jobs are pushed with. */
+static const struct op no_op = {.kind = OP_OPEN};
 
 /* First an activation block is copied within the device, if the entry is of one. */
 static void begin_copy(struct simulation *sim, struct stream_entry entry)
 {
-    static const struct op none = {.kind = OP_OPEN};
-    const struct model *model = &sim->desc.plan->model;
-    strata_use_kind kind = model->uses[entry.use].kind;
+    strata_use_kind kind = sim->desc.plan->model.uses[entry.use].kind;
     if (kind == STRATA_USE_ACQUIRE || kind == STRATA_USE_RELEASE) {
         sim->stream = STREAM_COPIED;
         return;
     }
-    push(sim, SERVER_STREAM,
-         in_device(sim, &none, 2.0 * (double)model->stash_copy_bytes, false));
+    push(sim, SERVER_STREAM, &no_op, strata_cost_of_block(sim->desc.plan, sim->desc.profile));
     sim->stream = STREAM_COPYING;
 }
 
 /* Then comes what the caller computes before the next entry. */
 static void begin_compute(struct simulation *sim, struct stream_entry entry)
 {
-    double seconds = compute_s(sim, entry.use);
-    if (seconds <= 0) {
+    const struct simulate_desc *desc = &sim->desc;
+    struct cost cost =
+        strata_cost_of_compute(desc->plan, desc->profile, desc->compute_s, entry.use);
+    if (cost.work_s <= 0) {
         sim->stream = STREAM_DONE;
         return;
     }
-    push(sim, SERVER_STREAM, on_cores(sim, (struct job){.work_s = seconds}, true));
+    push(sim, SERVER_STREAM, &no_op, cost);
     sim->stream = STREAM_COMPUTING;
 }
 
@@ -542,8 +435,10 @@ static bool stream_moves(struct simulation *sim)
 /* Between two steps; false: the caller waits. */
 static bool next_step(struct simulation *sim)
 {
-    if (sim->desc.caller_waits &&
-        (sim->queue_count > 0 || strata_schedule_normed(sim->desc.schedule) <= sim->step)) {
+    const struct schedule *schedule = sim->desc.schedule;
+    uint64_t over = sim->desc.begins == STEP_AFTER_UPDATES ? strata_schedule_updated(schedule)
+                                                           : strata_schedule_normed(schedule);
+    if (sim->desc.begins != STEP_AT_ONCE && (sim->queue_count > 0 || over <= sim->step)) {
         if (sim->queue_count == 0)
             note_stall(sim, sim->step + 1, 0);
         return false;
@@ -580,40 +475,6 @@ static bool caller_moves(struct simulation *sim)
 
 /* The whole. */
 
-/* What no order of ops can beat: for each lane its work, where the two directions of a drive
- * are one resource, and the cores and host memory are shared by several lanes. */
-static void find_bound(const struct simulation *sim, strata_forecast *out)
-{
-    const strata_profile *profile = sim->desc.profile;
-    double each = 1.0 / sim->desc.steps;
-    double bounds[STRATA_LANE_COUNT];
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
-        bounds[lane] = sim->work_s[lane] * each;
-    if (profile->drives > 0) {
-        double *more = &bounds[STRATA_LANE_NVME_READ];
-        double *less = &bounds[STRATA_LANE_NVME_WRITE];
-        if (*more < *less) {
-            more = &bounds[STRATA_LANE_NVME_WRITE];
-            less = &bounds[STRATA_LANE_NVME_READ];
-        }
-        /* While both directions work, each second does mix seconds' worth. */
-        *more = (*more - *less + 2 * *less / profile->mix) / profile->drives;
-    }
-    double cores_s = sim->core_s * each / profile->cores;
-    double memory_s = sim->dram_bytes * each / profile->dram_bytes_per_s;
-    bool computes =
-        profile->host_device && bounds[STRATA_LANE_COMPUTE] > bounds[STRATA_LANE_CPU];
-    double *shared = &bounds[computes ? STRATA_LANE_COMPUTE : STRATA_LANE_CPU];
-    *shared = fmax(*shared, cores_s);
-    bounds[STRATA_LANE_CPU] = fmax(bounds[STRATA_LANE_CPU], memory_s);
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
-        if (bounds[lane] <= out->bound_s)
-            continue;
-        out->bound_s = bounds[lane];
-        out->bottleneck = (strata_lane)lane;
-    }
-}
-
 static void finish(const struct simulation *sim, strata_forecast *out)
 {
     double each = 1.0 / sim->desc.steps;
@@ -626,7 +487,13 @@ static void finish(const struct simulation *sim, strata_forecast *out)
     for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
         out->stall_s[stall] *= each;
     out->exposed_s = out->step_s - out->busy_s[STRATA_LANE_COMPUTE];
-    find_bound(sim, out);
+    struct bound_work work = sim->work;
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
+        work.lane_s[lane] *= each;
+    work.core_s *= each;
+    work.dram_bytes *= each;
+    out->bound_s = strata_bound_of_lanes(sim->desc.profile, &work, &out->bottleneck);
+    out->chain_s = strata_bound_of_chains(&sim->desc, &sim->bound_scratch);
 }
 
 static bool ended(const struct simulation *sim)
@@ -677,6 +544,7 @@ strata_status strata_simulation_create(struct simulation **out, struct tables *t
         strata_tables_take(tables, strata_schedule_gate_count(desc->plan), sizeof *sim->gates);
     sim->queue_capacity = 2 * desc->plan->model.use_count;
     sim->queue = strata_tables_take(tables, sim->queue_capacity, sizeof *sim->queue);
+    sim->bound_scratch = strata_bound_take(tables, desc->plan);
     if (desc->plan->durable)
         recover(sim, tables);
     STRATA_TRY(strata_tables_check(tables, error));

@@ -17,16 +17,20 @@
 #include "offload/op_trace.h"
 #include "strata/profile.h"
 
+/* When the caller begins a step, given the one before. Training programs wait for the norm: it
+ * is what they print. Waiting for updates is what others do; it is here to be compared with. */
+enum step_begin { STEP_AT_ONCE, STEP_AFTER_NORM, STEP_AFTER_UPDATES };
+
 struct simulate_desc {
     const struct offload_plan *plan; /* borrowed */
     struct schedule *schedule;       /* of that plan, before start; borrowed, and used up */
     const strata_profile *profile;   /* borrowed */
     const double *compute_s;         /* NULL: from FLOPs; by use, before the next; borrowed */
-    bool caller_waits;               /* for the norm of a step before it begins the next */
-    uint32_t commit_every;           /* durable plans; 0: never */
-    uint32_t warm_steps;             /* not measured; at least 1 */
-    uint32_t steps;                  /* measured; at least 1 */
-    double jitter;                   /* ops take 1 +- jitter of their time; below 1 */
+    enum step_begin begins;
+    uint32_t commit_every; /* durable plans; 0: never */
+    uint32_t warm_steps;   /* not measured; at least 1 */
+    uint32_t steps;        /* measured; at least 1 */
+    double jitter;         /* ops take 1 +- jitter of their time; below 1 */
     uint64_t seed;
     struct trace *trace;  /* NULL: none; borrowed */
     enum verdict verdict; /* of every step; NONE: within */

@@ -493,6 +493,7 @@ static strata_json *json_forecast(const strata_forecast *forecast)
     strata_json_set_number(object, "step_s", forecast->step_s);
     strata_json_set_number(object, "bound_s", forecast->bound_s);
     strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
+    strata_json_set_number(object, "chain_s", forecast->chain_s);
     strata_json_set_number(object, "exposed_s", forecast->exposed_s);
     strata_json *lanes = strata_json_object();
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)

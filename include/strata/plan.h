@@ -59,10 +59,12 @@ STRATA_API const char *strata_stall_name(strata_stall stall);
 /* What a step will cost, by simulation: seconds and bytes of a step in the stride of a run. */
 typedef struct strata_forecast {
     double step_s; /* 0: not known, no profile was given */
-    /* What the busiest resource has to do: no order of ops is faster. */
+    /* What no order of ops can beat: what the busiest resource has to do, and the longest
+     * chain from a step's weights over the update that changes them to the next step's. */
     double bound_s;
     strata_lane bottleneck; /* the lane that the bound is of */
-    double exposed_s;       /* the device does not compute */
+    double chain_s;
+    double exposed_s; /* the device does not compute */
     double busy_s[STRATA_LANE_COUNT];
     double stall_s[STRATA_STALL_COUNT];
     uint64_t bytes[STRATA_LANE_COUNT]; /* as strata_lane_stats counts them */
