@@ -3,7 +3,7 @@
  * it queues on its streams. Everything else happens in the pager.
  *
  * The caller's thread runs ahead of the device: it stops only in strata_acquire, strata_stash
- * and strata_unstash, while the device has no room, and in strata_wait.
+ * and strata_unstash, while the device has no room or a gate holds it, and in strata_wait.
  *
  * Thread: the engine's caller.
  */

@@ -6,23 +6,22 @@
  * backend finds its own by container_of.
  *
  * Two things go beyond the public streams. A notify tells the host when a stream got somewhere:
- * its function runs on a thread of the backend's, must not block and must not touch a stream. A
- * gate is a number that the host raises and a stream waits for: how a stream waits for bytes
- * whose copy is not queued yet.
+ * its function runs on a thread of the backend's, must not block and must not touch a stream.
+ * And a stream can wait at a gate (offload/gates.h), for which a backend may hold whoever
+ * queues: so nothing that opens a gate may wait for that thread.
  *
  * A failure of the device is kept by the backend; from then on streams pass everything by,
  * notifies still come, and nothing hangs. So whoever waits for a notify looks for a failure
  * after it.
  *
- * Thread: one thread at a time queues on a stream. gate_open: any thread.
+ * Thread: one thread at a time queues on a stream.
  */
+
+#include "offload/gates.h"
 
 #include "strata/device.h"
 
 typedef void (*strata_notify_fn)(void *user, uint64_t value, uint64_t now_ns);
-
-/* The highest value of a gate: it is open for whatever is waited for. */
-#define STRATA_GATE_OPEN ((uint64_t)INT64_MAX)
 
 struct strata_device_ops {
     const char *name;
@@ -69,13 +68,9 @@ struct strata_device_ops {
     void (*event_record)(strata_event *event, strata_stream *stream);
     void (*stream_wait_event)(strata_stream *stream, strata_event *event);
 
-    /* count gates, all 0 at first; no value is above STRATA_GATE_OPEN. */
-    strata_status (*gates_create)(strata_device *device, uint32_t count, void **out,
-                                  strata_error *error);
-    void (*gates_destroy)(strata_device *device, void *gates);
-    void (*gate_open)(strata_device *device, void *gates, uint32_t gate, uint64_t value);
-    /* The stream goes on once the gate is at least value. */
-    void (*stream_wait_gate)(strata_stream *stream, void *gates, uint32_t gate, uint64_t value);
+    /* What is queued after it runs once the gate is at least value. */
+    void (*stream_wait_gate)(strata_stream *stream, struct gates *gates, uint32_t gate,
+                             uint64_t value);
 };
 
 struct strata_device {

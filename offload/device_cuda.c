@@ -14,17 +14,16 @@
  * that waits for the stream's events in their order and calls the notifies, also after a
  * failure, when waiting returns at once. The stream itself never waits for the host.
  *
- * A gate is a word in pinned memory; the stream waits for it with cuStreamWaitValue64, the one
- * call here that the runtime lacks. The driver's library is not linked, or the program would
- * not start without a driver; its entry point is asked for at open. It compares as signed
- * distance, (int64_t)(word - value) >= 0, hence STRATA_GATE_OPEN. CUDA does not know what opens
- * a gate, so nothing that opens one may be ordered behind the waiting stream: no work on the
- * default stream, no synchronising of the device, and no kernel whose code has yet to be
- * loaded, which may do just that. So every kernel is loaded before the first step.
+ * CUDA can hold a stream until the host writes a word (cuStreamWaitValue64), and a gate is not
+ * that: CUDA does not see what such a wait orders, and its manual warns of deadlocks for it. A
+ * stream that is held holds up what shares its hardware queue; once some 1,000 launches are
+ * pending behind it the next one waits inside the driver, and every other thread's with it, the
+ * pager's copy that the gate is for among them. So at a gate the caller waits and the stream
+ * does not: all that is ever queued can run. It costs the moment from the gate's opening to the
+ * next launch, and only where the stream has run dry.
  *
- * A stream that waits at a gate holds up whatever shares its hardware queue. CUDA has 8 for a
- * process unless told otherwise, and says of no stream which is its. So the device has as many
- * streams, made at open and tried there, and lends them.
+ * For the same reason nobody gets that many launches ahead of the stream: whoever asks for it
+ * is held, asleep, before the driver would hold the launch.
  *
  * Host memory is registered in pieces: the driver refuses some large ones, 64 GiB among them. A
  * copy may not span two pieces, so copies are cut where a piece may begin: at multiples of its
@@ -42,7 +41,6 @@
 #include "base/topology.h"
 
 #include <cuda_runtime_api.h>
-#include <cudaTypedefs.h>
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -55,11 +53,10 @@
 #define PIECE_BYTES_MAX (UINT64_C(32) << 30)
 #define PIECE_BYTES_MIN (UINT64_C(64) << 20)
 
-/* The hardware queues that CUDA gives a process by default. A run takes four streams. */
-#define QUEUES 8u
-
-/* An empty stream that has not run by then shares its queue; a busy GPU's turns are shorter. */
-#define QUEUE_PATIENCE_NS UINT64_C(10000000000)
+/* Every so many launches a mark, which must have been passed when its turn comes again: at most
+ * MARKS + 1 times as many are pending. An operator that asks once may launch three kernels. */
+#define MARK_LAUNCHES 64u
+#define MARKS         4u
 
 /* Ampere: the first with bf16 products. */
 #define CAPABILITY_MIN 8
@@ -76,7 +73,6 @@ struct pinned {
 struct cuda_device {
     strata_device base;
     int index;
-    PFN_cuStreamWaitValue64_v11070 wait_value;
     char model[64];
     char near_cpus[256];
     atomic_bool failed; /* release after error is written, acquire before it is read */
@@ -85,20 +81,13 @@ struct cuda_device {
     struct pinned *pinned;
     _Atomic uint64_t piece_bytes; /* smallest of all pinned ranges: where copies are cut */
     uint64_t arena_bytes;         /* of device memory taken */
-    cudaStream_t queues[QUEUES];  /* NULL: not made yet */
-    uint32_t queues_lent;         /* a bit for each */
+    uint32_t stream_count;
     uint32_t event_count;
 };
 
 struct cuda_event {
     strata_event base;
     cudaEvent_t event;
-};
-
-struct gates {
-    _Atomic uint64_t *values; /* pinned */
-    CUdeviceptr at;           /* the same, as the device sees it */
-    uint32_t count;
 };
 
 struct notice {
@@ -110,8 +99,9 @@ struct notice {
 
 struct cuda_stream {
     strata_stream base;
-    cudaStream_t stream; /* lent by the device, of that number */
-    uint32_t queue;
+    cudaStream_t stream;
+    cudaEvent_t marks[MARKS];
+    uint64_t launches; /* that somebody has asked for; the queueing thread's */
     struct notice ring[NOTICES];
     pthread_mutex_t lock;
     pthread_cond_t changed; /* queued or called has grown, or the end */
@@ -253,7 +243,8 @@ static cudaError_t register_pieces(const struct pinned *range)
         uint64_t bytes = piece_left(range->base + at, range->piece_bytes);
         if (bytes > range->bytes - at)
             bytes = range->bytes - at;
-        cudaError_t cause = cudaHostRegister(range->base + at, bytes, cudaHostRegisterPortable);
+        cudaError_t cause = cudaHostRegister(range->base + at, bytes,
+                                             cudaHostRegisterPortable | cudaHostRegisterMapped);
         if (cause != cudaSuccess) {
             (void)cudaGetLastError();
             unregister(range, at);
@@ -360,59 +351,46 @@ static void *listen(void *argument)
     return NULL;
 }
 
-static void destroy_events(struct cuda_stream *stream)
+static cudaError_t make_handles(struct cuda_stream *stream)
 {
-    for (uint32_t i = 0; i < NOTICES && stream->ring[i].event != NULL; i++)
-        (void)cudaEventDestroy(stream->ring[i].event);
-}
-
-static cudaError_t create_events(struct cuda_stream *stream)
-{
-    cudaError_t cause = cudaSuccess;
+    const unsigned flags = cudaEventDisableTiming | cudaEventBlockingSync;
+    cudaError_t cause = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
+    for (uint32_t i = 0; cause == cudaSuccess && i < MARKS; i++)
+        cause = cudaEventCreateWithFlags(&stream->marks[i], flags);
     for (uint32_t i = 0; cause == cudaSuccess && i < NOTICES; i++)
-        cause = cudaEventCreateWithFlags(&stream->ring[i].event,
-                                         cudaEventDisableTiming | cudaEventBlockingSync);
+        cause = cudaEventCreateWithFlags(&stream->ring[i].event, flags);
     return cause;
 }
 
-static strata_status lend_queue(struct cuda_device *device, struct cuda_stream *stream,
-                                strata_error *error)
+/* As many as there are. */
+static void destroy_handles(struct cuda_stream *stream)
 {
-    pthread_mutex_lock(&device->lock);
-    uint32_t queue = 0;
-    while (queue < QUEUES && (device->queues_lent & 1u << queue) != 0)
-        queue++;
-    if (queue < QUEUES)
-        device->queues_lent |= 1u << queue;
-    pthread_mutex_unlock(&device->lock);
-    if (queue == QUEUES)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                           "cuda device: a stream beside %u others: one queue of the hardware "
-                           "would be shared, and the two wait for one another: take fewer",
-                           QUEUES);
-    stream->queue = queue;
-    stream->stream = device->queues[queue];
-    return STRATA_OK;
+    for (uint32_t i = 0; i < NOTICES && stream->ring[i].event != NULL; i++)
+        (void)cudaEventDestroy(stream->ring[i].event);
+    for (uint32_t i = 0; i < MARKS && stream->marks[i] != NULL; i++)
+        (void)cudaEventDestroy(stream->marks[i]);
+    if (stream->stream != NULL)
+        (void)cudaStreamDestroy(stream->stream);
 }
 
-static void take_queue_back(struct cuda_device *device, uint32_t queue)
-{
-    pthread_mutex_lock(&device->lock);
-    device->queues_lent &= ~(1u << queue);
-    pthread_mutex_unlock(&device->lock);
-}
-
-/* Events and listener of a stream that has its queue. */
 static strata_status start_stream(struct cuda_stream *stream, strata_error *error)
 {
-    cudaError_t cause = create_events(stream);
+    cudaError_t cause = make_handles(stream);
     if (cause != cudaSuccess)
-        return refuse(error, STRATA_E_DEVICE, cause, "a stream's events");
+        return refuse(error, STRATA_E_DEVICE, cause, "a stream and its events");
     int failed = strata_thread_start(&stream->listener, 0, listen, stream);
     if (failed != 0)
         return strata_fail(error, STRATA_E_NOMEM, failed, "cuda device: a listener: %s",
                            strerror(failed));
     return STRATA_OK;
+}
+
+static void free_stream(struct cuda_stream *stream)
+{
+    destroy_handles(stream);
+    pthread_cond_destroy(&stream->changed);
+    pthread_mutex_destroy(&stream->lock);
+    free(stream);
 }
 
 static strata_status cuda_stream_create(strata_device *base, const char *name,
@@ -422,24 +400,18 @@ static strata_status cuda_stream_create(strata_device *base, const char *name,
     struct cuda_stream *stream = calloc(1, sizeof *stream);
     if (stream == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for a stream");
-    strata_status status = lend_queue(device, stream, error);
-    if (status != STRATA_OK) {
-        free(stream);
-        return status;
-    }
     stream->base.device = base;
     pthread_mutex_init(&stream->lock, NULL);
     pthread_cond_init(&stream->changed, NULL);
-    status = start_stream(stream, error);
+    strata_status status = start_stream(stream, error);
     if (status != STRATA_OK) {
-        destroy_events(stream);
-        take_queue_back(device, stream->queue);
-        free(stream);
+        free_stream(stream);
         return status;
     }
     char short_name[NAME_BYTES];
     snprintf(short_name, sizeof short_name, "%s", name);
     pthread_setname_np(stream->listener, short_name);
+    count(device, &device->stream_count, 1);
     *out = &stream->base;
     return STRATA_OK;
 }
@@ -466,11 +438,8 @@ static void cuda_stream_destroy(strata_stream *base)
     pthread_cond_broadcast(&stream->changed);
     pthread_mutex_unlock(&stream->lock);
     STRATA_CHECK(pthread_join(stream->listener, NULL) == 0);
-    destroy_events(stream);
-    take_queue_back(device, stream->queue);
-    pthread_cond_destroy(&stream->changed);
-    pthread_mutex_destroy(&stream->lock);
-    free(stream);
+    free_stream(stream);
+    count(device, &device->stream_count, -1);
 }
 
 static void cuda_stream_call(strata_stream *stream, strata_call_fn fn, const void *args,
@@ -483,10 +452,17 @@ static void cuda_stream_call(strata_stream *stream, strata_call_fn fn, const voi
     STRATA_CHECK(!"a CUDA stream takes kernels, by strata_stream_native()");
 }
 
-static void *cuda_stream_native(strata_stream *stream)
+/* A mark that was never recorded is passed at once. */
+static void *cuda_stream_native(strata_stream *base)
 {
-    use(stream->device);
-    return cuda_stream(stream)->stream;
+    struct cuda_device *device = use(base->device);
+    struct cuda_stream *stream = cuda_stream(base);
+    if (stream->launches++ % MARK_LAUNCHES == 0) {
+        cudaEvent_t mark = stream->marks[stream->launches / MARK_LAUNCHES % MARKS];
+        note(device, cudaEventSynchronize(mark), "launches on a stream");
+        note(device, cudaEventRecord(mark, stream->stream), "marking a launch");
+    }
+    return stream->stream;
 }
 
 static void cuda_stream_failed(strata_stream *stream, int native, const char *what)
@@ -583,58 +559,11 @@ static void cuda_stream_wait_event(strata_stream *stream, strata_event *event)
          "waiting for an event");
 }
 
-/* Gates. */
-
-static strata_status cuda_gates_create(strata_device *base, uint32_t gate_count, void **out,
-                                       strata_error *error)
-{
-    *out = NULL;
-    struct gates *gates = calloc(1, sizeof *gates);
-    if (gates == NULL)
-        return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for gates");
-    void *words;
-    strata_status status =
-        cuda_shared_create(base, gate_count * sizeof *gates->values, &words, error);
-    if (status != STRATA_OK) {
-        free(gates);
-        return status;
-    }
-    *gates = (struct gates){.values = words, .at = (uintptr_t)words, .count = gate_count};
-    *out = gates;
-    return STRATA_OK;
-}
-
-static void cuda_gates_destroy(strata_device *base, void *opaque)
-{
-    struct gates *gates = opaque;
-    if (gates == NULL)
-        return;
-    cuda_shared_destroy(base, gates->values);
-    free(gates);
-}
-
-/* A gate is only ever raised: a lower value than it has changes nothing. */
-static void cuda_gate_open(strata_device *device, void *opaque, uint32_t gate, uint64_t value)
-{
-    (void)device;
-    struct gates *gates = opaque;
-    STRATA_CHECK(gate < gates->count && value <= STRATA_GATE_OPEN);
-    uint64_t now = atomic_load(&gates->values[gate]);
-    while (now < value && !atomic_compare_exchange_weak(&gates->values[gate], &now, value))
-        ;
-}
-
-static void cuda_stream_wait_gate(strata_stream *base, void *opaque, uint32_t gate,
+static void cuda_stream_wait_gate(strata_stream *stream, struct gates *gates, uint32_t gate,
                                   uint64_t value)
 {
-    struct gates *gates = opaque;
-    STRATA_CHECK(gate < gates->count && value <= STRATA_GATE_OPEN);
-    struct cuda_device *device = use(base->device);
-    CUresult cause = device->wait_value((CUstream)cuda_stream(base)->stream,
-                                        gates->at + gate * sizeof *gates->values, value,
-                                        CU_STREAM_WAIT_VALUE_GEQ);
-    /* The runtime's numbers are the driver's. */
-    note(device, (cudaError_t)cause, "waiting for a gate");
+    (void)stream;
+    strata_gate_wait(gates, gate, value);
 }
 
 /* Opening. */
@@ -642,11 +571,9 @@ static void cuda_stream_wait_gate(strata_stream *base, void *opaque, uint32_t ga
 static void cuda_close(strata_device *base)
 {
     struct cuda_device *device = cuda_device(base);
-    STRATA_CHECK(device->queues_lent == 0);
+    STRATA_CHECK(device->stream_count == 0);
     STRATA_CHECK(device->event_count == 0);
     STRATA_CHECK(device->pinned == NULL);
-    for (uint32_t i = 0; i < QUEUES && device->queues[i] != NULL; i++)
-        (void)cudaStreamDestroy(device->queues[i]);
     pthread_mutex_destroy(&device->lock);
     free(device);
 }
@@ -684,80 +611,6 @@ static strata_status reach(struct cuda_device *device, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status find_wait_value(struct cuda_device *device, strata_error *error)
-{
-    void *entry = NULL;
-    enum cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-    cudaError_t cause = cudaGetDriverEntryPointByVersion("cuStreamWaitValue64", &entry, 11070,
-                                                         cudaEnableDefault, &found);
-    if (cause != cudaSuccess)
-        return refuse(error, STRATA_E_DEVICE, cause, "asking for cuStreamWaitValue64");
-    if (found != cudaDriverEntryPointSuccess || entry == NULL)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                           "cuda device: this driver has no cuStreamWaitValue64: update it");
-    /* ISO C has no cast between the two kinds of pointer; POSIX gives them one shape. */
-    memcpy(&device->wait_value, &entry, sizeof entry);
-    return STRATA_OK;
-}
-
-/* While all others wait for their gate to be `round`, this one gets through an open one.
- * cudaErrorNotReady: it does not. Nothing else will do: a kernel, and a fill may be one, might
- * first have to be loaded. */
-static cudaError_t pass_by(const struct cuda_device *device, const struct gates *gates,
-                           uint32_t passing, uint64_t round)
-{
-    for (uint32_t i = 0; i < QUEUES; i++) {
-        uint64_t value = i == passing ? 0 : round;
-        CUresult cause = device->wait_value((CUstream)device->queues[i], gates->at, value,
-                                            CU_STREAM_WAIT_VALUE_GEQ);
-        if (cause != CUDA_SUCCESS)
-            return (cudaError_t)cause;
-    }
-    uint64_t start = strata_now_ns();
-    cudaError_t cause;
-    do
-        cause = cudaStreamQuery(device->queues[passing]);
-    while (cause == cudaErrorNotReady && strata_now_ns() - start < QUEUE_PATIENCE_NS);
-    return cause;
-}
-
-/*
- * Gates that do not work would hang the first step, and so would streams that share a queue,
- * which an environment variable can make them do. So both are tried: each stream passes while
- * all others wait, and then the gate opens for them.
- */
-static cudaError_t try_queues(struct cuda_device *device, void *opaque)
-{
-    cudaError_t cause = cudaSuccess;
-    for (uint32_t i = 0; i < QUEUES && cause == cudaSuccess; i++)
-        cause = cudaStreamCreateWithFlags(&device->queues[i], cudaStreamNonBlocking);
-    for (uint32_t i = 0; i < QUEUES && cause == cudaSuccess; i++) {
-        cause = pass_by(device, opaque, i, i + 1);
-        cuda_gate_open(&device->base, opaque, 0, i + 1);
-        for (uint32_t k = 0; k < QUEUES; k++) {
-            cudaError_t end = cudaStreamSynchronize(device->queues[k]);
-            cause = cause == cudaSuccess ? end : cause;
-        }
-    }
-    return cause;
-}
-
-static strata_status make_queues(struct cuda_device *device, strata_error *error)
-{
-    void *gates;
-    STRATA_TRY(cuda_gates_create(&device->base, 1, &gates, error));
-    cudaError_t cause = try_queues(device, gates);
-    cuda_gates_destroy(&device->base, gates);
-    if (cause == cudaErrorNotReady)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, cause,
-                           "cuda device: %u streams share the hardware's queues: set "
-                           "CUDA_DEVICE_MAX_CONNECTIONS to %u or more, or unset it",
-                           QUEUES, QUEUES);
-    return cause == cudaSuccess
-               ? STRATA_OK
-               : refuse(error, STRATA_E_DEVICE, cause, "trying streams and gates");
-}
-
 strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strata_error *error)
 {
     *out = NULL;
@@ -769,10 +622,6 @@ strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strat
     device->piece_bytes = PIECE_BYTES_MAX;
     pthread_mutex_init(&device->lock, NULL);
     strata_status status = reach(device, error);
-    if (status == STRATA_OK)
-        status = find_wait_value(device, error);
-    if (status == STRATA_OK)
-        status = make_queues(device, error);
     if (status != STRATA_OK) {
         cuda_close(&device->base);
         return status;
@@ -806,8 +655,5 @@ const struct strata_device_ops strata_device_cuda = {
     .event_destroy = cuda_event_destroy,
     .event_record = cuda_event_record,
     .stream_wait_event = cuda_stream_wait_event,
-    .gates_create = cuda_gates_create,
-    .gates_destroy = cuda_gates_destroy,
-    .gate_open = cuda_gate_open,
     .stream_wait_gate = cuda_stream_wait_gate,
 };

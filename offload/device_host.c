@@ -17,9 +17,8 @@
  * on.
  *
  * Nothing here is quick enough to need more than a mutex. Each timeline has one, which also
- * guards its stream's ring; each array of gates has one; the device's own guards events and the
- * spare timelines. No function holds two of them at once. Making one with default attributes
- * cannot fail on Linux.
+ * guards its stream's ring; the device's own guards events and the spare timelines. No function
+ * holds two of them at once. Making one with default attributes cannot fail on Linux.
  *
  * Thread: the row "host-device stream" of docs/threads.md. A stream's ring is filled by one
  * thread at a time and emptied by the stream's own.
@@ -69,13 +68,6 @@ struct host_event {
     strata_event base;
     struct timeline *timeline; /* of the latest record; NULL: none */
     uint64_t count;            /* its timeline's done when the work before the record is */
-};
-
-struct gates {
-    pthread_mutex_t lock;
-    pthread_cond_t opened;
-    uint32_t count;
-    uint64_t values[];
 };
 
 enum entry_kind { ENTRY_CALL, ENTRY_COPY, ENTRY_ZERO, ENTRY_EVENT, ENTRY_GATE, ENTRY_NOTIFY };
@@ -166,14 +158,6 @@ static void timeline_wait(struct timeline *timeline, uint64_t count)
     pthread_mutex_unlock(&timeline->lock);
 }
 
-static void gate_wait(struct gates *gates, uint32_t gate, uint64_t value)
-{
-    pthread_mutex_lock(&gates->lock);
-    while (gates->values[gate] < value)
-        pthread_cond_wait(&gates->opened, &gates->lock);
-    pthread_mutex_unlock(&gates->lock);
-}
-
 static void entry_run(struct entry *entry)
 {
     switch (entry->kind) {
@@ -190,7 +174,7 @@ static void entry_run(struct entry *entry)
         timeline_wait(entry->timeline, entry->value);
         break;
     case ENTRY_GATE:
-        gate_wait(entry->gates, entry->gate, entry->value);
+        strata_gate_wait(entry->gates, entry->gate, entry->value);
         break;
     case ENTRY_NOTIFY:
         entry->notify(entry->user, entry->value, strata_now_ns());
@@ -445,51 +429,9 @@ static void host_stream_wait_event(strata_stream *base, strata_event *base_event
     entry_commit(stream);
 }
 
-static strata_status host_gates_create(strata_device *device, uint32_t count, void **out,
-                                       strata_error *error)
-{
-    (void)device;
-    *out = NULL;
-    struct gates *gates = calloc(1, sizeof *gates + count * sizeof gates->values[0]);
-    if (gates == NULL)
-        return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "host device: %" PRIu32 " gates: %s",
-                           count, strerror(ENOMEM));
-    pthread_mutex_init(&gates->lock, NULL);
-    pthread_cond_init(&gates->opened, NULL);
-    gates->count = count;
-    *out = gates;
-    return STRATA_OK;
-}
-
-static void host_gates_destroy(strata_device *device, void *opaque)
-{
-    (void)device;
-    struct gates *gates = opaque;
-    if (gates == NULL)
-        return;
-    pthread_cond_destroy(&gates->opened);
-    pthread_mutex_destroy(&gates->lock);
-    free(gates);
-}
-
-/* A gate is only ever raised: a lower value than it has changes nothing. */
-static void host_gate_open(strata_device *device, void *opaque, uint32_t gate, uint64_t value)
-{
-    (void)device;
-    struct gates *gates = opaque;
-    STRATA_CHECK(gate < gates->count);
-    pthread_mutex_lock(&gates->lock);
-    if (gates->values[gate] < value)
-        gates->values[gate] = value;
-    pthread_cond_broadcast(&gates->opened);
-    pthread_mutex_unlock(&gates->lock);
-}
-
-static void host_stream_wait_gate(strata_stream *base, void *opaque, uint32_t gate,
+static void host_stream_wait_gate(strata_stream *base, struct gates *gates, uint32_t gate,
                                   uint64_t value)
 {
-    struct gates *gates = opaque;
-    STRATA_CHECK(gate < gates->count);
     struct host_stream *stream = host_stream(base);
     struct entry *entry = entry_reserve(stream, ENTRY_GATE);
     entry->gates = gates;
@@ -630,8 +572,5 @@ const struct strata_device_ops strata_device_host = {
     .event_destroy = host_event_destroy,
     .event_record = host_event_record,
     .stream_wait_event = host_stream_wait_event,
-    .gates_create = host_gates_create,
-    .gates_destroy = host_gates_destroy,
-    .gate_open = host_gate_open,
     .stream_wait_gate = host_stream_wait_gate,
 };

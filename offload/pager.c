@@ -97,7 +97,7 @@ struct pager {
     struct committer *committer; /* NULL: nothing is durable */
     strata_stream *h2d;
     strata_stream *d2h;
-    void *gates;
+    struct gates *gates;
     pthread_t thread;
     bool thread_started;
     struct slot slots[SLOTS];
@@ -125,7 +125,7 @@ static void open_all_gates(struct pager *p)
 {
     uint32_t count = strata_schedule_gate_count(p->desc.memory.plan);
     for (uint32_t i = 0; i < count; i++)
-        p->desc.device->ops->gate_open(p->desc.device, p->gates, i, STRATA_GATE_OPEN);
+        strata_gate_open(p->gates, i, STRATA_GATE_OPEN);
 }
 
 static void fail(struct pager *p, const strata_error *error)
@@ -355,7 +355,7 @@ static void open_gate(struct pager *p, const struct op *op)
     uint32_t gate = op->placement != STRATA_NONE
                         ? op->placement
                         : p->desc.memory.plan->residency.count + op->stash_event;
-    p->desc.device->ops->gate_open(p->desc.device, p->gates, gate, op->step + 1);
+    strata_gate_open(p->gates, gate, op->step + 1);
 }
 
 static void start(struct pager *p, const struct op *op)
@@ -753,8 +753,8 @@ static strata_status create_lanes(struct pager *p, strata_error *error)
     const struct strata_device_ops *device = p->desc.device->ops;
     STRATA_TRY(strata_channel_create(&p->events, EVENTS, sizeof(struct message), error));
     STRATA_TRY(strata_channel_create(&p->answers, 1, sizeof(struct answer), error));
-    STRATA_TRY(device->gates_create(
-        p->desc.device, strata_schedule_gate_count(p->desc.memory.plan), &p->gates, error));
+    STRATA_TRY(
+        strata_gates_create(&p->gates, strata_schedule_gate_count(p->desc.memory.plan), error));
     STRATA_TRY(device->stream_create(p->desc.device, "strata-h2d", &p->h2d, error));
     STRATA_TRY(device->stream_create(p->desc.device, "strata-d2h", &p->d2h, error));
     struct cpu_lane_desc cpu = {.functions = p->desc.functions,
@@ -820,8 +820,7 @@ void strata_pager_destroy(struct pager *p)
         device->stream_destroy(p->d2h);
     if (p->h2d != NULL)
         device->stream_destroy(p->h2d);
-    if (p->gates != NULL)
-        device->gates_destroy(p->desc.device, p->gates);
+    strata_gates_destroy(p->gates);
     strata_channel_destroy(p->answers);
     strata_channel_destroy(p->events);
     free(p);

@@ -105,8 +105,9 @@ STRATA_API void strata_stream_call(strata_stream *stream, strata_call_fn fn, con
 
 /*
  * CUDA device only: the cudaStream_t to launch on; NULL on the host device. Makes the stream's
- * device the calling thread's current one. Whoever launches reports what came back:
- * strata_stream_failed() with 0 does nothing, with another cudaError_t it is the device's
+ * device the calling thread's current one. To be asked for at each launch, or few of them:
+ * it holds a caller who is some hundred ahead of the stream. Whoever launches reports what came
+ * back: strata_stream_failed() with 0 does nothing, with another cudaError_t it is the device's
  * failure. what: what was launched.
  */
 STRATA_API void *strata_stream_native(strata_stream *stream);

@@ -18,7 +18,8 @@
  *     strata_wait(engine, step, &result);                    // when the norm is wanted
  *
  * acquire returns when the group's place in the device is settled, and has made the stream wait
- * for the bytes; the caller's thread runs ahead. At a group's first gradient use in a step the
+ * for the bytes; the caller runs ahead. (On a CUDA device it waits for the bytes itself, while
+ * the stream has work of the group before.) At a group's first gradient use in a step the
  * gradient buffer is zero; at a later one it holds what the earlier ones left. After its last
  * use the gradient is complete: it is rounded once to the compute dtype, the norm is taken of
  * that, and AdamW runs on the host while the device goes on.
@@ -211,7 +212,8 @@ typedef struct strata_view {
 
 /*
  * The next use on the list, which must be an acquire of this group. Pointers are lent until the
- * group's release. Blocks only while the device has no room for it.
+ * group's release. Blocks while the device has no room for it; on a CUDA device, also until its
+ * bytes are there.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_acquire(strata_engine *engine, uint32_t group,
                                                          strata_stream *stream,

@@ -155,6 +155,31 @@ Test(placement, naive_order_changes_nothing)
     same(&in_device, &tight);
 }
 
+/* What a backend does that cannot hold a stream: see offload/device.h. */
+static void hold_caller(strata_stream *stream, struct gates *gates, uint32_t gate,
+                        uint64_t value)
+{
+    (void)stream;
+    strata_gate_wait(gates, gate, value);
+}
+
+Test(placement, a_device_that_holds_the_caller_at_gates_changes_nothing)
+{
+    struct strata_device_ops holding = strata_device_host;
+    holding.stream_wait_gate = hold_caller;
+    for (uint32_t bits = 0; bits < 8; bits++) {
+        struct toy_run run = {.params = STRATA_NVME,
+                              .grads = bits & 1 ? STRATA_NVME : STRATA_HOST,
+                              .states = bits & 2 ? STRATA_NVME : STRATA_HOST,
+                              .stash = STRATA_NVME,
+                              .clip = 1,
+                              .no_overlap = (bits & 4) != 0};
+        struct toy_run tight = tightened(&run);
+        tight.device_ops = &holding;
+        same(&in_device, &tight);
+    }
+}
+
 Test(placement, auto_homes_change_nothing)
 {
     struct toy_run tight = tightened(&(struct toy_run){

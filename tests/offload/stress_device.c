@@ -42,7 +42,7 @@ struct stress {
     uint64_t noted[STREAMS]; /* written by the stream's notifies                            */
     uint64_t notes[STREAMS]; /* queued so far                                               */
     struct cell cells[CELLS];
-    void *gates;
+    struct gates *gates;
     _Atomic uint64_t
         wanted[GATES]; /* written by main, read by the opener; relaxed: a hint only */
     atomic_bool ending;
@@ -81,9 +81,8 @@ static void *open_gates(void *argument)
     do {
         ending = atomic_load(&stress.ending);
         for (uint32_t i = 0; i < GATES; i++)
-            stress.device->ops->gate_open(
-                stress.device, stress.gates, i,
-                atomic_load_explicit(&stress.wanted[i], memory_order_relaxed));
+            strata_gate_open(stress.gates, i,
+                             atomic_load_explicit(&stress.wanted[i], memory_order_relaxed));
         sched_yield();
     } while (!ending);
     return NULL;
@@ -150,8 +149,7 @@ int main(int argc, char **argv)
         operations = strtoull(argv[2], NULL, 0);
     pthread_t opener;
     STRATA_CHECK(strata_device_open_host(&stress.device, NULL) == STRATA_OK);
-    const struct strata_device_ops *ops = stress.device->ops;
-    STRATA_CHECK(ops->gates_create(stress.device, GATES, &stress.gates, NULL) == STRATA_OK);
+    STRATA_CHECK(strata_gates_create(&stress.gates, GATES, NULL) == STRATA_OK);
     for (uint32_t i = 0; i < STREAMS; i++)
         STRATA_CHECK(strata_stream_create(&stress.streams[i], stress.device, "stress", NULL) ==
                      STRATA_OK);
@@ -173,7 +171,7 @@ int main(int argc, char **argv)
         STRATA_CHECK(stress.cells[i].value == stress.cells[i].expected);
         strata_event_destroy(stress.cells[i].last_use);
     }
-    ops->gates_destroy(stress.device, stress.gates);
+    strata_gates_destroy(stress.gates);
     strata_device_close(stress.device);
     return 0;
 }

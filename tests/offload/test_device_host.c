@@ -26,7 +26,7 @@ static strata_device *device;
 static strata_stream *first;
 static strata_stream *second;
 static strata_stream *third;
-static void *gates;
+static struct gates *gates;
 
 static strata_stream *make_stream(const char *name)
 {
@@ -50,7 +50,7 @@ static void set_up(void)
     first = make_stream("first");
     second = make_stream("second");
     third = make_stream("third");
-    cr_assert_eq(device->ops->gates_create(device, 4, &gates, NULL), STRATA_OK);
+    cr_assert_eq(strata_gates_create(&gates, 4, NULL), STRATA_OK);
 }
 
 static void tear_down(void)
@@ -58,7 +58,7 @@ static void tear_down(void)
     strata_stream_destroy(third);
     strata_stream_destroy(second);
     strata_stream_destroy(first);
-    device->ops->gates_destroy(device, gates);
+    strata_gates_destroy(gates);
     strata_device_close(device);
 }
 
@@ -71,7 +71,7 @@ static void wait_gate(strata_stream *stream, uint32_t gate, uint64_t value)
 
 static void open_gate(uint32_t gate, uint64_t value)
 {
-    device->ops->gate_open(device, gates, gate, value);
+    strata_gate_open(gates, gate, value);
 }
 
 static void a_little_later(void)
@@ -507,7 +507,7 @@ Test(device_host, nothing_to_destroy_is_fine)
     strata_device_close(NULL);
     strata_stream_destroy(NULL);
     strata_event_destroy(NULL);
-    device->ops->gates_destroy(device, NULL);
+    strata_gates_destroy(NULL);
 }
 
 Test(device_host, closing_under_a_stream_is_a_bug, .signal = SIGABRT)
