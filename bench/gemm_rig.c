@@ -60,40 +60,11 @@ static struct product product_of(const struct gemm_rig *rig, const struct gemm_s
     float *w = y + rows * out;
     switch (pass) {
     case PASS_FORWARD:
-        return (struct product){.a = x,
-                                .b = w,
-                                .c = y,
-                                .rows = rows,
-                                .cols = out,
-                                .depth = in,
-                                .a_stride = in,
-                                .b_stride = in,
-                                .c_stride = out,
-                                .b_transposed = true,
-                                .scale = 1};
+        return (struct product){x, w, y, strata_product_linear(rows, in, out), 1, 0};
     case PASS_DX:
-        return (struct product){.a = y,
-                                .b = w,
-                                .c = x,
-                                .rows = rows,
-                                .cols = in,
-                                .depth = out,
-                                .a_stride = out,
-                                .b_stride = in,
-                                .c_stride = in,
-                                .scale = 1};
+        return (struct product){y, w, x, strata_product_linear_dx(rows, in, out), 1, 0};
     default:
-        return (struct product){.a = y,
-                                .b = x,
-                                .c = w,
-                                .rows = out,
-                                .cols = in,
-                                .depth = rows,
-                                .a_stride = out,
-                                .b_stride = in,
-                                .c_stride = in,
-                                .a_transposed = true,
-                                .scale = 1};
+        return (struct product){y, x, w, strata_product_linear_dw(rows, in, out), 1, 0};
     }
 }
 
@@ -138,7 +109,8 @@ void strata_bench_gemm_close(struct gemm_rig *rig)
 static double time_products(const struct gemm_rig *rig, const struct product *product,
                             strata_workers *pool)
 {
-    double flops = 2.0 * (double)product->rows * (double)product->cols * (double)product->depth;
+    const struct product_shape *shape = &product->shape;
+    double flops = 2.0 * (double)shape->rows * (double)shape->cols * (double)shape->depth;
     uint32_t times = 1 + (uint32_t)(SAMPLE_FLOPS / flops);
     double start_s = 0;
     nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);

@@ -58,12 +58,7 @@ void strata_bench_step_compute(void *args)
     struct product product = {.a = rig->matrices,
                               .b = rig->matrices + SIDE_ELEMS,
                               .c = rig->matrices + 2 * SIDE_ELEMS,
-                              .rows = SIDE,
-                              .cols = SIDE,
-                              .depth = SIDE,
-                              .a_stride = SIDE,
-                              .b_stride = SIDE,
-                              .c_stride = SIDE,
+                              .shape = strata_product_linear_dx(SIDE, SIDE, SIDE),
                               .scale = 1e-12f,
                               .beta = 1};
     if (compute->grad != NULL)

@@ -46,13 +46,9 @@ struct block {
     const float *q; /* the block's first row                       */
     const float *k; /* the sequence's first row                    */
     const float *v;
-    uint64_t first; /* the block's first row in the sequence       */
-    uint64_t rows;
-    uint64_t keys; /* first + rows: what a causal block sees      */
-    uint64_t q_stride;
-    uint64_t kv_stride;
-    uint64_t head_dim;
-    float *scores; /* rows x keys                                 */
+    uint64_t first;         /* the block's first row in the sequence       */
+    struct product_rows of; /* keys: first + rows, what a causal block sees */
+    float *scores;          /* rows x keys                                 */
 };
 
 /* Softmax of row `row` of a block; keys after the row's own get 0. */
@@ -83,34 +79,26 @@ static void probabilities(const struct block *b)
         .a = b->q,
         .b = b->k,
         .c = b->scores,
-        .rows = b->rows,
-        .cols = b->keys,
-        .depth = b->head_dim,
-        .a_stride = b->q_stride,
-        .b_stride = b->kv_stride,
-        .c_stride = b->keys,
-        .b_transposed = true,
-        .scale = score_scale(b->head_dim),
+        .shape = strata_product_scores(&b->of),
+        .scale = score_scale(b->of.head_dim),
     });
-    for (uint64_t r = 0; r < b->rows; r++)
-        softmax_row(b->scores + r * b->keys, b->first + r + 1, b->keys);
+    for (uint64_t r = 0; r < b->of.rows; r++)
+        softmax_row(b->scores + r * b->of.keys, b->first + r + 1, b->of.keys);
 }
 
 /* The block that starts at row `first` of a sequence and query head. */
 static struct block block_at(const struct op_heads *s, const float *q, const float *k,
                              const float *v, uint64_t first)
 {
-    struct block b = {
+    struct block b = {.k = k, .v = v, .first = first};
+    b.of = (struct product_rows){
+        .rows = strata_host_min(BLOCK_ROWS, s->seq - first),
+        .head_dim = s->head_dim,
         .q_stride = (uint64_t)s->heads * s->head_dim,
         .kv_stride = (uint64_t)s->kv_heads * s->head_dim,
-        .head_dim = s->head_dim,
-        .k = k,
-        .v = v,
-        .first = first,
-        .rows = strata_host_min(BLOCK_ROWS, s->seq - first),
     };
-    b.q = q + first * b.q_stride;
-    b.keys = first + b.rows;
+    b.of.keys = first + b.of.rows;
+    b.q = q + first * b.of.q_stride;
     return b;
 }
 
@@ -141,13 +129,8 @@ static void attend_head(const struct op_attention *a, uint64_t item, float *scra
         strata_host_product(&(struct product){
             .a = b.scores,
             .b = b.v,
-            .c = a->o + q_at + first * b.q_stride,
-            .rows = b.rows,
-            .cols = s->head_dim,
-            .depth = b.keys,
-            .a_stride = b.keys,
-            .b_stride = b.kv_stride,
-            .c_stride = b.q_stride,
+            .c = a->o + q_at + first * b.of.q_stride,
+            .shape = strata_product_values(&b.of),
             .scale = 1.0f,
         });
     }
@@ -187,15 +170,15 @@ _Static_assert(sizeof(struct attention_grad_call) <= STRATA_CALL_BYTES, "too lar
  * */
 static void softmax_grad_rows(const struct block *b, float *d_scores)
 {
-    float scale = score_scale(b->head_dim);
-    for (uint64_t r = 0; r < b->rows; r++) {
-        const float *p = b->scores + r * b->keys;
-        float *d = d_scores + r * b->keys;
+    float scale = score_scale(b->of.head_dim);
+    for (uint64_t r = 0; r < b->of.rows; r++) {
+        const float *p = b->scores + r * b->of.keys;
+        float *d = d_scores + r * b->of.keys;
         double dot = 0.0;
-        for (uint64_t j = 0; j < b->keys; j++)
+        for (uint64_t j = 0; j < b->of.keys; j++)
             dot += (double)p[j] * d[j];
         float mean = (float)dot;
-        for (uint64_t j = 0; j < b->keys; j++)
+        for (uint64_t j = 0; j < b->of.keys; j++)
             d[j] = p[j] * (d[j] - mean) * scale;
     }
 }
@@ -207,13 +190,7 @@ static void add_to_keys(const struct block *b, const float *scores, const float 
         .a = scores,
         .b = rows,
         .c = c,
-        .rows = b->keys,
-        .cols = b->head_dim,
-        .depth = b->rows,
-        .a_stride = b->keys,
-        .b_stride = b->q_stride,
-        .c_stride = b->head_dim,
-        .a_transposed = true,
+        .shape = strata_product_keys(&b->of),
         .scale = 1.0f,
         .beta = 1.0f,
     });
@@ -225,7 +202,7 @@ static void attend_block_grad(struct block *b, const float *d_out, float *dq, fl
 {
     float *d_scores = scratch + strata_host_min(BLOCK_ROWS, seq) * seq;
     float *dk = scratch + 2 * strata_host_min(BLOCK_ROWS, seq) * seq;
-    float *dv = dk + seq * b->head_dim;
+    float *dv = dk + seq * b->of.head_dim;
     b->scores = scratch;
     probabilities(b);
     add_to_keys(b, b->scores, d_out, dv);
@@ -233,13 +210,7 @@ static void attend_block_grad(struct block *b, const float *d_out, float *dq, fl
         .a = d_out,
         .b = b->v,
         .c = d_scores,
-        .rows = b->rows,
-        .cols = b->keys,
-        .depth = b->head_dim,
-        .a_stride = b->q_stride,
-        .b_stride = b->kv_stride,
-        .c_stride = b->keys,
-        .b_transposed = true,
+        .shape = strata_product_scores(&b->of),
         .scale = 1.0f,
     });
     softmax_grad_rows(b, d_scores);
@@ -248,12 +219,7 @@ static void attend_block_grad(struct block *b, const float *d_out, float *dq, fl
         .a = d_scores,
         .b = b->k,
         .c = dq,
-        .rows = b->rows,
-        .cols = b->head_dim,
-        .depth = b->keys,
-        .a_stride = b->keys,
-        .b_stride = b->kv_stride,
-        .c_stride = b->q_stride,
+        .shape = strata_product_values(&b->of),
         .scale = 1.0f,
     });
 }
@@ -279,7 +245,7 @@ static void attend_group_grad(const struct op_attention_grad *a, uint64_t item, 
         uint64_t q_at = head_offset(s, sequence, s->heads, head);
         for (uint64_t first = 0; first < s->seq; first += BLOCK_ROWS) {
             struct block b = block_at(s, a->q + q_at, a->k + kv_at, a->v + kv_at, first);
-            uint64_t at = q_at + first * b.q_stride;
+            uint64_t at = q_at + first * b.of.q_stride;
             attend_block_grad(&b, a->d_out + at, a->q + at, scratch, s->seq);
         }
     }

@@ -18,6 +18,8 @@
 
 #include "train/ops_cuda.h"
 
+#include <stdio.h>
+
 /* Scores of a block at a time: 32 MiB in fp32. Rows are cut so that they fit. A test has fewer,
  * so that short sequences take several blocks. */
 #ifndef BLOCK_ROWS_MAX
@@ -27,6 +29,8 @@
 #define BLOCK_ROWS_MIN 16u
 
 #define ALIGN_BYTES 256u
+
+#define PRODUCT_REFUSED 719 /* cudaErrorLaunchFailure */
 
 static void *stream_of(const struct ops *ops)
 {
@@ -74,51 +78,49 @@ static uint8_t *halves_of(const struct ops *ops)
     return (uint8_t *)ops->scratch + CUDA_WORKSPACE_BYTES;
 }
 
-static void product(const struct ops *ops, const struct cuda_product *product)
+/* A refusal has no cudaError_t: cuBLAS's numbers are its own. */
+static void product(const struct ops *ops, const struct cuda_product *p)
 {
-    check(ops, strata_cuda_product(ops->products, stream_of(ops), ops->scratch, product),
-          "a matrix product");
+    const char *refusal = strata_cuda_product(ops->products, stream_of(ops), ops->scratch, p);
+    if (refusal == NULL)
+        return;
+    char what[128];
+    snprintf(what, sizeof what, "a product of %llu x %llu x %llu, %u times: %s",
+             (unsigned long long)p->shape.rows, (unsigned long long)p->shape.depth,
+             (unsigned long long)p->shape.cols, p->batch, refusal);
+    check(ops, PRODUCT_REFUSED, what);
+}
+
+/* A layer's: c = or += a b. */
+static void layer_product(const struct ops *ops, const void *a, const void *b, float *c,
+                          struct product_shape shape, bool add)
+{
+    product(ops, &(struct cuda_product){
+                     .a = a,
+                     .b = b,
+                     .c = c,
+                     .dtype = ops->weight_dtype,
+                     .shape = shape,
+                     .batch = 1,
+                     .scale = 1.0f,
+                     .beta = add ? 1.0f : 0.0f,
+                 });
 }
 
 static void linear(const struct ops *ops, const struct op_linear *a)
 {
     uint8_t *at = halves_of(ops);
-    product(ops, &(struct cuda_product){
-                     .a = argument(ops, a->src, a->rows * a->in, &at),
-                     .b = a->weight,
-                     .c = a->dst,
-                     .dtype = ops->weight_dtype,
-                     .rows = a->rows,
-                     .cols = a->out,
-                     .depth = a->in,
-                     .a_stride = a->in,
-                     .b_stride = a->in,
-                     .c_stride = a->out,
-                     .b_transposed = true,
-                     .batch = 1,
-                     .scale = 1.0f,
-                     .beta = a->add ? 1.0f : 0.0f,
-                 });
+    const void *src = argument(ops, a->src, a->rows * a->in, &at);
+    layer_product(ops, src, a->weight, a->dst, strata_product_linear(a->rows, a->in, a->out),
+                  a->add);
 }
 
 static void linear_dx(const struct ops *ops, const struct op_linear *a)
 {
     uint8_t *at = halves_of(ops);
-    product(ops, &(struct cuda_product){
-                     .a = argument(ops, a->src, a->rows * a->out, &at),
-                     .b = a->weight,
-                     .c = a->dst,
-                     .dtype = ops->weight_dtype,
-                     .rows = a->rows,
-                     .cols = a->in,
-                     .depth = a->out,
-                     .a_stride = a->out,
-                     .b_stride = a->in,
-                     .c_stride = a->in,
-                     .batch = 1,
-                     .scale = 1.0f,
-                     .beta = a->add ? 1.0f : 0.0f,
-                 });
+    const void *src = argument(ops, a->src, a->rows * a->out, &at);
+    layer_product(ops, src, a->weight, a->dst, strata_product_linear_dx(a->rows, a->in, a->out),
+                  a->add);
 }
 
 static void linear_dw(const struct ops *ops, const struct op_linear_dw *a)
@@ -126,22 +128,8 @@ static void linear_dw(const struct ops *ops, const struct op_linear_dw *a)
     uint8_t *at = halves_of(ops);
     const void *dy = argument(ops, a->dy, a->rows * a->out, &at);
     const void *x = argument(ops, a->x, a->rows * a->in, &at);
-    product(ops, &(struct cuda_product){
-                     .a = dy,
-                     .b = x,
-                     .c = a->dweight,
-                     .dtype = ops->weight_dtype,
-                     .rows = a->out,
-                     .cols = a->in,
-                     .depth = a->rows,
-                     .a_stride = a->out,
-                     .b_stride = a->in,
-                     .c_stride = a->in,
-                     .a_transposed = true,
-                     .batch = 1,
-                     .scale = 1.0f,
-                     .beta = 1.0f,
-                 });
+    layer_product(ops, dy, x, a->dweight, strata_product_linear_dw(a->rows, a->in, a->out),
+                  true);
 }
 
 /* Kernels alone. */
@@ -338,20 +326,21 @@ static float score_scale(const struct sequence *s)
     return (float)(1.0 / __builtin_sqrt((double)s->shape->head_dim));
 }
 
+static struct product_rows sizes_of(const struct sequence *s, const struct rows *r)
+{
+    return (struct product_rows){r->count, r->keys, s->shape->head_dim, q_stride(s),
+                                 kv_stride(s)};
+}
+
 /* Rows of q, o or d_out times keys or values, transposed: scores. */
 static void rows_by_keys(const struct sequence *s, const struct rows *r, const uint8_t *rows,
                          const uint8_t *keys, struct cuda_product how)
 {
+    struct product_rows sizes = sizes_of(s, r);
     how.a = rows + q_offset(s, r) * s->elem_bytes;
     how.b = keys;
     how.dtype = s->ops->weight_dtype;
-    how.rows = r->count;
-    how.cols = r->keys;
-    how.depth = s->shape->head_dim;
-    how.a_stride = q_stride(s);
-    how.b_stride = kv_stride(s);
-    how.c_stride = r->keys;
-    how.b_transposed = true;
+    how.shape = strata_product_scores(&sizes);
     how.batch = s->shape->kv_heads;
     how.a_batch = q_batch(s);
     how.b_batch = s->shape->head_dim;
@@ -363,17 +352,13 @@ static void rows_by_keys(const struct sequence *s, const struct rows *r, const u
 static void scores_by_keys(const struct sequence *s, const struct rows *r, const void *scores,
                            const uint8_t *keys, float *out)
 {
+    struct product_rows sizes = sizes_of(s, r);
     product(s->ops, &(struct cuda_product){
                         .a = scores,
                         .b = keys,
                         .c = out + q_offset(s, r),
                         .dtype = s->ops->weight_dtype,
-                        .rows = r->count,
-                        .cols = s->shape->head_dim,
-                        .depth = r->keys,
-                        .a_stride = r->keys,
-                        .b_stride = kv_stride(s),
-                        .c_stride = q_stride(s),
+                        .shape = strata_product_values(&sizes),
                         .batch = s->shape->kv_heads,
                         .a_batch = r->count * r->keys,
                         .b_batch = s->shape->head_dim,
@@ -386,19 +371,14 @@ static void scores_by_keys(const struct sequence *s, const struct rows *r, const
 static void scores_by_rows(const struct sequence *s, const struct rows *r, const void *scores,
                            const uint8_t *rows, float *out)
 {
-    bool begins = r->head == 0 && r->keys == s->shape->seq;
+    struct product_rows sizes = sizes_of(s, r);
+    bool begins = r->head == 0 && r->first + r->count == s->shape->seq;
     product(s->ops, &(struct cuda_product){
                         .a = scores,
                         .b = rows + q_offset(s, r) * s->elem_bytes,
                         .c = out,
                         .dtype = s->ops->weight_dtype,
-                        .rows = r->keys,
-                        .cols = s->shape->head_dim,
-                        .depth = r->count,
-                        .a_stride = r->keys,
-                        .b_stride = q_stride(s),
-                        .c_stride = s->shape->head_dim,
-                        .a_transposed = true,
+                        .shape = strata_product_keys(&sizes),
                         .batch = s->shape->kv_heads,
                         .a_batch = r->count * r->keys,
                         .b_batch = q_batch(s),

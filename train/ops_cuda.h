@@ -4,12 +4,13 @@
 /*
  * What the CUDA operators are made of: kernels (ops_cuda.cu) and matrix products
  * (products_cuda.c), put together in ops_cuda.c. Both are launched on a cudaStream_t, given as
- * void *, and return what the launch came to: 0 or a cudaError_t.
+ * void *. A kernel's launch returns what it came to: 0 or a cudaError_t.
  *
  * Thread: whoever queues on the stream, with its device current.
  */
 
 #include "train/ops.h"
+#include "train/product_shape.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -19,23 +20,14 @@ extern "C" {
  * as cuBLAS takes by default for an H100. */
 #define CUDA_WORKSPACE_BYTES (UINT64_C(32) << 20)
 
-/*
- * c = scale * op(a) op(b) + beta * c, row-major, batch times: as struct product in ops_host.h.
- * a and b are of dtype; c and all sums are fp32.
- */
+/* c = scale * op(a) op(b) + beta * c, batch times. a and b are of dtype; c and all sums are
+ * fp32. */
 struct cuda_product {
     const void *a;
     const void *b;
     float *c;
     strata_dtype dtype;
-    uint64_t rows;
-    uint64_t cols;
-    uint64_t depth;
-    uint64_t a_stride; /* elements from one row to the next, as it lies in memory */
-    uint64_t b_stride;
-    uint64_t c_stride;
-    bool a_transposed;
-    bool b_transposed;
+    struct product_shape shape;
     uint32_t batch;
     uint64_t a_batch; /* elements from one of the batch to the next */
     uint64_t b_batch;
@@ -48,9 +40,10 @@ struct cuda_products;
 
 strata_status strata_cuda_products_create(struct cuda_products **out, strata_error *error);
 void strata_cuda_products_destroy(struct cuda_products *products);
-/* workspace: CUDA_WORKSPACE_BYTES of the device. */
-int strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
-                        const struct cuda_product *product);
+/* workspace: CUDA_WORKSPACE_BYTES of the device. Returns what cuBLAS said, as a name that
+ * stays; NULL: the product is queued. */
+const char *strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
+                                const struct cuda_product *product);
 
 /* Kernels. weight_dtype: of the weights among the arguments. */
 

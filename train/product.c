@@ -45,15 +45,16 @@ void strata_host_product_setup(void)
     openblas_set_num_threads(1);
 }
 
-void strata_host_product_threaded(const struct product *p, uint32_t threads)
+void strata_host_product_threaded(const struct product *product, uint32_t threads)
 {
+    const struct product_shape *s = &product->shape;
     /* For OpenBLAS on OpenMP the thread count belongs to the calling thread, and a thread that
      * never set it gets a team of its own. */
     openblas_set_num_threads((int)threads);
-    cblas_sgemm(CblasRowMajor, p->a_transposed ? CblasTrans : CblasNoTrans,
-                p->b_transposed ? CblasTrans : CblasNoTrans, (blasint)p->rows, (blasint)p->cols,
-                (blasint)p->depth, p->scale, p->a, (blasint)p->a_stride, p->b,
-                (blasint)p->b_stride, p->beta, p->c, (blasint)p->c_stride);
+    cblas_sgemm(CblasRowMajor, s->a_transposed ? CblasTrans : CblasNoTrans,
+                s->b_transposed ? CblasTrans : CblasNoTrans, (blasint)s->rows, (blasint)s->cols,
+                (blasint)s->depth, product->scale, product->a, (blasint)s->a_stride, product->b,
+                (blasint)s->b_stride, product->beta, product->c, (blasint)s->c_stride);
 }
 
 void strata_host_product(const struct product *p)
@@ -68,32 +69,32 @@ struct panels {
 };
 
 /* In a panel's time, one part in cols, or in rows, for each. */
-static uint64_t pack_a(const struct product *product, uint64_t rows)
+static uint64_t pack_a(const struct product_shape *shape, uint64_t rows)
 {
-    if (product->a_transposed)
+    if (shape->a_transposed)
         return PACK_A_TRANSPOSED;
-    return rows * product->depth > NEAR_ELEMS ? PACK_A_FAR : PACK_A;
+    return rows * shape->depth > NEAR_ELEMS ? PACK_A_FAR : PACK_A;
 }
 
-static uint64_t pack_b(const struct product *product)
+static uint64_t pack_b(const struct product_shape *shape)
 {
-    return product->b_transposed ? PACK_B_TRANSPOSED : PACK_B;
+    return shape->b_transposed ? PACK_B_TRANSPOSED : PACK_B;
 }
 
 /* Cut all panels in two where that costs less; false: they are enough. */
 static bool cut(struct panels *p)
 {
-    const struct product *product = p->product;
-    uint64_t rows = product->rows / p->down;
-    uint64_t cols = product->cols / p->across;
-    uint64_t cost_a = pack_a(product, rows);
-    uint64_t cost_b = pack_b(product);
+    const struct product_shape *shape = &p->product->shape;
+    uint64_t rows = shape->rows / p->down;
+    uint64_t cols = shape->cols / p->across;
+    uint64_t cost_a = pack_a(shape, rows);
+    uint64_t cost_b = pack_b(shape);
     bool tall = rows > ROWS_MAX;
     bool along_rows = tall || rows * cost_a > cols * cost_b;
     uint64_t edge = along_rows ? rows : cols;
     bool cheap = edge >= COST_MAX * (along_rows ? cost_b : cost_a);
     bool few = p->down * p->across < PANELS_MIN;
-    bool large = rows * cols * product->depth > WORK_MAX;
+    bool large = rows * cols * shape->depth > WORK_MAX;
     if (!tall && !(few && edge > EDGE_MIN) && !(large && cheap))
         return false;
     if (along_rows)
@@ -115,15 +116,16 @@ static void panel(void *user, uint32_t index, uint32_t worker)
     (void)worker;
     const struct panels *p = user;
     struct product part = *p->product;
+    struct product_shape *shape = &part.shape;
     uint32_t down = index / p->across;
     uint32_t across = index % p->across;
-    uint64_t row = begin_of(part.rows, p->down, down);
-    uint64_t col = begin_of(part.cols, p->across, across);
-    part.rows = begin_of(part.rows, p->down, down + 1) - row;
-    part.cols = begin_of(part.cols, p->across, across + 1) - col;
-    part.a += part.a_transposed ? row : row * part.a_stride;
-    part.b += part.b_transposed ? col * part.b_stride : col;
-    part.c += row * part.c_stride + col;
+    uint64_t row = begin_of(shape->rows, p->down, down);
+    uint64_t col = begin_of(shape->cols, p->across, across);
+    shape->rows = begin_of(shape->rows, p->down, down + 1) - row;
+    shape->cols = begin_of(shape->cols, p->across, across + 1) - col;
+    part.a += shape->a_transposed ? row : row * shape->a_stride;
+    part.b += shape->b_transposed ? col * shape->b_stride : col;
+    part.c += row * shape->c_stride + col;
     strata_host_product(&part);
 }
 

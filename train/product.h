@@ -8,20 +8,14 @@
  */
 
 #include "strata/workers.h"
+#include "train/product_shape.h"
 
-/* c (rows x cols) = scale * op(a) (rows x depth) op(b) (depth x cols) + beta * c, row-major. */
+/* c = scale * op(a) op(b) + beta * c */
 struct product {
     const float *a;
     const float *b;
     float *c;
-    uint64_t rows;
-    uint64_t cols;
-    uint64_t depth;
-    uint64_t a_stride; /* elements from one row to the next, as it lies in memory */
-    uint64_t b_stride;
-    uint64_t c_stride;
-    bool a_transposed;
-    bool b_transposed;
+    struct product_shape shape;
     float scale;
     float beta;
 };

@@ -52,6 +52,7 @@ struct library {
     __typeof__(&cublasLtMatmulPreferenceDestroy) preference_destroy;
     __typeof__(&cublasLtMatmulPreferenceSetAttribute) preference_set;
     __typeof__(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+    __typeof__(&cublasLtGetStatusName) status_name;
 };
 
 struct shape {
@@ -90,6 +91,7 @@ static strata_status find(struct library *lt, strata_error *error)
         {"cublasLtMatmulPreferenceDestroy", &lt->preference_destroy},
         {"cublasLtMatmulPreferenceSetAttribute", &lt->preference_set},
         {"cublasLtMatmulAlgoGetHeuristic", &lt->heuristic},
+        {"cublasLtGetStatusName", &lt->status_name},
     };
     lt->handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (lt->handle == NULL)
@@ -120,7 +122,8 @@ strata_status strata_cuda_products_create(struct cuda_products **out, strata_err
         cublasStatus_t cause = products->lt.create(&products->handle);
         if (cause != CUBLAS_STATUS_SUCCESS)
             status = strata_train_fail(error, STRATA_E_DEVICE, cause,
-                                       "cuda device: opening cuBLASLt: status %d", (int)cause);
+                                       "cuda device: opening cuBLASLt: %s",
+                                       products->lt.status_name(cause));
     }
     if (status != STRATA_OK) {
         strata_cuda_products_destroy(products);
@@ -163,12 +166,17 @@ static uint32_t alignment_of(const struct cuda_product *p)
     return (uint32_t)(bits & (~bits + 1));
 }
 
-static bool same_shape(const struct cuda_product *a, const struct cuda_product *b)
+static bool same_shape(const struct product_shape *a, const struct product_shape *b)
 {
-    return a->dtype == b->dtype && a->rows == b->rows && a->cols == b->cols &&
-           a->depth == b->depth && a->a_stride == b->a_stride && a->b_stride == b->b_stride &&
+    return a->rows == b->rows && a->cols == b->cols && a->depth == b->depth &&
+           a->a_stride == b->a_stride && a->b_stride == b->b_stride &&
            a->c_stride == b->c_stride && a->a_transposed == b->a_transposed &&
-           a->b_transposed == b->b_transposed && a->batch == b->batch &&
+           a->b_transposed == b->b_transposed;
+}
+
+static bool same_kind(const struct cuda_product *a, const struct cuda_product *b)
+{
+    return a->dtype == b->dtype && same_shape(&a->shape, &b->shape) && a->batch == b->batch &&
            a->a_batch == b->a_batch && a->b_batch == b->b_batch && a->c_batch == b->c_batch;
 }
 
@@ -205,19 +213,20 @@ static cublasStatus_t make_layout(const struct library *lt, cublasLtMatrixLayout
 static cublasStatus_t make_layouts(const struct library *lt, struct shape *shape)
 {
     const struct cuda_product *p = &shape->key;
+    const struct product_shape *s = &p->shape;
     struct lying b = {type_of(p->dtype),
-                      p->b_transposed ? p->cols : p->depth,
-                      p->b_transposed ? p->depth : p->cols,
-                      p->b_stride,
+                      s->b_transposed ? s->cols : s->depth,
+                      s->b_transposed ? s->depth : s->cols,
+                      s->b_stride,
                       p->batch,
                       p->b_batch};
     struct lying a = {type_of(p->dtype),
-                      p->a_transposed ? p->depth : p->rows,
-                      p->a_transposed ? p->rows : p->depth,
-                      p->a_stride,
+                      s->a_transposed ? s->depth : s->rows,
+                      s->a_transposed ? s->rows : s->depth,
+                      s->a_stride,
                       p->batch,
                       p->a_batch};
-    struct lying c = {CUDA_R_32F, p->rows, p->cols, p->c_stride, p->batch, p->c_batch};
+    struct lying c = {CUDA_R_32F, s->rows, s->cols, s->c_stride, p->batch, p->c_batch};
     cublasStatus_t cause = make_layout(lt, &shape->left, &b);
     if (cause == CUBLAS_STATUS_SUCCESS)
         cause = make_layout(lt, &shape->right, &a);
@@ -228,8 +237,8 @@ static cublasStatus_t make_layouts(const struct library *lt, struct shape *shape
 
 static cublasStatus_t make_desc(const struct library *lt, struct shape *shape)
 {
-    cublasOperation_t left = shape->key.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-    cublasOperation_t right = shape->key.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasOperation_t left = shape->key.shape.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasOperation_t right = shape->key.shape.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasStatus_t cause = lt->desc_create(&shape->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (cause == CUBLAS_STATUS_SUCCESS)
         cause = lt->desc_set(shape->desc, CUBLASLT_MATMUL_DESC_TRANSA, &left, sizeof left);
@@ -277,6 +286,8 @@ static cublasStatus_t choose_algorithm(struct cuda_products *products, struct sh
     if (cause == CUBLAS_STATUS_SUCCESS && found_count == 0)
         cause = CUBLAS_STATUS_NOT_SUPPORTED;
     if (cause == CUBLAS_STATUS_SUCCESS)
+        cause = found.state;
+    if (cause == CUBLAS_STATUS_SUCCESS)
         shape->algorithm = found.algo;
     return cause;
 }
@@ -288,7 +299,7 @@ static cublasStatus_t shape_of(struct cuda_products *products, const struct cuda
     uint32_t alignment = alignment_of(p);
     for (uint32_t i = 0; i < products->shape_count; i++) {
         *out = &products->shapes[i];
-        if ((*out)->alignment == alignment && same_shape(&(*out)->key, p))
+        if ((*out)->alignment == alignment && same_kind(&(*out)->key, p))
             return CUBLAS_STATUS_SUCCESS;
     }
     if (products->shape_count == SHAPES_MAX)
@@ -309,8 +320,8 @@ static cublasStatus_t shape_of(struct cuda_products *products, const struct cuda
     return CUBLAS_STATUS_SUCCESS;
 }
 
-int strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
-                        const struct cuda_product *p)
+const char *strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
+                                const struct cuda_product *p)
 {
     const struct shape *shape;
     cublasStatus_t cause = shape_of(products, p, &shape);
@@ -319,6 +330,5 @@ int strata_cuda_product(struct cuda_products *products, void *stream, void *work
                                     p->a, shape->right, &p->beta, p->c, shape->result, p->c,
                                     shape->result, &shape->algorithm, workspace,
                                     CUDA_WORKSPACE_BYTES, (cudaStream_t)stream);
-    /* cuBLAS's numbers are its own; what a caller sees is that the launch failed. */
-    return cause == CUBLAS_STATUS_SUCCESS ? 0 : cudaErrorLaunchFailure;
+    return cause == CUBLAS_STATUS_SUCCESS ? NULL : products->lt.status_name(cause);
 }

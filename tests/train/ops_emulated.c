@@ -34,28 +34,29 @@ static double value_of(const void *array, strata_dtype dtype, uint64_t i)
 
 static void one_product(const struct cuda_product *p, uint32_t index)
 {
+    const struct product_shape *s = &p->shape;
     float *c = p->c + index * p->c_batch;
-    for (uint64_t row = 0; row < p->rows; row++)
-        for (uint64_t col = 0; col < p->cols; col++) {
+    for (uint64_t row = 0; row < s->rows; row++)
+        for (uint64_t col = 0; col < s->cols; col++) {
             double sum = 0;
-            for (uint64_t k = 0; k < p->depth; k++) {
-                uint64_t a = p->a_transposed ? k * p->a_stride + row : row * p->a_stride + k;
-                uint64_t b = p->b_transposed ? col * p->b_stride + k : k * p->b_stride + col;
+            for (uint64_t k = 0; k < s->depth; k++) {
+                uint64_t a = s->a_transposed ? k * s->a_stride + row : row * s->a_stride + k;
+                uint64_t b = s->b_transposed ? col * s->b_stride + k : k * s->b_stride + col;
                 sum += value_of(p->a, p->dtype, index * p->a_batch + a) *
                        value_of(p->b, p->dtype, index * p->b_batch + b);
             }
-            float *out = &c[row * p->c_stride + col];
+            float *out = &c[row * s->c_stride + col];
             *out = (float)(p->scale * sum + (p->beta != 0 ? p->beta * *out : 0));
         }
 }
 
-int strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
-                        const struct cuda_product *product)
+const char *strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
+                                const struct cuda_product *product)
 {
     (void)products;
     (void)stream;
     (void)workspace;
     for (uint32_t i = 0; i < product->batch; i++)
         one_product(product, i);
-    return 0;
+    return NULL;
 }

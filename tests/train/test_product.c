@@ -37,19 +37,17 @@ static void compare(strata_workers *const pools[3], const uint32_t shape[3], boo
     float *b = numbers(depth * cols);
     float *whole = numbers(rows * cols);
     float *cut[3];
-    struct product product = {.a = a,
-                              .b = b,
-                              .c = whole,
-                              .rows = rows,
-                              .cols = cols,
-                              .depth = depth,
-                              .a_stride = a_transposed ? rows : depth,
-                              .b_stride = b_transposed ? depth : cols,
-                              .c_stride = cols,
-                              .a_transposed = a_transposed,
-                              .b_transposed = b_transposed,
-                              .scale = 1,
-                              .beta = 1};
+    struct product product = {.a = a, .b = b, .c = whole, .scale = 1, .beta = 1};
+    product.shape = (struct product_shape){
+        .rows = rows,
+        .cols = cols,
+        .depth = depth,
+        .a_stride = a_transposed ? rows : depth,
+        .b_stride = b_transposed ? depth : cols,
+        .c_stride = cols,
+        .a_transposed = a_transposed,
+        .b_transposed = b_transposed,
+    };
     strata_host_product(&product);
     for (uint32_t i = 0; i < 3; i++) {
         product.c = cut[i] = numbers(rows * cols);

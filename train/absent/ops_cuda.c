@@ -27,14 +27,18 @@ void strata_cuda_products_destroy(struct cuda_products *products)
 /* What they would be launched with is of no interest. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
+const char *strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
+                                const struct cuda_product *product)
+{
+    abort();
+}
+
 #define NEVER(name, ...)                                                                       \
     int name(__VA_ARGS__)                                                                      \
     {                                                                                          \
         abort();                                                                               \
     }
 
-NEVER(strata_cuda_product, struct cuda_products *products, void *stream, void *workspace,
-      const struct cuda_product *product)
 NEVER(strata_cuda_narrow, void *stream, void *dst, strata_dtype dtype, const float *src,
       uint64_t count)
 NEVER(strata_cuda_norm, void *stream, const struct op_norm *args, strata_dtype weight_dtype)
