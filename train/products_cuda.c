@@ -30,7 +30,7 @@
 #define TEXT(number)    TEXT_OF(number)
 #define LIBRARY         "libcublasLt.so." TEXT(CUBLAS_VER_MAJOR)
 
-/* Attention has a shape for each block of rows; a model, some ten more. */
+/* Attention has some 200, ops_cuda.c sees to it; a model and its slices, some ten more. */
 #define SHAPES_MAX 1024u
 
 /* The most an address is asked to be aligned by: vectors of 16 bytes are the widest loads. */

@@ -6,10 +6,13 @@
 #include "tests/train/ops_emulated.h"
 
 #define BLOCK_ROWS_MAX 16u
+#define KEY_COUNTS     2u
 
 #include "train/ops_cuda.c"
 
 #include "strata/adam.h"
+
+#include <criterion/criterion.h>
 
 strata_status strata_cuda_products_create(struct cuda_products **out, strata_error *error)
 {
@@ -50,12 +53,34 @@ static void one_product(const struct cuda_product *p, uint32_t index)
         }
 }
 
+/* What cuBLASLt would be asked about; strides follow from it. */
+#define SHAPES_MAX 64u
+static struct product_shape shapes[SHAPES_MAX];
+static uint32_t shape_count;
+
+uint32_t strata_emulated_shape_count(void)
+{
+    return shape_count;
+}
+
+static void remember(const struct product_shape *shape)
+{
+    for (uint32_t i = 0; i < shape_count; i++)
+        if (shapes[i].rows == shape->rows && shapes[i].cols == shape->cols &&
+            shapes[i].depth == shape->depth && shapes[i].a_transposed == shape->a_transposed &&
+            shapes[i].b_transposed == shape->b_transposed)
+            return;
+    cr_assert_lt(shape_count, SHAPES_MAX);
+    shapes[shape_count++] = *shape;
+}
+
 const char *strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
                                 const struct cuda_product *product)
 {
     (void)products;
     (void)stream;
     (void)workspace;
+    remember(&product->shape);
     for (uint32_t i = 0; i < product->batch; i++)
         one_product(product, i);
     return NULL;

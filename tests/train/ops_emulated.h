@@ -26,4 +26,9 @@
 #define strata_cuda_product          emulated_cuda_product
 #define strata_ops_cuda              strata_ops_emulated
 
+#include <stdint.h>
+
+/* Different shapes among the products so far. */
+uint32_t strata_emulated_shape_count(void);
+
 #endif

@@ -7,6 +7,8 @@
 
 #ifndef OPS_TABLE
 #    define OPS_TABLE strata_ops_emulated
+#    define EMULATED  1
+#    include "tests/train/ops_emulated.h"
 #endif
 #define ROUNDS_ACTIVATIONS 1
 
@@ -64,6 +66,17 @@ Test(ops_cuda, attention_in_16_bits_is_near_that_in_fp32)
     }
     give(want.o), give(want.dq), give(want.dk), give(want.dv);
 }
+
+#ifdef EMULATED
+/* 10 blocks of rows; two numbers of keys there, and so two times three products. */
+Test(ops_cuda, attention_over_many_blocks_has_few_shapes_of_products)
+{
+    struct op_heads s = {1, 160, 2, 1, 2};
+    struct attended done = attend(s, STRATA_FP32);
+    cr_expect_eq(strata_emulated_shape_count(), 6);
+    give(done.o), give(done.dq), give(done.dk), give(done.dv);
+}
+#endif
 
 static uint16_t *as_fp16(const float *values, uint64_t count)
 {
