@@ -326,7 +326,8 @@ static strata_status take_params(void *target, const struct option_row *row, con
 #define FIELD(member) offsetof(struct adam_options, member)
 
 static const struct option_row rows[] = {
-    OWN("params", "N", take_params, "parameters, up to four sizes (1e8 and 1e6)"),
+    OWN("params", "N", take_params,
+        "up to four sizes (1e8, which is in memory, and 1e6, in cache)"),
     REPETITIONS_ROW("of all ways, in turn (7)"),
     OUTPUT_ROWS,
 };
