@@ -17,6 +17,7 @@
 #include "bench/matrix.h"
 #include "bench/plan.h"
 #include "bench/probe.h"
+#include "bench/run.h"
 #include "bench/step.h"
 
 static const struct subcommand {
@@ -40,6 +41,7 @@ static const struct subcommand {
      "what a machine, there or not, would make of a model, and what to buy next"},
     {"probe", strata_bench_probe,
      "this machine as a profile, for plan and offload-train --box"},
+    {"run", strata_bench_run, "a run of training, forecast and measured, lane by lane"},
     {"step", strata_bench_step,
      "what overlap is worth: a step beside its ops with no order, and in the naive one"},
 };

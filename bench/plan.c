@@ -289,27 +289,13 @@ static strata_json *json_answer(const struct answer *answer)
     }
     const strata_forecast *forecast = &answer->forecast;
     strata_json_set_uint(object, "param_count", answer->plan.param_count);
-    strata_json_set_number(object, "step_s", forecast->step_s);
+    strata_bench_set_step(object, forecast);
     strata_json_set_number(object, "bound_s", forecast->bound_s);
     strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
     strata_json_set_number(object, "chain_s", forecast->chain_s);
     strata_json_set_number(object, "tokens_per_s", answer->tokens_per_s);
-    strata_json_set_number(object, "exposed_s", forecast->exposed_s);
     strata_json_set_number(object, "write_bytes_per_step", answer->write_bytes);
     strata_json_set_number(object, "days_to_rated_endurance", answer->drive_days);
-    strata_json *lanes = strata_json_object();
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
-        strata_json *one = strata_json_object();
-        strata_json_set_number(one, "busy_s", forecast->busy_s[lane]);
-        strata_json_set_uint(one, "bytes", forecast->bytes[lane]);
-        strata_json_set(lanes, strata_lane_name((strata_lane)lane), one);
-    }
-    strata_json_set(object, "lanes", lanes);
-    strata_json *waits = strata_json_object();
-    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
-        strata_json_set_number(waits, strata_stall_name((strata_stall)stall),
-                               forecast->stall_s[stall]);
-    strata_json_set(object, "waits", waits);
     strata_json *tiers = strata_json_object();
     for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
         strata_json *one = strata_json_object();

@@ -21,7 +21,7 @@
 
 #include "bench/io_rig.h"
 #include "bench/options.h"
-#include "strata/profile.h"
+#include "bench/scratch.h"
 #include "strata/text.h"
 #include "train/trainer.h"
 
@@ -30,7 +30,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* What the pass over the drive moves, and copies over memory: well beyond any cache. */
 #define PASS_BYTES ((uint64_t)256 << 20)
@@ -47,14 +46,8 @@
 /* Of the cores, while the device computes on them: updates fill what panels leave. */
 #define UPDATE_SHARE 0.2
 
-/* What the run's own command line is made of stays text. */
 struct probe_options {
-    const char *store;
-    const char *model;
-    const char *seq;
-    const char *batch;
-    const char *micro_batch; /* NULL: the batch */
-    const char *threads;     /* NULL: one per core */
+    struct probe_desc desc;
     struct bench_output output;
 };
 
@@ -356,98 +349,109 @@ static enum bench_exit fail(const strata_error *error)
                                                                    : BENCH_FAILED;
 }
 
-/* The run's command line; the scratch files lie in the store's directory or the current one. */
-static strata_status describe_run(struct options *out, const struct probe_options *options,
-                                  char *data, char *trace, strata_error *error)
+/* The run's command line. */
+static strata_status describe_run(struct options *out, const struct probe_desc *desc,
+                                  const char *data, const char *trace, strata_error *error)
 {
-    char *argv[40];
+    const struct {
+        const char *name;
+        const char *value; /* NULL: the option is left out */
+    } given[] = {{"--data", data},
+                 {"--trace", trace},
+                 {"--model", desc->model},
+                 {"--seq", desc->seq},
+                 {"--batch", desc->batch},
+                 {"--micro-batch", desc->micro_batch},
+                 {"--threads", desc->threads},
+                 {"--compute-dtype", desc->compute_dtype},
+                 {"--states-dtype", desc->states_dtype},
+                 {"--clip", "0"},
+                 {"--stash", "device"},
+                 {"--grads", "host"},
+                 {"--store", desc->store},
+                 {"--durability", desc->store != NULL ? "none" : NULL},
+                 {"--params", desc->store != NULL ? "nvme" : "host"},
+                 {"--states", desc->store != NULL ? "nvme" : "host"}};
+    char *argv[2 + 2 * (sizeof given / sizeof given[0]) + 1];
     int argc = 0;
-    const char *const fixed[] = {
-        "probe",        "--data",       data,      "--trace",    trace,
-        "--model",      options->model, "--seq",   options->seq, "--batch",
-        options->batch, "--steps",      "3",       "--clip",     "0",
-        "--stash",      "device",       "--grads", "host",       "--no-overlap"};
-    const char *const stored[] = {"--store",  options->store, "--durability", "none",
-                                  "--params", "nvme",         "--states",     "nvme"};
-    const char *const resting[] = {"--params", "host", "--states", "host"};
-    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
-        argv[argc++] = (char *)(uintptr_t)fixed[i];
-    for (size_t i = 0; i < sizeof stored / sizeof stored[0] && options->store != NULL; i++)
-        argv[argc++] = (char *)(uintptr_t)stored[i];
-    for (size_t i = 0; i < sizeof resting / sizeof resting[0] && options->store == NULL; i++)
-        argv[argc++] = (char *)(uintptr_t)resting[i];
-    if (options->micro_batch != NULL) {
-        argv[argc++] = (char *)(uintptr_t) "--micro-batch";
-        argv[argc++] = (char *)(uintptr_t)options->micro_batch;
-    }
-    if (options->threads != NULL) {
-        argv[argc++] = (char *)(uintptr_t) "--threads";
-        argv[argc++] = (char *)(uintptr_t)options->threads;
+    argv[argc++] = (char *)(uintptr_t) "probe";
+    argv[argc++] = (char *)(uintptr_t) "--no-overlap";
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
+        if (given[i].value == NULL)
+            continue;
+        argv[argc++] = (char *)(uintptr_t)given[i].name;
+        argv[argc++] = (char *)(uintptr_t)given[i].value;
     }
     argv[argc] = NULL;
     return strata_options_parse(out, argc, argv, error);
 }
 
-/* Tokens to train on: bytes, of which every vocabulary has the first 256. */
-static bool write_data(const char *path)
+static strata_status probe_memory(struct found *found, strata_error *error)
 {
-    FILE *file = fopen(path, "wxe");
-    bool good = file != NULL;
-    uint32_t random = 1;
-    for (uint32_t i = 0; good && i < 1u << 20; i++) {
-        random = random * 1664525u + 1013904223u;
-        good = fputc((int)(random >> 24), file) != EOF;
-    }
-    if (file != NULL && fclose(file) != 0)
-        good = false;
-    return good;
-}
-
-static strata_status probe(struct found *found, const struct probe_options *options,
-                           strata_error *error)
-{
-    const char *dir = options->store != NULL ? options->store : ".";
-    char data[4096];
-    char trace[4096];
-    struct options train;
-    snprintf(data, sizeof data, "%.4000s/probe-%d.data", dir, (int)getpid());
-    snprintf(trace, sizeof trace, "%.4000s/probe-%d.trace", dir, (int)getpid());
     strata_workers *workers;
     strata_workers_desc desc = {0};
-    strata_status status = strata_workers_create(&workers, &desc, error);
-    if (status != STRATA_OK)
-        return status;
+    STRATA_TRY(strata_workers_create(&workers, &desc, error));
     found->profile.dram_bytes_per_s = memory_rate(workers);
     strata_workers_destroy(workers);
-    if (options->store != NULL)
-        status = probe_drive(found, options->store, error);
-    if (status != STRATA_OK)
-        return status;
-    if (!write_data(data)) {
-        *error = (strata_error){.status = STRATA_E_IO, .native = errno};
-        snprintf(error->message, sizeof error->message, "making %.180s: %s", data,
-                 strerror(errno));
-        return STRATA_E_IO;
-    }
-    status = describe_run(&train, options, data, trace, error);
+    return STRATA_OK;
+}
+
+/* The run's scratch files lie beside its store, or in the current directory. */
+static strata_status probe_lanes(struct found *found, const struct probe_desc *desc,
+                                 strata_error *error)
+{
+    struct scratch scratch;
+    char data[sizeof scratch.path + 8];
+    char trace[sizeof scratch.path + 8];
+    struct options train;
+    STRATA_TRY(
+        strata_bench_scratch_make(&scratch, desc->store != NULL ? desc->store : ".", error));
+    snprintf(data, sizeof data, "%s/data", scratch.path);
+    snprintf(trace, sizeof trace, "%s/trace", scratch.path);
+    strata_status status = strata_bench_scratch_data(data, error);
+    if (status == STRATA_OK)
+        status = describe_run(&train, desc, data, trace, error);
     if (status == STRATA_OK)
         status = run(found, &train, error);
-    unlink(data);
-    unlink(trace);
-    settle_rates(found);
+    strata_bench_scratch_remove(&scratch);
     return status;
+}
+
+static strata_status probe(struct found *found, const struct probe_desc *desc,
+                           strata_error *error)
+{
+    *found = (struct found){.profile = {.name = "this machine"}};
+    STRATA_TRY(probe_memory(found, error));
+    if (desc->store != NULL)
+        STRATA_TRY(probe_drive(found, desc->store, error));
+    STRATA_TRY(probe_lanes(found, desc, error));
+    settle_rates(found);
+    return STRATA_OK;
+}
+
+strata_status strata_bench_probe_machine(strata_profile *out, const struct probe_desc *desc,
+                                         strata_error *error)
+{
+    struct found found;
+    STRATA_TRY(probe(&found, desc, error));
+    *out = found.profile;
+    return STRATA_OK;
 }
 
 #define FIELD(member) offsetof(struct probe_options, member)
 
 static const struct option_row rows[] = {
-    VALUE("store", OPTION_TEXT, "DIR", store, "measure this drive too (none)"),
-    VALUE("model", OPTION_TEXT, "NAME|FILE|DIR", model,
+    VALUE("store", OPTION_TEXT, "DIR", desc.store, "measure this drive too (none)"),
+    VALUE("model", OPTION_TEXT, "NAME|FILE|DIR", desc.model,
           "the working set: what a run will train (llama-125m)"),
-    VALUE("seq", OPTION_TEXT, "N", seq, "tokens of a sequence (128)"),
-    VALUE("batch", OPTION_TEXT, "N", batch, "sequences of a step (2)"),
-    VALUE("micro-batch", OPTION_TEXT, "N", micro_batch, "sequences at a time (the batch)"),
-    VALUE("threads", OPTION_TEXT, "N", threads, "workers (one per core this process may use)"),
+    VALUE("seq", OPTION_TEXT, "N", desc.seq, "tokens of a sequence (128)"),
+    VALUE("batch", OPTION_TEXT, "N", desc.batch, "sequences of a step (2)"),
+    VALUE("micro-batch", OPTION_TEXT, "N", desc.micro_batch, "sequences at a time (the batch)"),
+    VALUE("threads", OPTION_TEXT, "N", desc.threads,
+          "workers (one per core this process may use)"),
+    VALUE("compute-dtype", OPTION_TEXT, "fp32|bf16|fp16", desc.compute_dtype,
+          "weights and gradients between uses (bf16)"),
+    VALUE("states-dtype", OPTION_TEXT, "fp32|bf16", desc.states_dtype, "moments (fp32)"),
     OUTPUT_ROWS,
 };
 
@@ -459,13 +463,14 @@ static const struct command_line line = {
 
 enum bench_exit strata_bench_probe(int argc, char **argv)
 {
-    struct probe_options options = {.model = "llama-125m", .seq = "128", .batch = "2"};
+    struct probe_options options = {
+        .desc = {.model = "llama-125m", .seq = "128", .batch = "2"}};
     enum bench_exit result;
     if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
-    struct found found = {.profile = {.name = "this machine"}};
+    struct found found;
     strata_error error = {0};
-    if (probe(&found, &options, &error) != STRATA_OK)
+    if (probe(&found, &options.desc, &error) != STRATA_OK)
         return fail(&error);
     print_found(options.output.json ? stderr : stdout, &found);
     return write_profile(&options.output, &found.profile) ? BENCH_DONE : BENCH_FAILED;

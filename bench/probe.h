@@ -9,6 +9,24 @@
  */
 
 #include "bench/report.h"
+#include "strata/profile.h"
+
+/* What is measured with. The words of a command line, as offload-train takes them; NULL, where
+ * it may be, is its default. All borrowed. */
+struct probe_desc {
+    const char *store; /* a directory on the drive; NULL: without one */
+    const char *model;
+    const char *seq;
+    const char *batch;
+    const char *micro_batch;
+    const char *threads;
+    const char *compute_dtype;
+    const char *states_dtype;
+};
+
+/* Takes some steps of training and some passes over memory and the drive; leaves no file. */
+strata_status strata_bench_probe_machine(strata_profile *out, const struct probe_desc *desc,
+                                         strata_error *error);
 
 /* argv[0] is the subcommand's own name. */
 enum bench_exit strata_bench_probe(int argc, char **argv);

@@ -7,11 +7,10 @@
 
 #include "bench/report.h"
 
-#include <errno.h>
+#include "train/document.h"
+
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 static const char *const level_names[] = {"OK", "WARN", "FAIL"};
@@ -71,6 +70,25 @@ strata_json *strata_bench_document(const char *subcommand)
     return document;
 }
 
+void strata_bench_set_step(strata_json *object, const strata_forecast *step)
+{
+    strata_json_set_number(object, "step_s", step->step_s);
+    strata_json_set_number(object, "exposed_s", step->exposed_s);
+    strata_json *lanes = strata_json_object();
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        strata_json *one = strata_json_object();
+        strata_json_set_number(one, "busy_s", step->busy_s[lane]);
+        strata_json_set_uint(one, "bytes", step->bytes[lane]);
+        strata_json_set(lanes, strata_lane_name((strata_lane)lane), one);
+    }
+    strata_json_set(object, "lanes", lanes);
+    strata_json *waits = strata_json_object();
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        strata_json_set_number(waits, strata_stall_name((strata_stall)stall),
+                               step->stall_s[stall]);
+    strata_json_set(object, "waits", waits);
+}
+
 /* Also of CPU by the clock, to the nanosecond: rusage may count in ticks. */
 static double seconds_of(clockid_t clock)
 {
@@ -112,35 +130,13 @@ static strata_json *make_document(const char *subcommand, const struct finding *
     return document;
 }
 
-static bool write_text(const char *path, const char *text)
-{
-    FILE *out = path != NULL ? fopen(path, "we") : stdout;
-    bool good = out != NULL && fprintf(out, "%s\n", text) > 0 && fflush(out) == 0;
-    int code = errno;
-    if (path != NULL && out != NULL && fclose(out) != 0 && good) {
-        code = errno;
-        good = false;
-    }
-    if (!good)
-        fprintf(stderr, "offload-bench: write of %s: %s\n",
-                path != NULL ? path : "the document to stdout", strerror(code));
-    return good;
-}
-
 bool strata_bench_write(const struct bench_output *output, const strata_json *document)
 {
-    if (!output->json && output->file == NULL)
+    strata_error error = {.status = STRATA_OK};
+    if (strata_document_write(document, output->json, output->file, &error) == STRATA_OK)
         return true;
-    char *text = strata_json_write(document);
-    if (text == NULL) {
-        fprintf(stderr, "offload-bench: memory for the JSON document: none left\n");
-        return false;
-    }
-    bool good = !output->json || write_text(NULL, text);
-    if (output->file != NULL && !write_text(output->file, text))
-        good = false;
-    free(text);
-    return good;
+    fprintf(stderr, "offload-bench: %s\n", error.message);
+    return false;
 }
 
 enum bench_exit strata_bench_report(const struct bench_output *output, const char *subcommand,

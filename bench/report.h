@@ -12,6 +12,7 @@
  */
 
 #include "strata/json.h"
+#include "strata/plan.h"
 #include "strata/status.h"
 
 /* Return early with what went wrong below. The only macro that hides control flow. */
@@ -66,6 +67,9 @@ void strata_bench_find(struct finding *out, enum finding_level level, const char
 
 /* A document with what all begin with: program, version and subcommand. The caller frees it. */
 strata_json *strata_bench_document(const char *subcommand);
+
+/* What a step costs, forecast or measured: step_s, exposed_s, lanes and waits. */
+void strata_bench_set_step(strata_json *object, const strata_forecast *step);
 
 /* Seconds by the monotonic clock, and of CPU: the calling thread's, or the whole process's. */
 double strata_bench_now_s(void);

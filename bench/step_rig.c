@@ -22,15 +22,11 @@
 #include "strata/random.h"
 #include "train/product.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define SIDE       256u
 #define SIDE_ELEMS (SIDE * SIDE)
@@ -240,15 +236,10 @@ static strata_status leave_updates_out(struct step_rig *rig, strata_engine *engi
 static strata_status open_engine(struct step_rig *rig, enum step_way way, strata_error *error)
 {
     struct step_engine *of = &rig->ways[way];
-    const char *dir = of->dir;
+    const char *dir = of->dir.path;
     uint64_t group_bytes = rig->desc.group_elems * (2 + 4);
     uint64_t tiles = rig->desc.group_elems / STRATA_BLOCK_ELEMS * rig->desc.groups;
-    snprintf(of->dir, sizeof of->dir, "%.4000s/step-%d-%d", rig->desc.dir, (int)getpid(), way);
-    if (mkdir(of->dir, 0700) != 0) {
-        int code = errno;
-        of->dir[0] = '\0';
-        return fail(error, STRATA_E_IO, code, "making a directory for the store");
-    }
+    STRATA_TRY(strata_bench_scratch_make(&of->dir, rig->desc.dir, error));
     strata_engine_desc desc = {.device = rig->device,
                                .workers = rig->workers,
                                .model = &rig->model,
@@ -335,24 +326,13 @@ strata_status strata_bench_step_open(struct step_rig *rig, const struct step_des
     return STRATA_OK;
 }
 
-/* A durable store's files stay; here they have done their duty. */
-static void remove_dir(const char *path)
-{
-    DIR *dir = path[0] != '\0' ? opendir(path) : NULL;
-    if (dir == NULL)
-        return;
-    for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir))
-        (void)unlinkat(dirfd(dir), entry->d_name, 0); // "." and ".." refuse
-    closedir(dir);
-    (void)rmdir(path);
-}
-
 void strata_bench_step_close(struct step_rig *rig)
 {
     for (int way = 0; way < STEP_WAY_COUNT; way++) {
         strata_bench_free_close(rig->ways[way].free);
         strata_engine_destroy(rig->ways[way].engine);
-        remove_dir(rig->ways[way].dir);
+        // A durable store's files stay; here they have done their duty.
+        strata_bench_scratch_remove(&rig->ways[way].dir);
     }
     strata_stream_destroy(rig->stream);
     strata_device_close(rig->device);

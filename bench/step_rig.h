@@ -17,6 +17,7 @@
  * Thread: one owner.
  */
 
+#include "bench/scratch.h"
 #include "engine/state.h"
 
 enum step_way { STEP_OVERLAPPED, STEP_FREE, STEP_NO_UPDATES, STEP_IN_TURN, STEP_WAY_COUNT };
@@ -52,7 +53,7 @@ struct step_rig {
     struct lane_functions skipping; /* of the way without updates */
     struct step_engine {
         strata_engine *engine;
-        char dir[4096];
+        struct scratch dir;
         struct step_free *free; /* STEP_FREE */
     } ways[STEP_WAY_COUNT];
 };

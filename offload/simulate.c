@@ -118,8 +118,8 @@ static void push(struct simulation *sim, uint32_t server, const struct op *op, s
 static uint32_t server_of(const struct simulation *sim, const struct op *op)
 {
     uint32_t thing = op->tile != STRATA_NONE ? op->tile : op->stash_event;
-    uint32_t drives = sim->desc.profile->drives;
-    uint32_t drive = thing == STRATA_NONE ? 0 : thing % drives;
+    uint32_t drives = sim->desc.profile->drives; /* 0: no op is on one */
+    uint32_t drive = thing == STRATA_NONE || drives == 0 ? 0 : thing % drives;
     switch (op->lane) {
     case STRATA_LANE_NVME_READ:
         return SERVER_DRIVES + drive;

@@ -1,9 +1,8 @@
 #!/bin/sh
-# Predicted against measured: eight training runs on this machine, each first probed with its
-# own working set (offload-bench probe), then planned (offload-train --dry-run --box), then run.
-# Prints the table for docs/performance.md, with the median error of the step time. Takes about
-# six minutes on two idle cores; other work on the machine shows as error. Leaves nothing
-# behind.
+# Predicted against measured: eight training runs on this machine, each by offload-bench run,
+# which first probes the machine with the run's own working set. Prints the table for
+# docs/performance.md, with the median error of the step time. Takes about six minutes on two
+# idle cores; other work on the machine shows as error. Leaves nothing behind.
 #
 #     predict_table.sh [BUILD [ROW...]]     BUILD: build/release; ROW: 1 to 8, all of them
 set -eu
@@ -11,12 +10,11 @@ cd "$(dirname "$0")/.."
 build=${1:-build/release}
 [ $# -eq 0 ] || shift
 rows=" ${*:-1 2 3 4 5 6 7 8} "
-train=$build/bin/offload-train
 bench=$build/bin/offload-bench
 unset OPENBLAS_CORETYPE
 
-[ -x "$train" ] && [ -x "$bench" ] || {
-    echo "predict_table: $train and $bench are not there: build first" >&2
+[ -x "$bench" ] || {
+    echo "predict_table: $bench is not there: build first" >&2
     exit 1
 }
 
@@ -25,7 +23,6 @@ work=$(mktemp -d -p "$build")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-head -c 1000000 /dev/urandom >"$work/data"
 
 # hidden layers ffn
 config() {
@@ -38,9 +35,11 @@ config() {
 CONFIG
 }
 
-# The value of a number in JSON text on stdin, by its key: the first, or each.
+# The value of a number in the run's document, by its key: the first, or the one after a word.
 number() {
-    tr ',{' '\n\n' | sed -n "s/.*\"$1\": *\([-0-9.e+]*\).*/\1/p"
+    tr ',{' '\n\n' <"$work/run.json" |
+        sed -n "/\"${2:-$1}\"/,\$s/.*\"$1\": *\([-0-9.e+]*\).*/\1/p" |
+        head -n 1
 }
 
 median() {
@@ -54,23 +53,17 @@ measure() {
     *) return 0 ;;
     esac
     config "$1" "$2" "$3" >"$work/config.json"
-    rm -rf "$work/store"
-    mkdir "$work/store"
-    set -- "$@" --data "$work/data" --model "$work/config.json" --seq 128 --batch "$4" \
-        --device-mem "$6" --host-mem "$7" --states "$8" --store "$work/store" --quiet
-    steps=$5
+    "$bench" run --model "$work/config.json" --seq 128 --batch "$4" --steps "$5" \
+        --device-mem "$6" --host-mem "$7" --states "$8" --store "$work" --quiet \
+        -o "$work/run.json" 2>"$work/notes" || {
+        cat "$work/notes" >&2
+        exit 1
+    }
     name="$2 x $1"
     what="batch $4, device $6, host $7, states $8"
-    batch=$4
-    shift 8
-    "$bench" probe --store "$work/store" --model "$work/config.json" --seq 128 \
-        --batch "$batch" -o "$work/box.json" >"$work/probe.txt"
-    "$train" "$@" --steps "$steps" --dry-run --json --box "$work/box.json" >"$work/plan.json"
-    "$train" "$@" --steps "$steps" --log "$work/log.jsonl"
-    params=$(number param_count <"$work/plan.json" | head -n 1)
-    predicted=$(number step_s <"$work/plan.json" | head -n 1)
-    # The first step is cold, the last waits for its own updates.
-    measured=$(number step_s <"$work/log.jsonl" | sed '1d;$d' | median)
+    params=$(number param_count)
+    predicted=$(number step_s predicted)
+    measured=$(number step_s measured)
     echo "$name $params $predicted $measured $what" | awk '{
         error = 100 * ($5 - $6) / $6
         printf "| %s x %s, %.0f M |", $1, $3, $4 / 1e6

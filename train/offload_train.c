@@ -157,8 +157,6 @@ static strata_status perform(struct run *run, strata_error *error)
     strata_report_plan(&run->report, strata_trainer_plan(run->trainer));
     if (!run->options->dry_run)
         STRATA_TRY(start_and_train(run, error));
-    if (!run->options->json)
-        return STRATA_OK;
     return strata_report_json(&run->report, run->trainer, hash_text(run), error);
 }
 

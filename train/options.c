@@ -28,7 +28,6 @@ static const struct choice tier_choices[] = {{"auto", STRATA_AUTO},
                                              {"host", STRATA_HOST},
                                              {"nvme", STRATA_NVME},
                                              {NULL, 0}};
-/* Activation blocks do not go to NVMe in this version. */
 static const struct choice io_choices[] = {
     {"uring", STRATA_IO_URING}, {"threads", STRATA_IO_THREADS}, {NULL, 0}};
 static const struct choice allow_choices[] = {{"threads-io", STRATA_ALLOW_THREADS_IO},
@@ -221,6 +220,7 @@ static const struct option_row rows[] = {
     FLAG("hash-state", hash_state, "the log's last line carries a hash of weights and moments"),
     FLAG("dry-run", dry_run, "print the plan and stop"),
     FLAG("json", json, "one JSON document on stdout, tables on stderr"),
+    VALUE("o", OPTION_TEXT, "FILE", document, "write the JSON document to a file"),
     FLAG("quiet", quiet, "print errors only, and what --json asks for"),
     LEAVE("help", help, "this text"),
     LEAVE("version", version, "the version"),

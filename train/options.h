@@ -85,6 +85,7 @@ struct options {
     bool dry_run;
     enum store_command command;
     bool json;
+    const char *document; /* the file that the JSON document goes to, or NULL */
     bool quiet;
     bool help;    /* print the help and leave; nothing else was checked                     */
     bool version; /* likewise                                                               */

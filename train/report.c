@@ -23,6 +23,7 @@
 
 #include "strata/json.h"
 #include "strata/text.h"
+#include "train/document.h"
 #include "train/fail.h"
 
 /* A bar of more cells than that says no more. */
@@ -570,6 +571,7 @@ static strata_json *json_result(const struct report *report, const char *state_h
 strata_status strata_report_json(const struct report *report, const struct trainer *trainer,
                                  const char *state_hash, strata_error *error)
 {
+    const struct options *options = strata_trainer_options(trainer);
     strata_json *document = strata_json_object();
     strata_json_set_string(document, "program", "offload-train");
     strata_json_set_string(document, "version", strata_version());
@@ -578,16 +580,8 @@ strata_status strata_report_json(const struct report *report, const struct train
     strata_json_set(document, "plan", json_plan(strata_trainer_plan(trainer)));
     if (report->last.step > 0 || report->resumed > 0)
         strata_json_set(document, "result", json_result(report, state_hash));
-    char *text = strata_json_write(document);
+    strata_status status =
+        strata_document_write(document, options->json, options->document, error);
     strata_json_free(document);
-    if (text == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "memory for the JSON document: none left");
-    bool written = printf("%s\n", text) > 0 && fflush(stdout) == 0;
-    int code = errno;
-    free(text);
-    if (!written)
-        return strata_train_fail(error, STRATA_E_IO, code,
-                                 "write of the JSON document to stdout: %s", strerror(code));
-    return STRATA_OK;
+    return status;
 }

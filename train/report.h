@@ -50,8 +50,8 @@ void strata_report_end_line(struct report *report);
 void strata_report_tables(const struct report *report, const strata_plan *plan);
 
 /*
- * The one document of --json, on stdout: the plan, and the outcome of the steps that were
- * run, in this run or in those that it goes on from.
+ * The one document, on stdout with --json, to a file with -o: the plan, and the outcome of the
+ * steps that were run, in this run or in those that it goes on from.
  * state_hash may be NULL. STRATA_E_IO, STRATA_E_NOMEM.
  */
 strata_status strata_report_json(const struct report *report, const struct trainer *trainer,

@@ -17,6 +17,7 @@
 #include "strata/json.h"
 #include "strata/store.h"
 #include "strata/text.h"
+#include "train/document.h"
 #include "train/fail.h"
 
 struct command {
@@ -157,20 +158,6 @@ static strata_status drop(struct command *command, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status write_document(const strata_json *document, strata_error *error)
-{
-    char *text = strata_json_write(document);
-    if (text == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "memory for the JSON document: none left");
-    bool written = printf("%s\n", text) > 0;
-    free(text);
-    if (written)
-        return STRATA_OK;
-    return strata_train_fail(error, STRATA_E_IO, errno,
-                             "write of the JSON document to stdout: %s", strerror(errno));
-}
-
 static strata_status perform(struct command *command, strata_error *error)
 {
     switch (command->options->command) {
@@ -214,8 +201,9 @@ strata_status strata_store_command(const struct options *options, strata_error *
         strata_json_set(command.document, "damage", command.damage);
     else
         strata_json_free(command.damage);
-    if (options->json && has_document(status)) {
-        strata_status written = write_document(command.document, error);
+    if (has_document(status)) {
+        strata_status written =
+            strata_document_write(command.document, options->json, options->document, error);
         status = status == STRATA_OK ? written : status;
     }
     strata_json_free(command.document);

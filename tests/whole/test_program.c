@@ -6,6 +6,7 @@
 #include "tests/support/program.h"
 
 #include <criterion/criterion.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -397,6 +398,67 @@ Test(program, bench_matrix_has_a_rate_for_every_dtype)
 }
 
 /* No copy is 100 times as fast as a bare one, and none is below 0. */
+/* Names that begin with what scratch directories begin with. */
+static int scratch_count(void)
+{
+    char pattern[4200];
+    glob_t found;
+    snprintf(pattern, sizeof pattern, "%s/offload-bench-*", dir.path);
+    int count = glob(pattern, 0, NULL, &found) == 0 ? (int)found.gl_pathc : 0;
+    globfree(&found);
+    return count;
+}
+
+Test(program, a_run_that_is_measured_moves_the_bytes_that_were_forecast_and_leaves_nothing)
+{
+    bench("run " SMALL "--params host --states host --grads host --stash host --json", 0);
+    cr_assert_not_null(strstr(result.err, "compute"), "%s", result.err);
+    cr_expect_eq(scratch_count(), 0);
+    strata_json *document = parse(result.out, strlen(result.out));
+    const strata_json *sides[2];
+    strata_error error = {0};
+    cr_expect_eq(number(document, "steps_measured"), 6);
+    cr_assert_eq(strata_json_get_object(document, "predicted", &sides[0], &error), STRATA_OK);
+    cr_assert_eq(strata_json_get_object(document, "measured", &sides[1], &error), STRATA_OK);
+    // A copy or two fall on this or that side of a step's end, as the machine's pace has it;
+    // of updates, which may be done again, many.
+    double bytes[2][2];
+    for (int side = 0; side < 2; side++) {
+        static const char *const names[] = {"h2d", "d2h"};
+        const strata_json *lanes;
+        const strata_json *lane;
+        cr_expect_gt(number(sides[side], "step_s"), 0);
+        cr_assert_eq(strata_json_get_object(sides[side], "lanes", &lanes, &error), STRATA_OK);
+        for (int i = 0; i < 2; i++) {
+            cr_assert_eq(strata_json_get_object(lanes, names[i], &lane, &error), STRATA_OK);
+            bytes[side][i] = number(lane, "bytes");
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        cr_expect_gt(bytes[0][i], 0);
+        cr_expect_float_eq(bytes[1][i], bytes[0][i], 0.15 * bytes[0][i], "%d: %g and %g", i,
+                           bytes[0][i], bytes[1][i]);
+    }
+    strata_json_free(document);
+    bench("run " SMALL "--resume", 2);
+    bench("run " SMALL "--steps 2", 2);
+    bench("run --model nothing.json", 3);
+    cr_expect_eq(scratch_count(), 0);
+}
+
+Test(program, the_document_goes_to_a_file_too)
+{
+    static char text[8192];
+    train(SMALL "--steps 1 --quiet -o out.json", 0);
+    cr_assert_str_eq(result.out, "");
+    cr_assert(strata_workshop_read(&dir, "out.json", text, sizeof text));
+    strata_json *document = parse(text, strlen(text));
+    cr_assert(strata_json_has(document, "result"));
+    strata_json_free(document);
+    train(SMALL "--dry-run --quiet -o nothing/out.json", 3);
+    cr_assert_not_null(strstr(result.err, "nothing/out.json"), "%s", result.err);
+}
+
 Test(program, bench_copy_says_when_it_is_below_what_was_asked_for)
 {
     bench("copy --device host --size 1M --repetitions 1 --least 0", 0);
