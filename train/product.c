@@ -40,26 +40,43 @@
 #define EDGE_MIN          32u /* of a panel that is cut no further: it is all packing */
 #define EDGE_UNIT         16u /* the kernels' blocks are 16 wide */
 
-void strata_host_product_setup(void)
-{
-    openblas_set_num_threads(1);
-}
+/*
+ * OpenBLAS on OpenMP runs a product on as many threads as OpenMP gives the calling thread: one
+ * per core, unless that thread said otherwise. openblas_set_num_threads() says so up to 0.3.21
+ * (Debian 12), but since 0.3.22 (Ubuntu 24.04 has 0.3.26) only makes buffers for that many, and
+ * with that alone every product is a team's; several at once take each other's buffers, and
+ * within a few steps wait for ever. Declared here because clang has <omp.h> in a package of its
+ * own.
+ */
+extern void omp_set_num_threads(int count);
 
-void strata_host_product_threaded(const struct product *product, uint32_t threads)
+static void multiply(const struct product *product)
 {
     const struct product_shape *s = &product->shape;
-    /* For OpenBLAS on OpenMP the thread count belongs to the calling thread, and a thread that
-     * never set it gets a team of its own. */
-    openblas_set_num_threads((int)threads);
     cblas_sgemm(CblasRowMajor, s->a_transposed ? CblasTrans : CblasNoTrans,
                 s->b_transposed ? CblasTrans : CblasNoTrans, (blasint)s->rows, (blasint)s->cols,
                 (blasint)s->depth, product->scale, product->a, (blasint)s->a_stride, product->b,
                 (blasint)s->b_stride, product->beta, product->c, (blasint)s->c_stride);
 }
 
-void strata_host_product(const struct product *p)
+/* For an OpenBLAS with threads of its own, where the number is the process's. */
+void strata_host_product_setup(void)
 {
-    strata_host_product_threaded(p, 1);
+    openblas_set_num_threads(1);
+}
+
+void strata_host_product(const struct product *product)
+{
+    omp_set_num_threads(1);
+    multiply(product);
+}
+
+void strata_host_product_threaded(const struct product *product, uint32_t threads)
+{
+    omp_set_num_threads((int)threads);
+    openblas_set_num_threads((int)threads);
+    multiply(product);
+    openblas_set_num_threads(1);
 }
 
 struct panels {

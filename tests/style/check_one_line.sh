@@ -13,6 +13,6 @@ optional='offload/device_cuda.c|train/products_cuda.c'
 cc -std=c17 -O1 -ffp-contract=off -Iinclude -I. \
     base/*.c optim/*.c optim/absent/*.c io/*.c offload/absent/*.c engine/*.c train/absent/*.c \
     $(printf '%s\n' offload/*.c train/*.c | grep -vE "$optional") -o "$work/offload-train" \
-    $(pkg-config --cflags --libs openblas) -lhwloc -ljansson -lxxhash -luring -lm -pthread ||
-    exit 1
+    $(pkg-config --cflags --libs openblas) -lgomp -lhwloc -ljansson -lxxhash -luring -lm \
+    -pthread || exit 1
 "$work/offload-train" --version

@@ -7,8 +7,11 @@
 
 #include "train/product.h"
 
+#include "tests/support/temp_dir.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,4 +82,31 @@ Test(product, panels_give_every_element_and_the_same_bits_on_1_2_and_3_workers, 
             compare(pools, shapes[s], transposed & 1, transposed & 2);
     for (uint32_t i = 0; i < 3; i++)
         strata_workers_destroy(pools[i]);
+}
+
+/* The process's threads after a product: a team stays as long as the thread that it is of. */
+static void *multiply(void *out_threads)
+{
+    enum { EDGE = 512 };
+    float *a = numbers(EDGE * EDGE);
+    float *c = numbers(EDGE * EDGE);
+    struct product product = {.a = a, .b = a, .c = c, .scale = 1};
+    product.shape = strata_product_linear(EDGE, EDGE, EDGE);
+    strata_host_product(&product);
+    *(int *)out_threads = strata_temp_dir_count("/proc/self/task");
+    free(c);
+    free(a);
+    return NULL;
+}
+
+/* On a new thread, because OpenMP's setting is a thread's own. */
+Test(product, a_whole_product_starts_no_threads)
+{
+    strata_host_product_setup();
+    int before = strata_temp_dir_count("/proc/self/task");
+    int after = 0;
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, multiply, &after), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_assert_eq(after, before + 1, "%d threads, then %d", before, after);
 }
