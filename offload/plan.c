@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "offload/arena.h"
+#include "strata/text.h"
 
 #include <string.h>
 
@@ -54,11 +55,16 @@ bool strata_plan_folds(const struct offload_plan *plan, uint32_t tile)
 
 static strata_status refuse(strata_error *error, strata_tier tier, uint64_t need, uint64_t have)
 {
+    char need_text[16];
+    char have_text[16];
     return strata_fail(error, STRATA_E_NOMEM, 0,
-                       "%s memory: this run needs at least %llu bytes, the limit is %llu; "
-                       "raise --%s-mem by %llu bytes or move something to another tier",
-                       tier_words[tier], (unsigned long long)need, (unsigned long long)have,
-                       tier_words[tier], (unsigned long long)(need - have));
+                       "%s memory: this run needs at least %llu bytes (%s), the limit is %llu "
+                       "(%s): raise --%s-mem (default: a part of what is free) or move "
+                       "something to another tier",
+                       tier_words[tier], (unsigned long long)need,
+                       strata_format_size(need, need_text, sizeof need_text),
+                       (unsigned long long)have,
+                       strata_format_size(have, have_text, sizeof have_text), tier_words[tier]);
 }
 
 static strata_status take_homes(struct offload_plan *plan, strata_error *error)

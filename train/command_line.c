@@ -239,7 +239,67 @@ static bool written_in_full(const char *word, const struct option_row *row)
             (word[2 + length] == '\0' || word[2 + length] == '='));
 }
 
-static strata_status refuse_word(const char *word, int found, strata_error *error)
+/* What a slip of the fingers costs: letters changed, left out, put in, or two swapped. */
+static size_t slips(const char *word, size_t length, const char *name)
+{
+    enum { NAME_BYTES = 32 };
+    uint8_t rows[NAME_BYTES + 1][NAME_BYTES + 1];
+    size_t name_length = strlen(name);
+    if (length > NAME_BYTES || name_length > NAME_BYTES)
+        return SIZE_MAX;
+    for (size_t i = 0; i <= length; i++)
+        for (size_t j = 0; j <= name_length; j++) {
+            if (i == 0 || j == 0) {
+                rows[i][j] = (uint8_t)(i + j);
+                continue;
+            }
+            uint8_t least = rows[i - 1][j - 1] + (word[i - 1] != name[j - 1]);
+            if (rows[i - 1][j] + 1 < least)
+                least = rows[i - 1][j] + 1;
+            if (rows[i][j - 1] + 1 < least)
+                least = rows[i][j - 1] + 1;
+            if (i > 1 && j > 1 && word[i - 1] == name[j - 2] && word[i - 2] == name[j - 1] &&
+                rows[i - 2][j - 2] + 1 < least)
+                least = rows[i - 2][j - 2] + 1;
+            rows[i][j] = least;
+        }
+    return rows[length][name_length];
+}
+
+/* The name that was probably meant, a letter in three wrong at most; NULL: none is near. */
+static const char *near_name(const struct command_line *line, const char *word)
+{
+    const char *found = NULL;
+    if (strncmp(word, "--", 2) != 0)
+        return NULL;
+    size_t length = strcspn(word + 2, "=");
+    size_t fewest = length / 3 + 1;
+    for (uint32_t i = 0; i < line->row_count; i++) {
+        const struct option_row *row = &line->rows[i];
+        if (row->kind == OPTION_SECTION || is_letter(row))
+            continue;
+        size_t count = slips(word + 2, length, row->name);
+        if (count < fewest) {
+            fewest = count;
+            found = row->name;
+        }
+    }
+    return found;
+}
+
+static strata_status refuse_unknown(const struct command_line *line, const char *word,
+                                    strata_error *error)
+{
+    const char *name = near_name(line, word);
+    if (name == NULL)
+        return strata_train_fail(error, STRATA_E_INVALID, 0, "unknown option %.80s: see --help",
+                                 word);
+    return strata_train_fail(error, STRATA_E_INVALID, 0,
+                             "unknown option %.80s: did you mean --%s?", word, name);
+}
+
+static strata_status refuse_word(const struct command_line *line, const char *word, int found,
+                                 strata_error *error)
 {
     if (found == ':')
         return strata_train_fail(error, STRATA_E_INVALID, 0, "%.80s: wants a value: see --help",
@@ -248,8 +308,7 @@ static strata_status refuse_word(const char *word, int found, strata_error *erro
     if (optopt >= FIRST_OPTION)
         return strata_train_fail(error, STRATA_E_INVALID, 0,
                                  "%.80s: takes no value: leave it out", word);
-    return strata_train_fail(error, STRATA_E_INVALID, 0, "unknown option %.80s: see --help",
-                             word);
+    return refuse_unknown(line, word, error);
 }
 
 strata_status strata_command_line_parse(const struct command_line *line, void *target, int argc,
@@ -266,7 +325,7 @@ strata_status strata_command_line_parse(const struct command_line *line, void *t
             break;
         const struct option_row *row = found_row(line, found);
         if (row == NULL)
-            return refuse_word(word, found, error);
+            return refuse_word(line, word, found, error);
         if (!written_in_full(word, row))
             return strata_train_fail(error, STRATA_E_INVALID, 0,
                                      "unknown option %.80s: did you mean --%s?", word,

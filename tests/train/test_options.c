@@ -200,6 +200,14 @@ Test(options, names_are_not_shortened)
     refuse("--lr-m=1", "did you mean --lr-min?");
 }
 
+Test(options, a_slip_of_the_fingers_is_understood_and_refused)
+{
+    refuse("--modle=x", "unknown option --modle=x: did you mean --model?");
+    refuse("--stpes 5", "did you mean --steps?");
+    refuse("--micro-bach 1", "did you mean --micro-batch?");
+    refuse("--dtype bf16", "unknown option --dtype: see --help");
+}
+
 Test(options, a_missing_value_and_a_surplus_one_are_refused)
 {
     refuse("--steps", "--steps: wants a value");
