@@ -72,8 +72,10 @@ double strata_bound_of_lanes(const strata_profile *profile, const struct bound_w
         bounds[lane] = work->lane_s[lane];
     double read_s = bounds[STRATA_LANE_NVME_READ];
     double write_s = bounds[STRATA_LANE_NVME_WRITE];
-    double *drives = &bounds[read_s < write_s ? STRATA_LANE_NVME_WRITE : STRATA_LANE_NVME_READ];
-    *drives = strata_cost_of_drives(profile, read_s, write_s);
+    bool writes = read_s < write_s;
+    bounds[writes ? STRATA_LANE_NVME_WRITE : STRATA_LANE_NVME_READ] =
+        strata_cost_of_drives(profile, read_s, write_s);
+    bounds[writes ? STRATA_LANE_NVME_READ : STRATA_LANE_NVME_WRITE] = 0;
     bool computes =
         profile->host_device && bounds[STRATA_LANE_COMPUTE] > bounds[STRATA_LANE_CPU];
     double *shared = &bounds[computes ? STRATA_LANE_COMPUTE : STRATA_LANE_CPU];

@@ -215,6 +215,20 @@ Test(simulate, twice_the_drives_halve_a_step_that_is_bound_by_them)
     cr_expect_eq(other.bytes[STRATA_LANE_NVME_WRITE], one.bytes[STRATA_LANE_NVME_WRITE]);
 }
 
+Test(simulate, four_drives_do_a_quarter_of_the_work_each)
+{
+    struct setup setup = setups[6];
+    strata_profile drives = server;
+    setup.profile = &drives;
+    drives.flops_per_s = 1e18;
+    strata_forecast one = forecast_of(&setup, NULL);
+    drives.drives = 4;
+    strata_forecast other = forecast_of(&setup, NULL);
+    cr_expect_float_eq(other.bound_s / one.bound_s, 0.25, 0.01, "%g and %g", other.bound_s,
+                       one.bound_s);
+    cr_expect_geq(other.step_s, other.bound_s);
+}
+
 Test(simulate, bytes_are_those_of_the_arithmetic)
 {
     strata_plan plan;
