@@ -76,6 +76,7 @@ static strata_profile host_of(bool server)
         .mix = 1.1,
         .drive_read_bytes_per_s = 6.8 * GB,
         .drive_write_bytes_per_s = 4 * GB,
+        .drive_endurance_bytes = 7008e12,
         /* Checksums and requests: some 100 ms of a core for a GiB. */
         .drive_cpu_s_per_byte = 1e-10,
         .op_s = 20e-6,
@@ -93,7 +94,6 @@ struct machine strata_machine_with(const struct gpu *gpu)
         .device_bytes = (uint64_t)(0.9 * gpu->memory_bytes),
         .ram_bytes = (uint64_t)((gpu->server ? 512 : 128) * GIB),
         .drive_bytes = 3.84e12,
-        .drive_endurance_bytes = 7008e12,
         .host = host_of(gpu->server),
     };
 }
@@ -123,6 +123,7 @@ strata_profile strata_machine_rank(const struct machine *machine)
         double each = share * machine->drives / rank.drives;
         rank.drive_read_bytes_per_s *= each;
         rank.drive_write_bytes_per_s *= each;
+        rank.drive_endurance_bytes *= each;
     }
     if (machine->gpu == NULL)
         return rank;

@@ -35,9 +35,8 @@ struct machine {
     uint64_t device_bytes; /* of each */
     uint64_t ram_bytes;
     uint32_t drives;
-    double drive_bytes;           /* of each */
-    double drive_endurance_bytes; /* written until the rating is used up, of each */
-    strata_profile host;          /* what is not replaced by the fields above */
+    double drive_bytes;  /* of each */
+    strata_profile host; /* what is not replaced by the fields above */
 };
 
 /* A machine of the catalogue: one GPU, a host's usual RAM, no drives. */

@@ -33,8 +33,7 @@
 /* Tokens of a micro-batch unless it was given: enough to fill a GPU's matrix units. */
 #define MICRO_TOKENS 16384u
 
-#define SECONDS_A_DAY 86400.0
-#define SWEEP_ROWS    7
+#define SWEEP_ROWS 7
 
 enum sweep { SWEEP_NONE, SWEEP_BATCH, SWEEP_RAM, SWEEP_NVME };
 
@@ -71,7 +70,6 @@ struct answer {
     strata_forecast forecast;
     double tokens_per_s;
     double write_bytes; /* of a step, on all drives */
-    double drive_days;  /* 0: nothing is written */
 };
 
 /* Asking. */
@@ -143,10 +141,6 @@ static void rate(struct answer *answer, const struct plan_options *options, uint
     const strata_forecast *forecast = &answer->forecast;
     answer->tokens_per_s = (double)batch * options->seq / forecast->step_s;
     answer->write_bytes = (double)forecast->bytes[STRATA_LANE_NVME_WRITE] * machine->gpus;
-    if (answer->write_bytes <= 0)
-        return;
-    double a_day = answer->write_bytes * SECONDS_A_DAY / forecast->step_s;
-    answer->drive_days = machine->drives * machine->drive_endurance_bytes / a_day;
 }
 
 /* batch: sequences of a step, of all GPUs. A model that makes no sense ends in error; one that
@@ -272,11 +266,11 @@ static void print_answer(FILE *out, const struct plan_options *options,
             "longest chain takes %.3f s; the device idles %.3f s\n",
             forecast->step_s, answer->tokens_per_s, strata_lane_name(forecast->bottleneck),
             forecast->bound_s, forecast->chain_s, forecast->exposed_s);
-    if (answer->drive_days > 0)
+    if (forecast->drive_days > 0)
         fprintf(out,
                 "wear     %s written a step; the drives' rated endurance lasts %.0f days\n",
                 strata_format_size((uint64_t)answer->write_bytes, size, sizeof size),
-                answer->drive_days);
+                forecast->drive_days);
 }
 
 static strata_json *json_answer(const struct answer *answer)
@@ -295,7 +289,7 @@ static strata_json *json_answer(const struct answer *answer)
     strata_json_set_number(object, "chain_s", forecast->chain_s);
     strata_json_set_number(object, "tokens_per_s", answer->tokens_per_s);
     strata_json_set_number(object, "write_bytes_per_step", answer->write_bytes);
-    strata_json_set_number(object, "days_to_rated_endurance", answer->drive_days);
+    strata_json_set_number(object, "days_to_rated_endurance", forecast->drive_days);
     strata_json *tiers = strata_json_object();
     for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
         strata_json *one = strata_json_object();

@@ -13,32 +13,40 @@
 #include <stddef.h>
 #include <stdio.h>
 
+/* Where a number has to be there. */
+enum need {
+    ALWAYS,
+    WITH_DRIVES,
+    IF_KNOWN /* of drives; 0: not known */
+};
+
 static const struct number {
     const char *name;
     size_t offset;
     double least; /* allowed */
     double most;
-    bool drive; /* needed only where there are drives */
+    enum need need;
 } numbers[] = {
-#define NUMBER(field, least, most, drive)                                                      \
+#define NUMBER(field, least, most, need)                                                       \
     {                                                                                          \
-#        field, offsetof(strata_profile, field), least, most, drive                            \
+#        field, offsetof(strata_profile, field), least, most, need                             \
     }
-    NUMBER(flops_per_s, 1, 1e18, false),
-    NUMBER(dram_bytes_per_s, 1, 1e15, false),
-    NUMBER(update_bytes_per_s, 1, 1e15, false),
-    NUMBER(norm_bytes_per_s, 1, 1e15, false),
-    NUMBER(h2d_bytes_per_s, 1, 1e15, false),
-    NUMBER(d2h_bytes_per_s, 1, 1e15, false),
-    NUMBER(duplex, 0.1, 2, false),
-    NUMBER(device_bytes_per_s, 1, 1e15, false),
-    NUMBER(op_s, 0, 1, false),
-    NUMBER(update_share, 0.01, 1, false),
-    NUMBER(drive_read_bytes_per_s, 1, 1e15, true),
-    NUMBER(drive_write_bytes_per_s, 1, 1e15, true),
-    NUMBER(mix, 0.1, 2, true),
-    NUMBER(drive_cpu_s_per_byte, 0, 1, true),
-    NUMBER(drive_op_s, 0, 10, true),
+    NUMBER(flops_per_s, 1, 1e18, ALWAYS),
+    NUMBER(dram_bytes_per_s, 1, 1e15, ALWAYS),
+    NUMBER(update_bytes_per_s, 1, 1e15, ALWAYS),
+    NUMBER(norm_bytes_per_s, 1, 1e15, ALWAYS),
+    NUMBER(h2d_bytes_per_s, 1, 1e15, ALWAYS),
+    NUMBER(d2h_bytes_per_s, 1, 1e15, ALWAYS),
+    NUMBER(duplex, 0.1, 2, ALWAYS),
+    NUMBER(device_bytes_per_s, 1, 1e15, ALWAYS),
+    NUMBER(op_s, 0, 1, ALWAYS),
+    NUMBER(update_share, 0.01, 1, ALWAYS),
+    NUMBER(drive_read_bytes_per_s, 1, 1e15, WITH_DRIVES),
+    NUMBER(drive_write_bytes_per_s, 1, 1e15, WITH_DRIVES),
+    NUMBER(mix, 0.1, 2, WITH_DRIVES),
+    NUMBER(drive_cpu_s_per_byte, 0, 1, WITH_DRIVES),
+    NUMBER(drive_op_s, 0, 10, WITH_DRIVES),
+    NUMBER(drive_endurance_bytes, 0, 1e21, IF_KNOWN),
 #undef NUMBER
 };
 #define NUMBERS (sizeof numbers / sizeof numbers[0])
@@ -67,7 +75,7 @@ strata_status strata_profile_check(const strata_profile *profile, strata_error *
                            profile->drives, MAX_DRIVES);
     for (size_t i = 0; i < NUMBERS; i++) {
         double value = value_of(profile, &numbers[i]);
-        if (numbers[i].drive && profile->drives == 0)
+        if (numbers[i].need != ALWAYS && profile->drives == 0)
             continue;
         if (!(value >= numbers[i].least && value <= numbers[i].most))
             return strata_fail(error, STRATA_E_INVALID, 0, "profile: %s %g: %g to %g",
@@ -84,7 +92,7 @@ strata_json *strata_profile_to_json(const strata_profile *profile)
     strata_json_set_uint(json, "cores", profile->cores);
     strata_json_set_uint(json, "drives", profile->drives);
     for (size_t i = 0; i < NUMBERS; i++)
-        if (!numbers[i].drive || profile->drives > 0)
+        if (numbers[i].need == ALWAYS || profile->drives > 0)
             strata_json_set_number(json, numbers[i].name, value_of(profile, &numbers[i]));
     return json;
 }
@@ -104,7 +112,9 @@ strata_status strata_profile_from_json(strata_profile *out, const strata_json *j
     out->cores = cores > MAX_CORES ? UINT32_MAX : (uint32_t)cores;
     out->drives = drives > MAX_DRIVES ? UINT32_MAX : (uint32_t)drives;
     for (size_t i = 0; i < NUMBERS; i++)
-        if (!numbers[i].drive || drives > 0)
+        if (numbers[i].need == ALWAYS ||
+            (drives > 0 &&
+             (numbers[i].need == WITH_DRIVES || strata_json_has(json, numbers[i].name))))
             STRATA_TRY(
                 strata_json_get_number(json, numbers[i].name, field(out, &numbers[i]), error));
     return strata_profile_check(out, error);

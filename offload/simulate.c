@@ -32,6 +32,8 @@ enum { SERVER_H2D, SERVER_D2H, SERVER_CPU, SERVER_STREAM, SERVER_DRIVES };
 /* Relative; work this small is done: what is left of a subtraction of equal times. */
 #define NOTHING 1e-12
 
+#define SECONDS_A_DAY 86400.0
+
 /* What a server has to do. */
 struct job {
     struct op op;
@@ -486,6 +488,11 @@ static void finish(const struct simulation *sim, strata_forecast *out)
     }
     for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
         out->stall_s[stall] *= each;
+    double written = (double)out->bytes[STRATA_LANE_NVME_WRITE];
+    const strata_profile *profile = sim->desc.profile;
+    if (written > 0)
+        out->drive_days = profile->drives * profile->drive_endurance_bytes / written *
+                          out->step_s / SECONDS_A_DAY;
     out->exposed_s = out->step_s - out->busy_s[STRATA_LANE_COMPUTE];
     struct bound_work work = sim->work;
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)

@@ -193,6 +193,20 @@ static bool has_tier(const strata_plan *plan, int tier)
     return plan->tiers[tier].limit_bytes > 0;
 }
 
+static void print_forecast(FILE *out, const strata_forecast *forecast)
+{
+    char size[16];
+    uint64_t written = forecast->bytes[STRATA_LANE_NVME_WRITE];
+    if (written > 0)
+        fprintf(out, "wear    %s written to the store a step",
+                strata_format_size(written, size, sizeof size));
+    if (forecast->drive_days > 0)
+        fprintf(out, "; the drives' rated endurance lasts %.0f days", forecast->drive_days);
+    fputs(written > 0 ? "\n" : "", out);
+    fprintf(out, "a step will take %.3f s, bound by %s; the device will idle %.3f s\n\n",
+            forecast->step_s, strata_lane_name(forecast->bottleneck), forecast->exposed_s);
+}
+
 void strata_report_plan(const struct report *report, const strata_plan *plan)
 {
     FILE *out = report->out;
@@ -215,9 +229,7 @@ void strata_report_plan(const struct report *report, const strata_plan *plan)
             plan->fetch_frames, plan->grad_frames, plan->update_frames, plan->park_frames,
             plan->param_loads, plan->param_uses);
     if (plan->forecast.step_s > 0)
-        fprintf(out, "a step will take %.3f s, bound by %s; the device will idle %.3f s\n\n",
-                plan->forecast.step_s, strata_lane_name(plan->forecast.bottleneck),
-                plan->forecast.exposed_s);
+        print_forecast(out, &plan->forecast);
     fflush(out);
 }
 
@@ -495,6 +507,8 @@ static strata_json *json_forecast(const strata_forecast *forecast)
     strata_json_set_number(object, "bound_s", forecast->bound_s);
     strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
     strata_json_set_number(object, "chain_s", forecast->chain_s);
+    strata_json_set_uint(object, "write_bytes", forecast->bytes[STRATA_LANE_NVME_WRITE]);
+    strata_json_set_number(object, "drive_days", forecast->drive_days);
     strata_json_set_number(object, "exposed_s", forecast->exposed_s);
     strata_json *lanes = strata_json_object();
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)

@@ -68,7 +68,10 @@ typedef struct strata_forecast {
     double busy_s[STRATA_LANE_COUNT];
     double stall_s[STRATA_STALL_COUNT];
     uint64_t bytes[STRATA_LANE_COUNT]; /* as strata_lane_stats counts them */
-    uint64_t ops;                      /* of the whole simulation */
+    /* Until the drives have been written what they are rated for, at this pace; 0: the rating is
+     * not known, or nothing is written. What a step writes is bytes[STRATA_LANE_NVME_WRITE]. */
+    double drive_days;
+    uint64_t ops; /* of the whole simulation */
 } strata_forecast;
 
 typedef struct strata_plan {

@@ -46,10 +46,11 @@ typedef struct strata_profile {
     double drive_read_bytes_per_s; /* of one drive, alone */
     double drive_write_bytes_per_s;
     double mix;
-    double drive_cpu_s_per_byte; /* core seconds of a transfer: checksum and requests */
-    double op_s;                 /* from the decision to start an op to its start */
-    double drive_op_s;           /* the same of a transfer, with its way to the drive */
-    double update_share;         /* host device: of the cores, beside compute; 0 to 1 */
+    double drive_cpu_s_per_byte;  /* core seconds of a transfer: checksum and requests */
+    double op_s;                  /* from the decision to start an op to its start */
+    double drive_op_s;            /* the same of a transfer, with its way to the drive */
+    double drive_endurance_bytes; /* of one drive, rated to be written; 0: not known */
+    double update_share;          /* host device: of the cores, beside compute; 0 to 1 */
 } strata_profile;
 
 /* Is every number one that a time can be computed from? INVALID names the member. */

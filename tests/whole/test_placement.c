@@ -169,6 +169,37 @@ Test(placement, tied_everywhere_the_same)
     every_place();
 }
 
+/* A machine whose drive is so slow that little else matters. */
+static const char box[] =
+    "{\"name\": \"slow drive\", \"host_device\": true, \"cores\": 2, \"drives\": 1,"
+    " \"flops_per_s\": 1e11, \"dram_bytes_per_s\": 2e10, \"update_bytes_per_s\": 1e10,"
+    " \"norm_bytes_per_s\": 1e10, \"h2d_bytes_per_s\": 5e9, \"d2h_bytes_per_s\": 5e9,"
+    " \"duplex\": 1.5, \"device_bytes_per_s\": 1e10, \"drive_read_bytes_per_s\": 1e8,"
+    " \"drive_write_bytes_per_s\": 1e8, \"mix\": 1, \"drive_cpu_s_per_byte\": 1e-10,"
+    " \"op_s\": 5e-5, \"drive_op_s\": 2e-4, \"update_share\": 0.2,"
+    " \"drive_endurance_bytes\": 1e12}";
+
+static double seconds(const strata_json *object, const char *key)
+{
+    double out;
+    strata_error error = {0};
+    cr_assert_eq(strata_json_get_number(object, key, &out, &error), STRATA_OK, "%s",
+                 error.message);
+    return out;
+}
+
+Test(placement, wear_is_what_a_step_writes_at_its_pace)
+{
+    strata_workshop_write_text(&dir, "box.json", box);
+    strata_json *document =
+        run(ON_NVME "--device-mem 16M --host-mem 64M --box box.json --dry-run");
+    const strata_json *forecast = member(member(document, "plan"), "forecast");
+    double steps = 1e12 / (double)number(forecast, "write_bytes");
+    double days = steps * seconds(forecast, "step_s") / 86400;
+    cr_expect_float_eq(seconds(forecast, "drive_days"), days, 1e-6 * days);
+    strata_json_free(document);
+}
+
 Test(placement, uring_and_threads_the_same)
 {
     const char *strict = getenv("STRATA_TEST_FAIL_ON_SKIP");
