@@ -129,6 +129,7 @@ static strata_status forecast(struct answer *out, const strata_model_desc *model
         .mode = UPDATES_AHEAD,
         .commit_every = durable ? 10 : 0,
         .ranks = machine->gpus,
+        .compare_homes = true,
         .trace_path = trace,
         .simulate = {.profile = &profile, .begins = STEP_AFTER_NORM},
     };
@@ -260,6 +261,9 @@ static void print_answer(FILE *out, const struct plan_options *options,
     }
     fputs("fits     yes\n", out);
     print_tiers(out, answer);
+    if (answer->plan.homes != NULL)
+        fprintf(out, "homes    to RAM: %s (fastest in simulation); next best: %s, %.3f s\n",
+                answer->plan.homes, answer->plan.next_homes, answer->plan.next_step_s);
     print_lanes(out, answer);
     fprintf(out,
             "\nstep     %.3f s, %.0f tokens/s; bound by %s, which alone takes %.3f s; the "
@@ -288,6 +292,11 @@ static strata_json *json_answer(const struct answer *answer)
     strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
     strata_json_set_number(object, "chain_s", forecast->chain_s);
     strata_json_set_number(object, "tokens_per_s", answer->tokens_per_s);
+    if (answer->plan.homes != NULL) {
+        strata_json_set_string(object, "homes", answer->plan.homes);
+        strata_json_set_string(object, "next_homes", answer->plan.next_homes);
+        strata_json_set_number(object, "next_step_s", answer->plan.next_step_s);
+    }
     strata_json_set_number(object, "write_bytes_per_step", answer->write_bytes);
     strata_json_set_number(object, "days_to_rated_endurance", forecast->drive_days);
     strata_json *tiers = strata_json_object();

@@ -272,6 +272,7 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
         .fold = may_fold(engine),
         .store = desc->store_dir_count > 0 ? &store : NULL,
         .skip = skip,
+        .way = engine->home_way,
     };
     STRATA_TRY(strata_plan_begin(&engine->plan, &plan, error));
     struct tables *tables = &engine->plan.tables;
@@ -374,11 +375,9 @@ static strata_status find_store(struct found_store *out, const strata_engine_des
 
 /* A store that is resumed has the slots it was made with. A new one gets the one for writing
  * ahead if it is of use and the budgets have room for it. */
-static strata_status plan_all(strata_engine *engine, strata_error *error)
+static strata_status plan_slots(strata_engine *engine, strata_error *error)
 {
     strata_error why = {.status = STRATA_OK};
-    engine->mode = update_mode(&engine->desc);
-    STRATA_TRY(find_store(&engine->found, &engine->desc, error));
     STRATA_TRY(plan_device(engine, engine->found.slots == 3 + engine->desc.keep, error));
     if (engine->found.slots > 0 || !wants_slot_ahead(engine))
         return STRATA_OK;
@@ -390,6 +389,66 @@ static strata_status plan_all(strata_engine *engine, strata_error *error)
         return strata_fail(error, status, why.native, "%s", why.message);
     strata_plan_free(&engine->plan);
     return plan_device(engine, false, error);
+}
+
+/* What a step of the plan will cost on the machine of the profile; uses the schedule up. */
+static strata_status forecast(strata_engine *engine, strata_error *error)
+{
+    struct simulation *simulation;
+    struct simulate_desc desc = {
+        .plan = &engine->plan,
+        .schedule = engine->schedule,
+        .profile = engine->desc.profile,
+        .begins = STEP_AFTER_NORM,
+        .commit_every = engine->plan.summary.commit_every,
+        .warm_steps = 2,
+        .steps = 3,
+    };
+    if (desc.profile == NULL)
+        return STRATA_OK;
+    STRATA_TRY(strata_simulation_create(&simulation, &engine->plan.tables, &desc, error));
+    return strata_simulation_run(simulation, &engine->plan.summary.forecast, error);
+}
+
+/* Plan in one way to give AUTO homes, and simulate it. */
+static strata_status try_way(strata_engine *engine, uint32_t way, strata_error *error)
+{
+    engine->home_way = way;
+    STRATA_TRY(plan_slots(engine, error));
+    return forecast(engine, error);
+}
+
+/* Which way is fastest on the machine of the profile? One that does not fit is none. */
+static strata_status choose_way(strata_engine *engine, struct home_choice *out,
+                                strata_error *error)
+{
+    STRATA_TRY(try_way(engine, 0, error));
+    strata_plan_offer(out, 0, engine->plan.summary.forecast.step_s);
+    bool open = engine->plan.open;
+    strata_plan_free(&engine->plan);
+    for (uint32_t way = 1; way < STRATA_HOME_WAYS && open; way++) {
+        strata_error why = {.status = STRATA_OK};
+        strata_status status = try_way(engine, way, &why);
+        if (status == STRATA_OK)
+            strata_plan_offer(out, way, engine->plan.summary.forecast.step_s);
+        strata_plan_free(&engine->plan);
+        if (status != STRATA_OK && status != STRATA_E_NOMEM)
+            return strata_fail(error, status, why.native, "%s", why.message);
+    }
+    return STRATA_OK;
+}
+
+static strata_status plan_all(strata_engine *engine, strata_error *error)
+{
+    struct home_choice choice = {0};
+    engine->mode = update_mode(&engine->desc);
+    STRATA_TRY(find_store(&engine->found, &engine->desc, error));
+    if (engine->desc.profile != NULL)
+        STRATA_TRY(choose_way(engine, &choice, error));
+    engine->home_way = choice.way;
+    STRATA_TRY(plan_slots(engine, error));
+    strata_plan_chosen(&engine->plan.summary, &choice);
+    return STRATA_OK;
 }
 
 static strata_status check_device(const strata_engine *engine, strata_error *error)
@@ -425,25 +484,6 @@ static strata_status check_machine(const strata_engine *engine, strata_error *er
                            (unsigned long long)need,
                            (unsigned long long)topology.memory_limit_bytes);
     return STRATA_OK;
-}
-
-/* What a step of the plan will cost on the machine of the profile; uses the schedule up. */
-static strata_status forecast(strata_engine *engine, strata_error *error)
-{
-    struct simulation *simulation;
-    struct simulate_desc desc = {
-        .plan = &engine->plan,
-        .schedule = engine->schedule,
-        .profile = engine->desc.profile,
-        .begins = STEP_AFTER_NORM,
-        .commit_every = engine->plan.summary.commit_every,
-        .warm_steps = 2,
-        .steps = 3,
-    };
-    if (desc.profile == NULL)
-        return STRATA_OK;
-    STRATA_TRY(strata_simulation_create(&simulation, &engine->plan.tables, &desc, error));
-    return strata_simulation_run(simulation, &engine->plan.summary.forecast, error);
 }
 
 strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc,

@@ -43,8 +43,15 @@ static strata_status simulate(strata_forecast *out, struct offload_plan *plan,
     return status;
 }
 
-static strata_status make(strata_forecast *out, strata_plan *out_plan,
-                          const struct forecast_desc *desc, strata_error *error)
+/* What a forecast is of, and whether it could have been of other homes. */
+struct made {
+    strata_forecast forecast;
+    strata_plan plan;
+    bool open;
+};
+
+static strata_status make(struct made *out, const struct forecast_desc *desc,
+                          strata_error *error)
 {
     struct offload_plan plan;
     struct schedule *schedule;
@@ -57,8 +64,9 @@ static strata_status make(strata_forecast *out, strata_plan *out_plan,
     if (status == STRATA_OK)
         status = strata_plan_finish(&plan, &desc->plan, error);
     if (status == STRATA_OK)
-        status = simulate(out, &plan, schedule, desc, error);
-    *out_plan = plan.summary;
+        status = simulate(&out->forecast, &plan, schedule, desc, error);
+    out->plan = plan.summary;
+    out->open = plan.open;
     strata_plan_free(&plan);
     return status;
 }
@@ -107,8 +115,8 @@ static uint64_t pool_bytes(const strata_model_desc *model, uint32_t w)
  * only one group were copied at a time, which leaves most to rest there; if parameters then do
  * not rest there, as if all but scratch were for copies.
  */
-static strata_status make_rank(strata_forecast *out, strata_plan *out_plan,
-                               const struct forecast_desc *desc, strata_error *error)
+static strata_status make_rank(struct made *out, const struct forecast_desc *desc,
+                               strata_error *error)
 {
     struct tables tables = {0};
     strata_model_desc model;
@@ -120,23 +128,65 @@ static strata_status make_rank(strata_forecast *out, strata_plan *out_plan,
         one.plan.model = &model;
         one.plan.device_bytes =
             desc->plan.device_bytes > others ? desc->plan.device_bytes - others : 1;
-        status = make(out, out_plan, &one, error);
+        status = make(out, &one, error);
     }
-    bool resting = out_plan->tiers[STRATA_DEVICE].home_bytes[STRATA_PARAM] > 0;
+    bool resting = out->plan.tiers[STRATA_DEVICE].home_bytes[STRATA_PARAM] > 0;
     uint64_t fixed = model.scratch_bytes + model.stash_bytes;
     if (status == STRATA_OK && !resting && desc->plan.device_bytes > fixed) {
         one.plan.device_bytes = (desc->plan.device_bytes - fixed) / desc->ranks + fixed;
-        status = make(out, out_plan, &one, error);
+        status = make(out, &one, error);
     }
     strata_tables_free(&tables);
     return status;
 }
 
+static strata_status make_way(struct made *out, const struct forecast_desc *desc, uint32_t way,
+                              strata_error *error)
+{
+    struct forecast_desc one = *desc;
+    one.plan.way = way;
+    *out = (struct made){0};
+    return desc->ranks > 1 ? make_rank(out, &one, error) : make(out, &one, error);
+}
+
+/* The first way's result is in `first`; see whether another is better. A way that does not fit
+ * is none. */
+static strata_status make_best(struct made *best, const struct made *first,
+                               const struct forecast_desc *desc, strata_error *error)
+{
+    struct home_choice choice = {0};
+    struct forecast_desc quiet = *desc;
+    quiet.trace_path = NULL;
+    *best = *first;
+    strata_plan_offer(&choice, 0, first->forecast.step_s);
+    for (uint32_t way = 1; way < STRATA_HOME_WAYS; way++) {
+        struct made other;
+        strata_error why = {.status = STRATA_OK};
+        strata_status status = make_way(&other, &quiet, way, &why);
+        if (status == STRATA_E_NOMEM)
+            continue;
+        if (status != STRATA_OK)
+            return strata_fail(error, status, why.native, "%s", why.message);
+        strata_plan_offer(&choice, way, other.forecast.step_s);
+        if (choice.way == way)
+            *best = other;
+    }
+    if (desc->trace_path != NULL && choice.way > 0)
+        STRATA_TRY(make_way(best, desc, choice.way, error));
+    strata_plan_chosen(&best->plan, &choice);
+    return STRATA_OK;
+}
+
 strata_status strata_forecast_make(strata_forecast *out, strata_plan *out_plan,
                                    const struct forecast_desc *desc, strata_error *error)
 {
-    *out = (strata_forecast){0};
-    *out_plan = (strata_plan){0};
-    return desc->ranks > 1 ? make_rank(out, out_plan, desc, error)
-                           : make(out, out_plan, desc, error);
+    struct made first;
+    struct made best;
+    strata_status status = make_way(&first, desc, desc->plan.way, error);
+    best = first;
+    if (status == STRATA_OK && desc->compare_homes && first.open)
+        status = make_best(&best, &first, desc, error);
+    *out = best.forecast;
+    *out_plan = best.plan;
+    return status;
 }

@@ -19,6 +19,7 @@ struct forecast_desc {
      * elements. Copies in the device are whole groups; budgets and profile are the rank's, and
      * the profile's copy rates count the gathering of the other parts. */
     uint32_t ranks;
+    bool compare_homes;     /* try all ways to give AUTO parts homes, and take the fastest */
     const char *trace_path; /* NULL: none; the simulated steps as a Chrome trace */
     /* plan, schedule and trace are filled in; steps 0: enough for 1 % */
     struct simulate_desc simulate;

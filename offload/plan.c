@@ -28,6 +28,36 @@
  * a step of 3B on a desktop takes 7 % longer. */
 static const uint32_t wanted_frames[FRAME_KIND_COUNT] = {8, 4, 8, 2, 2};
 
+/*
+ * What of AUTO goes to host RAM first, and how many frames of each kind are spared before that.
+ * Which is fastest depends on how compute, drive and copies compare, so where the machine is
+ * known all are simulated. Tried and left out, for less than 0.1 %: the group first that a step
+ * begins with.
+ */
+static const struct home_way {
+    const char *name;
+    uint8_t order[STRATA_PART_COUNT];
+    uint8_t count;  /* of the order: the others rest on nvme */
+    uint8_t frames; /* 0: all that are of use where they are small beside what they make room
+                       for, else 2 */
+} home_ways[STRATA_HOME_WAYS] = {
+    {"weights, gradients, states", {STRATA_PARAM, STRATA_GRAD, STRATA_STATE}, 3, 0},
+    {"weights and gradients", {STRATA_PARAM, STRATA_GRAD}, 2, STRATA_MAX_FRAMES},
+    {"weights, gradients, states, beside all frames",
+     {STRATA_PARAM, STRATA_GRAD, STRATA_STATE},
+     3,
+     STRATA_MAX_FRAMES},
+    {"weights, states, gradients",
+     {STRATA_PARAM, STRATA_STATE, STRATA_GRAD},
+     3,
+     STRATA_MAX_FRAMES},
+    {"gradients, states, weights",
+     {STRATA_GRAD, STRATA_STATE, STRATA_PARAM},
+     3,
+     STRATA_MAX_FRAMES},
+    {"weights", {STRATA_PARAM}, 1, STRATA_MAX_FRAMES},
+};
+
 static const char *const tier_words[STRATA_TIER_COUNT] = {"", "device", "host", "nvme"};
 
 static uint64_t round_up(uint64_t value, uint64_t unit)
@@ -211,7 +241,9 @@ static uint64_t most_host_bytes(const struct offload_plan *plan, int part)
 /* Give AUTO parts homes in `room` host bytes. */
 static void settle_auto(struct offload_plan *plan, const struct plan_desc *desc, uint64_t room)
 {
-    for (int part = 0; part < STRATA_PART_COUNT; part++) {
+    const struct home_way *way = &home_ways[desc->way];
+    for (uint32_t i = 0; i < way->count; i++) {
+        int part = way->order[i];
         if (!is_open(plan, desc, part))
             continue;
         uint64_t each = most_host_bytes(plan, part);
@@ -338,9 +370,12 @@ static bool homes_fit(struct offload_plan *plan, const struct plan_desc *desc)
 static void choose_homes(struct offload_plan *plan, const struct plan_desc *desc)
 {
     const uint32_t all = (1u << STRATA_PART_COUNT) - 1;
+    const struct home_way *way = &home_ways[desc->way];
     settle_named(plan, desc);
+    for (int part = 0; part < STRATA_PART_COUNT; part++)
+        plan->open |= desc->store != NULL && is_open(plan, desc, part);
     settle_whole(plan, desc, all);
-    if (desc->store == NULL || homes_fit(plan, desc))
+    if (desc->store == NULL || (way->count == STRATA_PART_COUNT && homes_fit(plan, desc)))
         return;
     /* All in host RAM does not fit: see what is left beside everything AUTO on nvme. All frames
      * that are of use come first where they are small beside the homes that make room: with
@@ -351,7 +386,8 @@ static void choose_homes(struct offload_plan *plan, const struct plan_desc *desc
     uint64_t left = taken < desc->host_bytes ? desc->host_bytes - taken : 0;
     const uint64_t frames[] = {some_frames(plan, STRATA_MAX_FRAMES), some_frames(plan, 2),
                                least_frames(plan)};
-    for (int i = frames[0] <= left / 8 ? 0 : 1; i < 3; i++) {
+    bool all_frames = way->frames > 2 || frames[0] <= left / 8;
+    for (int i = all_frames ? 0 : 1; i < 3; i++) {
         settle_auto(plan, desc, left > frames[i] ? left - frames[i] : 0);
         if (homes_fit(plan, desc))
             return;
@@ -366,6 +402,37 @@ static void choose_homes(struct offload_plan *plan, const struct plan_desc *desc
     settle_whole(plan, desc, 0);
     if (host_need(plan, desc) <= desc->host_bytes)
         settle_auto(plan, desc, left > frames[2] ? left - frames[2] : 0);
+}
+
+void strata_plan_offer(struct home_choice *choice, uint32_t way, double step_s)
+{
+    if (choice->offered > 0 && step_s == choice->step_s)
+        return;
+    bool better = choice->offered++ == 0 || step_s < 0.99 * choice->step_s;
+    double other_s = better ? choice->step_s : step_s;
+    uint32_t other = better ? choice->way : way;
+    if (choice->offered > 1 && (choice->next_s == 0 || other_s < choice->next_s)) {
+        choice->next_s = other_s;
+        choice->next_way = other;
+    }
+    if (better) {
+        choice->step_s = step_s;
+        choice->way = way;
+    }
+}
+
+void strata_plan_chosen(strata_plan *summary, const struct home_choice *choice)
+{
+    if (choice->offered < 2)
+        return;
+    summary->homes = strata_plan_way_name(choice->way);
+    summary->next_homes = strata_plan_way_name(choice->next_way);
+    summary->next_step_s = choice->next_s;
+}
+
+const char *strata_plan_way_name(uint32_t way)
+{
+    return home_ways[way].name;
 }
 
 static void give_frames(struct offload_plan *plan, uint64_t room)

@@ -34,6 +34,10 @@ enum frame_kind {
 /* Device blocks for activations on their way. */
 #define STRATA_MAX_STASH_FRAMES 8u
 
+/* Ways to give AUTO parts homes in host RAM; see strata_plan_way_name(). The first is the rule
+ * that is followed where no simulation compares them. */
+#define STRATA_HOME_WAYS 6u
+
 struct plan_desc {
     const strata_model_desc *model;
     strata_dtype compute_dtype;
@@ -50,6 +54,7 @@ struct plan_desc {
     struct slots_desc slots;        /* durable: every state has a record in the store */
     const struct store_desc *store; /* NULL: no NVMe tier; places are filled in here */
     uint32_t skip; /* of the ways to fill the device, how many were tried in vain */
+    uint32_t way;  /* below STRATA_HOME_WAYS */
 };
 
 /* Where one part of each tile rests. at: device, host: bytes into the arena; nvme: the place.
@@ -73,6 +78,7 @@ struct offload_plan {
     bool states_on_device;
     bool fold;
     bool more_choices; /* the device can be filled in another way: desc.skip */
+    bool open;         /* there are AUTO parts that desc.way decides about */
     strata_tier stash;
     uint64_t stash_at;        /* first block: in that tier's arena, or the store's place */
     uint32_t stash_frames;    /* device blocks on the way to and from there */
@@ -100,6 +106,24 @@ strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc
 /* STRATA_E_NOMEM (host, nvme), STRATA_E_INVALID. The caller frees the plan either way. */
 strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_desc *desc,
                                  strata_error *error);
+
+/*
+ * The fastest of several ways by simulation, and the next best. A way is taken over an earlier
+ * one only if it is faster by a hundredth, which is what a simulation can tell. Steps that are
+ * equal are those of one plan, come to in two ways.
+ */
+struct home_choice {
+    uint32_t offered;
+    uint32_t way;
+    double step_s;
+    uint32_t next_way;
+    double next_s; /* 0: there is no other */
+};
+void strata_plan_offer(struct home_choice *choice, uint32_t way, double step_s);
+/* Into the summary. */
+void strata_plan_chosen(strata_plan *summary, const struct home_choice *choice);
+/* What goes to host RAM, in which order. Static storage. */
+const char *strata_plan_way_name(uint32_t way);
 
 /* Does anything rest in a store? Once finished. */
 bool strata_plan_uses_store(const struct offload_plan *plan);

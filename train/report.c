@@ -193,9 +193,14 @@ static bool has_tier(const strata_plan *plan, int tier)
     return plan->tiers[tier].limit_bytes > 0;
 }
 
-static void print_forecast(FILE *out, const strata_forecast *forecast)
+static void print_forecast(FILE *out, const strata_plan *plan)
 {
+    const strata_forecast *forecast = &plan->forecast;
     char size[16];
+    if (plan->homes != NULL)
+        fprintf(out,
+                "homes   to RAM: %s (fastest in simulation); next best: %s, %.3f s a step\n",
+                plan->homes, plan->next_homes, plan->next_step_s);
     uint64_t written = forecast->bytes[STRATA_LANE_NVME_WRITE];
     if (written > 0)
         fprintf(out, "wear    %s written to the store a step",
@@ -229,7 +234,7 @@ void strata_report_plan(const struct report *report, const strata_plan *plan)
             plan->fetch_frames, plan->grad_frames, plan->update_frames, plan->park_frames,
             plan->param_loads, plan->param_uses);
     if (plan->forecast.step_s > 0)
-        print_forecast(out, &plan->forecast);
+        print_forecast(out, plan);
     fflush(out);
 }
 
@@ -530,6 +535,11 @@ static strata_json *json_plan(const strata_plan *plan)
     strata_json_set_uint(object, "param_uses", plan->param_uses);
     if (plan->forecast.step_s > 0)
         strata_json_set(object, "forecast", json_forecast(&plan->forecast));
+    if (plan->homes != NULL) {
+        strata_json_set_string(object, "homes", plan->homes);
+        strata_json_set_string(object, "next_homes", plan->next_homes);
+        strata_json_set_number(object, "next_step_s", plan->next_step_s);
+    }
     strata_json *tiers = strata_json_object();
     for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
         if (has_tier(plan, tier))

@@ -114,8 +114,10 @@ typedef struct strata_engine_desc {
     uint64_t host_bytes;
     uint64_t nvme_bytes; /* 0: nine tenths of what is free, and what the store there has */
     uint64_t reserved_host_bytes; /* 0: none; host bytes of the caller's own, counted in host */
-    strata_tier params; /* STRATA_AUTO: the fastest tier with room; parameters first, */
-    strata_tier grads;  /*   then gradients, then states */
+    /* STRATA_AUTO: the fastest tier with room; parameters first, then gradients, then states.
+     * With a profile, host RAM is divided as is fastest in a simulation of several ways */
+    strata_tier params;
+    strata_tier grads;
     strata_tier states;
     strata_tier stash;             /* STRATA_AUTO: device if there is room, else host */
     const char *const *store_dirs; /* NULL: no NVMe tier; copied; one directory per drive */
@@ -133,7 +135,7 @@ typedef struct strata_engine_desc {
     uint32_t allow;                /* STRATA_ALLOW_... bits */
     uint32_t io_depth;             /* 0: 32 requests in flight per drive */
     uint32_t tile_elems;           /* 0: see strata_default_tile_elems(); multiple of 16,384 */
-    const strata_profile *profile; /* NULL: no forecast in the plan; borrowed */
+    const strata_profile *profile; /* NULL: no forecast in the plan; borrowed until created */
     uint32_t trace_events; /* 0: none; kept for strata_engine_trace(), counted in host */
     bool no_overlap;       /* the naive order: no prefetch, no update under compute */
     strata_log_fn log;     /* NULL: silent */

@@ -68,8 +68,8 @@ typedef struct strata_forecast {
     double busy_s[STRATA_LANE_COUNT];
     double stall_s[STRATA_STALL_COUNT];
     uint64_t bytes[STRATA_LANE_COUNT]; /* as strata_lane_stats counts them */
-    /* Until the drives have been written what they are rated for, at this pace; 0: the rating is
-     * not known, or nothing is written. What a step writes is bytes[STRATA_LANE_NVME_WRITE]. */
+    /* Until the drives have been written what they are rated for, at this pace; 0: the rating
+     * is not known, or nothing is written. A step writes bytes[STRATA_LANE_NVME_WRITE]. */
     double drive_days;
     uint64_t ops; /* of the whole simulation */
 } strata_forecast;
@@ -90,7 +90,12 @@ typedef struct strata_plan {
     /* Steps from one commit to the next; 0: nothing is durable. Of a resumed run without a
      * number of its own it is right once the engine is made. */
     uint32_t commit_every;
-    strata_forecast forecast;                  /* step_s 0: no profile was given */
+    strata_forecast forecast; /* step_s 0: no profile was given */
+    /* Homes left to AUTO, where a profile was given and there was a choice: what goes to host
+     * RAM, and what came next in the simulation. Static storage; NULL: no choice. */
+    const char *homes;
+    const char *next_homes;
+    double next_step_s;
     strata_plan_tier tiers[STRATA_TIER_COUNT]; /* by strata_tier; entry 0 is unused */
 } strata_plan;
 

@@ -7,6 +7,7 @@
 #include <criterion/logging.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "offload/forecast.h"
@@ -78,21 +79,37 @@ static const strata_profile laptop = {
     .update_share = 0.2,
 };
 
-/* What updates wait for, and what waits for them. */
+/* What updates wait for, what waits for them, and where things rest: 0: AUTO. */
 struct policy {
     const char *name;
     enum update_mode mode;
     enum step_begin begins;
-    strata_tier grads; /* where they rest */
+    strata_tier grads;
+    strata_tier states;
+    strata_tier stash;
     strata_dtype dtype;
     double cost[5]; /* the step over that of ahead, by x: policy_x */
 };
 
 static const struct policy ahead = {
-    "ahead", UPDATES_AHEAD, STEP_AFTER_NORM, STRATA_AUTO, STRATA_BF16, {1, 1, 1, 1, 1},
+    .mode = UPDATES_AHEAD,
+    .begins = STEP_AFTER_NORM,
+    .states = STRATA_NVME,
+    .dtype = STRATA_BF16,
+};
+static const struct policy free_homes = {
+    .mode = UPDATES_AHEAD,
+    .begins = STEP_AFTER_NORM,
+    .dtype = STRATA_BF16,
+};
+static const struct policy stash_on_nvme = {
+    .mode = UPDATES_AHEAD,
+    .begins = STEP_AFTER_NORM,
+    .stash = STRATA_NVME,
+    .dtype = STRATA_BF16,
 };
 
-/* States rest on NVMe, with a commit a step. */
+/* With a commit a step. */
 struct setup {
     const char *model;
     const strata_profile *profile;
@@ -106,7 +123,11 @@ struct setup {
     const struct policy *policy;
 };
 
-static strata_forecast forecast_of(const struct setup *setup, strata_plan *out_plan)
+/* Not a way to give homes: all are compared. */
+#define BEST STRATA_HOME_WAYS
+
+static strata_forecast forecast_in(const struct setup *setup, uint32_t way,
+                                   strata_plan *out_plan)
 {
     static strata_plan plan;
     struct llama_config config;
@@ -125,20 +146,25 @@ static strata_forecast forecast_of(const struct setup *setup, strata_plan *out_p
     struct store_desc store = {
         .dirs = (const char *const[]){"."}, .dir_count = 1, .records = &records};
     struct forecast_desc desc = {
-        .plan = {.model = strata_llama_model(llama),
-                 .compute_dtype = setup->policy->dtype,
-                 .state_elem_bytes = 12,
-                 .tile_elems = strata_default_tile_elems(strata_llama_model(llama)),
-                 .device_bytes = setup->device_bytes,
-                 .host_bytes = setup->host_bytes,
-                 .nvme_bytes = UINT64_MAX / 4,
-                 .want = {[STRATA_STATE] = STRATA_NVME, [STRATA_GRAD] = setup->policy->grads},
-                 .slots = {.durable = true},
-                 .fold = setup->policy->mode == UPDATES_AHEAD,
-                 .store = &store},
+        .plan =
+            {.model = strata_llama_model(llama),
+             .compute_dtype = setup->policy->dtype,
+             .state_elem_bytes = 12,
+             .tile_elems = strata_default_tile_elems(strata_llama_model(llama)),
+             .device_bytes = setup->device_bytes,
+             .host_bytes = setup->host_bytes,
+             .nvme_bytes = UINT64_MAX / 4,
+             .want =
+                 {[STRATA_STATE] = setup->policy->states, [STRATA_GRAD] = setup->policy->grads},
+             .want_stash = setup->policy->stash,
+             .way = way == BEST ? 0 : way,
+             .slots = {.durable = true},
+             .fold = setup->policy->mode == UPDATES_AHEAD,
+             .store = &store},
         .mode = setup->policy->mode,
         .commit_every = 1,
         .ranks = setup->ranks,
+        .compare_homes = way == BEST,
         .simulate = {.profile = setup->profile, .begins = setup->policy->begins},
     };
     strata_status status =
@@ -146,6 +172,11 @@ static strata_forecast forecast_of(const struct setup *setup, strata_plan *out_p
     cr_assert_eq(status, STRATA_OK, "%s", error.message);
     strata_llama_destroy(llama);
     return forecast;
+}
+
+static strata_forecast forecast_of(const struct setup *setup, strata_plan *out_plan)
+{
+    return forecast_in(setup, 0, out_plan);
 }
 
 /* Ten machines and models. */
@@ -240,6 +271,36 @@ Test(simulate, bytes_are_those_of_the_arithmetic)
                  states + plan.tiers[STRATA_HOST].home_bytes[STRATA_STATE]);
 }
 
+/* By exhaustion: no way to give homes is faster than the one that was taken, by more than what
+ * a simulation can tell; the first rule is not always it. */
+Test(simulate, of_several_ways_to_give_homes_the_fastest_is_taken)
+{
+    static const struct setup open[] = {
+        {"llama-7b", &desktop, 1, 2048, 32, 8, 2, 20 * GIB, 16 * GIB, &stash_on_nvme},
+        {"llama-3b", &desktop, 1, 2048, 16, 4, 2, 20 * GIB, 32 * GIB, &free_homes},
+        {"llama-13b", &server, 1, 4096, 8, 1, 1, 70 * GIB, 128 * GIB, &free_homes},
+        {"llama-350m", &laptop, 1, 256, 1, 1, 0, GIB / 2, 2 * GIB, &free_homes},
+    };
+    bool other_than_first = false;
+    for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) {
+        strata_plan plan;
+        double step_s = forecast_in(&open[i], BEST, &plan).step_s;
+        cr_assert_not_null(plan.homes, "%s: nothing to choose", open[i].model);
+        for (uint32_t way = 0; way < STRATA_HOME_WAYS; way++) {
+            double way_s = forecast_in(&open[i], way, NULL).step_s;
+            const char *name = strata_plan_way_name(way);
+            bool taken = strcmp(name, plan.homes) == 0;
+            printf("%s, %s: %.3f s%s\n", open[i].model, name, way_s, taken ? ", taken" : "");
+            cr_expect_geq(1.0101 * way_s, step_s, "%s, %s", open[i].model, name);
+            cr_expect(taken ? way_s == step_s : way_s == step_s || way_s >= plan.next_step_s,
+                      "%s, %s: %g; %g taken, next %g", open[i].model, name, way_s, step_s,
+                      plan.next_step_s);
+            other_than_first |= taken && way > 0;
+        }
+    }
+    cr_expect(other_than_first);
+}
+
 Test(simulate, waits_and_compute_make_up_the_step)
 {
     for (size_t i = 0; i < 4; i++) {
@@ -259,24 +320,25 @@ Test(simulate, waits_and_compute_make_up_the_step)
  * backward are DeepSpeed's, which writes gradients to the drive in fp32 and reads them again.
  */
 static const struct policy policies[] = {
-    {"deferred",
-     UPDATES_DEFERRED,
-     STEP_AFTER_NORM,
-     STRATA_AUTO,
-     STRATA_BF16,
-     {1.03, 1.35, 1.63, 1.44, 1}},
-    {"backward only",
-     UPDATES_AHEAD,
-     STEP_AFTER_UPDATES,
-     STRATA_AUTO,
-     STRATA_BF16,
-     {1, 1.09, 1.19, 1, 1}},
-    {"after backward",
-     UPDATES_DEFERRED,
-     STEP_AFTER_UPDATES,
-     STRATA_NVME,
-     STRATA_FP32,
-     {1.36, 1.67, 2.06, 1.83, 1.28}},
+    {.name = "deferred",
+     .mode = UPDATES_DEFERRED,
+     .begins = STEP_AFTER_NORM,
+     .states = STRATA_NVME,
+     .dtype = STRATA_BF16,
+     .cost = {1.03, 1.35, 1.63, 1.44, 1}},
+    {.name = "backward only",
+     .mode = UPDATES_AHEAD,
+     .begins = STEP_AFTER_UPDATES,
+     .states = STRATA_NVME,
+     .dtype = STRATA_BF16,
+     .cost = {1, 1.09, 1.19, 1, 1}},
+    {.name = "after backward",
+     .mode = UPDATES_DEFERRED,
+     .begins = STEP_AFTER_UPDATES,
+     .grads = STRATA_NVME,
+     .states = STRATA_NVME,
+     .dtype = STRATA_FP32,
+     .cost = {1.36, 1.67, 2.06, 1.83, 1.28}},
 };
 static const double policy_x[] = {0.1, 0.5, 0.9, 1.3, 4};
 

@@ -188,6 +188,26 @@ static double seconds(const strata_json *object, const char *key)
     return out;
 }
 
+Test(placement, homes_chosen_for_a_machine_the_same)
+{
+    const char *homes;
+    const char *next;
+    strata_error error = {0};
+    edit("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 8");
+    strata_workshop_write_text(&dir, "box.json", box);
+    strata_json *document = run("--device-mem 2M --host-mem 11M --box box.json --dry-run");
+    const strata_json *plan = member(document, "plan");
+    cr_assert_eq(strata_json_get_string(plan, "homes", &homes, &error), STRATA_OK, "%s",
+                 error.message);
+    cr_assert_eq(strata_json_get_string(plan, "next_homes", &next, &error), STRATA_OK, "%s",
+                 error.message);
+    cr_expect_str_neq(homes, next);
+    cr_expect_geq(1.0101 * seconds(plan, "next_step_s"),
+                  seconds(member(plan, "forecast"), "step_s"));
+    strata_json_free(document);
+    same_as_in_device("--device-mem 2M --host-mem 11M --box box.json");
+}
+
 Test(placement, wear_is_what_a_step_writes_at_its_pace)
 {
     strata_workshop_write_text(&dir, "box.json", box);
