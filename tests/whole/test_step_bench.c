@@ -10,7 +10,8 @@
 
 #include "strata/json.h"
 
-/* What is read ahead for the step after a sample counts in whichever of the two it falls. */
+/* What is read ahead for the step after a sample counts in whichever of the two it falls: 8 of
+ * the 10 groups at most, of ten steps. */
 static const struct {
     const char *name;
     double tolerance;
@@ -41,7 +42,8 @@ Test(step_bench, all_ways_but_the_one_without_updates_move_the_same_bytes, .time
     cr_assert_not_null(path, "STRATA_BENCH_PROGRAM does not name the program");
     strata_workshop_make(&dir);
     strata_program_run(&result, &dir, path,
-                       "step --store store --groups 10 --repetitions 1 --case nvme --json");
+                       "step --store store --groups 10 --steps 10 --repetitions 1 --case nvme "
+                       "--json");
     int left = strata_workshop_store_count(&dir);
     strata_temp_dir_remove(&dir);
     if (strstr(result.err, "io_uring") != NULL || strstr(result.err, "O_DIRECT") != NULL) {
