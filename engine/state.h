@@ -2,9 +2,10 @@
 #define STRATA_ENGINE_STATE_H
 
 /*
- * What an engine is made of, shared by the files of this folder: engine.c makes and destroys
- * it, step.c walks it through a step, lanes.c is what the pager has others compute, records.c
- * reads and writes master weights and moments between steps.
+ * What an engine is made of, shared by the files of this folder: resolve.c completes what was
+ * asked for, planning.c plans it, engine.c makes and destroys it, step.c walks it through a
+ * step, lanes.c is what the pager has others compute, records.c reads and writes master weights
+ * and moments between steps.
  *
  * Thread: the engine's caller; lanes.c says what runs elsewhere.
  */
@@ -84,7 +85,17 @@ extern const struct lane_functions strata_engine_lanes_cuda;
  * engine's are in slot 0 as well) or with what first_line names. */
 strata_status strata_records_init(strata_engine *engine, bool fresh, strata_error *error);
 
-/* engine.c: does the loss scale follow the gradients? */
+/* resolve.c: everything that has a default, given one; the rest is borrowed from desc. */
+strata_status strata_engine_resolve(strata_engine_desc *out, const strata_engine_desc *desc,
+                                    strata_error *error);
+
+/* planning.c: plan, tables and schedule of a resolved descriptor. */
+strata_status strata_engine_make_plan(strata_engine *engine, strata_error *error);
+/* Does this machine have what the plan takes? */
+strata_status strata_engine_check_machine(const strata_engine *engine, strata_error *error);
+/* Before the plan's own sizes are known. */
+struct store_desc strata_engine_store_desc(const strata_engine *engine);
+/* Does the loss scale follow the gradients? */
 bool strata_engine_scales(const strata_engine_desc *desc);
 
 /* step.c: make a failure the engine's own and return its status. */
