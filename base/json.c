@@ -84,8 +84,8 @@ static strata_status parse(strata_json **out, const char *text, size_t bytes, co
     if (!value && json_error_code(&why) == json_error_out_of_memory)
         return strata_fail(error, STRATA_E_NOMEM, 0, "%s: out of memory", name);
     if (!value)
-        return strata_fail(error, STRATA_E_INVALID, 0, "%s: line %d, column %d: %s", name,
-                           why.line, why.column, why.text);
+        return strata_fail(error, STRATA_E_INVALID, 0, "%s is no JSON: line %d, column %d: %s",
+                           name, why.line, why.column, why.text);
     *out = (strata_json *)value;
     return STRATA_OK;
 }

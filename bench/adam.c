@@ -23,6 +23,7 @@
 #include "bench/adam_rig.h"
 #include "bench/options.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -292,7 +293,10 @@ static enum bench_exit run_all(const struct adam_options *options)
 {
     strata_error error = {.status = STRATA_OK};
     struct table *table = calloc(1, sizeof *table);
-    strata_status status = table != NULL ? STRATA_OK : STRATA_E_NOMEM;
+    strata_status status = STRATA_OK;
+    if (table == NULL)
+        status = strata_train_fail(&error, STRATA_E_NOMEM, ENOMEM,
+                                   "memory for the samples: none left");
     strata_json *document = strata_bench_document("adam");
     strata_json *lists[2] = {strata_json_array(), strata_json_array()};
     for (uint32_t i = 0; i < options->size_count && status == STRATA_OK; i++)
@@ -300,13 +304,14 @@ static enum bench_exit run_all(const struct adam_options *options)
     strata_json_set_uint(document, "repetitions", options->repetitions);
     strata_json_set(document, "variants", lists[0]);
     strata_json_set(document, "ratios", lists[1]);
-    bool good = status == STRATA_OK && strata_bench_write(&options->output, document);
+    enum bench_exit result = BENCH_FAILED;
     if (status != STRATA_OK)
-        fprintf(stderr, "offload-bench adam: %s\n",
-                table != NULL ? error.message : "memory for the samples: none left");
+        result = strata_bench_fail("adam", &error);
+    else if (strata_bench_write(&options->output, document))
+        result = BENCH_DONE;
     strata_json_free(document);
     free(table);
-    return good ? BENCH_DONE : BENCH_FAILED;
+    return result;
 }
 
 /* Once more a size; in a double's form, because "1e8" is how they are thought of. */

@@ -162,7 +162,9 @@ static uint32_t asked_alignment(int file)
     return 0;
 }
 
-static void judge_direct(struct finding *out, const char *dir, int file, const char *trouble)
+/* trouble: NULL: none; code: its errno, 0 where it has none. */
+static void judge_direct(struct finding *out, const char *dir, int file, const char *trouble,
+                         int code)
 {
     uint32_t alignment = asked_alignment(file);
     char says[48] = "alignment not told";
@@ -171,7 +173,9 @@ static void judge_direct(struct finding *out, const char *dir, int file, const c
     if (trouble != NULL)
         strata_bench_find(
             out, FINDING_FAIL,
-            "choose a directory on ext4 or xfs, or train with --allow buffered-io",
+            code == ENOSPC
+                ? "free space there, or choose another directory"
+                : "choose a directory on ext4 or xfs, or train with --allow buffered-io",
             "%.60s: write and read of 1 MiB: %s", dir, trouble);
     else if (alignment > STORE_ALIGN)
         strata_bench_find(out, FINDING_FAIL,
@@ -204,7 +208,9 @@ static void check_direct(const struct check *check, struct finding *out)
         strata_bench_find(out, FINDING_FAIL, "end other programs",
                           "memory for a test of 1 MiB: none left");
     } else {
-        judge_direct(out, check->store, file, try_transfer(file, buffer));
+        errno = 0;
+        const char *trouble = try_transfer(file, buffer);
+        judge_direct(out, check->store, file, trouble, errno);
         free(buffer);
     }
     close(file);
@@ -243,8 +249,12 @@ static void check_space(const struct check *check, struct finding *out)
         }
     }
     char free_text[16];
-    strata_format_size((uint64_t)space.f_bavail * space.f_frsize, free_text, sizeof free_text);
-    if (ram)
+    uint64_t free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
+    strata_format_size(free_bytes, free_text, sizeof free_text);
+    if (free_bytes < TEST_BYTES)
+        strata_bench_find(out, FINDING_FAIL, "free space there, or choose another directory",
+                          "%.60s: %s, %s free", check->store, name, free_text);
+    else if (ram)
         strata_bench_find(out, FINDING_WARN, "give --store a directory on a drive",
                           "%.60s is %s: its bytes are RAM, and counted twice", check->store,
                           name);

@@ -304,14 +304,8 @@ static enum bench_exit run(const struct copy_options *options)
     strata_status status = rig_open(rig, options, &error);
     if (status == STRATA_OK)
         status = measure(rig, options->repetitions, set, &error);
-    if (status == STRATA_OK) {
-        result = report(rig, options, set);
-    } else {
-        fprintf(stderr, "offload-bench copy: %s\n", error.message);
-        bool absent =
-            status == STRATA_E_UNSUPPORTED || (status == STRATA_E_IO && error.native == ENOENT);
-        result = absent ? BENCH_ABSENT : BENCH_FAILED;
-    }
+    result =
+        status == STRATA_OK ? report(rig, options, set) : strata_bench_fail("copy", &error);
     rig_close(rig);
 done:
     free(set);

@@ -8,7 +8,9 @@
 #include "bench/copy_load.h"
 
 #include "strata/adam.h"
+#include "train/fail.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -83,11 +85,11 @@ strata_status strata_bench_load_start(struct copy_load *load, bool adam, bool io
     load->io_runs = io && pthread_create(&load->io, NULL, run_io, load) == 0;
     if (load->adam_runs == adam && load->io_runs == io)
         return STRATA_OK;
-    strata_status status = strata_bench_load_stop(load, error);
-    (void)status; /* the lack of a thread is what counts */
-    error->status = STRATA_E_NOMEM;
-    snprintf(error->message, sizeof error->message, "a thread for the load: none to be had");
-    return STRATA_E_NOMEM;
+    strata_error ignored; /* the lack of a thread is what counts */
+    strata_status status = strata_bench_load_stop(load, &ignored);
+    (void)status;
+    return strata_train_fail(error, STRATA_E_NOMEM, EAGAIN,
+                             "a thread for the load: none to be had");
 }
 
 strata_status strata_bench_load_stop(struct copy_load *load, strata_error *error)

@@ -167,12 +167,6 @@ static strata_json *json_setting(const struct gemm_options *options, const struc
     return object;
 }
 
-static enum bench_exit fail(const strata_error *error)
-{
-    fprintf(stderr, "offload-bench gemm: %s\n", error->message);
-    return BENCH_FAILED;
-}
-
 static enum bench_exit measure(struct gemm_rig *rig, const struct gemm_options *options)
 {
     FILE *out = options->output.json ? stderr : stdout;
@@ -183,7 +177,7 @@ static enum bench_exit measure(struct gemm_rig *rig, const struct gemm_options *
     struct together_result both;
     if (together(rig, options->repetitions, &both, &error) != STRATA_OK) {
         strata_json_free(products);
-        return fail(&error);
+        return strata_bench_fail("gemm", &error);
     }
     print_together(out, &both, rig->threads);
     strata_json *document = strata_bench_document("gemm");
@@ -217,7 +211,7 @@ enum bench_exit strata_bench_gemm(int argc, char **argv)
     strata_error error = {.status = STRATA_OK};
     struct gemm_rig rig;
     strata_status status = strata_bench_gemm_open(&rig, options.threads, &error);
-    result = status == STRATA_OK ? measure(&rig, &options) : fail(&error);
+    result = status == STRATA_OK ? measure(&rig, &options) : strata_bench_fail("gemm", &error);
     strata_bench_gemm_close(&rig);
     return result;
 }

@@ -312,15 +312,6 @@ static strata_json *make_document(const struct io_options *options, const struct
     return document;
 }
 
-static enum bench_exit fail(const strata_error *error)
-{
-    fprintf(stderr, "offload-bench io: %s\n", error->message);
-    bool absent =
-        error->status == STRATA_E_UNSUPPORTED ||
-        (error->status == STRATA_E_IO && (error->native == ENOENT || error->native == ENOTDIR));
-    return absent ? BENCH_ABSENT : BENCH_FAILED;
-}
-
 static enum bench_exit report(const struct io_options *options, const struct io_rig *rig,
                               struct io_result_set *set)
 {
@@ -365,7 +356,8 @@ enum bench_exit strata_bench_io(int argc, char **argv)
     strata_status status = strata_bench_rig_open(&rig, options.dir, options.bytes, &error);
     if (status == STRATA_OK)
         status = measure(&rig, &options, set, &error);
-    result = status == STRATA_OK ? report(&options, &rig, set) : fail(&error);
+    result =
+        status == STRATA_OK ? report(&options, &rig, set) : strata_bench_fail("io", &error);
     strata_bench_rig_close(&rig);
     free(set);
     return result;

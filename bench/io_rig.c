@@ -22,7 +22,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <semaphore.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,21 +32,6 @@
 #define PIECE_RING (RIG_WINDOW * PIECES_PER_PLACE)
 
 _Static_assert(PIECE_RING >= 2 * RIG_DEPTH, "the bare loop never waits for memory");
-
-static strata_status fail(strata_error *error, strata_status status, int64_t native,
-                          const char *format, ...) STRATA_PRINTF(4, 5);
-
-/* The story of a failure, where it is known; the library's own helper is not for programs. */
-static strata_status fail(strata_error *error, strata_status status, int64_t native,
-                          const char *format, ...)
-{
-    va_list list;
-    *error = (strata_error){.status = status, .native = native};
-    va_start(list, format);
-    vsnprintf(error->message, sizeof error->message, format, list);
-    va_end(list);
-    return status;
-}
 
 static uint8_t *buffer_of(const struct io_rig *rig, uint64_t place)
 {
@@ -69,7 +53,8 @@ static strata_status fill_buffers(struct io_rig *rig, strata_error *error)
     }
     rig->digests = calloc(RIG_WINDOW * DIGESTS_PER_PLACE, sizeof *rig->digests);
     if (rig->digests == NULL)
-        return fail(error, STRATA_E_NOMEM, ENOMEM, "host: no memory for the buffers' hashes");
+        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                 "host: no memory for the buffers' hashes");
     strata_hash_pieces(rig->buffers.base, rig->buffers.bytes, rig->digests);
     return STRATA_OK;
 }
@@ -95,13 +80,14 @@ strata_status strata_bench_rig_open(struct io_rig *out, const char *dir, uint64_
     uint64_t count = (bytes + RIG_PLACE_BYTES - 1) / RIG_PLACE_BYTES;
     *out = (struct io_rig){.store = NULL};
     if (count > UINT32_MAX / 2)
-        return fail(error, STRATA_E_INVALID, 0, "--size: more than %" PRIu64 " bytes",
-                    UINT32_MAX / 2 * RIG_PLACE_BYTES);
+        return strata_train_fail(error, STRATA_E_INVALID, 0,
+                                 "--size: more than %" PRIu64 " bytes",
+                                 UINT32_MAX / 2 * RIG_PLACE_BYTES);
     out->place_count = count < 2 ? 2 : (uint32_t)count;
     out->place_bytes = calloc(out->place_count, sizeof *out->place_bytes);
     if (out->place_bytes == NULL)
-        return fail(error, STRATA_E_NOMEM, ENOMEM, "host: no memory for %" PRIu32 " places",
-                    out->place_count);
+        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                 "host: no memory for %" PRIu32 " places", out->place_count);
     for (uint32_t i = 0; i < out->place_count; i++)
         out->place_bytes[i] = RIG_PLACE_BYTES;
     strata_status status = strata_arena_create(&out->buffers, RIG_WINDOW * RIG_PLACE_BYTES,
@@ -187,16 +173,17 @@ static strata_status collect(struct bare *bare, strata_error *error)
     struct io_result results[RIG_DEPTH];
     int32_t count = strata_io_uring.reap(bare->rig->backend, results, RIG_DEPTH, UINT64_MAX);
     if (count < 0)
-        return fail(error, STRATA_E_IO, -count, "bare loop: reaping: %s", strerror(-count));
+        return strata_train_fail(error, STRATA_E_IO, -count, "bare loop: reaping: %s",
+                                 strerror(-count));
     bare->in_flight -= (uint32_t)count;
     for (int32_t i = 0; i < count; i++) {
         bare->done[(results[i].id - 1) % PIECE_RING] = true;
         if (results[i].result != (int64_t)RIG_REQUEST_BYTES)
-            return fail(error, STRATA_E_IO, results[i].result < 0 ? -results[i].result : 0,
-                        "bare loop: request %" PRIu64 " of %" PRIu64
-                        " bytes in %s came back with %" PRId64,
-                        results[i].id, RIG_REQUEST_BYTES, bare->rig->file.path,
-                        results[i].result);
+            return strata_train_fail(
+                error, STRATA_E_IO, results[i].result < 0 ? -results[i].result : 0,
+                "bare loop: request %" PRIu64 " of %" PRIu64
+                " bytes in %s came back with %" PRId64,
+                results[i].id, RIG_REQUEST_BYTES, bare->rig->file.path, results[i].result);
     }
     return STRATA_OK;
 }

@@ -226,12 +226,8 @@ enum bench_exit strata_bench_matrix(int argc, char **argv)
     strata_status status = rig_open(&rig, &options, &error);
     if (status == STRATA_OK)
         status = measure(&rig, options.repetitions, rates, &error);
-    if (status == STRATA_OK) {
-        result = report(&rig, &options, rates);
-    } else {
-        fprintf(stderr, "offload-bench matrix: %s\n", error.message);
-        result = status == STRATA_E_UNSUPPORTED ? BENCH_ABSENT : BENCH_FAILED;
-    }
+    result = status == STRATA_OK ? report(&rig, &options, rates)
+                                 : strata_bench_fail("matrix", &error);
     rig_close(&rig);
     return result;
 }

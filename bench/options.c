@@ -7,6 +7,8 @@
 
 #include "bench/options.h"
 
+#include "train/trainer.h"
+
 #include <stdio.h>
 
 /* The row that --help is, whose field says whether it was given. */
@@ -24,7 +26,7 @@ bool strata_bench_options(enum bench_exit *out, const struct command_line *line,
 {
     strata_error error = {.status = STRATA_OK};
     if (strata_command_line_parse(line, target, argc, argv, &error) != STRATA_OK) {
-        fprintf(stderr, "offload-bench %s: %s\n", argv[0], error.message);
+        strata_bench_fail(argv[0], &error);
         *out = BENCH_USAGE;
         return false;
     }
@@ -33,6 +35,12 @@ bool strata_bench_options(enum bench_exit *out, const struct command_line *line,
         return true;
     strata_command_line_help(line, stdout);
     return false;
+}
+
+enum bench_exit strata_bench_fail(const char *subcommand, const strata_error *error)
+{
+    fprintf(stderr, "offload-bench %s: %s\n", subcommand, error->message);
+    return (enum bench_exit)strata_exit_code(error);
 }
 
 enum bench_exit strata_bench_usage(const char *subcommand, const char *word, const char *why)

@@ -29,6 +29,9 @@
 bool strata_bench_options(enum bench_exit *out, const struct command_line *line, void *target,
                           int argc, char **argv);
 
+/* Say on stderr what went wrong; the code that offload-train ends with for such an error. */
+enum bench_exit strata_bench_fail(const char *subcommand, const strata_error *error);
+
 /* Say on stderr why a word cannot be meant, where no row could know; BENCH_USAGE. */
 enum bench_exit strata_bench_usage(const char *subcommand, const char *word, const char *why);
 

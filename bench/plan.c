@@ -153,10 +153,7 @@ static strata_status ask(struct answer *out, const struct plan_options *options,
     struct llama *llama;
     strata_status status = STRATA_OK;
     *out = (struct answer){0};
-    if (!strata_llama_config_named(&config, options->model))
-        status = strata_llama_config_read(&config, options->model, error);
-    if (status != STRATA_OK)
-        return status;
+    STRATA_TRY(strata_llama_config_read(&config, options->model, error));
     struct llama_shape shape = {.seq = options->seq,
                                 .batch = batch / machine->gpus,
                                 .vocab_slices = options->vocab_slices,
@@ -445,20 +442,13 @@ static strata_status sweep(FILE *out, strata_json *document, const struct plan_o
     return STRATA_OK;
 }
 
-static enum bench_exit fail(const strata_error *error)
-{
-    fprintf(stderr, "offload-bench plan: %s\n", error->message);
-    return error->status == STRATA_E_IO && error->native == ENOENT ? BENCH_ABSENT
-                                                                   : BENCH_FAILED;
-}
-
 static enum bench_exit report(const struct plan_options *options)
 {
     FILE *out = options->output.json ? stderr : stdout;
     strata_error error = {0};
     struct answer answer;
     if (ask(&answer, options, &options->machine, options->batch, &error) != STRATA_OK)
-        return fail(&error);
+        return strata_bench_fail("plan", &error);
     print_answer(out, options, &answer);
     strata_json *document = strata_bench_document("plan");
     strata_profile rank = strata_machine_rank(&options->machine);
@@ -467,7 +457,7 @@ static enum bench_exit report(const struct plan_options *options)
     strata_status status = options->sweep != SWEEP_NONE
                                ? sweep(out, document, options, &error)
                                : weigh(out, document, options, &answer, &error);
-    enum bench_exit result = status != STRATA_OK ? fail(&error)
+    enum bench_exit result = status != STRATA_OK ? strata_bench_fail("plan", &error)
                              : answer.fits       ? BENCH_DONE
                                                  : BENCH_FAILED;
     if (status == STRATA_OK && !strata_bench_write(&options->output, document))
@@ -556,13 +546,8 @@ static enum bench_exit settle_machine(struct plan_options *options)
     *machine =
         strata_machine_with(options->gpu != NULL ? options->gpu : strata_gpu_named("rtx4090"));
     if (options->box != NULL) {
-        strata_json *json;
-        if (strata_json_read_file(&json, options->box, &error) != STRATA_OK)
-            return fail(&error);
-        strata_status status = strata_profile_from_json(&machine->host, json, &error);
-        strata_json_free(json);
-        if (status != STRATA_OK)
-            return fail(&error);
+        if (strata_profile_read_file(&machine->host, options->box, &error) != STRATA_OK)
+            return strata_bench_fail("plan", &error);
         machine->gpu = options->gpu;
         machine->drives = machine->host.drives;
     }
@@ -590,6 +575,11 @@ enum bench_exit strata_bench_plan(int argc, char **argv)
     enum bench_exit result;
     if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
+    strata_error error = {0};
+    if (strata_llama_config_check(options.model, &error) != STRATA_OK) {
+        strata_bench_fail("plan", &error);
+        return BENCH_USAGE;
+    }
     result = settle_machine(&options);
     return result == BENCH_DONE ? report(&options) : result;
 }

@@ -342,13 +342,6 @@ static bool write_profile(const struct bench_output *output, const strata_profil
     return good;
 }
 
-static enum bench_exit fail(const strata_error *error)
-{
-    fprintf(stderr, "offload-bench probe: %s\n", error->message);
-    return error->status == STRATA_E_IO && error->native == ENOENT ? BENCH_ABSENT
-                                                                   : BENCH_FAILED;
-}
-
 /* The run's command line. */
 static strata_status describe_run(struct options *out, const struct probe_desc *desc,
                                   const char *data, const char *trace, strata_error *error)
@@ -469,9 +462,15 @@ enum bench_exit strata_bench_probe(int argc, char **argv)
     if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
     struct found found;
+    struct options train;
     strata_error error = {0};
+    /* Before anything is measured, and with names that nothing is opened by yet. */
+    if (describe_run(&train, &options.desc, "data", "trace", &error) != STRATA_OK) {
+        strata_bench_fail("probe", &error);
+        return BENCH_USAGE;
+    }
     if (probe(&found, &options.desc, &error) != STRATA_OK)
-        return fail(&error);
+        return strata_bench_fail("probe", &error);
     print_found(options.output.json ? stderr : stdout, &found);
     return write_profile(&options.output, &found.profile) ? BENCH_DONE : BENCH_FAILED;
 }

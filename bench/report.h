@@ -14,14 +14,7 @@
 #include "strata/json.h"
 #include "strata/plan.h"
 #include "strata/status.h"
-
-/* Return early with what went wrong below. The only macro that hides control flow. */
-#define STRATA_TRY(call)                                                                       \
-    do {                                                                                       \
-        strata_status try_status = (call);                                                     \
-        if (try_status != STRATA_OK)                                                           \
-            return try_status;                                                                 \
-    } while (0)
+#include "train/fail.h"
 
 /* Exit codes of offload-bench. */
 enum bench_exit {

@@ -71,12 +71,6 @@ static void catch_signals(void)
 
 /* The command line. */
 
-static enum bench_exit fail(const strata_error *error, enum bench_exit code)
-{
-    fprintf(stderr, "offload-bench run: %s\n", error->message);
-    return code;
-}
-
 /* A measurement is of a run from its start, and of nothing else. */
 static enum bench_exit check_options(const struct options *train)
 {
@@ -111,8 +105,10 @@ static enum bench_exit parse(struct run *run, int argc, char **argv)
         words[i] = (char *)(uintptr_t)ours[i];
     memcpy(words + OURS, argv + 1, (size_t)argc * sizeof *words); // argv ends with NULL
     snprintf(run->data, sizeof run->data, "data");
-    if (strata_options_parse(&run->train, OURS + argc - 1, words, &error) != STRATA_OK)
-        return fail(&error, BENCH_USAGE);
+    if (strata_options_parse(&run->train, OURS + argc - 1, words, &error) != STRATA_OK) {
+        strata_bench_fail("run", &error);
+        return BENCH_USAGE;
+    }
     return run->train.help || run->train.version ? BENCH_DONE : check_options(&run->train);
 }
 
@@ -331,7 +327,7 @@ enum bench_exit strata_bench_run(int argc, char **argv)
     for (uint32_t i = 0; i < OPTIONS_MAX_STORE_DIRS; i++)
         strata_bench_scratch_remove(&run.scratch[i]);
     if (status != STRATA_OK)
-        return fail(&error, (enum bench_exit)strata_exit_code(&error));
+        return strata_bench_fail("run", &error);
     if (stop_signal != 0)
         return (enum bench_exit)(128 + (int)stop_signal);
     return tell(&run);

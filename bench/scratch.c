@@ -7,6 +7,8 @@
 
 #include "bench/scratch.h"
 
+#include "train/fail.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,10 +22,8 @@
 
 static strata_status fail(strata_error *error, const char *what, const char *path, int code)
 {
-    *error = (strata_error){.status = STRATA_E_IO, .native = code};
-    snprintf(error->message, sizeof error->message, "%s %.160s: %s", what, path,
-             strerror(code));
-    return STRATA_E_IO;
+    return strata_train_fail(error, STRATA_E_IO, code, "%s %.160s: %s", what, path,
+                             strerror(code));
 }
 
 strata_status strata_bench_scratch_make(struct scratch *out, const char *parent,

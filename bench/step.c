@@ -24,6 +24,7 @@
 #include "bench/step_rig.h"
 #include "strata/text.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,8 +243,10 @@ static strata_status run_cases(struct step_rig *rig, const struct step_options *
     struct case_result *result = calloc(1, sizeof *result);
     strata_json *list = strata_json_array();
     double rest_s = 0;
-    strata_status status =
-        result != NULL ? calibrate(rig, options->steps, &rest_s, error) : STRATA_E_NOMEM;
+    strata_status status = result != NULL ? calibrate(rig, options->steps, &rest_s, error)
+                                          : strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                                              "memory for the samples: none "
+                                                              "left");
     char size[16];
     fprintf(out,
             "%u groups, %s of states; %u workers, the device computes on %s; all but computing "
@@ -285,11 +288,13 @@ static enum bench_exit run(const struct step_options *options)
     if (status == STRATA_OK && options->trace != NULL)
         status = strata_engine_trace(rig.ways[STEP_OVERLAPPED].engine, options->trace, &error);
     strata_bench_step_close(&rig);
-    bool good = status == STRATA_OK && strata_bench_write(&options->output, document);
-    strata_json_free(document);
+    enum bench_exit result = BENCH_FAILED;
     if (status != STRATA_OK)
-        fprintf(stderr, "offload-bench step: %s\n", error.message);
-    return good ? BENCH_DONE : BENCH_FAILED;
+        result = strata_bench_fail("step", &error);
+    else if (strata_bench_write(&options->output, document))
+        result = BENCH_DONE;
+    strata_json_free(document);
+    return result;
 }
 
 /* The command line. */
@@ -301,8 +306,8 @@ static const struct choice case_choices[] = {
 
 static const struct option_row rows[] = {
     VALUE("store", OPTION_TEXT, "DIR", dir, "where the stores are made, and removed (.)"),
-    CHOICE("case", "NAME", case_choices, only,
-           "all, nvme, balanced or compute: what bounds the step (all)"),
+    CHOICE("case", "all|nvme|balanced|compute", case_choices, only,
+           "what bounds the step (all)"),
     RANGE("groups", OPTION_COUNT, "N", groups, 2, 10001, "of 1 Mi parameters each (64)"),
     RANGE("steps", OPTION_COUNT, "N", steps, 3, BENCH_MAX_SAMPLES + 1,
           "of a sample; the first and the last do not count (6)"),

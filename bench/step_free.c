@@ -19,6 +19,7 @@
 #include "bench/report.h"
 #include "offload/simulate.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,9 +156,8 @@ static strata_status list_ops(struct step_free *run, strata_error *error)
     note_uses(run);
     if (!run->no_memory)
         return STRATA_OK;
-    *error = (strata_error){.status = STRATA_E_NOMEM};
-    snprintf(error->message, sizeof error->message, "no memory for the list of ops");
-    return STRATA_E_NOMEM;
+    return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                             "memory for the list of ops: none left");
 }
 
 /* What ends. */
@@ -409,9 +409,8 @@ static strata_status open_lanes(struct step_free *run, strata_error *error)
                        sizeof *run->busy);
     if (run->digests != NULL && run->busy != NULL)
         return STRATA_OK;
-    *error = (strata_error){.status = STRATA_E_NOMEM};
-    snprintf(error->message, sizeof error->message, "no memory for the free lanes");
-    return STRATA_E_NOMEM;
+    return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                             "memory for the free lanes: none left");
 }
 
 strata_status strata_bench_free_open(struct step_free **out, struct step_rig *rig,
@@ -419,11 +418,9 @@ strata_status strata_bench_free_open(struct step_free **out, struct step_rig *ri
 {
     struct step_free *run = calloc(1, sizeof *run);
     *out = run;
-    if (run == NULL) {
-        *error = (strata_error){.status = STRATA_E_NOMEM};
-        snprintf(error->message, sizeof error->message, "no memory for the free lanes");
-        return STRATA_E_NOMEM;
-    }
+    if (run == NULL)
+        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                 "memory for the free lanes: none left");
     run->rig = rig;
     run->engine = engine;
     for (uint32_t i = 0; i < SLOTS; i++)

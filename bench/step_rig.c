@@ -38,13 +38,6 @@
 /* Spans of a group in a step: its tiles' ops, and its uses. */
 #define SPANS_OF_TILE 12u
 
-static strata_status fail(strata_error *error, strata_status status, int code, const char *what)
-{
-    *error = (strata_error){.status = status, .native = code};
-    snprintf(error->message, sizeof error->message, "%.180s: %s", what, strerror(code));
-    return status;
-}
-
 /* The caller. */
 
 void strata_bench_step_compute(void *args)
@@ -185,7 +178,8 @@ static strata_status take_memory(struct step_rig *rig, strata_error *error)
     rig->matrices = calloc(3 * (size_t)SIDE_ELEMS, sizeof *rig->matrices);
     if (rig->tensors == NULL || rig->groups == NULL || rig->uses == NULL ||
         rig->names == NULL || rig->matrices == NULL)
-        return fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the model");
+        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                 "memory for the model: none left");
     for (uint32_t i = 0; i < 2 * SIDE_ELEMS; i++)
         rig->matrices[i] = (float)(i % 251) / 251 - 0.5f;
     make_model(rig);
@@ -298,14 +292,16 @@ static strata_status give_core(struct step_rig *rig, strata_error *error)
     cpu_set_t cores;
     int last = CPU_SETSIZE - 1;
     if (sched_getaffinity(0, sizeof cores, &cores) != 0)
-        return fail(error, STRATA_E_UNSUPPORTED, errno, "reading the cores of this process");
+        return strata_train_fail(error, STRATA_E_UNSUPPORTED, errno,
+                                 "reading the cores of this process: %s", strerror(errno));
     if (rig->desc.on_pool || CPU_COUNT(&cores) < 2)
         return STRATA_OK;
     while (!CPU_ISSET(last, &cores))
         last--;
     CPU_CLR(last, &cores);
     if (sched_setaffinity(0, sizeof cores, &cores) != 0)
-        return fail(error, STRATA_E_UNSUPPORTED, errno, "setting the cores of this process");
+        return strata_train_fail(error, STRATA_E_UNSUPPORTED, errno,
+                                 "setting the cores of this process: %s", strerror(errno));
     strata_stream_call(rig->stream, bind_here, &last, sizeof last);
     return STRATA_OK;
 }

@@ -68,7 +68,8 @@ static strata_status open_directory(struct store_file *file, const char *dir,
     struct stat stat;
     file->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (file->dir_fd < 0 || fstat(file->dir_fd, &stat) != 0)
-        return strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s", dir,
+        return strata_fail(error, STRATA_E_IO, errno,
+                           "store directory %s: %s: give one that exists", dir,
                            strerror(errno));
     file->device = stat.st_dev;
     file->others_write = stat.st_mode & (S_IWGRP | S_IWOTH);
@@ -122,8 +123,9 @@ strata_status strata_store_room(const char *dir, uint64_t *out_free_bytes,
     struct stat stat;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fstatvfs(fd, &space) != 0) {
-        strata_status status = strata_fail(error, STRATA_E_IO, errno, "store directory %s: %s",
-                                           dir, strerror(errno));
+        strata_status status =
+            strata_fail(error, STRATA_E_IO, errno,
+                        "store directory %s: %s: give one that exists", dir, strerror(errno));
         if (fd >= 0)
             close(fd);
         return status;

@@ -97,8 +97,8 @@ strata_json *strata_profile_to_json(const strata_profile *profile)
     return json;
 }
 
-strata_status strata_profile_from_json(strata_profile *out, const strata_json *json,
-                                       strata_error *error)
+static strata_status from_json(strata_profile *out, const strata_json *json,
+                               strata_error *error)
 {
     const char *name;
     uint64_t cores;
@@ -118,4 +118,17 @@ strata_status strata_profile_from_json(strata_profile *out, const strata_json *j
             STRATA_TRY(
                 strata_json_get_number(json, numbers[i].name, field(out, &numbers[i]), error));
     return strata_profile_check(out, error);
+}
+
+strata_status strata_profile_read_file(strata_profile *out, const char *path,
+                                       strata_error *error)
+{
+    strata_json *json;
+    strata_error cause = {0};
+    STRATA_TRY(strata_json_read_file(&json, path, error));
+    strata_status status = from_json(out, json, &cause);
+    strata_json_free(json);
+    if (status != STRATA_OK)
+        strata_fail(error, status, cause.native, "profile %.100s: %.140s", path, cause.message);
+    return status;
 }

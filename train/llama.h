@@ -52,12 +52,19 @@ struct llama_shape {
 struct llama;
 
 /*
- * path: a config.json or a folder that has one. Anything but a LlamaForCausalLM without biases
- * is refused by the name of the key. STRATA_E_IO: native ENOENT, ...; STRATA_E_INVALID: the
- * content.
+ * model: a name, a config.json, or a folder that has one. Anything but a LlamaForCausalLM
+ * without biases is refused by the name of the key. STRATA_E_IO: native ENOENT, ...;
+ * STRATA_E_INVALID: the content.
  */
-strata_status strata_llama_config_read(struct llama_config *out, const char *path,
+strata_status strata_llama_config_read(struct llama_config *out, const char *model,
                                        strata_error *error);
+
+/*
+ * What --model was given, before anything is read. STRATA_E_INVALID: neither a name nor a file,
+ * which is a mistake of the command line. A path that is not there is something absent, and the
+ * reader says so.
+ */
+strata_status strata_llama_config_check(const char *model, strata_error *error);
 
 /* "llama-125m" ...; false: no such name. */
 bool strata_llama_config_named(struct llama_config *out, const char *name);

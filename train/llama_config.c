@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Larger than any model there is by a factor of 16 or more, and small enough that no product of
  * sizes in this program leaves 64 bits. */
@@ -79,6 +80,19 @@ const char *strata_llama_names(void)
 {
     return "llama-125m llama-350m llama-1b llama-3b llama-7b llama-8b llama-13b llama-33b "
            "llama-70b llama-405b";
+}
+
+strata_status strata_llama_config_check(const char *model, strata_error *error)
+{
+    struct llama_config config;
+    size_t length = strlen(model);
+    bool path =
+        strchr(model, '/') != NULL || (length > 5 && strcmp(model + length - 5, ".json") == 0);
+    if (path || strata_llama_config_named(&config, model) || access(model, F_OK) == 0)
+        return STRATA_OK;
+    return strata_train_fail(error, STRATA_E_INVALID, 0,
+                             "--model %.40s: no such name: give a config.json or one of %s",
+                             model, strata_llama_names());
 }
 
 /* Reading. The document and where its story goes. */
@@ -291,8 +305,10 @@ static strata_status config_path(char *out, const char *path, strata_error *erro
 {
     struct stat info;
     if (stat(path, &info) != 0)
-        return strata_train_fail(error, STRATA_E_IO, errno, "model %.128s: %s", path,
-                                 strerror(errno));
+        return strata_train_fail(
+            error, STRATA_E_IO, errno,
+            "model %.128s: %s: give a config.json, a folder that has one, or a name", path,
+            strerror(errno));
     int length =
         snprintf(out, PATH_BYTES, "%s%s", path, S_ISDIR(info.st_mode) ? "/config.json" : "");
     if (length < 0 || length >= PATH_BYTES)
@@ -301,13 +317,15 @@ static strata_status config_path(char *out, const char *path, strata_error *erro
     return STRATA_OK;
 }
 
-strata_status strata_llama_config_read(struct llama_config *out, const char *path,
+strata_status strata_llama_config_read(struct llama_config *out, const char *model,
                                        strata_error *error)
 {
     char file[PATH_BYTES];
     strata_json *doc = NULL;
     strata_error cause = {0};
-    STRATA_TRY(config_path(file, path, error));
+    if (strata_llama_config_named(out, model))
+        return STRATA_OK;
+    STRATA_TRY(config_path(file, model, error));
     STRATA_TRY(strata_json_read_file(&doc, file, error));
     struct reader reader = {doc, &cause};
     strata_status status = read_config(&reader, out);

@@ -12,7 +12,6 @@
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "train/command_line.h"
 #include "train/fail.h"
@@ -308,24 +307,6 @@ static strata_status check_durability(struct options *options, strata_error *err
     return STRATA_OK;
 }
 
-/*
- * A word that is neither a model's name nor a file is a mistake of the command line; a path
- * that is not there is something absent, and whoever opens it says so.
- */
-static strata_status check_model(const struct options *options, strata_error *error)
-{
-    struct llama_config config;
-    const char *name = options->model;
-    size_t length = strlen(name);
-    bool path =
-        strchr(name, '/') != NULL || (length > 5 && strcmp(name + length - 5, ".json") == 0);
-    if (path || strata_llama_config_named(&config, name) || access(name, F_OK) == 0)
-        return STRATA_OK;
-    return strata_train_fail(error, STRATA_E_INVALID, 0,
-                             "--model %.40s: no such name: give a config.json or one of %s",
-                             name, strata_llama_names());
-}
-
 /* Nothing is trained: only the directories count, and which commit. */
 static strata_status check_command(const struct options *options, strata_error *error)
 {
@@ -374,7 +355,7 @@ static strata_status check_together(struct options *options, strata_error *error
         return strata_train_fail(error, STRATA_E_INVALID, 0,
                                  "--lr-min %g: above the rate of %g: give at most that",
                                  options->rate.least, options->rate.peak);
-    STRATA_TRY(check_model(options, error));
+    STRATA_TRY(strata_llama_config_check(options->model, error));
     STRATA_TRY(check_homes(options, error));
     return check_durability(options, error);
 }

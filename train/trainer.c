@@ -66,13 +66,6 @@ static struct data_desc describe_data(const struct trainer *trainer)
                               .vocab_size = trainer->config.vocab_size};
 }
 
-static strata_status open_model(struct trainer *trainer, strata_error *error)
-{
-    if (strata_llama_config_named(&trainer->config, trainer->options->model))
-        return STRATA_OK;
-    return strata_llama_config_read(&trainer->config, trainer->options->model, error);
-}
-
 /* Asked for or not, a GPU that answers with an error is a failure; one that is not there is so
  * only when it was asked for. */
 static strata_status open_device(struct trainer *trainer, strata_error *error)
@@ -109,13 +102,9 @@ static strata_status open_llama(struct trainer *trainer, strata_error *error)
 
 static strata_status open_box(struct trainer *trainer, strata_error *error)
 {
-    strata_json *json;
     if (trainer->options->box == NULL)
         return STRATA_OK;
-    STRATA_TRY(strata_json_read_file(&json, trainer->options->box, error));
-    strata_status status = strata_profile_from_json(&trainer->profile, json, error);
-    strata_json_free(json);
-    return status;
+    return strata_profile_read_file(&trainer->profile, trainer->options->box, error);
 }
 
 static void describe_engine(struct trainer *trainer)
@@ -164,7 +153,7 @@ static void describe_engine(struct trainer *trainer)
 
 static strata_status open_all(struct trainer *trainer, strata_error *error)
 {
-    STRATA_TRY(open_model(trainer, error));
+    STRATA_TRY(strata_llama_config_read(&trainer->config, trainer->options->model, error));
     struct data_desc data = describe_data(trainer);
     STRATA_TRY(strata_data_open(&trainer->data, &data, error));
     STRATA_TRY(open_device(trainer, error));

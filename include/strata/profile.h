@@ -60,9 +60,9 @@ STRATA_API STRATA_NODISCARD strata_status strata_profile_check(const strata_prof
 /* As JSON, an object whose members are the fields; owned. */
 STRATA_API strata_json *strata_profile_to_json(const strata_profile *profile);
 
-/* Fills every field and checks them; an unknown member is not an error. */
-STRATA_API STRATA_NODISCARD strata_status strata_profile_from_json(strata_profile *out,
-                                                                   const strata_json *json,
+/* From such a file; every field is filled and checked, an unknown member is not an error. */
+STRATA_API STRATA_NODISCARD strata_status strata_profile_read_file(strata_profile *out,
+                                                                   const char *path,
                                                                    strata_error *error);
 
 #ifdef __cplusplus

@@ -116,7 +116,9 @@ Test(channel, a_full_channel_holds_its_sender_back)
     struct sender sender = {.channel = channel, .count = 10};
     pthread_t thread;
     cr_assert_eq(pthread_create(&thread, NULL, send_many, &sender), 0);
-    usleep(50000);
+    while (sender.sent < 4)
+        usleep(100);
+    usleep(20000); /* a fifth would have time */
     cr_assert_eq(sender.sent, 4);
     struct note note;
     for (uint32_t i = 0; i < 10; i++) {

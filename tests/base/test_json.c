@@ -81,7 +81,7 @@ Test(json, ambiguous_or_broken_texts_are_refused)
     refuse_bytes("", 0, "line 1");
     refuse_bytes("{", 1, "line 1");
     refuse_bytes("{\"a\": 1, \"a\": 2}", 16, "duplicate");
-    refuse_bytes("{\"a\": 1} x", 10, "line 1, column 10");
+    refuse_bytes("{\"a\": 1} x", 10, "is no JSON: line 1, column 10");
     refuse_bytes("{\"a\":\n\n nope}", 13, "line 3");
     refuse_bytes("{\"a\": \"\xff\"}", 10, "decode byte 0xff");
     refuse_bytes("{\"a\": \"\\u0000\"}", 15, "line 1");

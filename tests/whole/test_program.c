@@ -496,4 +496,14 @@ Test(program, bench_refuses_what_it_does_not_know)
     cr_assert_str_eq(result.err,
                      "offload-bench plan: --batch: the GPUs do not divide it: see --help\n");
     bench("probe --help --fast", 0);
+    /* Not after half a minute of measuring. */
+    bench("probe --seq 0", 2);
+    bench("probe --model llama-2b", 2);
+    bench("plan --model llama-2b", 2);
+    cr_assert_not_null(strstr(result.err, "no such name: give a config.json or one of"));
+    bench("plan --model llama-2b.json", 3);
+    bench("plan --box llama-2b.json", 3);
+    bench("io --store nothing", 3);
+    bench("step --case usual", 2);
+    cr_assert_not_null(strstr(result.err, "give one of all|nvme|balanced|compute"));
 }
