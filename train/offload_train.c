@@ -9,7 +9,8 @@
  * nothing behind.
  *
  * SIGINT and SIGTERM let the step under way finish and make it durable; its line is then the
- * last. The second one does what these signals do to any program.
+ * last. The second one does what these signals do to any program, and so does the first one
+ * before there is a step.
  *
  * The last line is written after the last commit. Killed between the two, a resumed run has no
  * step left, and writes what is missing: so a log whose last line has the hash is that of a run
@@ -46,14 +47,17 @@ static void on_signal(int number)
     stop_signal = number;
 }
 
+/*
+ * From here on a step is finished first. Earlier there is none, and a signal does what it does
+ * to any program: making a store may take hours, nothing that is committed is touched by it,
+ * and what was begun is made anew.
+ */
 static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    /* A reader of stdout that has gone shows as a failed write. */
-    signal(SIGPIPE, SIG_IGN);
 }
 
 /* The engine's lines: what it had to do without. */
@@ -129,9 +133,7 @@ static strata_status start_and_train(struct run *run, strata_error *error)
     FILE *out = run->report.out;
     STRATA_TRY(
         strata_trainer_start(run->trainer, out != NULL ? print_engine_line : NULL, out, error));
-    /* Told to stop before the first step: no step runs, and an older log stays as it was. */
-    if (stop_signal != 0)
-        return STRATA_OK;
+    catch_signals();
     if (run->options->resume)
         STRATA_TRY(
             strata_log_resume(&run->log, strata_trainer_steps_done(run->trainer), error));
@@ -192,7 +194,8 @@ int main(int argc, char **argv)
             complain(&error);
         return (int)strata_exit_code(&error);
     }
-    catch_signals();
+    /* A reader of stdout that has gone shows as a failed write. */
+    signal(SIGPIPE, SIG_IGN);
     struct run run = {.options = &options, .log = {.file = -1}};
     status = perform(&run, &error);
     strata_trainer_destroy(run.trainer);

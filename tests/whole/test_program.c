@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -247,6 +248,22 @@ Test(program, a_signal_ends_the_run_after_the_step_with_a_whole_last_line)
 {
     stop_with(SIGINT);
     stop_with(SIGTERM);
+}
+
+/* Held in a place where no step has begun: opening a pipe that nobody writes to. */
+Test(program, a_signal_before_the_first_step_ends_the_run_at_once)
+{
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/box.json", dir.path);
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    pid_t process =
+        strata_program_start(&dir, train_program(), SMALL "--box box.json --log old.jsonl");
+    pause_ms(200);
+    kill(process, SIGINT);
+    cr_assert_eq(strata_program_wait(process), 128 + SIGINT);
+    char text[256];
+    cr_assert(strata_workshop_read(&dir, "old.jsonl", text, sizeof text));
+    cr_assert_str_eq(text, WORKSHOP_OLD_LOG);
 }
 
 Test(program, what_a_stopped_run_logged_is_what_a_shorter_run_logs)
