@@ -10,9 +10,6 @@
  * Measured: every step but the first, in which all is cold, and the last, which waits for its
  * own updates. A step's time, and each lane's, are medians.
  *
- * A signal ends the run after the step under way, because the store's files must go. The second
- * one does what it does to any program.
- *
  * Thread: one, and the engine's.
  */
 
@@ -25,15 +22,11 @@
 #include "train/document.h"
 #include "train/trainer.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #define DEFAULT_STEPS "8"
 #define LEAST_STEPS   3u
-
-/* A signal handler reaches nothing but statics: written by it, read by the main thread. */
-static volatile sig_atomic_t stop_signal;
 
 struct run {
     struct options train;
@@ -54,20 +47,6 @@ struct samples {
     double bytes[STRATA_LANE_COUNT][BENCH_MAX_SAMPLES];
     double stall_s[STRATA_STALL_COUNT][BENCH_MAX_SAMPLES];
 };
-
-static void on_signal(int number)
-{
-    stop_signal = number;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal,
-                               .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 /* The command line. */
 
@@ -201,13 +180,12 @@ static strata_status train(struct run *run, struct trainer *trainer, strata_erro
     run->param_count = strata_trainer_plan(trainer)->param_count;
     run->predicted = strata_trainer_plan(trainer)->forecast;
     STRATA_TRY(strata_trainer_start(trainer, NULL, NULL, error));
-    for (uint64_t i = 1; i <= steps && stop_signal == 0; i++) {
+    for (uint64_t i = 1; i <= steps; i++) {
         STRATA_TRY(strata_trainer_step(trainer, i == steps, &step, error));
         if (i > 1 && i < steps)
             keep(&samples, run->samples++, &step);
     }
-    if (run->samples > 0)
-        settle(run, &samples);
+    settle(run, &samples);
     return strata_trainer_trace(trainer, error);
 }
 
@@ -322,13 +300,10 @@ enum bench_exit strata_bench_run(int argc, char **argv)
         printf("offload-bench %s\n", strata_version());
     if (run.train.help || run.train.version)
         return BENCH_DONE;
-    catch_signals();
     strata_status status = perform(&run, &error);
     for (uint32_t i = 0; i < OPTIONS_MAX_STORE_DIRS; i++)
         strata_bench_scratch_remove(&run.scratch[i]);
     if (status != STRATA_OK)
         return strata_bench_fail("run", &error);
-    if (stop_signal != 0)
-        return (enum bench_exit)(128 + (int)stop_signal);
     return tell(&run);
 }

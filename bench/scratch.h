@@ -2,7 +2,8 @@
 #define STRATA_BENCH_SCRATCH_H
 
 /*
- * A directory inside one that was named, for files that are to leave nothing behind.
+ * A directory inside one that was named, for files that are to leave nothing behind. From the
+ * first one on, SIGINT and SIGTERM remove those that are there before they end the program.
  *
  * Thread: one owner.
  */
@@ -13,7 +14,7 @@ struct scratch {
     char path[4096]; /* empty: there is none */
 };
 
-/* E_IO: the parent is not there, or cannot be written to. */
+/* E_IO: the parent is not there, or cannot be written to. *out stays in place until remove. */
 strata_status strata_bench_scratch_make(struct scratch *out, const char *parent,
                                         strata_error *error);
 

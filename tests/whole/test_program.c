@@ -370,6 +370,24 @@ Test(program, a_plan_says_what_fits_and_what_to_buy)
     cr_expect_not_null(strstr(result.out, "batch 128"), "%s", result.out);
 }
 
+static void bench_ended_by(const char *words, int number_of_signal)
+{
+    pid_t process = strata_program_start(&dir, bench_program(), words);
+    while (strata_workshop_store_count(&dir) == 0)
+        pause_ms(1);
+    pause_ms(100);
+    kill(process, number_of_signal);
+    cr_assert_eq(strata_program_wait(process), 128 + number_of_signal, "%s", words);
+    cr_assert_eq(strata_workshop_store_count(&dir), 0, "%s", words);
+}
+
+Test(program, a_bench_that_a_signal_ends_leaves_nothing_behind)
+{
+    bench_ended_by("step --store store --groups 8 --repetitions 99", SIGINT);
+    bench_ended_by("run --store store --model config.json --steps 99 --seq 512 --batch 8",
+                   SIGTERM);
+}
+
 Test(program, bench_adam_measures_every_variant_and_way)
 {
     bench("adam --params 20000 --repetitions 1 --json", 0);
