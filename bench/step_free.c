@@ -2,7 +2,7 @@
 /*
  * A driver of the lanes without a schedule. See step_free.h.
  *
- * It does what the pager does with an op (offload/pager.c), less what only an order needs: no
+ * It does what the pager does with an op (offload/lanes.c), less what only an order needs: no
  * gates, no steps, no verdicts. Whatever ends sends a message, as there, and the next op of its
  * lane is started.
  *

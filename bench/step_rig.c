@@ -217,13 +217,13 @@ static strata_status leave_updates_out(struct step_rig *rig, strata_engine *engi
     STRATA_TRY(
         strata_schedule_create(&engine->schedule, &engine->plan.tables, &schedule, error));
     strata_schedule_recover(engine->schedule, &engine->first_line, 1, 0);
-    struct pager_desc pager = {.memory = engine->memory,
-                               .schedule = engine->schedule,
-                               .base_loss_scale = 1,
-                               .device = rig->device,
-                               .store = engine->store,
-                               .functions = &rig->skipping,
-                               .functions_user = engine};
+    struct pager_desc pager = {.schedule = engine->schedule,
+                               .lanes = {.memory = engine->memory,
+                                         .base_loss_scale = 1,
+                                         .device = rig->device,
+                                         .store = engine->store,
+                                         .functions = &rig->skipping,
+                                         .functions_user = engine}};
     return strata_pager_create(&engine->pager, &pager, error);
 }
 

@@ -122,19 +122,18 @@ static strata_status start_pager(strata_engine *engine, strata_error *error)
 {
     if (engine->desc.trace_events > 0)
         STRATA_TRY(strata_trace_create(&engine->trace, engine->desc.trace_events, error));
-    struct pager_desc pager = {
-        .memory = engine->memory,
-        .schedule = engine->schedule,
-        .base_step = engine->base_step,
-        .base_updates = engine->base_updates,
-        .base_loss_scale = engine->loss_scale,
-        .device = engine->desc.device,
-        .store = engine->store,
-        .functions = engine->desc.device->ops->in_ram ? &strata_engine_lanes_host
-                                                      : &strata_engine_lanes_cuda,
-        .functions_user = engine,
-        .trace = engine->trace,
-    };
+    struct pager_desc pager = {.schedule = engine->schedule,
+                               .lanes = {.memory = engine->memory,
+                                         .base_step = engine->base_step,
+                                         .base_updates = engine->base_updates,
+                                         .base_loss_scale = engine->loss_scale,
+                                         .device = engine->desc.device,
+                                         .store = engine->store,
+                                         .functions = engine->desc.device->ops->in_ram
+                                                          ? &strata_engine_lanes_host
+                                                          : &strata_engine_lanes_cuda,
+                                         .functions_user = engine,
+                                         .trace = engine->trace}};
     return strata_pager_create(&engine->pager, &pager, error);
 }
 

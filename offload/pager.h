@@ -14,10 +14,7 @@
  * Thread: create, destroy and all functions below: the engine's caller.
  */
 
-#include "offload/address.h"
-#include "offload/committer.h"
-#include "offload/cpu_lane.h"
-#include "offload/device.h"
+#include "offload/lanes.h"
 
 struct pager;
 
@@ -25,16 +22,8 @@ struct pager;
 #define STRATA_MAX_STREAMS 16u
 
 struct pager_desc {
-    struct memory memory;      /* the finished plan and the arenas */
+    struct lanes_desc lanes;   /* done is filled in */
     struct schedule *schedule; /* borrowed; the pager's until destroy */
-    strata_device *device;     /* borrowed */
-    uint64_t base_step;        /* steps done before this run */
-    uint64_t base_updates;     /* updates applied before it, which names records */
-    double base_loss_scale;    /* of the first step */
-    struct store *store;       /* borrowed; NULL: none */
-    const struct lane_functions *functions;
-    void *functions_user;
-    struct trace *trace; /* borrowed; NULL: none */
 };
 
 strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc,
