@@ -13,7 +13,7 @@
  * q, k and v are overwritten as soon as nobody needs them: a block of q after its gradient's
  * last product, k and v at the item's end. That is why backward needs no arrays of their size.
  *
- * Thread: run_... on the stream's thread, the functions with an index on workers.
+ * Thread: the caller's, and workers for the functions with an index.
  */
 
 #include "train/ops_host.h"
@@ -109,12 +109,6 @@ static uint64_t head_offset(const struct op_heads *s, uint64_t sequence, uint32_
     return (sequence * s->seq * heads + head) * s->head_dim;
 }
 
-struct attention_call {
-    struct ops ops;
-    struct op_attention args;
-};
-_Static_assert(sizeof(struct attention_call) <= STRATA_CALL_BYTES, "too large to queue");
-
 static void attend_head(const struct op_attention *a, uint64_t item, float *scratch)
 {
     const struct op_heads *s = &a->shape;
@@ -136,35 +130,21 @@ static void attend_head(const struct op_attention *a, uint64_t item, float *scra
     }
 }
 
-static void attention_lane(void *user, uint32_t index, uint32_t worker)
+static void attention_lane(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct op_attention *a = &((const struct attention_call *)user)->args;
+    (void)ops;
+    const struct op_attention *a = args;
     uint64_t items = (uint64_t)a->shape.sequences * a->shape.heads;
     float *scratch = a->scratch + index * lane_floats(&a->shape);
     for (uint64_t item = index; item < items; item += lane_count(items))
         attend_head(a, item, scratch);
 }
 
-static void run_attention(void *data)
-{
-    struct attention_call *call = data;
-    uint64_t items = (uint64_t)call->args.shape.sequences * call->args.shape.heads;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, attention_lane, call,
-                       lane_count(items));
-}
-
 void strata_host_attention(const struct ops *ops, const struct op_attention *args)
 {
-    struct attention_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_attention, &call, sizeof call);
+    uint64_t items = (uint64_t)args->shape.sequences * args->shape.heads;
+    strata_host_call_items(ops, attention_lane, lane_count(items), args, sizeof *args);
 }
-
-struct attention_grad_call {
-    struct ops ops;
-    struct op_attention_grad args;
-};
-_Static_assert(sizeof(struct attention_grad_call) <= STRATA_CALL_BYTES, "too large to queue");
 
 /* d_scores holds the gradient of the probabilities; make it that of the scores before scaling.
  * */
@@ -253,26 +233,18 @@ static void attend_group_grad(const struct op_attention_grad *a, uint64_t item, 
     copy_rows(a->v + kv_at, (uint64_t)s->kv_heads * s->head_dim, dk + head_floats, s);
 }
 
-static void attention_grad_lane(void *user, uint32_t index, uint32_t worker)
+static void attention_grad_lane(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct op_attention_grad *a = &((const struct attention_grad_call *)user)->args;
+    (void)ops;
+    const struct op_attention_grad *a = args;
     uint64_t items = (uint64_t)a->shape.sequences * a->shape.kv_heads;
     float *scratch = a->scratch + index * lane_floats(&a->shape);
     for (uint64_t item = index; item < items; item += lane_count(items))
         attend_group_grad(a, item, scratch);
 }
 
-static void run_attention_grad(void *data)
-{
-    struct attention_grad_call *call = data;
-    uint64_t items = (uint64_t)call->args.shape.sequences * call->args.shape.kv_heads;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, attention_grad_lane, call,
-                       lane_count(items));
-}
-
 void strata_host_attention_grad(const struct ops *ops, const struct op_attention_grad *args)
 {
-    struct attention_grad_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_attention_grad, &call, sizeof call);
+    uint64_t items = (uint64_t)args->shape.sequences * args->shape.kv_heads;
+    strata_host_call_items(ops, attention_grad_lane, lane_count(items), args, sizeof *args);
 }

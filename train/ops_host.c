@@ -35,6 +35,47 @@ void strata_host_widen(float *out, const void *weight, strata_dtype dtype, uint6
     strata_convert(STRATA_ISA_BEST, out, STRATA_FP32, src, dtype, count);
 }
 
+/* Items. */
+
+struct items_call {
+    struct ops ops;
+    strata_host_item *item;
+    uint32_t count;
+    union {
+        struct op_norm norm;
+        struct op_rotary rotary;
+        struct op_attention attention;
+        struct op_attention_grad attention_grad;
+        struct op_swiglu swiglu;
+        struct op_swiglu_grad swiglu_grad;
+        struct op_embed embed;
+        struct op_embed_grad embed_grad;
+        struct op_entropy entropy;
+    } args; /* of one of these, whose operators are items and nothing else */
+};
+CHECK_CALL(struct items_call);
+
+static void one_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct items_call *call = user;
+    call->item(&call->ops, &call->args, index);
+}
+
+static void run_items(void *data)
+{
+    struct items_call *call = data;
+    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, one_item, call, call->count);
+}
+
+void strata_host_call_items(const struct ops *ops, strata_host_item *item, uint32_t count,
+                            const void *args, size_t args_bytes)
+{
+    struct items_call call = {.ops = *ops, .item = item, .count = count};
+    memcpy(&call.args, args, args_bytes);
+    strata_stream_call(ops->stream, run_items, &call, sizeof call);
+}
+
 /* Weights of a product. */
 
 struct widening {
@@ -67,6 +108,7 @@ static const float *wide_matrix(const struct ops *ops, const void *weight, uint6
 struct linear_call {
     struct ops ops;
     struct op_linear args;
+    struct product_shape shape;
 };
 CHECK_CALL(struct linear_call);
 
@@ -78,7 +120,7 @@ static void run_linear(void *data)
         .a = a->src,
         .b = wide_matrix(&call->ops, a->weight, a->in * a->out),
         .c = a->dst,
-        .shape = strata_product_linear(a->rows, a->in, a->out),
+        .shape = call->shape,
         .scale = 1.0f,
         .beta = a->add ? 1.0f : 0.0f,
     };
@@ -87,29 +129,16 @@ static void run_linear(void *data)
 
 static void host_linear(const struct ops *ops, const struct op_linear *args)
 {
-    struct linear_call call = {*ops, *args};
+    struct linear_call call = {*ops, *args,
+                               strata_product_linear(args->rows, args->in, args->out)};
     strata_stream_call(ops->stream, run_linear, &call, sizeof call);
-}
-
-static void run_linear_dx(void *data)
-{
-    const struct linear_call *call = data;
-    const struct op_linear *a = &call->args;
-    struct product product = {
-        .a = a->src,
-        .b = wide_matrix(&call->ops, a->weight, a->in * a->out),
-        .c = a->dst,
-        .shape = strata_product_linear_dx(a->rows, a->in, a->out),
-        .scale = 1.0f,
-        .beta = a->add ? 1.0f : 0.0f,
-    };
-    strata_host_panels(call->ops.workers, &product);
 }
 
 static void host_linear_dx(const struct ops *ops, const struct op_linear *args)
 {
-    struct linear_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_linear_dx, &call, sizeof call);
+    struct linear_call call = {*ops, *args,
+                               strata_product_linear_dx(args->rows, args->in, args->out)};
+    strata_stream_call(ops->stream, run_linear, &call, sizeof call);
 }
 
 struct linear_dw_call {
@@ -155,17 +184,9 @@ static float inverse_rms(const float *x, uint64_t width, float eps)
     return (float)(1.0 / sqrt(sum / (double)width + eps));
 }
 
-struct norm_call {
-    struct ops ops;
-    struct op_norm args;
-};
-CHECK_CALL(struct norm_call);
-
-static void norm_rows(void *user, uint32_t index, uint32_t worker)
+static void norm_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct norm_call *call = user;
-    const struct op_norm *a = &call->args;
+    const struct op_norm *a = args;
     uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
     uint64_t rows = strata_host_min(ROWS_PER_ITEM, a->rows - first);
     const float *x = a->x + first * a->width;
@@ -176,7 +197,7 @@ static void norm_rows(void *user, uint32_t index, uint32_t worker)
         inverse[r] = inverse_rms(x + r * a->width, a->width, a->eps);
     for (uint64_t col = 0; col < a->width; col += COLUMNS_PER_ITEM) {
         uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
-        strata_host_widen(weight, a->weight, call->ops.weight_dtype, col, cols);
+        strata_host_widen(weight, a->weight, ops->weight_dtype, col, cols);
         for (uint64_t r = 0; r < rows; r++)
             for (uint64_t i = 0; i < cols; i++)
                 out[r * a->width + col + i] =
@@ -184,17 +205,10 @@ static void norm_rows(void *user, uint32_t index, uint32_t worker)
     }
 }
 
-static void run_norm(void *data)
-{
-    struct norm_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, norm_rows, call,
-                       strata_host_items(call->args.rows, ROWS_PER_ITEM));
-}
-
 static void host_norm(const struct ops *ops, const struct op_norm *args)
 {
-    struct norm_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_norm, &call, sizeof call);
+    strata_host_call_items(ops, norm_rows, strata_host_items(args->rows, ROWS_PER_ITEM), args,
+                           sizeof *args);
 }
 
 struct norm_grad_call {
@@ -314,12 +328,6 @@ static void host_norm_grad(const struct ops *ops, const struct op_norm_grad *arg
 
 /* Rotary embedding. */
 
-struct rotary_call {
-    struct ops ops;
-    struct op_rotary args;
-};
-CHECK_CALL(struct rotary_call);
-
 static void rotate_head(float *x, const float *cosines, const float *sines, uint32_t half,
                         float sign)
 {
@@ -332,11 +340,10 @@ static void rotate_head(float *x, const float *cosines, const float *sines, uint
     }
 }
 
-static void rotary_rows(void *user, uint32_t index, uint32_t worker)
+static void rotary_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct rotary_call *call = user;
-    const struct op_rotary *a = &call->args;
+    (void)ops;
+    const struct op_rotary *a = args;
     uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
     uint64_t end = strata_host_min(first + ROWS_PER_ITEM, a->rows);
     uint32_t half = a->head_dim / 2;
@@ -349,60 +356,34 @@ static void rotary_rows(void *user, uint32_t index, uint32_t worker)
     }
 }
 
-static void run_rotary(void *data)
-{
-    struct rotary_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, rotary_rows, call,
-                       strata_host_items(call->args.rows, ROWS_PER_ITEM));
-}
-
 static void host_rotary(const struct ops *ops, const struct op_rotary *args)
 {
-    struct rotary_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_rotary, &call, sizeof call);
+    strata_host_call_items(ops, rotary_rows, strata_host_items(args->rows, ROWS_PER_ITEM), args,
+                           sizeof *args);
 }
 
 /* SwiGLU. */
 
-struct swiglu_call {
-    struct ops ops;
-    struct op_swiglu args;
-};
-CHECK_CALL(struct swiglu_call);
-
-static void swiglu_item(void *user, uint32_t index, uint32_t worker)
+static void swiglu_item(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct op_swiglu *a = &((const struct swiglu_call *)user)->args;
+    (void)ops;
+    const struct op_swiglu *a = args;
     uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
     uint64_t end = strata_host_min(first + ELEMS_PER_ITEM, a->count);
     for (uint64_t i = first; i < end; i++)
         a->out[i] = a->gate[i] / (1.0f + expf(-a->gate[i])) * a->up[i];
 }
 
-static void run_swiglu(void *data)
-{
-    struct swiglu_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, swiglu_item, call,
-                       strata_host_items(call->args.count, ELEMS_PER_ITEM));
-}
-
 static void host_swiglu(const struct ops *ops, const struct op_swiglu *args)
 {
-    struct swiglu_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_swiglu, &call, sizeof call);
+    strata_host_call_items(ops, swiglu_item, strata_host_items(args->count, ELEMS_PER_ITEM),
+                           args, sizeof *args);
 }
 
-struct swiglu_grad_call {
-    struct ops ops;
-    struct op_swiglu_grad args;
-};
-CHECK_CALL(struct swiglu_grad_call);
-
-static void swiglu_grad_item(void *user, uint32_t index, uint32_t worker)
+static void swiglu_grad_item(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct op_swiglu_grad *a = &((const struct swiglu_grad_call *)user)->args;
+    (void)ops;
+    const struct op_swiglu_grad *a = args;
     uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
     uint64_t end = strata_host_min(first + ELEMS_PER_ITEM, a->count);
     for (uint64_t i = first; i < end; i++) {
@@ -413,17 +394,10 @@ static void swiglu_grad_item(void *user, uint32_t index, uint32_t worker)
     }
 }
 
-static void run_swiglu_grad(void *data)
-{
-    struct swiglu_grad_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, swiglu_grad_item, call,
-                       strata_host_items(call->args.count, ELEMS_PER_ITEM));
-}
-
 static void host_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args)
 {
-    struct swiglu_grad_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_swiglu_grad, &call, sizeof call);
+    strata_host_call_items(ops, swiglu_grad_item,
+                           strata_host_items(args->count, ELEMS_PER_ITEM), args, sizeof *args);
 }
 
 /* The table. */

@@ -25,6 +25,14 @@ static inline uint64_t strata_host_min(uint64_t a, uint64_t b)
 void strata_host_widen(float *out, const void *weight, strata_dtype dtype, uint64_t first,
                        uint64_t count);
 
+/* Item `index` of an operator, on a worker. */
+typedef void strata_host_item(const struct ops *ops, const void *args, uint32_t index);
+
+/* Queue an operator that is items and nothing else; *ops and *args are copied. args: a struct
+ * op_... that ops_host.c knows. */
+void strata_host_call_items(const struct ops *ops, strata_host_item *item, uint32_t count,
+                            const void *args, size_t args_bytes);
+
 /* The operators, in three files; ops_host.c has the table. */
 void strata_host_attention(const struct ops *ops, const struct op_attention *args);
 void strata_host_attention_grad(const struct ops *ops, const struct op_attention_grad *args);

@@ -22,51 +22,30 @@
 #define LOOKUPS_PER_ITEM 64u /* a look-up is a short copy                        */
 #define COLUMNS_PER_ITEM 64u /* of floats: four cache lines of every row         */
 
-struct embed_call {
-    struct ops ops;
-    struct op_embed args;
-};
-_Static_assert(sizeof(struct embed_call) <= STRATA_CALL_BYTES, "too large to queue");
-
-static void embed_rows(void *user, uint32_t index, uint32_t worker)
+static void embed_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct embed_call *call = user;
-    const struct op_embed *a = &call->args;
+    const struct op_embed *a = args;
     uint64_t first = (uint64_t)index * LOOKUPS_PER_ITEM;
     uint64_t end = strata_host_min(first + LOOKUPS_PER_ITEM, a->rows);
     for (uint64_t row = first; row < end; row++) {
         uint64_t token = a->tokens[row];
         if (token < a->first || token - a->first >= a->slice_rows)
             continue;
-        strata_host_widen(a->out + row * a->width, a->weight, call->ops.weight_dtype,
+        strata_host_widen(a->out + row * a->width, a->weight, ops->weight_dtype,
                           (token - a->first) * a->width, a->width);
     }
 }
 
-static void run_embed(void *data)
-{
-    struct embed_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, embed_rows, call,
-                       strata_host_items(call->args.rows, LOOKUPS_PER_ITEM));
-}
-
 void strata_host_embed(const struct ops *ops, const struct op_embed *args)
 {
-    struct embed_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_embed, &call, sizeof call);
+    strata_host_call_items(ops, embed_rows, strata_host_items(args->rows, LOOKUPS_PER_ITEM),
+                           args, sizeof *args);
 }
 
-struct embed_grad_call {
-    struct ops ops;
-    struct op_embed_grad args;
-};
-_Static_assert(sizeof(struct embed_grad_call) <= STRATA_CALL_BYTES, "too large to queue");
-
-static void embed_grad_columns(void *user, uint32_t index, uint32_t worker)
+static void embed_grad_columns(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct op_embed_grad *a = &((const struct embed_grad_call *)user)->args;
+    (void)ops;
+    const struct op_embed_grad *a = args;
     uint64_t col = (uint64_t)index * COLUMNS_PER_ITEM;
     uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
     for (uint64_t row = 0; row < a->rows; row++) {
@@ -80,17 +59,11 @@ static void embed_grad_columns(void *user, uint32_t index, uint32_t worker)
     }
 }
 
-static void run_embed_grad(void *data)
-{
-    struct embed_grad_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, embed_grad_columns, call,
-                       strata_host_items(call->args.width, COLUMNS_PER_ITEM));
-}
-
 void strata_host_embed_grad(const struct ops *ops, const struct op_embed_grad *args)
 {
-    struct embed_grad_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_embed_grad, &call, sizeof call);
+    strata_host_call_items(ops, embed_grad_columns,
+                           strata_host_items(args->width, COLUMNS_PER_ITEM), args,
+                           sizeof *args);
 }
 
 /* Cross entropy. */
@@ -113,12 +86,6 @@ void strata_host_entropy_begin(const struct ops *ops, struct op_row_stat *stats,
     struct stats_call call = {stats, rows, NULL};
     strata_stream_call(ops->stream, run_entropy_begin, &call, sizeof call);
 }
-
-struct entropy_call {
-    struct ops ops;
-    struct op_entropy args;
-};
-_Static_assert(sizeof(struct entropy_call) <= STRATA_CALL_BYTES, "too large to queue");
 
 static void scan_row(const struct op_entropy *a, uint64_t row)
 {
@@ -149,50 +116,36 @@ static void grad_row(const struct op_entropy *a, uint64_t row)
         logits[target - a->first] -= a->scale;
 }
 
-static void scan_rows(void *user, uint32_t index, uint32_t worker)
+static void scan_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct op_entropy *a = &((const struct entropy_call *)user)->args;
+    (void)ops;
+    const struct op_entropy *a = args;
     uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
     uint64_t end = strata_host_min(first + ROWS_PER_ITEM, a->rows);
     for (uint64_t row = first; row < end; row++)
         scan_row(a, row);
 }
 
-static void grad_rows(void *user, uint32_t index, uint32_t worker)
+static void grad_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)worker;
-    const struct op_entropy *a = &((const struct entropy_call *)user)->args;
+    (void)ops;
+    const struct op_entropy *a = args;
     uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
     uint64_t end = strata_host_min(first + ROWS_PER_ITEM, a->rows);
     for (uint64_t row = first; row < end; row++)
         grad_row(a, row);
 }
 
-static void run_entropy_scan(void *data)
-{
-    struct entropy_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, scan_rows, call,
-                       strata_host_items(call->args.rows, ROWS_PER_ITEM));
-}
-
 void strata_host_entropy_scan(const struct ops *ops, const struct op_entropy *args)
 {
-    struct entropy_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_entropy_scan, &call, sizeof call);
-}
-
-static void run_entropy_grad(void *data)
-{
-    struct entropy_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, grad_rows, call,
-                       strata_host_items(call->args.rows, ROWS_PER_ITEM));
+    strata_host_call_items(ops, scan_rows, strata_host_items(args->rows, ROWS_PER_ITEM), args,
+                           sizeof *args);
 }
 
 void strata_host_entropy_grad(const struct ops *ops, const struct op_entropy *args)
 {
-    struct entropy_call call = {*ops, *args};
-    strata_stream_call(ops->stream, run_entropy_grad, &call, sizeof call);
+    strata_host_call_items(ops, grad_rows, strata_host_items(args->rows, ROWS_PER_ITEM), args,
+                           sizeof *args);
 }
 
 static void run_entropy_loss(void *data)
