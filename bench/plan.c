@@ -19,6 +19,7 @@
 #include "offload/forecast.h"
 #include "strata/text.h"
 #include "train/llama.h"
+#include "train/report.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -203,30 +204,6 @@ static void print_machine(FILE *out, const struct machine *machine)
     fputc('\n', out);
 }
 
-static void print_tiers(FILE *out, const struct answer *answer)
-{
-    static const char *const parts[] = {"weights", "gradients", "states"};
-    char size[16];
-    fprintf(out, "\n%-8s%11s%11s   %s\n", "tier", "limit", "used",
-            "what rests there, of a GPU");
-    for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
-        const strata_plan_tier *t = &answer->plan.tiers[tier];
-        if (t->limit_bytes == 0)
-            continue;
-        fprintf(out, "%-8s%11s", strata_tier_name((strata_tier)tier),
-                strata_format_size(t->limit_bytes, size, sizeof size));
-        fprintf(out, "%11s  ", strata_format_size(t->used_bytes, size, sizeof size));
-        for (int part = 0; part < STRATA_PART_COUNT; part++)
-            if (t->home_bytes[part] > 0)
-                fprintf(out, " %s %s", parts[part],
-                        strata_format_size(t->home_bytes[part], size, sizeof size));
-        if (t->stash_bytes > 0)
-            fprintf(out, " activations %s",
-                    strata_format_size(t->stash_bytes, size, sizeof size));
-        fputc('\n', out);
-    }
-}
-
 static void print_lanes(FILE *out, const struct answer *answer)
 {
     const strata_forecast *forecast = &answer->forecast;
@@ -257,7 +234,8 @@ static void print_answer(FILE *out, const struct plan_options *options,
         return;
     }
     fputs("fits     yes\n", out);
-    print_tiers(out, answer);
+    fputs(options->machine.gpus > 1 ? "\nof each GPU:\n" : "\n", out);
+    strata_report_tiers(out, &answer->plan);
     if (answer->plan.homes != NULL)
         fprintf(out, "homes    to RAM: %s (fastest in simulation); next best: %s, %.3f s\n",
                 answer->plan.homes, answer->plan.next_homes, answer->plan.next_step_s);

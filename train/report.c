@@ -212,6 +212,16 @@ static void print_forecast(FILE *out, const strata_plan *plan)
             forecast->step_s, strata_lane_name(forecast->bottleneck), forecast->exposed_s);
 }
 
+void strata_report_tiers(FILE *out, const strata_plan *plan)
+{
+    fprintf(out, "%-8s%11s%11s%11s   %s\n", "tier", "limit", "need", "used",
+            "what rests there");
+    for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
+        if (has_tier(plan, tier))
+            print_plan_tier(out, &plan->tiers[tier], (strata_tier)tier);
+    }
+}
+
 void strata_report_plan(const struct report *report, const strata_plan *plan)
 {
     FILE *out = report->out;
@@ -222,12 +232,7 @@ void strata_report_plan(const struct report *report, const strata_plan *plan)
             "plan   %llu parameters in %u groups and %u tiles of %u; training state %s\n\n",
             (unsigned long long)plan->param_count, plan->group_count, plan->tile_count,
             plan->tile_elems, strata_format_size(plan->state_bytes, state, sizeof state));
-    fprintf(out, "%-8s%11s%11s%11s   %s\n", "tier", "limit", "need", "used",
-            "what rests there");
-    for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
-        if (has_tier(plan, tier))
-            print_plan_tier(out, &plan->tiers[tier], (strata_tier)tier);
-    }
+    strata_report_tiers(out, plan);
     fprintf(out,
             "frames  %u fetch, %u gradient, %u update, %u parked; %u of %u uses of a group "
             "bring it to the device\n\n",
