@@ -24,7 +24,7 @@ work=$(mktemp -d -p build)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-mkdir "$work/store"
+mkdir -m 700 "$work/store"
 
 # The regular files only: the rest are links to some of them.
 find "$texts" -maxdepth 1 -type f | LC_ALL=C sort | xargs cat >"$work/text"
