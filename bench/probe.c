@@ -26,6 +26,7 @@
 #include "train/trainer.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,10 @@
 
 /* Of the cores, while the device computes on them: updates fill what panels leave. */
 #define UPDATE_SHARE 0.2
+
+/* Steps of the run; the first is not counted. The two after it may still compute a fifth more
+ * slowly where a store has just been made, which the median of four hardly notices. */
+#define STEPS 5u
 
 struct probe_options {
     struct probe_desc desc;
@@ -73,6 +78,7 @@ static const struct {
 struct found {
     strata_profile profile;
     struct sum sums[KINDS];
+    double compute_s[STEPS]; /* by step; the first one's is 0 */
     double bare_read_bytes_per_s;
     double cached_ratio; /* later reads over the first; 0: no store */
     double step_s;       /* of the naive order */
@@ -162,7 +168,8 @@ static strata_status probe_drive(struct found *found, const char *dir, strata_er
 
 /* A run, and its trace. */
 
-static void add_span(struct found *found, const char *name, double seconds, double bytes)
+static void add_span(struct found *found, const char *name, uint64_t step, double seconds,
+                     double bytes)
 {
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         if (strncmp(name, words[i].word, strlen(words[i].word)) != 0)
@@ -173,6 +180,8 @@ static void add_span(struct found *found, const char *name, double seconds, doub
         sum->seconds += seconds;
         sum->bytes += bytes;
         sum->count++;
+        if (words[i].kind == COMPUTES && step < STEPS)
+            found->compute_s[step] += seconds;
         return;
     }
 }
@@ -200,7 +209,7 @@ static strata_status add_event(struct found *found, const strata_json *event,
         status = strata_json_get_number(event, "dur", &duration, error);
     /* In the first step everything is cold, and memory is touched for the first time. */
     if (status == STRATA_OK && step > 0)
-        add_span(found, name, 1e-6 * duration, bytes);
+        add_span(found, name, step, 1e-6 * duration, bytes);
     return status;
 }
 
@@ -246,9 +255,6 @@ static double rate_of(const struct found *found, enum kind kind, double otherwis
     return sum->seconds > 0 && sum->bytes > 0 ? sum->bytes / sum->seconds : otherwise;
 }
 
-/* Steps of the run; the first is not counted. */
-#define STEPS 3u
-
 static strata_status run(struct found *found, const struct options *options,
                          strata_error *error)
 {
@@ -273,14 +279,24 @@ static strata_status run(struct found *found, const struct options *options,
     if (status == STRATA_OK)
         status = read_trace(found, options->trace, error);
     if (status == STRATA_OK)
-        found->profile.flops_per_s = (STEPS - 1) * flops / found->sums[COMPUTES].seconds;
+        found->profile.flops_per_s =
+            flops / strata_bench_spread(found->compute_s + 1, STEPS - 1).median;
     return status;
+}
+
+/* A copy's stores read what they overwrite, which nobody counts. So an update may get more out
+ * of memory than a copy does, and that is what memory gives: alone an op takes what it took. */
+static double memory_at_best(const struct found *found)
+{
+    double memory = found->profile.dram_bytes_per_s;
+    return fmax(memory, fmax(rate_of(found, UPDATES, memory), rate_of(found, NORMS, memory)));
 }
 
 static void settle_rates(struct found *found)
 {
     strata_profile *profile = &found->profile;
-    double memory = profile->dram_bytes_per_s;
+    double memory = memory_at_best(found);
+    profile->dram_bytes_per_s = memory;
     profile->host_device = true;
     profile->update_bytes_per_s = rate_of(found, UPDATES, memory);
     profile->norm_bytes_per_s = rate_of(found, NORMS, memory);
