@@ -128,7 +128,6 @@ static strata_status forecast(struct answer *out, const strata_model_desc *model
                  .slots = {.durable = durable, .ahead = durable},
                  .store = drives > 0 ? &store : NULL},
         .mode = UPDATES_AHEAD,
-        .commit_every = durable ? 10 : 0,
         .ranks = machine->gpus,
         .compare_homes = true,
         .trace_path = trace,
@@ -237,14 +236,19 @@ static void print_answer(FILE *out, const struct plan_options *options,
     fputs(options->machine.gpus > 1 ? "\nof each GPU:\n" : "\n", out);
     strata_report_tiers(out, &answer->plan);
     if (answer->plan.homes != NULL)
-        fprintf(out, "homes    to RAM: %s (fastest in simulation); next best: %s, %.3f s\n",
-                answer->plan.homes, answer->plan.next_homes, answer->plan.next_step_s);
+        fprintf(
+            out,
+            "homes    to RAM: %s (fastest in simulation); next best: %s, %.3f times as long\n",
+            answer->plan.homes, answer->plan.next_homes, answer->plan.next_factor);
     print_lanes(out, answer);
     fprintf(out,
             "\nstep     %.3f s, %.0f tokens/s; bound by %s, which alone takes %.3f s; the "
             "longest chain takes %.3f s; the device idles %.3f s\n",
             forecast->step_s, answer->tokens_per_s, strata_lane_name(forecast->bottleneck),
             forecast->bound_s, forecast->chain_s, forecast->exposed_s);
+    if (answer->plan.commit_every > 0)
+        fprintf(out, "commits  one in %u step%s\n", answer->plan.commit_every,
+                answer->plan.commit_every > 1 ? "s" : "");
     if (forecast->drive_days > 0)
         fprintf(out,
                 "wear     %s written a step; the drives' rated endurance lasts %.0f days\n",
@@ -270,8 +274,9 @@ static strata_json *json_answer(const struct answer *answer)
     if (answer->plan.homes != NULL) {
         strata_json_set_string(object, "homes", answer->plan.homes);
         strata_json_set_string(object, "next_homes", answer->plan.next_homes);
-        strata_json_set_number(object, "next_step_s", answer->plan.next_step_s);
+        strata_json_set_number(object, "next_factor", answer->plan.next_factor);
     }
+    strata_json_set_uint(object, "commit_every", answer->plan.commit_every);
     strata_json_set_number(object, "write_bytes_per_step", answer->write_bytes);
     strata_json_set_number(object, "days_to_rated_endurance", forecast->drive_days);
     strata_json *tiers = strata_json_object();

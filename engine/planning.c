@@ -10,11 +10,14 @@
 #include "base/error.h"
 #include "base/topology.h"
 #include "engine/state.h"
-#include "offload/simulate.h"
+#include "offload/forecast.h"
 #include "strata/store.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+/* Where commits cost writes of their own and nothing is known of the machine. */
+#define UNKNOWN_COMMIT_EVERY 10u
 
 static struct store_records store_records(const strata_engine_desc *desc)
 {
@@ -130,20 +133,19 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
     return strata_plan_finish(&engine->plan, &plan, error);
 }
 
-/* Steps between commits of a new store: every step where that costs no extra writes. */
-static uint32_t new_commit_every(const struct offload_plan *plan)
+/* Of a new store: every step where that costs no extra writes. */
+static uint32_t new_commit_every(const strata_engine *engine)
 {
-    for (uint32_t i = 0; i < plan->model.tile_count; i++)
-        if (plan->homes[STRATA_STATE].tier[i] != STRATA_NVME)
-            return 10;
-    return 1;
+    if (strata_plan_states_on_nvme(&engine->plan))
+        return 1;
+    return engine->spread_commits > 0 ? engine->spread_commits : UNKNOWN_COMMIT_EVERY;
 }
 
 static void settle_commits(strata_engine *engine)
 {
     struct store_records *records = &engine->records;
     uint32_t known = known_commit_every(engine);
-    records->new_commit_every = new_commit_every(&engine->plan);
+    records->new_commit_every = new_commit_every(engine);
     if (records->durable)
         engine->plan.summary.commit_every = known > 0 ? known : records->new_commit_every;
 }
@@ -224,8 +226,9 @@ static strata_status plan_slots(strata_engine *engine, strata_error *error)
     return plan_device(engine, false, error);
 }
 
-/* What a step of the plan will cost on the machine of the profile; uses the schedule up. */
-static strata_status forecast(strata_engine *engine, strata_error *error)
+/* Simulate a window of steps on the machine of the profile; uses the schedule up. */
+static strata_status simulate(strata_forecast *out, strata_engine *engine,
+                              enum forecast_window window, strata_error *error)
 {
     struct simulation *simulation;
     struct simulate_desc desc = {
@@ -233,53 +236,75 @@ static strata_status forecast(strata_engine *engine, strata_error *error)
         .schedule = engine->schedule,
         .profile = engine->desc.profile,
         .begins = STEP_AFTER_NORM,
-        .commit_every = engine->plan.summary.commit_every,
-        .warm_steps = 2,
-        .steps = 3,
     };
-    if (desc.profile == NULL)
-        return STRATA_OK;
+    strata_forecast_window(&desc, window, engine->plan.summary.commit_every);
     STRATA_TRY(strata_simulation_create(&simulation, &engine->plan.tables, &desc, error));
-    return strata_simulation_run(simulation, &engine->plan.summary.forecast, error);
+    return strata_simulation_run(simulation, out, error);
 }
 
-/* Plan in one way to give AUTO homes, and simulate it. */
-static strata_status try_way(strata_engine *engine, uint32_t way, strata_error *error)
+/* Plan with AUTO homes given in one way, and see what a step then takes. */
+static strata_status try_way(strata_forecast *out, strata_engine *engine, uint32_t way,
+                             enum forecast_window window, strata_error *error)
 {
+    strata_plan_free(&engine->plan);
     engine->home_way = way;
     STRATA_TRY(plan_slots(engine, error));
-    return forecast(engine, error);
+    return simulate(out, engine, window, error);
 }
 
 /* Which way is fastest on the machine of the profile? One that does not fit is none. */
-static strata_status choose_way(strata_engine *engine, struct home_choice *out,
-                                strata_error *error)
+static strata_status choose_way(struct home_choice *out, strata_forecast *best,
+                                strata_engine *engine, strata_error *error)
 {
-    STRATA_TRY(try_way(engine, 0, error));
-    strata_plan_offer(out, 0, engine->plan.summary.forecast.step_s);
+    STRATA_TRY(try_way(best, engine, 0, WINDOW_QUIET, error));
+    strata_plan_offer(out, 0, best->step_s);
     bool open = engine->plan.open;
-    strata_plan_free(&engine->plan);
     for (uint32_t way = 1; way < STRATA_HOME_WAYS && open; way++) {
+        strata_forecast forecast;
         strata_error why = {.status = STRATA_OK};
-        strata_status status = try_way(engine, way, &why);
-        if (status == STRATA_OK)
-            strata_plan_offer(out, way, engine->plan.summary.forecast.step_s);
-        strata_plan_free(&engine->plan);
-        if (status != STRATA_OK && status != STRATA_E_NOMEM)
+        strata_status status = try_way(&forecast, engine, way, WINDOW_QUIET, &why);
+        if (status == STRATA_E_NOMEM)
+            continue;
+        if (status != STRATA_OK)
             return strata_fail(error, status, why.native, "%s", why.message);
+        strata_plan_offer(out, way, forecast.step_s);
+        if (out->way == way)
+            *best = forecast;
     }
+    return STRATA_OK;
+}
+
+/* What commits cost, if that is not in the forecast yet, and how often they are to come unless
+ * that is known. */
+static strata_status add_commits(strata_forecast *forecast, strata_engine *engine, uint32_t way,
+                                 strata_error *error)
+{
+    strata_forecast windows[FORECAST_WINDOWS] = {*forecast};
+    if (!engine->records.durable)
+        return STRATA_OK;
+    STRATA_TRY(try_way(&windows[WINDOW_COMMIT], engine, way, WINDOW_COMMIT, error));
+    if (engine->plan.summary.commit_every < 2)
+        return STRATA_OK;
+    uint32_t every = known_commit_every(engine);
+    *forecast = strata_commits_spread(windows, engine->desc.profile, &every);
+    engine->spread_commits = every;
     return STRATA_OK;
 }
 
 strata_status strata_engine_make_plan(strata_engine *engine, strata_error *error)
 {
     struct home_choice choice = {0};
+    strata_forecast forecast = {0};
     engine->mode = update_mode(&engine->desc);
     STRATA_TRY(find_store(&engine->found, &engine->desc, error));
-    if (engine->desc.profile != NULL)
-        STRATA_TRY(choose_way(engine, &choice, error));
+    if (engine->desc.profile != NULL) {
+        STRATA_TRY(choose_way(&choice, &forecast, engine, error));
+        STRATA_TRY(add_commits(&forecast, engine, choice.way, error));
+        strata_plan_free(&engine->plan);
+    }
     engine->home_way = choice.way;
     STRATA_TRY(plan_slots(engine, error));
+    engine->plan.summary.forecast = forecast;
     strata_plan_chosen(&engine->plan.summary, &choice);
     return STRATA_OK;
 }
@@ -331,8 +356,6 @@ strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *des
         status = strata_engine_make_plan(engine, error);
     if (status == STRATA_OK)
         status = strata_engine_check_machine(engine, error);
-    if (status == STRATA_OK)
-        status = forecast(engine, error);
     if (status == STRATA_OK)
         *out = engine->plan.summary;
     strata_plan_free(&engine->plan);

@@ -57,7 +57,8 @@ struct strata_engine {
     uint64_t base_updates; /* applied before this run */
     uint64_t applied;      /* updates, as of the last wait for all of them */
     enum update_mode mode;
-    uint32_t home_way; /* to give AUTO parts homes: struct plan_desc */
+    uint32_t home_way;       /* to give AUTO parts homes: struct plan_desc */
+    uint32_t spread_commits; /* steps for one, if it was simulated what one costs; 0 */
     enum record_type record_type;
     struct found_store found;      /* the one to be resumed */
     struct store_records records;  /* the store's descriptor's */

@@ -9,27 +9,71 @@
 
 #include "base/error.h"
 
+#include <math.h>
+
 /* From the third step on a step repeats the one before within a few per mille; three are
  * measured because commits and read-ahead make neighbours differ a little. */
 #define WARM_STEPS 2u
 #define STEPS      3u
 
+/* The second of the measured steps commits, and what it delays lies in the two that follow:
+ * the next update of a state waits for it to be written. */
+#define COMMIT_STEPS 4u
+
+#define COMMIT_SHARE  0.03 /* of a step, at most */
+#define LEAST_COMMITS 2u
+
 /* Spans of a simulated trace at most. */
 #define TRACE_EVENTS (1u << 20)
 
+void strata_forecast_window(struct simulate_desc *out, enum forecast_window window,
+                            uint32_t every)
+{
+    out->warm_steps = WARM_STEPS;
+    out->steps = every > 1 || window == WINDOW_COMMIT ? COMMIT_STEPS : STEPS;
+    out->commit_every = every == 1 ? 1 : window == WINDOW_COMMIT ? COMMIT_STEPS : 0;
+}
+
+/* What a window with a commit has more than one without, in a step that has 1 / every of it. */
+static double spread(double quiet, double committing, uint32_t every)
+{
+    return quiet + COMMIT_STEPS * (committing - quiet) / every;
+}
+
+strata_forecast strata_commits_spread(const strata_forecast windows[FORECAST_WINDOWS],
+                                      const strata_profile *profile, uint32_t *every)
+{
+    const strata_forecast *quiet = &windows[WINDOW_QUIET];
+    const strata_forecast *commit = &windows[WINDOW_COMMIT];
+    strata_forecast out = *quiet;
+    if (*every == 0) {
+        double cost = COMMIT_STEPS * (commit->step_s / quiet->step_s - 1);
+        *every = (uint32_t)fmax(LEAST_COMMITS, ceil(cost / COMMIT_SHARE));
+    }
+    out.step_s = spread(quiet->step_s, commit->step_s, *every);
+    out.exposed_s = spread(quiet->exposed_s, commit->exposed_s, *every);
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        out.busy_s[lane] = spread(quiet->busy_s[lane], commit->busy_s[lane], *every);
+        out.bytes[lane] =
+            (uint64_t)spread((double)quiet->bytes[lane], (double)commit->bytes[lane], *every);
+    }
+    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
+        out.stall_s[stall] = spread(quiet->stall_s[stall], commit->stall_s[stall], *every);
+    out.drive_days = strata_drive_days(profile, &out);
+    out.ops += commit->ops;
+    return out;
+}
+
+/* The schedule is used up. */
 static strata_status simulate(strata_forecast *out, struct offload_plan *plan,
                               struct schedule *schedule, const struct forecast_desc *desc,
-                              strata_error *error)
+                              enum forecast_window window, strata_error *error)
 {
     struct simulate_desc simulate = desc->simulate;
     struct simulation *simulation;
     simulate.plan = plan;
     simulate.schedule = schedule;
-    simulate.commit_every = desc->commit_every;
-    if (simulate.steps == 0) {
-        simulate.warm_steps = WARM_STEPS;
-        simulate.steps = STEPS;
-    }
+    strata_forecast_window(&simulate, window, plan->summary.commit_every);
     if (desc->trace_path != NULL)
         STRATA_TRY(strata_trace_create(&simulate.trace, TRACE_EVENTS, error));
     strata_status status =
@@ -51,7 +95,7 @@ struct made {
 };
 
 static strata_status make(struct made *out, const struct forecast_desc *desc,
-                          strata_error *error)
+                          enum forecast_window window, strata_error *error)
 {
     struct offload_plan plan;
     struct schedule *schedule;
@@ -63,8 +107,12 @@ static strata_status make(struct made *out, const struct forecast_desc *desc,
     strata_status status = strata_schedule_create(&schedule, &plan.tables, &with, error);
     if (status == STRATA_OK)
         status = strata_plan_finish(&plan, &desc->plan, error);
+    if (status == STRATA_OK && plan.durable)
+        plan.summary.commit_every = desc->commit_every == 0 && strata_plan_states_on_nvme(&plan)
+                                        ? 1
+                                        : desc->commit_every;
     if (status == STRATA_OK)
-        status = simulate(&out->forecast, &plan, schedule, desc, error);
+        status = simulate(&out->forecast, &plan, schedule, desc, window, error);
     out->plan = plan.summary;
     out->open = plan.open;
     strata_plan_free(&plan);
@@ -116,7 +164,7 @@ static uint64_t pool_bytes(const strata_model_desc *model, uint32_t w)
  * not rest there, as if all but scratch were for copies.
  */
 static strata_status make_rank(struct made *out, const struct forecast_desc *desc,
-                               strata_error *error)
+                               enum forecast_window window, strata_error *error)
 {
     struct tables tables = {0};
     strata_model_desc model;
@@ -128,64 +176,78 @@ static strata_status make_rank(struct made *out, const struct forecast_desc *des
         one.plan.model = &model;
         one.plan.device_bytes =
             desc->plan.device_bytes > others ? desc->plan.device_bytes - others : 1;
-        status = make(out, &one, error);
+        status = make(out, &one, window, error);
     }
     bool resting = out->plan.tiers[STRATA_DEVICE].home_bytes[STRATA_PARAM] > 0;
     uint64_t fixed = model.scratch_bytes + model.stash_bytes;
     if (status == STRATA_OK && !resting && desc->plan.device_bytes > fixed) {
         one.plan.device_bytes = (desc->plan.device_bytes - fixed) / desc->ranks + fixed;
-        status = make(out, &one, error);
+        status = make(out, &one, window, error);
     }
     strata_tables_free(&tables);
     return status;
 }
 
 static strata_status make_way(struct made *out, const struct forecast_desc *desc, uint32_t way,
-                              strata_error *error)
+                              enum forecast_window window, strata_error *error)
 {
     struct forecast_desc one = *desc;
     one.plan.way = way;
     *out = (struct made){0};
-    return desc->ranks > 1 ? make_rank(out, &one, error) : make(out, &one, error);
+    return desc->ranks > 1 ? make_rank(out, &one, window, error)
+                           : make(out, &one, window, error);
 }
 
-/* The first way's result is in `first`; see whether another is better. A way that does not fit
+/* The first way's result is in `best`; see whether another is better. A way that does not fit
  * is none. */
-static strata_status make_best(struct made *best, const struct made *first,
+static strata_status make_best(struct made *best, struct home_choice *choice,
                                const struct forecast_desc *desc, strata_error *error)
 {
-    struct home_choice choice = {0};
-    struct forecast_desc quiet = *desc;
-    quiet.trace_path = NULL;
-    *best = *first;
-    strata_plan_offer(&choice, 0, first->forecast.step_s);
+    strata_plan_offer(choice, 0, best->forecast.step_s);
     for (uint32_t way = 1; way < STRATA_HOME_WAYS; way++) {
         struct made other;
         strata_error why = {.status = STRATA_OK};
-        strata_status status = make_way(&other, &quiet, way, &why);
+        strata_status status = make_way(&other, desc, way, WINDOW_QUIET, &why);
         if (status == STRATA_E_NOMEM)
             continue;
         if (status != STRATA_OK)
             return strata_fail(error, status, why.native, "%s", why.message);
-        strata_plan_offer(&choice, way, other.forecast.step_s);
-        if (choice.way == way)
+        strata_plan_offer(choice, way, other.forecast.step_s);
+        if (choice->way == way)
             *best = other;
     }
-    if (desc->trace_path != NULL && choice.way > 0)
-        STRATA_TRY(make_way(best, desc, choice.way, error));
-    strata_plan_chosen(&best->plan, &choice);
+    return STRATA_OK;
+}
+
+/* What its commits cost, if that is not in it yet. */
+static strata_status add_commits(struct made *best, const struct forecast_desc *desc,
+                                 uint32_t way, strata_error *error)
+{
+    struct made commit;
+    if (!desc->plan.slots.durable || best->plan.commit_every == 1)
+        return STRATA_OK;
+    STRATA_TRY(make_way(&commit, desc, way, WINDOW_COMMIT, error));
+    const strata_forecast windows[] = {best->forecast, commit.forecast};
+    best->forecast =
+        strata_commits_spread(windows, desc->simulate.profile, &best->plan.commit_every);
     return STRATA_OK;
 }
 
 strata_status strata_forecast_make(strata_forecast *out, strata_plan *out_plan,
                                    const struct forecast_desc *desc, strata_error *error)
 {
-    struct made first;
+    struct home_choice choice = {.way = desc->plan.way};
+    struct forecast_desc quiet = *desc;
     struct made best;
-    strata_status status = make_way(&first, desc, desc->plan.way, error);
-    best = first;
-    if (status == STRATA_OK && desc->compare_homes && first.open)
-        status = make_best(&best, &first, desc, error);
+    quiet.trace_path = NULL;
+    strata_status status = make_way(&best, &quiet, choice.way, WINDOW_QUIET, error);
+    if (status == STRATA_OK && desc->compare_homes && best.open)
+        status = make_best(&best, &choice, &quiet, error);
+    if (status == STRATA_OK && desc->trace_path != NULL)
+        status = make_way(&best, desc, choice.way, WINDOW_QUIET, error);
+    if (status == STRATA_OK)
+        status = add_commits(&best, &quiet, choice.way, error);
+    strata_plan_chosen(&best.plan, &choice);
     *out = best.forecast;
     *out_plan = best.plan;
     return status;

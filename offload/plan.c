@@ -78,6 +78,14 @@ bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t ti
                                        plan->homes[STRATA_GRAD].tier[tile] != STRATA_HOST);
 }
 
+bool strata_plan_states_on_nvme(const struct offload_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->model.tile_count; i++)
+        if (plan->homes[STRATA_STATE].tier[i] != STRATA_NVME)
+            return false;
+    return true;
+}
+
 bool strata_plan_folds(const struct offload_plan *plan, uint32_t tile)
 {
     return plan->fold && plan->homes[STRATA_STATE].tier[tile] == STRATA_HOST &&
@@ -427,7 +435,7 @@ void strata_plan_chosen(strata_plan *summary, const struct home_choice *choice)
         return;
     summary->homes = strata_plan_way_name(choice->way);
     summary->next_homes = strata_plan_way_name(choice->next_way);
-    summary->next_step_s = choice->next_s;
+    summary->next_factor = choice->next_s / choice->step_s;
 }
 
 const char *strata_plan_way_name(uint32_t way)

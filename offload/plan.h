@@ -125,6 +125,9 @@ void strata_plan_chosen(strata_plan *summary, const struct home_choice *choice);
 /* What goes to host RAM, in which order. Static storage. */
 const char *strata_plan_way_name(uint32_t way);
 
+/* Does every state rest on NVMe? Then a commit writes nothing that an update does not. */
+bool strata_plan_states_on_nvme(const struct offload_plan *plan);
+
 /* Does anything rest in a store? Once finished. */
 bool strata_plan_uses_store(const struct offload_plan *plan);
 

@@ -477,6 +477,13 @@ static bool caller_moves(struct simulation *sim)
 
 /* The whole. */
 
+double strata_drive_days(const strata_profile *profile, const strata_forecast *forecast)
+{
+    double written = (double)forecast->bytes[STRATA_LANE_NVME_WRITE];
+    double rated = profile->drives * profile->drive_endurance_bytes;
+    return written > 0 ? rated / written * forecast->step_s / SECONDS_A_DAY : 0;
+}
+
 static void finish(const struct simulation *sim, strata_forecast *out)
 {
     double each = 1.0 / sim->desc.steps;
@@ -488,11 +495,7 @@ static void finish(const struct simulation *sim, strata_forecast *out)
     }
     for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
         out->stall_s[stall] *= each;
-    double written = (double)out->bytes[STRATA_LANE_NVME_WRITE];
-    const strata_profile *profile = sim->desc.profile;
-    if (written > 0)
-        out->drive_days = profile->drives * profile->drive_endurance_bytes / written *
-                          out->step_s / SECONDS_A_DAY;
+    out->drive_days = strata_drive_days(sim->desc.profile, out);
     out->exposed_s = out->step_s - out->busy_s[STRATA_LANE_COMPUTE];
     struct bound_work work = sim->work;
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)

@@ -39,6 +39,9 @@ struct simulate_desc {
     void *note_user;
 };
 
+/* Days, as in strata_forecast: its step and its bytes on the profile's drives. */
+double strata_drive_days(const strata_profile *profile, const strata_forecast *forecast);
+
 struct simulation;
 
 /* Takes its arrays from tables, whose owner frees them; nothing is taken afterwards. */

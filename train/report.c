@@ -198,9 +198,10 @@ static void print_forecast(FILE *out, const strata_plan *plan)
     const strata_forecast *forecast = &plan->forecast;
     char size[16];
     if (plan->homes != NULL)
-        fprintf(out,
-                "homes   to RAM: %s (fastest in simulation); next best: %s, %.3f s a step\n",
-                plan->homes, plan->next_homes, plan->next_step_s);
+        fprintf(
+            out,
+            "homes   to RAM: %s (fastest in simulation); next best: %s, %.3f times as long\n",
+            plan->homes, plan->next_homes, plan->next_factor);
     uint64_t written = forecast->bytes[STRATA_LANE_NVME_WRITE];
     if (written > 0)
         fprintf(out, "wear    %s written to the store a step",
@@ -538,12 +539,13 @@ static strata_json *json_plan(const strata_plan *plan)
     strata_json_set_uint(object, "tile_elems", plan->tile_elems);
     strata_json_set_uint(object, "param_loads", plan->param_loads);
     strata_json_set_uint(object, "param_uses", plan->param_uses);
+    strata_json_set_uint(object, "commit_every", plan->commit_every);
     if (plan->forecast.step_s > 0)
         strata_json_set(object, "forecast", json_forecast(&plan->forecast));
     if (plan->homes != NULL) {
         strata_json_set_string(object, "homes", plan->homes);
         strata_json_set_string(object, "next_homes", plan->next_homes);
-        strata_json_set_number(object, "next_step_s", plan->next_step_s);
+        strata_json_set_number(object, "next_factor", plan->next_factor);
     }
     strata_json *tiers = strata_json_object();
     for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {

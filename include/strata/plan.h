@@ -92,10 +92,11 @@ typedef struct strata_plan {
     uint32_t commit_every;
     strata_forecast forecast; /* step_s 0: no profile was given */
     /* Homes left to AUTO, where a profile was given and there was a choice: what goes to host
-     * RAM, and what came next in the simulation. Static storage; NULL: no choice. */
+     * RAM, and what came next in the simulation, with its step over this one's. Commits that
+     * come every few steps are not in it. Static storage; NULL: no choice. */
     const char *homes;
     const char *next_homes;
-    double next_step_s;
+    double next_factor;
     strata_plan_tier tiers[STRATA_TIER_COUNT]; /* by strata_tier; entry 0 is unused */
 } strata_plan;
 

@@ -202,10 +202,29 @@ Test(placement, homes_chosen_for_a_machine_the_same)
     cr_assert_eq(strata_json_get_string(plan, "next_homes", &next, &error), STRATA_OK, "%s",
                  error.message);
     cr_expect_str_neq(homes, next);
-    cr_expect_geq(1.0101 * seconds(plan, "next_step_s"),
-                  seconds(member(plan, "forecast"), "step_s"));
+    cr_expect_geq(1.0101 * seconds(plan, "next_factor"), 1);
     strata_json_free(document);
     same_as_in_device("--device-mem 2M --host-mem 11M --box box.json");
+}
+
+static uint64_t commits_every(const char *drive)
+{
+    static char text[sizeof box];
+    memcpy(text, box, sizeof box);
+    char *rate = strstr(text, "drive_write_bytes_per_s\": 1e8");
+    memcpy(strstr(rate, "1e8"), drive, 3);
+    strata_workshop_write_text(&dir, "box.json", text);
+    strata_json *document = run("--states host --store store --durability power "
+                                "--device-mem 16M --host-mem 64M --box box.json --dry-run");
+    uint64_t every = number(member(document, "plan"), "commit_every");
+    strata_json_free(document);
+    return every;
+}
+
+Test(placement, states_in_ram_are_committed_the_less_often_the_slower_the_drive_is)
+{
+    cr_expect_gt(commits_every("1e8"), commits_every("1e9"));
+    cr_expect_gt(commits_every("1e9"), 1);
 }
 
 Test(placement, wear_is_what_a_step_writes_at_its_pace)
