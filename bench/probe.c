@@ -44,8 +44,8 @@
  * with idle cores; it is in the spans of ops that had to wait for their lane's thread. */
 #define OP_S 20e-6
 
-/* Of the cores, while the device computes on them: updates fill what panels leave. */
-#define UPDATE_SHARE 0.2
+/* Of the cores, while the device computes on them: the pool's rule. */
+#define UPDATE_SHARE 0.5
 
 /* Steps of the run; the first is not counted. The two after it may still compute a fifth more
  * slowly where a store has just been made, which the median of four hardly notices. */

@@ -154,7 +154,7 @@ static void share_pair(const struct simulation *sim, uint32_t a, uint32_t b, dou
     second->rate *= both / 2;
 }
 
-/* The workers compute for the device first and update in between. */
+/* The same workers compute for the device and update. */
 static void share_workers(const struct simulation *sim)
 {
     struct job *compute = sim->stream == STREAM_COMPUTING ? running(sim, SERVER_STREAM) : NULL;

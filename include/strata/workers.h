@@ -5,7 +5,8 @@
  * One pool of CPU workers for everything that computes on the host: panels of matrix products
  * and the optimizer's updates. One worker per core, bound to it, inside the process's own
  * affinity mask and CPU quota, near a device where that is asked for. The pool has two classes
- * of jobs; panels go first, updates fill the rest.
+ * of jobs; while both wait, half of the workers update, rounded down, and the others compute
+ * panels.
  *
  *     static void square(void *user, uint32_t index, uint32_t worker) { ... }
  *     strata_workers_run(workers, STRATA_JOB_PANEL, square, &data, 64);

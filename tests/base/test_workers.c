@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 
-/* The pool: every item once, panels first, several callers, seats, and no denormal flushed. */
+/* The pool: every item once, who gets which, several callers, seats, no denormal flushed. */
 
 #include "strata/workers.h"
 
@@ -175,7 +175,7 @@ static void *run_updates(void *arg)
     return NULL;
 }
 
-Test(workers, panels_overtake_updates_between_two_items)
+Test(workers, panels_overtake_the_only_workers_updates_between_two_items)
 {
     struct order order = {.workers = make(1)};
     pthread_t updates;
@@ -187,6 +187,61 @@ Test(workers, panels_overtake_updates_between_two_items)
     pthread_join(updates, NULL);
     cr_assert_str_eq(order.log, "upppuu");
     strata_workers_destroy(order.workers);
+}
+
+/* Two workers, two panels, and more updates than can be begun before the panels come. */
+#define MIXED_UPDATES 300000u
+
+struct mixture {
+    strata_workers *workers;
+    _Atomic uint32_t updates; /* begun */
+    _Atomic uint32_t mixed;   /* panels beside which updates went on */
+    _Atomic bool panels_done;
+};
+
+static void mixed_update(void *user, uint32_t index, uint32_t worker)
+{
+    (void)index;
+    (void)worker;
+    struct mixture *mixture = user;
+    mixture->updates++;
+    if (!mixture->panels_done)
+        usleep(100);
+}
+
+/* Two more updates have to begin: one may have been taken before there were panels. If both
+ * workers had panels, or had got to them only after the last update, none would. */
+static void mixed_panel(void *user, uint32_t index, uint32_t worker)
+{
+    (void)index;
+    (void)worker;
+    struct mixture *mixture = user;
+    uint32_t seen = mixture->updates;
+    for (uint32_t i = 0; i < 50000 && mixture->updates < seen + 2; i++)
+        usleep(100);
+    mixture->mixed += mixture->updates >= seen + 2 ? 1 : 0;
+}
+
+static void *run_mixed_updates(void *arg)
+{
+    struct mixture *mixture = arg;
+    strata_workers_run(mixture->workers, STRATA_JOB_UPDATE, mixed_update, mixture,
+                       MIXED_UPDATES);
+    return NULL;
+}
+
+Test(workers, half_of_them_go_on_updating_while_panels_wait)
+{
+    struct mixture mixture = {.workers = make(2)};
+    pthread_t updates;
+    cr_assert_eq(pthread_create(&updates, NULL, run_mixed_updates, &mixture), 0);
+    while (mixture.updates == 0)
+        usleep(100);
+    strata_workers_run(mixture.workers, STRATA_JOB_PANEL, mixed_panel, &mixture, 2);
+    mixture.panels_done = true;
+    pthread_join(updates, NULL);
+    cr_assert_eq(mixture.mixed, 2, "updates went on beside %u of 2 panels", mixture.mixed);
+    strata_workers_destroy(mixture.workers);
 }
 
 #if defined(__x86_64__)

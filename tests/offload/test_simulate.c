@@ -76,7 +76,7 @@ static const strata_profile laptop = {
     .drive_cpu_s_per_byte = 1e-10,
     .op_s = 50e-6,
     .drive_op_s = 200e-6,
-    .update_share = 0.2,
+    .update_share = 0.5,
 };
 
 /* What updates wait for, what waits for them, and where things rest: 0: AUTO. */
