@@ -9,7 +9,7 @@
  * The host's tables are small beside any RAM one would plan with, and so is what the trainer
  * reserves; neither is counted here. offload-train --dry-run counts them to the byte.
  *
- * Thread: one.
+ * Thread: one, and some that answer rows beside it.
  */
 
 #include "bench/plan.h"
@@ -22,6 +22,8 @@
 #include "train/report.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +37,9 @@
 #define MICRO_TOKENS 16384u
 
 #define SWEEP_ROWS 7
+
+/* Rows that are answered at once: each takes some 30 MB for the largest models. */
+#define ASKERS 4u
 
 enum sweep { SWEEP_NONE, SWEEP_BATCH, SWEEP_RAM, SWEEP_NVME };
 
@@ -186,6 +191,54 @@ static strata_status ask(struct answer *out, const struct plan_options *options,
     return STRATA_OK;
 }
 
+/* A row of a table: the question with something changed. */
+struct row {
+    const struct plan_options *options;
+    char what[80];
+    struct machine machine;
+    uint32_t batch;
+    struct answer answer;
+    strata_status status;
+    strata_error error;
+};
+
+struct rows {
+    struct row *list;
+    uint32_t count;
+    _Atomic uint32_t next;
+};
+
+static void *ask_some(void *arg)
+{
+    struct rows *rows = arg;
+    for (uint32_t i = rows->next++; i < rows->count; i = rows->next++) {
+        struct row *row = &rows->list[i];
+        row->status = ask(&row->answer, row->options, &row->machine, row->batch, &row->error);
+    }
+    return NULL;
+}
+
+/* Rows do not depend on one another. The first one's failure, if there are any. */
+static strata_status ask_all(struct row *list, uint32_t count, strata_error *error)
+{
+    struct rows rows = {.list = list, .count = count};
+    pthread_t threads[ASKERS - 1];
+    uint32_t started = 0;
+    while (started < ASKERS - 1 &&
+           pthread_create(&threads[started], NULL, ask_some, &rows) == 0)
+        started++;
+    ask_some(&rows); // all of them, if no thread was to be had
+    for (uint32_t i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        if (list[i].status != STRATA_OK) {
+            *error = list[i].error;
+            return list[i].status;
+        }
+    }
+    return STRATA_OK;
+}
+
 /* Telling. */
 
 static void print_machine(FILE *out, const struct machine *machine)
@@ -290,43 +343,54 @@ static strata_json *json_answer(const struct answer *answer)
     return object;
 }
 
+static void append_answer(strata_json *array, const struct row *row)
+{
+    strata_json *one = json_answer(&row->answer);
+    strata_json_set_string(one, "what", row->what);
+    strata_json_append(array, one);
+}
+
 /* Purchases: one thing more or better, all else as it is. */
 
-struct purchase {
-    char what[80];
-    struct machine machine;
-};
+#define MAX_PURCHASES 4u
 
-static uint32_t purchases(struct purchase *out, const struct machine *machine)
+static struct row *add_purchase(struct row *list, uint32_t *count,
+                                const struct plan_options *options)
 {
+    struct row *row = &list[(*count)++];
+    *row =
+        (struct row){.options = options, .machine = options->machine, .batch = options->batch};
+    return row;
+}
+
+static uint32_t purchases(struct row *list, const struct plan_options *options)
+{
+    const struct machine *now = &options->machine;
     uint32_t count = 0;
     char size[16];
-    out[count].machine = *machine;
-    out[count].machine.drives = machine->drives > 0 ? 2 * machine->drives : 1;
-    snprintf(out[count].what, sizeof out[count].what, "%u drive%s instead of %u",
-             out[count].machine.drives, out[count].machine.drives > 1 ? "s" : "",
-             machine->drives);
-    count++;
-    out[count].machine = *machine;
-    out[count].machine.ram_bytes *= 2;
-    snprintf(out[count].what, sizeof out[count].what, "%s of RAM",
-             strata_format_size(2 * machine->ram_bytes, size, sizeof size));
-    count++;
-    if (machine->gpu == NULL)
+    struct row *row = add_purchase(list, &count, options);
+    row->machine.drives = now->drives > 0 ? 2 * now->drives : 1;
+    snprintf(row->what, sizeof row->what, "%u drive%s instead of %u", row->machine.drives,
+             row->machine.drives > 1 ? "s" : "", now->drives);
+    row = add_purchase(list, &count, options);
+    row->machine.ram_bytes *= 2;
+    snprintf(row->what, sizeof row->what, "%s of RAM",
+             strata_format_size(row->machine.ram_bytes, size, sizeof size));
+    if (now->gpu == NULL)
         return count;
-    out[count].machine = *machine;
-    out[count].machine.gpus *= 2;
-    snprintf(out[count].what, sizeof out[count].what, "%u GPUs instead of %u",
-             2 * machine->gpus, machine->gpus);
-    count++;
-    const struct gpu *better = strata_gpu_after(machine->gpu);
+    if (options->batch % (2 * now->gpus) == 0) {
+        row = add_purchase(list, &count, options);
+        row->machine.gpus *= 2;
+        snprintf(row->what, sizeof row->what, "%u GPUs instead of %u", row->machine.gpus,
+                 now->gpus);
+    }
+    const struct gpu *better = strata_gpu_after(now->gpu);
     if (better != NULL) {
-        out[count].machine = *machine;
-        out[count].machine.gpu = better;
-        out[count].machine.device_bytes = (uint64_t)(0.9 * better->memory_bytes);
-        snprintf(out[count].what, sizeof out[count].what, "%s instead of %s", better->title,
-                 machine->gpu->title);
-        count++;
+        row = add_purchase(list, &count, options);
+        row->machine.gpu = better;
+        row->machine.device_bytes = (uint64_t)(0.9 * better->memory_bytes);
+        snprintf(row->what, sizeof row->what, "%s instead of %s", better->title,
+                 now->gpu->title);
     }
     return count;
 }
@@ -334,36 +398,27 @@ static uint32_t purchases(struct purchase *out, const struct machine *machine)
 static strata_status weigh(FILE *out, strata_json *document, const struct plan_options *options,
                            const struct answer *now, strata_error *error)
 {
-    struct purchase list[4];
-    uint32_t count = purchases(list, &options->machine);
+    struct row list[MAX_PURCHASES];
+    uint32_t count = purchases(list, options);
+    const struct row *best = NULL;
+    STRATA_TRY(ask_all(list, count, error));
     strata_json *array = strata_json_array();
-    double best = 0;
-    uint32_t best_index = 0;
     fprintf(out, "\n%-40s%14s%10s\n", "one thing more", "tokens/s", "factor");
     for (uint32_t i = 0; i < count; i++) {
-        struct answer then;
-        if (options->batch % list[i].machine.gpus != 0)
-            continue;
-        strata_status status = ask(&then, options, &list[i].machine, options->batch, error);
-        if (status != STRATA_OK)
-            return status;
-        double factor = now->fits && then.fits ? then.tokens_per_s / now->tokens_per_s : 0;
-        if (then.fits && then.tokens_per_s > best) {
-            best = then.tokens_per_s;
-            best_index = i;
-        }
-        if (then.fits)
-            fprintf(out, "%-40s%14.0f%10.2f\n", list[i].what, then.tokens_per_s, factor);
+        const struct answer *then = &list[i].answer;
+        double factor = now->fits && then->fits ? then->tokens_per_s / now->tokens_per_s : 0;
+        if (then->fits && (best == NULL || then->tokens_per_s > best->answer.tokens_per_s))
+            best = &list[i];
+        if (then->fits)
+            fprintf(out, "%-40s%14.0f%10.2f\n", list[i].what, then->tokens_per_s, factor);
         else
             fprintf(out, "%-40s%14s\n", list[i].what, "does not fit");
-        strata_json *one = json_answer(&then);
-        strata_json_set_string(one, "what", list[i].what);
-        strata_json_append(array, one);
+        append_answer(array, &list[i]);
     }
     strata_json_set(document, "purchases", array);
-    if (best > 1.02 * now->tokens_per_s) {
-        fprintf(out, "next best purchase: %s\n", list[best_index].what);
-        strata_json_set_string(document, "next_best_purchase", list[best_index].what);
+    if (best != NULL && best->answer.tokens_per_s > 1.02 * now->tokens_per_s) {
+        fprintf(out, "next best purchase: %s\n", best->what);
+        strata_json_set_string(document, "next_best_purchase", best->what);
     } else {
         fputs("next best purchase: none of these; a larger batch, or nothing\n", out);
     }
@@ -372,54 +427,48 @@ static strata_status weigh(FILE *out, strata_json *document, const struct plan_o
 
 /* Sweeps. */
 
-static void sweep_row(const struct plan_options *options, int row, struct machine *machine,
-                      uint32_t *batch, char *label, size_t bytes)
+/* From an eighth to eight times, the middle row is what was asked for; drives from 1 on. */
+static struct row sweep_row(const struct plan_options *options, int index)
 {
-    /* From an eighth to eight times, the middle row is what was asked for. */
+    struct row row = {.options = options, .machine = options->machine, .batch = options->batch};
     double factor = 1;
-    for (int i = row; i < SWEEP_ROWS / 2; i++)
+    for (int i = index; i < SWEEP_ROWS / 2; i++)
         factor /= 2;
-    for (int i = SWEEP_ROWS / 2; i < row; i++)
+    for (int i = SWEEP_ROWS / 2; i < index; i++)
         factor *= 2;
-    *machine = options->machine;
-    *batch = options->batch;
     char size[16];
     if (options->sweep == SWEEP_BATCH) {
-        uint32_t each = (uint32_t)(factor * options->batch / machine->gpus + 0.5);
-        *batch = (each > 0 ? each : 1) * machine->gpus;
-        snprintf(label, bytes, "batch %u", *batch);
+        uint32_t each = (uint32_t)(factor * options->batch / row.machine.gpus + 0.5);
+        row.batch = (each > 0 ? each : 1) * row.machine.gpus;
+        snprintf(row.what, sizeof row.what, "batch %u", row.batch);
     } else if (options->sweep == SWEEP_RAM) {
-        machine->ram_bytes = (uint64_t)(factor * (double)machine->ram_bytes);
-        snprintf(label, bytes, "RAM %s",
-                 strata_format_size(machine->ram_bytes, size, sizeof size));
+        row.machine.ram_bytes = (uint64_t)(factor * (double)row.machine.ram_bytes);
+        snprintf(row.what, sizeof row.what, "RAM %s",
+                 strata_format_size(row.machine.ram_bytes, size, sizeof size));
     } else {
-        machine->drives = (uint32_t)(row + 1);
-        snprintf(label, bytes, "%u drives", machine->drives);
+        row.machine.drives = (uint32_t)(index + 1);
+        snprintf(row.what, sizeof row.what, "%u drives", row.machine.drives);
     }
+    return row;
 }
 
 static strata_status sweep(FILE *out, strata_json *document, const struct plan_options *options,
                            strata_error *error)
 {
+    struct row list[SWEEP_ROWS];
+    for (int i = 0; i < SWEEP_ROWS; i++)
+        list[i] = sweep_row(options, i);
+    STRATA_TRY(ask_all(list, SWEEP_ROWS, error));
     strata_json *array = strata_json_array();
     fprintf(out, "\n%-20s%12s%14s   %s\n", "sweep", "step", "tokens/s", "bound by");
-    for (int row = 0; row < SWEEP_ROWS; row++) {
-        struct machine machine;
-        struct answer answer;
-        uint32_t batch;
-        char label[48];
-        sweep_row(options, row, &machine, &batch, label, sizeof label);
-        strata_status status = ask(&answer, options, &machine, batch, error);
-        if (status != STRATA_OK)
-            return status;
-        if (answer.fits)
-            fprintf(out, "%-20s%10.3f s%14.0f   %s\n", label, answer.forecast.step_s,
-                    answer.tokens_per_s, strata_lane_name(answer.forecast.bottleneck));
+    for (int i = 0; i < SWEEP_ROWS; i++) {
+        const struct answer *answer = &list[i].answer;
+        if (answer->fits)
+            fprintf(out, "%-20s%10.3f s%14.0f   %s\n", list[i].what, answer->forecast.step_s,
+                    answer->tokens_per_s, strata_lane_name(answer->forecast.bottleneck));
         else
-            fprintf(out, "%-20s%12s%14s   %.60s\n", label, "-", "-", answer.why_not);
-        strata_json *one = json_answer(&answer);
-        strata_json_set_string(one, "what", label);
-        strata_json_append(array, one);
+            fprintf(out, "%-20s%12s%14s   %.60s\n", list[i].what, "-", "-", answer->why_not);
+        append_answer(array, &list[i]);
     }
     strata_json_set(document, "sweep", array);
     return STRATA_OK;
