@@ -71,6 +71,8 @@ static struct cost cpu(const struct offload_plan *plan, const strata_profile *pr
         op->kind == OP_UPDATE ? profile->update_bytes_per_s : profile->norm_bytes_per_s;
     struct cost cost = moving(bytes, rate, profile->op_s, 1);
     cost.cores = op->kind == OP_TOTAL ? 1 : profile->cores;
+    if (op->kind == OP_UPDATE && profile->update_cores > 0)
+        cost.cores = profile->update_cores;
     return cost;
 }
 

@@ -13,11 +13,15 @@
 #include <stddef.h>
 #include <stdio.h>
 
+/* More than any machine has. */
+#define MAX_CORES  65536u
+#define MAX_DRIVES 1024u
+
 /* Where a number has to be there. */
 enum need {
     ALWAYS,
     WITH_DRIVES,
-    IF_KNOWN /* of drives; 0: not known */
+    IF_KNOWN /* else 0 */
 };
 
 static const struct number {
@@ -41,6 +45,7 @@ static const struct number {
     NUMBER(device_bytes_per_s, 1, 1e15, ALWAYS),
     NUMBER(op_s, 0, 1, ALWAYS),
     NUMBER(update_share, 0.01, 1, ALWAYS),
+    NUMBER(update_cores, 0, MAX_CORES, IF_KNOWN),
     NUMBER(drive_read_bytes_per_s, 1, 1e15, WITH_DRIVES),
     NUMBER(drive_write_bytes_per_s, 1, 1e15, WITH_DRIVES),
     NUMBER(mix, 0.1, 2, WITH_DRIVES),
@@ -50,10 +55,6 @@ static const struct number {
 #undef NUMBER
 };
 #define NUMBERS (sizeof numbers / sizeof numbers[0])
-
-/* More than any machine has. */
-#define MAX_CORES  65536u
-#define MAX_DRIVES 1024u
 
 static double *field(strata_profile *profile, const struct number *number)
 {
@@ -75,13 +76,19 @@ strata_status strata_profile_check(const strata_profile *profile, strata_error *
                            profile->drives, MAX_DRIVES);
     for (size_t i = 0; i < NUMBERS; i++) {
         double value = value_of(profile, &numbers[i]);
-        if (numbers[i].need != ALWAYS && profile->drives == 0)
+        if (numbers[i].need == WITH_DRIVES && profile->drives == 0)
             continue;
         if (!(value >= numbers[i].least && value <= numbers[i].most))
             return strata_fail(error, STRATA_E_INVALID, 0, "profile: %s %g: %g to %g",
                                numbers[i].name, value, numbers[i].least, numbers[i].most);
     }
     return STRATA_OK;
+}
+
+static bool is_said(const strata_profile *profile, const struct number *number)
+{
+    return number->need == ALWAYS || (number->need == WITH_DRIVES && profile->drives > 0) ||
+           (number->need == IF_KNOWN && value_of(profile, number) > 0);
 }
 
 strata_json *strata_profile_to_json(const strata_profile *profile)
@@ -92,7 +99,7 @@ strata_json *strata_profile_to_json(const strata_profile *profile)
     strata_json_set_uint(json, "cores", profile->cores);
     strata_json_set_uint(json, "drives", profile->drives);
     for (size_t i = 0; i < NUMBERS; i++)
-        if (numbers[i].need == ALWAYS || profile->drives > 0)
+        if (is_said(profile, &numbers[i]))
             strata_json_set_number(json, numbers[i].name, value_of(profile, &numbers[i]));
     return json;
 }
@@ -112,9 +119,8 @@ static strata_status from_json(strata_profile *out, const strata_json *json,
     out->cores = cores > MAX_CORES ? UINT32_MAX : (uint32_t)cores;
     out->drives = drives > MAX_DRIVES ? UINT32_MAX : (uint32_t)drives;
     for (size_t i = 0; i < NUMBERS; i++)
-        if (numbers[i].need == ALWAYS ||
-            (drives > 0 &&
-             (numbers[i].need == WITH_DRIVES || strata_json_has(json, numbers[i].name))))
+        if (numbers[i].need == ALWAYS || (numbers[i].need == WITH_DRIVES && drives > 0) ||
+            (numbers[i].need == IF_KNOWN && strata_json_has(json, numbers[i].name)))
             STRATA_TRY(
                 strata_json_get_number(json, numbers[i].name, field(out, &numbers[i]), error));
     return strata_profile_check(out, error);

@@ -23,6 +23,8 @@
 #include "offload/bound.h"
 #include "offload/cost.h"
 
+#include <math.h>
+
 /* At a server at once: no lane has more in flight. */
 #define QUEUE 16u
 
@@ -154,15 +156,17 @@ static void share_pair(const struct simulation *sim, uint32_t a, uint32_t b, dou
     second->rate *= both / 2;
 }
 
-/* The same workers compute for the device and update. */
+/* The same workers compute for the device and update. Where memory bounds updates, a share of
+ * the cores gives them more than that share of their rate. */
 static void share_workers(const struct simulation *sim)
 {
     struct job *compute = sim->stream == STREAM_COMPUTING ? running(sim, SERVER_STREAM) : NULL;
     struct job *update = running(sim, SERVER_CPU);
     if (!sim->desc.profile->host_device || compute == NULL || update == NULL)
         return;
-    compute->rate *= 1 - sim->desc.profile->update_share;
-    update->rate *= sim->desc.profile->update_share;
+    double share = sim->desc.profile->update_share;
+    compute->rate *= 1 - share;
+    update->rate *= fmin(1, share * sim->desc.profile->cores / update->cost.cores);
 }
 
 /* Threads that mostly sleep, as those of drives do, run when they wake; the others share. */

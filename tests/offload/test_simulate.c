@@ -323,6 +323,22 @@ Test(simulate, of_several_ways_to_give_homes_the_fastest_is_taken)
     cr_expect(other_than_first);
 }
 
+/* Half of the cores do for an update that needs one of two: what it takes from computing is
+ * less. */
+Test(simulate, updates_that_memory_bounds_cost_computing_less)
+{
+    struct setup setup = setups[0];
+    strata_profile profile = laptop;
+    setup.profile = &profile;
+    profile.drive_read_bytes_per_s = profile.drive_write_bytes_per_s = 1e12;
+    double all_s = forecast_of(&setup, NULL).step_s;
+    profile.update_cores = 1;
+    double one_s = forecast_of(&setup, NULL).step_s;
+    profile.update_cores = profile.cores;
+    cr_expect_eq(forecast_of(&setup, NULL).step_s, all_s);
+    cr_expect_lt(one_s, 0.995 * all_s, "%g and %g", one_s, all_s);
+}
+
 Test(simulate, waits_and_compute_make_up_the_step)
 {
     for (size_t i = 0; i < 4; i++) {
