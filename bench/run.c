@@ -8,7 +8,8 @@
  * goes when it ends, so nothing that is there is touched.
  *
  * Measured: every step but the first, in which all is cold, and the last, which waits for its
- * own updates. A step's time, and each lane's, are medians.
+ * own updates. A step's time, and each lane's, are medians; bytes are means, since what is
+ * copied ahead falls on this or that side of a step's end.
  *
  * Thread: one, and the engine's.
  */
@@ -44,7 +45,7 @@ struct samples {
     double step_s[BENCH_MAX_SAMPLES];
     double exposed_s[BENCH_MAX_SAMPLES];
     double busy_s[STRATA_LANE_COUNT][BENCH_MAX_SAMPLES];
-    double bytes[STRATA_LANE_COUNT][BENCH_MAX_SAMPLES];
+    double bytes[STRATA_LANE_COUNT]; /* of all */
     double stall_s[STRATA_STALL_COUNT][BENCH_MAX_SAMPLES];
 };
 
@@ -152,7 +153,7 @@ static void keep(struct samples *out, uint32_t at, const struct trainer_step *st
     out->exposed_s[at] = step->exposed_s;
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
         out->busy_s[lane][at] = 1e-9 * (double)step->lanes[lane].busy_ns;
-        out->bytes[lane][at] = (double)step->lanes[lane].bytes;
+        out->bytes[lane] += (double)step->lanes[lane].bytes;
     }
     for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
         out->stall_s[stall][at] = step->stall_s[stall];
@@ -166,7 +167,7 @@ static void settle(struct run *run, const struct samples *samples)
     out->exposed_s = strata_bench_spread(samples->exposed_s, count).median;
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
         out->busy_s[lane] = strata_bench_spread(samples->busy_s[lane], count).median;
-        out->bytes[lane] = (uint64_t)strata_bench_spread(samples->bytes[lane], count).median;
+        out->bytes[lane] = (uint64_t)(samples->bytes[lane] / count);
     }
     for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
         out->stall_s[stall] = strata_bench_spread(samples->stall_s[stall], count).median;
@@ -174,7 +175,7 @@ static void settle(struct run *run, const struct samples *samples)
 
 static strata_status train(struct run *run, struct trainer *trainer, strata_error *error)
 {
-    struct samples samples;
+    struct samples samples = {.bytes = {0}};
     struct trainer_step step;
     uint64_t steps = run->train.rate.steps;
     run->param_count = strata_trainer_plan(trainer)->param_count;
