@@ -307,6 +307,7 @@ static void settle_rates(struct found *found)
     profile->duplex = 2;
     profile->op_s = OP_S;
     profile->update_share = UPDATE_SHARE;
+    profile->update_cores = fmin(profile->update_cores, profile->cores);
     if (profile->drives > 0) {
         profile->drive_read_bytes_per_s = rate_of(found, READS, memory / 8);
         profile->drive_write_bytes_per_s = rate_of(found, WRITES, memory / 8);
@@ -418,8 +419,7 @@ static strata_status probe_memory(struct found *found, strata_error *error)
         return STRATA_OK;
     STRATA_TRY(memory_rate_of(&half_rate, &half, error));
     if (half_rate > 0)
-        profile->update_cores =
-            fmin(all, half * fmax(1, profile->dram_bytes_per_s / half_rate));
+        profile->update_cores = half * fmax(1, profile->dram_bytes_per_s / half_rate);
     return STRATA_OK;
 }
 

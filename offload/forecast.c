@@ -11,14 +11,11 @@
 
 #include <math.h>
 
-/* From the third step on a step repeats the one before within a few per mille; three are
- * measured because commits and read-ahead make neighbours differ a little. */
+/* From the third step on a step repeats the one before within a few per mille. Four are
+ * measured: with a commit it is the second that commits, and what it delays lies in the two
+ * that follow, for the next update of a state waits for it to be written. */
 #define WARM_STEPS 2u
-#define STEPS      3u
-
-/* The second of the measured steps commits, and what it delays lies in the two that follow:
- * the next update of a state waits for it to be written. */
-#define COMMIT_STEPS 4u
+#define STEPS      4u
 
 #define COMMIT_SHARE  0.03 /* of a step, at most */
 #define LEAST_COMMITS 2u
@@ -30,14 +27,15 @@ void strata_forecast_window(struct simulate_desc *out, enum forecast_window wind
                             uint32_t every)
 {
     out->warm_steps = WARM_STEPS;
-    out->steps = every > 1 || window == WINDOW_COMMIT ? COMMIT_STEPS : STEPS;
-    out->commit_every = every == 1 ? 1 : window == WINDOW_COMMIT ? COMMIT_STEPS : 0;
+    out->steps = STEPS;
+    out->commit_every = every == 1 ? 1 : window == WINDOW_COMMIT ? STEPS : 0;
 }
 
-/* What a window with a commit has more than one without, in a step that has 1 / every of it. */
+/* What a window with a commit has more than one without, in a step that has 1 / every of it.
+ * It may have less, of some wait. */
 static double spread(double quiet, double committing, uint32_t every)
 {
-    return quiet + COMMIT_STEPS * (committing - quiet) / every;
+    return fmax(0, quiet + STEPS * (committing - quiet) / every);
 }
 
 strata_forecast strata_commits_spread(const strata_forecast windows[FORECAST_WINDOWS],
@@ -47,7 +45,7 @@ strata_forecast strata_commits_spread(const strata_forecast windows[FORECAST_WIN
     const strata_forecast *commit = &windows[WINDOW_COMMIT];
     strata_forecast out = *quiet;
     if (*every == 0) {
-        double cost = COMMIT_STEPS * (commit->step_s / quiet->step_s - 1);
+        double cost = STEPS * (commit->step_s / quiet->step_s - 1);
         *every = (uint32_t)fmax(LEAST_COMMITS, ceil(cost / COMMIT_SHARE));
     }
     out.step_s = spread(quiet->step_s, commit->step_s, *every);
