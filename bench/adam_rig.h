@@ -22,7 +22,7 @@
  */
 
 #include "base/hash.h"
-#include "offload/arena.h"
+#include "offload/device/arena.h"
 #include "optim/record.h"
 #include "strata/adam.h"
 #include "strata/workers.h"

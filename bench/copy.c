@@ -24,7 +24,7 @@
 #include "bench/copy_load.h"
 #include "bench/device.h"
 #include "bench/options.h"
-#include "offload/device.h"
+#include "offload/device/device.h"
 
 #include <errno.h>
 #include <inttypes.h>

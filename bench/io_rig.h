@@ -19,7 +19,7 @@
 #include "strata/status.h"
 
 #include "io/store_internal.h"
-#include "offload/arena.h"
+#include "offload/device/arena.h"
 
 #include <stdbool.h>
 

@@ -2,9 +2,9 @@
 /*
  * offload-bench plan. See plan.h.
  *
- * Every answer is a simulation of the schedule that would run (offload/forecast.h): the
- * question itself, each row of a sweep, and each purchase that is weighed, one thing at a time.
- * Nothing is measured here and nothing of the size of the model is allocated.
+ * Every answer is a simulation of the schedule that would run (offload/simulate/forecast.h):
+ * the question itself, each row of a sweep, and each purchase that is weighed, one thing at a
+ * time. Nothing is measured here and nothing of the size of the model is allocated.
  *
  * The host's tables are small beside any RAM one would plan with, and so is what the trainer
  * reserves; neither is counted here. offload-train --dry-run counts them to the byte.
@@ -16,7 +16,7 @@
 
 #include "bench/catalogue.h"
 #include "bench/options.h"
-#include "offload/forecast.h"
+#include "offload/simulate/forecast.h"
 #include "strata/text.h"
 #include "train/llama.h"
 #include "train/report.h"

@@ -65,7 +65,7 @@ struct sum {
 
 enum kind { READS, WRITES, INS, OUTS, WITHIN, UPDATES, NORMS, COMPUTES, KINDS };
 
-/* Beginnings of spans' names, as offload/op_trace.c has them. */
+/* Beginnings of spans' names, as offload/schedule/op_trace.c has them. */
 static const struct {
     const char *word;
     enum kind kind;

@@ -2,9 +2,9 @@
 /*
  * A driver of the lanes without a schedule. See step_free.h.
  *
- * It does what the pager does with an op (offload/lanes.c), less what only an order needs: no
- * gates, no steps, no verdicts. Whatever ends sends a message, as there, and the next op of its
- * lane is started.
+ * It does what the pager does with an op (offload/pager/lanes.c), less what only an order
+ * needs: no gates, no steps, no verdicts. Whatever ends sends a message, as there, and the next
+ * op of its lane is started.
  *
  * One dependency cannot go: a place of the store has one transfer at a time. Where the next
  * weights to be read are just being written, their lane waits for the end of that.
@@ -17,7 +17,7 @@
 #include "base/channel.h"
 #include "base/clock.h"
 #include "bench/report.h"
-#include "offload/simulate.h"
+#include "offload/simulate/simulate.h"
 
 #include <errno.h>
 #include <stdio.h>

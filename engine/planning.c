@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/topology.h"
 #include "engine/state.h"
-#include "offload/forecast.h"
+#include "offload/simulate/forecast.h"
 #include "strata/store.h"
 
 #include <errno.h>

@@ -10,9 +10,9 @@
  * Thread: the engine's caller; lanes.c says what runs elsewhere.
  */
 
-#include "offload/arena.h"
+#include "offload/device/arena.h"
 #include "base/trace.h"
-#include "offload/pager.h"
+#include "offload/pager/pager.h"
 #include "optim/record.h"
 
 /* A step may be in its updates, the next one in its backward, whose scale is known. */

@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "engine/state.h"
-#include "offload/op_trace.h"
+#include "offload/schedule/op_trace.h"
 
 #include <string.h>
 

@@ -20,9 +20,9 @@
  * A durable store outlives its process. A commit names a step and a slot of every record, and
  * is made in an order that a crash at any moment leaves the last one or the new one whole. As
  * long as it is listed its slots must not be written: which slot may be is the caller's
- * business (offload/slots.h). A store without a commit is nobody's and is made anew; one with a
- * commit is gone on with, or refused, never overwritten. A scratch store leaves nothing behind,
- * however the process ends.
+ * business (offload/plan/slots.h). A store without a commit is nobody's and is made anew; one
+ * with a commit is gone on with, or refused, never overwritten. A scratch store leaves nothing
+ * behind, however the process ends.
  *
  * Thread: create, close: one thread. strata_store_start: any thread; the request is lent to the
  * store until its done function has been called, on the drive's I/O thread.

@@ -74,10 +74,12 @@ field() { # KEY: all its values in $work/block
 }
 
 # Without CUDA, whether there is a toolkit or not.
-for file in base/*.c optim/*.c io/*.c offload/*.c engine/*.c tests/support/*.c \
-    optim/absent/cuda.c offload/absent/device_cuda.c; do
+for file in base/*.c optim/*.c io/*.c offload/*/*.c engine/*.c tests/support/*.c \
+    optim/absent/cuda.c offload/device/absent/device_cuda.c; do
     case $file in
-    tests/support/program.c | tests/support/llama_rig.c | offload/device_cuda.c) continue ;;
+    tests/support/program.c | tests/support/llama_rig.c | offload/device/device_cuda.c)
+        continue
+        ;;
     esac
     compile "$file" || stop "$file does not compile"
 done

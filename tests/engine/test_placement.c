@@ -155,7 +155,7 @@ Test(placement, naive_order_changes_nothing)
     same(&in_device, &tight);
 }
 
-/* What a backend does that cannot hold a stream: see offload/device.h. */
+/* What a backend does that cannot hold a stream: see offload/device/device.h. */
 static void hold_caller(strata_stream *stream, struct gates *gates, uint32_t gate,
                         uint64_t value)
 {

@@ -12,7 +12,7 @@
  * With STRATA_TEST_LONG in the environment it goes on a hundred times longer.
  */
 
-#include "offload/device.h"
+#include "offload/device/device.h"
 
 #include "base/error.h"
 

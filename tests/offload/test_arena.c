@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 
-#include "offload/arena.h"
+#include "offload/device/arena.h"
 
 #include <criterion/criterion.h>
 

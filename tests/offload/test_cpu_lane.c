@@ -5,7 +5,7 @@
  */
 
 #include "base/channel.h"
-#include "offload/cpu_lane.h"
+#include "offload/pager/cpu_lane.h"
 
 #include <criterion/criterion.h>
 

@@ -1,11 +1,11 @@
 #define _GNU_SOURCE
 
 /*
- * The CUDA device against the rules of offload/device.h. Without a GPU: that it says so.
+ * The CUDA device against the rules of offload/device/device.h. Without a GPU: that it says so.
  */
 
-#include "offload/arena.h"
-#include "offload/device.h"
+#include "offload/device/arena.h"
+#include "offload/device/device.h"
 #include "tests/support/cuda_rig.h"
 
 #include <pthread.h>

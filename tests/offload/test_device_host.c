@@ -5,7 +5,7 @@
  * a little and looks: a correct device can never fail it, a wrong one nearly always does.
  */
 
-#include "offload/device.h"
+#include "offload/device/device.h"
 
 #include "base/clock.h"
 

@@ -4,7 +4,7 @@
  * has them.
  */
 
-#include "offload/residency.h"
+#include "offload/plan/residency.h"
 
 #include <criterion/criterion.h>
 

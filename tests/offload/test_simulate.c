@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "offload/forecast.h"
+#include "offload/simulate/forecast.h"
 #include "train/llama.h"
 
 #define GIB ((uint64_t)1 << 30)

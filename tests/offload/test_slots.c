@@ -2,7 +2,7 @@
  * The slot rule by hand: what a write may touch, and which commits stay.
  */
 
-#include "offload/slots.h"
+#include "offload/plan/slots.h"
 
 #include <criterion/criterion.h>
 

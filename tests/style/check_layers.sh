@@ -44,7 +44,7 @@ BEGIN {
     home["xxhash.h"] = "base/hash.c"
     home["liburing.h"] = "io/io_uring.c"
     home["cblas.h"] = "train/product.c"
-    home["cuda_runtime_api.h"] = home["cudaTypedefs.h"] = "offload/device_cuda.c"
+    home["cuda_runtime_api.h"] = home["cudaTypedefs.h"] = "offload/device/device_cuda.c"
     home["cublasLt.h"] = "train/products_cuda.c"
 
     # What a user of the public headers gets to see: the C standard library, and little of that.

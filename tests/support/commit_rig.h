@@ -18,7 +18,7 @@
  */
 
 #include "io/store_internal.h"
-#include "offload/slots.h"
+#include "offload/plan/slots.h"
 #include "tests/support/temp_dir.h"
 
 #define COMMIT_RECORDS    8u

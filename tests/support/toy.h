@@ -8,7 +8,7 @@
  * of its use list.
  */
 
-#include "offload/device.h"
+#include "offload/device/device.h"
 #include "strata/strata.h"
 
 #define TOY_GROUPS     7u

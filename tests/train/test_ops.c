@@ -21,7 +21,7 @@
 #endif
 extern const struct ops_table OPS_TABLE;
 
-#include "offload/device.h"
+#include "offload/device/device.h"
 #include "tests/support/cuda_rig.h"
 
 #include <criterion/criterion.h>

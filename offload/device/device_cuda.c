@@ -1,0 +1,659 @@
+#define _GNU_SOURCE
+
+/*
+ * The CUDA device: one GPU, through CUDA's runtime, called from C.
+ *
+ * Five facts shape this file.
+ *
+ * A failure of the device comes late and from anywhere, and then every call on the context
+ * fails. So the first one is kept with what was attempted, later ones are dropped, and whoever
+ * queues goes on as if nothing had happened; the pager looks after every message.
+ *
+ * CUDA runs a host function on a stream's way only by holding that stream up, and not at all
+ * once the context has failed. So a notify is an event and a thread: each stream has a listener
+ * that waits for the stream's events in their order and calls the notifies, also after a
+ * failure, when waiting returns at once. The stream itself never waits for the host.
+ *
+ * CUDA can hold a stream until the host writes a word (cuStreamWaitValue64), and a gate is not
+ * that: CUDA does not see what such a wait orders, and its manual warns of deadlocks for it. A
+ * stream that is held holds up what shares its hardware queue; once some 1,000 launches are
+ * pending behind it the next one waits inside the driver, and every other thread's with it, the
+ * pager's copy that the gate is for among them. So at a gate the caller waits and the stream
+ * does not: all that is ever queued can run. It costs the moment from the gate's opening to the
+ * next launch, and only where the stream has run dry.
+ *
+ * For the same reason nobody gets that many launches ahead of the stream: whoever asks for it
+ * is held, asleep, before the driver would hold the launch.
+ *
+ * Host memory is registered in pieces: the driver refuses some large ones, 64 GiB among them. A
+ * copy may not span two pieces, so copies are cut where a piece may begin: at multiples of its
+ * size in the address space.
+ *
+ * Thread: the row "CUDA listener" of docs/threads.md. The device's lock guards its error, its
+ * counts and its pinned ranges; a stream's lock guards its ring. No function holds both.
+ */
+
+#include "offload/device/device.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/thread.h"
+#include "base/topology.h"
+
+#include <cuda_runtime_api.h>
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* As the host device's ring: a layer queues some hundred entries, few of them notifies. */
+#define NOTICES 1024u
+
+/* 32 GiB: half of what is known to be refused. 64 MiB: below it, a piece is not the problem. */
+#define PIECE_BYTES_MAX (UINT64_C(32) << 30)
+#define PIECE_BYTES_MIN (UINT64_C(64) << 20)
+
+/* Every so many launches a mark, which must have been passed when its turn comes again: at most
+ * MARKS + 1 times as many are pending. An operator that asks once may launch three kernels. */
+#define MARK_LAUNCHES 64u
+#define MARKS         4u
+
+/* Ampere: the first with bf16 products. */
+#define CAPABILITY_MIN 8
+
+#define NAME_BYTES 16 /* the kernel's limit for a thread's name, the final zero included */
+
+struct pinned {
+    struct pinned *next;
+    uint8_t *base;
+    uint64_t bytes;
+    uint64_t piece_bytes;
+};
+
+struct cuda_device {
+    strata_device base;
+    int index;
+    char model[64];
+    char near_cpus[256];
+    atomic_bool failed; /* release after error is written, acquire before it is read */
+    pthread_mutex_t lock;
+    strata_error error; /* the first failure; written once */
+    struct pinned *pinned;
+    _Atomic uint64_t piece_bytes; /* smallest of all pinned ranges: where copies are cut */
+    uint64_t arena_bytes;         /* of device memory taken */
+    uint32_t stream_count;
+    uint32_t event_count;
+};
+
+struct cuda_event {
+    strata_event base;
+    cudaEvent_t event;
+};
+
+struct notice {
+    cudaEvent_t event;
+    strata_notify_fn fn;
+    void *user;
+    uint64_t value;
+};
+
+struct cuda_stream {
+    strata_stream base;
+    cudaStream_t stream;
+    cudaEvent_t marks[MARKS];
+    uint64_t launches; /* that somebody has asked for; the queueing thread's */
+    struct notice ring[NOTICES];
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* queued or called has grown, or the end */
+    uint64_t queued;        /* notices ever queued; written by whoever queues */
+    uint64_t called;        /* notices whose function has returned */
+    bool ending;
+    pthread_t listener;
+};
+
+/* The base is the first member of each. */
+static struct cuda_device *cuda_device(strata_device *device)
+{
+    return (struct cuda_device *)device;
+}
+
+static struct cuda_stream *cuda_stream(strata_stream *stream)
+{
+    return (struct cuda_stream *)stream;
+}
+
+static struct cuda_event *cuda_event(strata_event *event)
+{
+    return (struct cuda_event *)event;
+}
+
+/* Failures. */
+
+static strata_status refuse(strata_error *error, strata_status status, cudaError_t cause,
+                            const char *what)
+{
+    (void)cudaGetLastError();
+    return strata_fail(error, status, cause, "cuda device: %s: %s: %s", what,
+                       cudaGetErrorName(cause), cudaGetErrorString(cause));
+}
+
+/* Keep the first failure; does nothing when there is none. */
+static void note(struct cuda_device *device, cudaError_t cause, const char *what)
+{
+    if (cause == cudaSuccess)
+        return;
+    pthread_mutex_lock(&device->lock);
+    if (!atomic_load_explicit(&device->failed, memory_order_relaxed)) {
+        strata_status status = refuse(&device->error, STRATA_E_DEVICE, cause, what);
+        (void)status;
+        atomic_store_explicit(&device->failed, true, memory_order_release);
+    }
+    pthread_mutex_unlock(&device->lock);
+}
+
+static const strata_error *cuda_error(strata_device *base)
+{
+    struct cuda_device *device = cuda_device(base);
+    return atomic_load_explicit(&device->failed, memory_order_acquire) ? &device->error : NULL;
+}
+
+/* Every thread has a current device of its own, and begins with number 0. */
+static struct cuda_device *use(strata_device *base)
+{
+    struct cuda_device *device = cuda_device(base);
+    note(device, cudaSetDevice(device->index), "making the device current");
+    return device;
+}
+
+static void count(struct cuda_device *device, uint32_t *counter, int by)
+{
+    pthread_mutex_lock(&device->lock);
+    *counter += (uint32_t)by;
+    pthread_mutex_unlock(&device->lock);
+}
+
+/* Memory. */
+
+static strata_status cuda_arena_create(strata_device *base, uint64_t bytes, void **out,
+                                       bool *out_huge, strata_error *error)
+{
+    *out = NULL;
+    *out_huge = true; /* the device's pages are its own affair */
+    if (bytes == 0)
+        return STRATA_OK;
+    struct cuda_device *device = use(base);
+    cudaError_t cause = cudaMalloc(out, bytes);
+    if (cause != cudaSuccess) {
+        char what[64];
+        snprintf(what, sizeof what, "an arena of %" PRIu64 " bytes", bytes);
+        return refuse(error,
+                      cause == cudaErrorMemoryAllocation ? STRATA_E_NOMEM : STRATA_E_DEVICE,
+                      cause, what);
+    }
+    pthread_mutex_lock(&device->lock);
+    device->arena_bytes += bytes;
+    pthread_mutex_unlock(&device->lock);
+    return STRATA_OK;
+}
+
+static void cuda_arena_destroy(strata_device *base, void *arena, uint64_t bytes)
+{
+    if (arena == NULL)
+        return;
+    struct cuda_device *device = use(base);
+    note(device, cudaFree(arena), "freeing an arena");
+    pthread_mutex_lock(&device->lock);
+    device->arena_bytes -= bytes;
+    pthread_mutex_unlock(&device->lock);
+}
+
+static void cuda_facts(strata_device *base, strata_device_facts *out)
+{
+    struct cuda_device *device = use(base);
+    *out = (strata_device_facts){0};
+    size_t left = 0, total = 0;
+    note(device, cudaMemGetInfo(&left, &total), "asking for free memory");
+    snprintf(out->model, sizeof out->model, "%s", device->model);
+    snprintf(out->near_cpus, sizeof out->near_cpus, "%s", device->near_cpus);
+    pthread_mutex_lock(&device->lock);
+    uint64_t ours = device->arena_bytes;
+    pthread_mutex_unlock(&device->lock);
+    out->total_bytes = total;
+    out->free_bytes = left;
+    out->other_bytes = total - left > ours ? total - left - ours : 0;
+}
+
+/* Bytes from an address to where the next piece may begin. */
+static uint64_t piece_left(const void *address, uint64_t piece_bytes)
+{
+    return piece_bytes - (uintptr_t)address % piece_bytes;
+}
+
+static void unregister(const struct pinned *range, uint64_t bytes)
+{
+    for (uint64_t at = 0; at < bytes; at += piece_left(range->base + at, range->piece_bytes))
+        (void)cudaHostUnregister(range->base + at);
+}
+
+/* All of it in pieces of one size, or nothing. */
+static cudaError_t register_pieces(const struct pinned *range)
+{
+    uint64_t at = 0;
+    while (at < range->bytes) {
+        uint64_t bytes = piece_left(range->base + at, range->piece_bytes);
+        if (bytes > range->bytes - at)
+            bytes = range->bytes - at;
+        cudaError_t cause = cudaHostRegister(range->base + at, bytes,
+                                             cudaHostRegisterPortable | cudaHostRegisterMapped);
+        if (cause != cudaSuccess) {
+            (void)cudaGetLastError();
+            unregister(range, at);
+            return cause;
+        }
+        at += bytes;
+    }
+    return cudaSuccess;
+}
+
+static strata_status cuda_pin(strata_device *base, void *memory, uint64_t bytes,
+                              uint64_t *out_piece_bytes, strata_error *error)
+{
+    struct cuda_device *device = use(base);
+    *out_piece_bytes = 0;
+    struct pinned *range = calloc(1, sizeof *range);
+    if (range == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for a range");
+    *range = (struct pinned){.base = memory, .bytes = bytes, .piece_bytes = PIECE_BYTES_MAX};
+    cudaError_t cause;
+    while ((cause = register_pieces(range)) != cudaSuccess &&
+           range->piece_bytes > PIECE_BYTES_MIN)
+        range->piece_bytes /= 2;
+    if (cause != cudaSuccess) {
+        free(range);
+        return strata_fail(error, STRATA_E_UNSUPPORTED, cause,
+                           "cuda device: pinning %" PRIu64 " bytes of host memory, in pieces "
+                           "down to 64 MiB: %s: take less of it, or allow unpinned memory",
+                           bytes, cudaGetErrorName(cause));
+    }
+    pthread_mutex_lock(&device->lock);
+    range->next = device->pinned;
+    device->pinned = range;
+    if (range->piece_bytes < device->piece_bytes)
+        device->piece_bytes = range->piece_bytes;
+    pthread_mutex_unlock(&device->lock);
+    *out_piece_bytes = range->piece_bytes;
+    return STRATA_OK;
+}
+
+static void cuda_unpin(strata_device *base, void *memory)
+{
+    struct cuda_device *device = use(base);
+    pthread_mutex_lock(&device->lock);
+    struct pinned **at = &device->pinned;
+    while (*at != NULL && (*at)->base != memory)
+        at = &(*at)->next;
+    struct pinned *range = *at;
+    if (range != NULL)
+        *at = range->next;
+    pthread_mutex_unlock(&device->lock);
+    if (range != NULL)
+        unregister(range, range->bytes);
+    free(range);
+}
+
+static strata_status cuda_shared_create(strata_device *base, uint64_t bytes, void **out,
+                                        strata_error *error)
+{
+    use(base);
+    *out = NULL;
+    /* With unified addressing, which every 64-bit Linux has, the device sees it where we do. */
+    cudaError_t cause = cudaHostAlloc(out, bytes, cudaHostAllocPortable | cudaHostAllocMapped);
+    if (cause != cudaSuccess)
+        return refuse(error, STRATA_E_NOMEM, cause, "a little pinned memory");
+    memset(*out, 0, bytes);
+    return STRATA_OK;
+}
+
+static void cuda_shared_destroy(strata_device *base, void *shared)
+{
+    if (shared == NULL)
+        return;
+    struct cuda_device *device = use(base);
+    note(device, cudaFreeHost(shared), "freeing pinned memory");
+}
+
+/* Streams and their listeners. */
+
+/* The oldest notice that is not called; NULL at the end. It keeps its place meanwhile. */
+static struct notice *notice_next(struct cuda_stream *stream)
+{
+    pthread_mutex_lock(&stream->lock);
+    while (stream->called == stream->queued && !stream->ending)
+        pthread_cond_wait(&stream->changed, &stream->lock);
+    bool any = stream->called < stream->queued;
+    struct notice *notice = any ? &stream->ring[stream->called % NOTICES] : NULL;
+    pthread_mutex_unlock(&stream->lock);
+    return notice;
+}
+
+static void *listen(void *argument)
+{
+    struct cuda_stream *stream = argument;
+    struct cuda_device *device = use(stream->base.device);
+    for (struct notice *notice; (notice = notice_next(stream)) != NULL;) {
+        note(device, cudaEventSynchronize(notice->event), "work on a stream");
+        notice->fn(notice->user, notice->value, strata_now_ns());
+        pthread_mutex_lock(&stream->lock);
+        stream->called++;
+        pthread_cond_broadcast(&stream->changed);
+        pthread_mutex_unlock(&stream->lock);
+    }
+    return NULL;
+}
+
+static cudaError_t make_handles(struct cuda_stream *stream)
+{
+    const unsigned flags = cudaEventDisableTiming | cudaEventBlockingSync;
+    cudaError_t cause = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
+    for (uint32_t i = 0; cause == cudaSuccess && i < MARKS; i++)
+        cause = cudaEventCreateWithFlags(&stream->marks[i], flags);
+    for (uint32_t i = 0; cause == cudaSuccess && i < NOTICES; i++)
+        cause = cudaEventCreateWithFlags(&stream->ring[i].event, flags);
+    return cause;
+}
+
+/* As many as there are. */
+static void destroy_handles(struct cuda_stream *stream)
+{
+    for (uint32_t i = 0; i < NOTICES && stream->ring[i].event != NULL; i++)
+        (void)cudaEventDestroy(stream->ring[i].event);
+    for (uint32_t i = 0; i < MARKS && stream->marks[i] != NULL; i++)
+        (void)cudaEventDestroy(stream->marks[i]);
+    if (stream->stream != NULL)
+        (void)cudaStreamDestroy(stream->stream);
+}
+
+static strata_status start_stream(struct cuda_stream *stream, strata_error *error)
+{
+    cudaError_t cause = make_handles(stream);
+    if (cause != cudaSuccess)
+        return refuse(error, STRATA_E_DEVICE, cause, "a stream and its events");
+    int failed = strata_thread_start(&stream->listener, 0, listen, stream);
+    if (failed != 0)
+        return strata_fail(error, STRATA_E_NOMEM, failed, "cuda device: a listener: %s",
+                           strerror(failed));
+    return STRATA_OK;
+}
+
+static void free_stream(struct cuda_stream *stream)
+{
+    destroy_handles(stream);
+    pthread_cond_destroy(&stream->changed);
+    pthread_mutex_destroy(&stream->lock);
+    free(stream);
+}
+
+static strata_status cuda_stream_create(strata_device *base, const char *name,
+                                        strata_stream **out, strata_error *error)
+{
+    struct cuda_device *device = use(base);
+    struct cuda_stream *stream = calloc(1, sizeof *stream);
+    if (stream == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for a stream");
+    stream->base.device = base;
+    pthread_mutex_init(&stream->lock, NULL);
+    pthread_cond_init(&stream->changed, NULL);
+    strata_status status = start_stream(stream, error);
+    if (status != STRATA_OK) {
+        free_stream(stream);
+        return status;
+    }
+    char short_name[NAME_BYTES];
+    snprintf(short_name, sizeof short_name, "%s", name);
+    pthread_setname_np(stream->listener, short_name);
+    count(device, &device->stream_count, 1);
+    *out = &stream->base;
+    return STRATA_OK;
+}
+
+/* Also until every notify has been called: whoever waits may destroy what they speak of. */
+static void cuda_stream_sync(strata_stream *base)
+{
+    struct cuda_stream *stream = cuda_stream(base);
+    struct cuda_device *device = use(base->device);
+    note(device, cudaStreamSynchronize(stream->stream), "waiting for a stream");
+    pthread_mutex_lock(&stream->lock);
+    while (stream->called < stream->queued)
+        pthread_cond_wait(&stream->changed, &stream->lock);
+    pthread_mutex_unlock(&stream->lock);
+}
+
+static void cuda_stream_destroy(strata_stream *base)
+{
+    struct cuda_stream *stream = cuda_stream(base);
+    struct cuda_device *device = cuda_device(base->device);
+    cuda_stream_sync(base);
+    pthread_mutex_lock(&stream->lock);
+    stream->ending = true;
+    pthread_cond_broadcast(&stream->changed);
+    pthread_mutex_unlock(&stream->lock);
+    STRATA_CHECK(pthread_join(stream->listener, NULL) == 0);
+    free_stream(stream);
+    count(device, &device->stream_count, -1);
+}
+
+static void cuda_stream_call(strata_stream *stream, strata_call_fn fn, const void *args,
+                             size_t args_bytes)
+{
+    (void)stream;
+    (void)fn;
+    (void)args;
+    (void)args_bytes;
+    STRATA_CHECK(!"a CUDA stream takes kernels, by strata_stream_native()");
+}
+
+/* A mark that was never recorded is passed at once. */
+static void *cuda_stream_native(strata_stream *base)
+{
+    struct cuda_device *device = use(base->device);
+    struct cuda_stream *stream = cuda_stream(base);
+    if (stream->launches++ % MARK_LAUNCHES == 0) {
+        cudaEvent_t mark = stream->marks[stream->launches / MARK_LAUNCHES % MARKS];
+        note(device, cudaEventSynchronize(mark), "launches on a stream");
+        note(device, cudaEventRecord(mark, stream->stream), "marking a launch");
+    }
+    return stream->stream;
+}
+
+static void cuda_stream_failed(strata_stream *stream, int native, const char *what)
+{
+    note(cuda_device(stream->device), (cudaError_t)native, what);
+}
+
+static void cuda_stream_copy(strata_stream *base, void *dst, const void *src, size_t bytes)
+{
+    struct cuda_device *device = use(base->device);
+    cudaStream_t stream = cuda_stream(base)->stream;
+    uint64_t piece_bytes = device->piece_bytes;
+    for (size_t at = 0, piece; at < bytes; at += piece) {
+        uint8_t *to = (uint8_t *)dst + at;
+        const uint8_t *from = (const uint8_t *)src + at;
+        piece = bytes - at;
+        if (piece > piece_left(to, piece_bytes))
+            piece = piece_left(to, piece_bytes);
+        if (piece > piece_left(from, piece_bytes))
+            piece = piece_left(from, piece_bytes);
+        note(device, cudaMemcpyAsync(to, from, piece, cudaMemcpyDefault, stream), "a copy");
+    }
+}
+
+static void cuda_stream_zero(strata_stream *base, void *dst, size_t bytes)
+{
+    if (bytes == 0)
+        return;
+    struct cuda_device *device = use(base->device);
+    note(device, cudaMemsetAsync(dst, 0, bytes, cuda_stream(base)->stream), "zeroing");
+}
+
+static void cuda_stream_notify(strata_stream *base, strata_notify_fn fn, void *user,
+                               uint64_t value)
+{
+    struct cuda_stream *stream = cuda_stream(base);
+    struct cuda_device *device = use(base->device);
+    pthread_mutex_lock(&stream->lock);
+    while (stream->queued - stream->called == NOTICES)
+        pthread_cond_wait(&stream->changed, &stream->lock);
+    pthread_mutex_unlock(&stream->lock);
+    // Only this thread queues, so the place stays free without the lock.
+    struct notice *notice = &stream->ring[stream->queued % NOTICES];
+    notice->fn = fn;
+    notice->user = user;
+    notice->value = value;
+    note(device, cudaEventRecord(notice->event, stream->stream), "recording a notify");
+    pthread_mutex_lock(&stream->lock);
+    stream->queued++;
+    pthread_cond_broadcast(&stream->changed);
+    pthread_mutex_unlock(&stream->lock);
+}
+
+/* Events. */
+
+static strata_status cuda_event_create(strata_device *base, strata_event **out,
+                                       strata_error *error)
+{
+    struct cuda_device *device = use(base);
+    struct cuda_event *event = calloc(1, sizeof *event);
+    if (event == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for an event");
+    event->base.device = base;
+    cudaError_t cause = cudaEventCreateWithFlags(&event->event, cudaEventDisableTiming);
+    if (cause != cudaSuccess) {
+        free(event);
+        return refuse(error, STRATA_E_DEVICE, cause, "an event");
+    }
+    count(device, &device->event_count, 1);
+    *out = &event->base;
+    return STRATA_OK;
+}
+
+/* CUDA keeps what queued waits need. */
+static void cuda_event_destroy(strata_event *base)
+{
+    struct cuda_device *device = use(base->device);
+    note(device, cudaEventDestroy(cuda_event(base)->event), "destroying an event");
+    count(device, &device->event_count, -1);
+    free(cuda_event(base));
+}
+
+static void cuda_event_record(strata_event *event, strata_stream *stream)
+{
+    struct cuda_device *device = use(event->device);
+    note(device, cudaEventRecord(cuda_event(event)->event, cuda_stream(stream)->stream),
+         "recording an event");
+}
+
+static void cuda_stream_wait_event(strata_stream *stream, strata_event *event)
+{
+    struct cuda_device *device = use(event->device);
+    note(device, cudaStreamWaitEvent(cuda_stream(stream)->stream, cuda_event(event)->event, 0),
+         "waiting for an event");
+}
+
+static void cuda_stream_wait_gate(strata_stream *stream, struct gates *gates, uint32_t gate,
+                                  uint64_t value)
+{
+    (void)stream;
+    strata_gate_wait(gates, gate, value);
+}
+
+/* Opening. */
+
+static void cuda_close(strata_device *base)
+{
+    struct cuda_device *device = cuda_device(base);
+    STRATA_CHECK(device->stream_count == 0);
+    STRATA_CHECK(device->event_count == 0);
+    STRATA_CHECK(device->pinned == NULL);
+    pthread_mutex_destroy(&device->lock);
+    free(device);
+}
+
+/* Does a GPU answer, and is it one we can use? Its context exists afterwards. */
+static strata_status reach(struct cuda_device *device, strata_error *error)
+{
+    int gpu_count = 0;
+    cudaError_t cause = cudaGetDeviceCount(&gpu_count);
+    if (cause != cudaSuccess)
+        return refuse(error, STRATA_E_UNSUPPORTED, cause, "looking for a GPU and its driver");
+    if (device->index >= gpu_count)
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "cuda device: GPU %d of %d is not there", device->index, gpu_count);
+    /* Threads that wait for the device sleep: the cores belong to Adam and the I/O. */
+    cause = cudaInitDevice(device->index, cudaDeviceScheduleBlockingSync,
+                           cudaInitDeviceFlagsAreValid);
+    if (cause == cudaSuccess)
+        cause = cudaSetDevice(device->index);
+    struct cudaDeviceProp properties;
+    if (cause == cudaSuccess)
+        cause = cudaGetDeviceProperties(&properties, device->index);
+    if (cause != cudaSuccess)
+        return refuse(error, STRATA_E_DEVICE, cause, "making a context");
+    snprintf(device->model, sizeof device->model, "%.63s", properties.name);
+    char address[16]; /* "0000:3B:00.0" */
+    cause = cudaDeviceGetPCIBusId(address, sizeof address, device->index);
+    if (cause != cudaSuccess)
+        return refuse(error, STRATA_E_DEVICE, cause, "asking for its PCI address");
+    strata_topology_near_pci(address, device->near_cpus, sizeof device->near_cpus);
+    if (properties.major < CAPABILITY_MIN)
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "cuda device: %s has compute capability %d.%d: 8.0 is the least",
+                           device->model, properties.major, properties.minor);
+    return STRATA_OK;
+}
+
+strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strata_error *error)
+{
+    *out = NULL;
+    struct cuda_device *device = calloc(1, sizeof *device);
+    if (device == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the cuda device");
+    device->base.ops = &strata_device_cuda;
+    device->index = (int)index;
+    device->piece_bytes = PIECE_BYTES_MAX;
+    pthread_mutex_init(&device->lock, NULL);
+    strata_status status = reach(device, error);
+    if (status != STRATA_OK) {
+        cuda_close(&device->base);
+        return status;
+    }
+    *out = &device->base;
+    return STRATA_OK;
+}
+
+const struct strata_device_ops strata_device_cuda = {
+    .name = "cuda",
+    .in_ram = false,
+    .close = cuda_close,
+    .facts = cuda_facts,
+    .error = cuda_error,
+    .arena_create = cuda_arena_create,
+    .arena_destroy = cuda_arena_destroy,
+    .pin = cuda_pin,
+    .unpin = cuda_unpin,
+    .shared_create = cuda_shared_create,
+    .shared_destroy = cuda_shared_destroy,
+    .stream_create = cuda_stream_create,
+    .stream_destroy = cuda_stream_destroy,
+    .stream_call = cuda_stream_call,
+    .stream_native = cuda_stream_native,
+    .stream_failed = cuda_stream_failed,
+    .stream_copy = cuda_stream_copy,
+    .stream_zero = cuda_stream_zero,
+    .stream_sync = cuda_stream_sync,
+    .stream_notify = cuda_stream_notify,
+    .event_create = cuda_event_create,
+    .event_destroy = cuda_event_destroy,
+    .event_record = cuda_event_record,
+    .stream_wait_event = cuda_stream_wait_event,
+    .stream_wait_gate = cuda_stream_wait_gate,
+};

@@ -1,0 +1,87 @@
+#ifndef STRATA_OFFLOAD_LANES_H
+#define STRATA_OFFLOAD_LANES_H
+
+/*
+ * Ops on real lanes: what the schedule gives out becomes a transfer, a copy, a job or a commit
+ * here, and what comes of it is timed and counted. In which order, and what follows from it, is
+ * the pager's business (offload/pager/pager.h).
+ *
+ * Steps count from 0, as in the schedule.
+ *
+ * Thread: create, destroy, table_bytes: the engine's caller; the others: the pager.
+ */
+
+#include "offload/schedule/address.h"
+#include "offload/pager/committer.h"
+#include "offload/pager/cpu_lane.h"
+#include "offload/device/device.h"
+#include "offload/schedule/op_trace.h"
+
+struct lanes;
+
+/* How an op ended. */
+struct lane_done {
+    uint32_t slot;
+    strata_status status;
+    uint64_t start_ns; /* 0: when it was queued */
+    uint64_t end_ns;
+    enum verdict verdict;     /* of a norm */
+    strata_step_result total; /* of OP_TOTAL */
+};
+
+struct lanes_desc {
+    struct memory memory;                   /* the finished plan and the arenas */
+    strata_device *device;                  /* borrowed */
+    struct store *store;                    /* borrowed; NULL: none */
+    uint64_t base_step;                     /* steps done before this run */
+    uint64_t base_updates;                  /* updates applied before it, which names records */
+    double base_loss_scale;                 /* of the first step */
+    const struct lane_functions *functions; /* borrowed */
+    void *functions_user;
+    struct trace *trace; /* borrowed; NULL: none */
+    /* As each op ends, on its lane's thread; must not block for long. */
+    void (*done)(void *user, const struct lane_done *done);
+    void *done_user;
+};
+
+/* What is known of a step that jobs need. */
+struct step_facts {
+    double lr;
+    uint64_t applied;  /* updates before it; known with the verdict on the one before */
+    double loss_scale; /* likewise; what a commit before it holds */
+    bool known;        /* result is its own */
+    strata_step_result result;
+};
+
+strata_status strata_lanes_create(struct lanes **out, const struct lanes_desc *desc,
+                                  strata_error *error);
+/* None is under way. NULL is fine. */
+void strata_lanes_destroy(struct lanes *lanes);
+
+/* Memory that create takes beyond the plan's tables. */
+uint64_t strata_lanes_table_bytes(const struct offload_plan *plan);
+
+/* The pager writes them; those of the last four steps are kept. */
+struct step_facts *strata_lanes_step(struct lanes *lanes, uint64_t step);
+
+/* Any but OP_OPEN and OP_COMMIT. */
+void strata_lanes_start(struct lanes *lanes, const struct op *op);
+/* OP_COMMIT; job.slot is filled in. */
+void strata_lanes_commit(struct lanes *lanes, const struct op *op, struct commit_job *job);
+
+/* Take back an op that is done. NULL, or why it failed: lent by the store or the cpu lane. */
+const strata_error *strata_lanes_finish(struct lanes *lanes, const struct lane_done *done,
+                                        struct op *out);
+/* Are all that were started taken back? */
+bool strata_lanes_idle(const struct lanes *lanes);
+
+/* The caller's stream begins to compute. For how many nanoseconds did it not, since it last
+ * ended? */
+uint64_t strata_lanes_computing(struct lanes *lanes, uint64_t now_ns);
+/* It ended what came before this release. */
+void strata_lanes_computed(struct lanes *lanes, uint64_t step, uint32_t use, uint64_t now_ns);
+
+/* By lane; lent. */
+const strata_lane_stats *strata_lanes_stats(const struct lanes *lanes);
+
+#endif

@@ -1,0 +1,80 @@
+#ifndef STRATA_OFFLOAD_PAGER_H
+#define STRATA_OFFLOAD_PAGER_H
+
+/*
+ * The schedule's driver on real lanes: turns its ops into reads, writes, copies and jobs, and
+ * what comes back into its events. One thread, which owns the schedule, the frames and the two
+ * copy streams, and neither computes nor waits for anything but messages.
+ *
+ * Every answer to the caller carries a status. Once something has failed, no op is started any
+ * more, every gate is open (so that no stream hangs), and every answer is that failure.
+ *
+ * Steps count from 0 here, as in the schedule.
+ *
+ * Thread: create, destroy and all functions below: the engine's caller.
+ */
+
+#include "offload/pager/lanes.h"
+
+struct pager;
+
+/* Different streams a caller may use with one engine. */
+#define STRATA_MAX_STREAMS 16u
+
+struct pager_desc {
+    struct lanes_desc lanes;   /* done is filled in */
+    struct schedule *schedule; /* borrowed; the pager's until destroy */
+};
+
+strata_status strata_pager_create(struct pager **out, const struct pager_desc *desc,
+                                  strata_error *error);
+
+/* Waits for the ops under way. NULL is fine. */
+void strata_pager_destroy(struct pager *pager);
+
+/* Memory that create takes beyond the plan's tables; the placements are known. */
+uint64_t strata_pager_table_bytes(const struct offload_plan *plan);
+
+strata_status strata_pager_begin(struct pager *pager, uint64_t step, double lr);
+
+/* Block until the use is granted. out_blocked_ns: how long that took. */
+strata_status strata_pager_ask(struct pager *pager, uint64_t step, uint32_t use,
+                               uint64_t *out_blocked_ns);
+
+/* Queue on the stream: wait for the bytes of an acquire, and say that computing begins. */
+void strata_pager_queue_acquire(struct pager *pager, strata_stream *stream, uint64_t step,
+                                uint32_t use);
+/* Queue on the stream: say that the use is over. */
+void strata_pager_queue_release(struct pager *pager, strata_stream *stream, uint64_t step,
+                                uint32_t use);
+/* Queue the copy of a granted stash or unstash. */
+void strata_pager_queue_stash(struct pager *pager, strata_stream *stream, uint64_t step,
+                              uint32_t use, void *bytes);
+
+/* The device addresses of a granted acquire. */
+strata_view strata_pager_view(const struct pager *pager, uint32_t use);
+
+/* Block until `steps` steps have their norm; out: the latest of them. */
+strata_status strata_pager_wait_norm(struct pager *pager, uint64_t steps,
+                                     strata_step_result *out);
+/* Block until `steps` steps, which are all that have begun, are updated and at home.
+ * out_applied: updates applied by then, earlier runs' included. */
+strata_status strata_pager_wait_updates(struct pager *pager, uint64_t steps,
+                                        uint64_t *out_applied);
+
+/* Make the latest step durable; all its updates are at home. step: base_step included. */
+strata_status strata_pager_commit(struct pager *pager, uint64_t step);
+
+/* What the lanes did, and how the updates went. */
+struct pager_stats {
+    strata_lane_stats lanes[STRATA_LANE_COUNT];
+    uint64_t stall_ns[STRATA_STALL_COUNT];
+    uint64_t applied; /* updates that all tiles have seen, earlier runs' included */
+    struct schedule_counts counts;
+};
+void strata_pager_stats(struct pager *pager, struct pager_stats *out);
+
+/* The first failure; status OK: none. Meaningful to the caller after an answer that said so. */
+const strata_error *strata_pager_error(const struct pager *pager);
+
+#endif

@@ -1,0 +1,298 @@
+/*
+ * Copying and checking what the caller says about the model. Everything later trusts it: sizes
+ * do not overflow, acquires and releases pair up, every stash is taken back, every group is
+ * trained.
+ *
+ * Thread: the engine's caller, at create.
+ */
+
+#include "offload/plan/model.h"
+
+#include "base/error.h"
+
+#include <string.h>
+
+/* More elements than this in one group would overflow byte counts that are kept in 64 bits. */
+#define MAX_ELEMS ((uint64_t)1 << 50)
+#define MAX_BYTES ((uint64_t)1 << 60)
+#define MAX_USES  (1u << 24)
+#define MAX_TILES (1u << 26)
+
+static uint64_t round_up(uint64_t value, uint64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+static const char *copy_name(struct tables *tables, const char *name)
+{
+    size_t bytes = strlen(name) + 1;
+    char *copy = strata_tables_take(tables, bytes, 1);
+    if (copy != NULL)
+        memcpy(copy, name, bytes);
+    return copy;
+}
+
+static strata_status tensor_elems(const strata_tensor_desc *desc, uint64_t *out,
+                                  strata_error *error)
+{
+    if (desc->name == NULL || desc->rank == 0 || desc->rank > STRATA_MAX_RANK)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "tensor %s: needs a name and a rank of 1 to %d",
+                           desc->name != NULL ? desc->name : "(no name)", STRATA_MAX_RANK);
+    uint64_t elems = 1;
+    for (uint32_t i = 0; i < desc->rank; i++) {
+        if (desc->shape[i] == 0 || __builtin_mul_overflow(elems, desc->shape[i], &elems) ||
+            elems > MAX_ELEMS)
+            return strata_fail(error, STRATA_E_INVALID, 0, "tensor %s: dimension %u is %llu",
+                               desc->name, i, (unsigned long long)desc->shape[i]);
+    }
+    *out = elems;
+    return STRATA_OK;
+}
+
+static strata_status copy_group(struct model *model, struct tables *tables,
+                                const strata_group_desc *desc, struct group *group,
+                                strata_error *error)
+{
+    uint64_t elems = 0;
+    for (uint32_t i = 0; i < desc->tensor_count; i++) {
+        struct tensor *tensor = &model->tensors[group->first_tensor + i];
+        STRATA_TRY(tensor_elems(&desc->tensors[i], &tensor->elems, error));
+        tensor->name = copy_name(tables, desc->tensors[i].name);
+        tensor->no_decay = desc->tensors[i].no_decay;
+        tensor->offset = elems;
+        elems += tensor->elems;
+        if (elems > MAX_ELEMS)
+            return strata_fail(error, STRATA_E_INVALID, 0, "group %s: more than 2^50 elements",
+                               desc->name);
+    }
+    group->name = copy_name(tables, desc->name);
+    group->elems = elems;
+    group->padded = round_up(elems, (uint64_t)model->ranks * STRATA_BLOCK_ELEMS);
+    return STRATA_OK;
+}
+
+static strata_status copy_groups(struct model *model, struct tables *tables,
+                                 const strata_model_desc *desc, strata_error *error)
+{
+    uint64_t tensor_count = 0;
+    for (uint32_t g = 0; g < desc->group_count; g++) {
+        if (desc->groups[g].name == NULL || desc->groups[g].tensors == NULL ||
+            desc->groups[g].tensor_count == 0)
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "group %u: needs a name and at least one tensor", g);
+        tensor_count += desc->groups[g].tensor_count;
+    }
+    if (tensor_count > UINT32_MAX)
+        return strata_fail(error, STRATA_E_INVALID, 0, "more than 2^32 tensors");
+    model->group_count = desc->group_count;
+    model->tensor_count = (uint32_t)tensor_count;
+    model->groups = strata_tables_take(tables, model->group_count, sizeof *model->groups);
+    model->tensors = strata_tables_take(tables, model->tensor_count, sizeof *model->tensors);
+    STRATA_TRY(strata_tables_check(tables, error));
+    uint32_t first_tensor = 0;
+    for (uint32_t g = 0; g < model->group_count; g++) {
+        model->groups[g].first_tensor = first_tensor;
+        model->groups[g].tensor_count = desc->groups[g].tensor_count;
+        first_tensor += desc->groups[g].tensor_count;
+        STRATA_TRY(copy_group(model, tables, &desc->groups[g], &model->groups[g], error));
+        model->elems += model->groups[g].elems;
+        model->padded += model->groups[g].padded / model->ranks;
+    }
+    return strata_tables_check(tables, error);
+}
+
+static strata_status cut_tiles(struct model *model, struct tables *tables, uint32_t tile_elems,
+                               uint32_t rank, strata_error *error)
+{
+    uint64_t count = 0;
+    for (uint32_t g = 0; g < model->group_count; g++)
+        count += round_up(model->groups[g].padded / model->ranks, tile_elems) / tile_elems;
+    if (count > MAX_TILES)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "tiles of %u elements: %llu of them, at most %u", tile_elems,
+                           (unsigned long long)count, MAX_TILES);
+    model->tile_elems = tile_elems;
+    model->tile_count = (uint32_t)count;
+    model->tiles = strata_tables_take(tables, count, sizeof *model->tiles);
+    STRATA_TRY(strata_tables_check(tables, error));
+    uint32_t next = 0;
+    for (uint32_t g = 0; g < model->group_count; g++) {
+        struct group *group = &model->groups[g];
+        uint64_t own = group->padded / model->ranks;
+        group->first_tile = next;
+        for (uint64_t first = 0; first < own; first += tile_elems) {
+            uint64_t left = own - first;
+            model->tiles[next++] = (struct tile){
+                .group = g,
+                .first = rank * own + first,
+                .elems = left < tile_elems ? (uint32_t)left : tile_elems,
+                .first_block = model->block_count + first / STRATA_BLOCK_ELEMS,
+            };
+        }
+        group->tile_count = next - group->first_tile;
+        model->block_count += own / STRATA_BLOCK_ELEMS;
+    }
+    return STRATA_OK;
+}
+
+/* open[i]: the acquire (or stash) that is open for index i, STRATA_NONE: none. */
+static strata_status pair_use(struct use *uses, uint32_t *open, uint32_t u, bool opens,
+                              strata_error *error)
+{
+    static const char *const names[] = {"", "acquire", "release", "stash", "unstash"};
+    struct use *use = &uses[u];
+    if (opens != (open[use->index] == STRATA_NONE))
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "use list entry %u: %s of %u, which is %s", u, names[use->kind],
+                           use->index, opens ? "open already" : "not open");
+    if (opens) {
+        open[use->index] = u;
+        return STRATA_OK;
+    }
+    use->partner = open[use->index];
+    use->grad = uses[use->partner].grad;
+    uses[use->partner].partner = u;
+    open[use->index] = STRATA_NONE;
+    return STRATA_OK;
+}
+
+static strata_status pair_uses(struct model *model, uint32_t *open_group, uint32_t *open_block,
+                               strata_error *error)
+{
+    for (uint32_t u = 0; u < model->use_count; u++) {
+        struct use *use = &model->uses[u];
+        bool of_group = use->kind == STRATA_USE_ACQUIRE || use->kind == STRATA_USE_RELEASE;
+        bool opens = use->kind == STRATA_USE_ACQUIRE || use->kind == STRATA_USE_STASH;
+        if (of_group && use->index >= model->group_count)
+            return strata_fail(error, STRATA_E_INVALID, 0, "use list entry %u: group %u of %u",
+                               u, use->index, model->group_count);
+        STRATA_TRY(pair_use(model->uses, of_group ? open_group : open_block, u, opens, error));
+        if (!of_group) {
+            use->stash_event = model->stash_event_count;
+            model->stash_uses[model->stash_event_count++] = u;
+        }
+    }
+    for (uint32_t g = 0; g < model->group_count; g++)
+        if (open_group[g] != STRATA_NONE)
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "use list: group %s is never released", model->groups[g].name);
+    for (uint32_t b = 0; b < model->stash_block_count; b++)
+        if (open_block[b] != STRATA_NONE)
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "use list: block %u is never taken back", b);
+    return STRATA_OK;
+}
+
+/* Backwards through the list: what comes next for each group. */
+static strata_status link_uses(struct model *model, uint32_t *next, uint32_t *next_grad,
+                               strata_error *error)
+{
+    for (uint32_t u = model->use_count; u-- > 0;) {
+        struct use *use = &model->uses[u];
+        if (use->kind != STRATA_USE_ACQUIRE)
+            continue;
+        if (next[use->index] == STRATA_NONE && !use->grad)
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "use list entry %u: the last use of group %s has no gradient; "
+                               "the step's update may come before it",
+                               u, model->groups[use->index].name);
+        use->next = next[use->index];
+        use->next_grad = next_grad[use->index];
+        next[use->index] = u;
+        if (use->grad)
+            next_grad[use->index] = u;
+    }
+    for (uint32_t g = 0; g < model->group_count; g++)
+        if (next_grad[g] == STRATA_NONE)
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "group %s: no use with a gradient; a group that is not "
+                               "trained is not supported yet",
+                               model->groups[g].name);
+    return STRATA_OK;
+}
+
+static strata_status copy_uses(struct model *model, struct tables *tables,
+                               const strata_model_desc *desc, strata_error *error)
+{
+    uint32_t blocks = 0;
+    for (uint32_t u = 0; u < desc->use_count; u++) {
+        const strata_use *use = &desc->uses[u];
+        if (use->kind < STRATA_USE_ACQUIRE || use->kind > STRATA_USE_UNSTASH)
+            return strata_fail(error, STRATA_E_INVALID, 0, "use list entry %u: unknown kind %d",
+                               u, (int)use->kind);
+        bool stash = use->kind == STRATA_USE_STASH || use->kind == STRATA_USE_UNSTASH;
+        if (stash && (use->index >= MAX_USES || desc->stash_bytes == 0))
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "use list entry %u: block %u of %llu bytes", u, use->index,
+                               (unsigned long long)desc->stash_bytes);
+        if (stash && use->index >= blocks)
+            blocks = use->index + 1;
+    }
+    model->use_count = desc->use_count;
+    model->stash_block_count = blocks;
+    model->uses = strata_tables_take(tables, model->use_count, sizeof *model->uses);
+    model->stash_uses = strata_tables_take(tables, model->use_count, sizeof *model->stash_uses);
+    uint32_t *open_block = strata_tables_take(tables, blocks, sizeof *open_block);
+    uint32_t *open_group = strata_tables_take(tables, model->group_count, sizeof *open_group);
+    uint32_t *next_grad = strata_tables_take(tables, model->group_count, sizeof *next_grad);
+    STRATA_TRY(strata_tables_check(tables, error));
+    memset(open_block, 0xff, blocks * sizeof *open_block);
+    memset(open_group, 0xff, model->group_count * sizeof *open_group);
+    memset(next_grad, 0xff, model->group_count * sizeof *next_grad);
+    for (uint32_t u = 0; u < model->use_count; u++)
+        model->uses[u] =
+            (struct use){.kind = desc->uses[u].kind,
+                         .index = desc->uses[u].index,
+                         .grad = desc->uses[u].kind == STRATA_USE_ACQUIRE && desc->uses[u].grad,
+                         .flops = desc->uses[u].flops,
+                         .next = STRATA_NONE,
+                         .next_grad = STRATA_NONE};
+    STRATA_TRY(pair_uses(model, open_group, open_block, error));
+    /* After pairing every entry of open_group is STRATA_NONE again: reused for "next". */
+    return link_uses(model, open_group, next_grad, error);
+}
+
+strata_status strata_model_build(struct model *out, struct tables *tables,
+                                 const strata_model_desc *desc, uint32_t tile_elems,
+                                 struct shard shard, strata_error *error)
+{
+    *out = (struct model){.ranks = shard.ranks > 0 ? shard.ranks : 1};
+    if (desc == NULL || desc->groups == NULL || desc->group_count == 0 || desc->uses == NULL ||
+        desc->use_count == 0)
+        return strata_fail(error, STRATA_E_INVALID, 0, "a model needs groups and a use list");
+    if (desc->use_count > MAX_USES)
+        return strata_fail(error, STRATA_E_INVALID, 0, "use list: %u entries, at most %u",
+                           desc->use_count, MAX_USES);
+    if (tile_elems == 0 || tile_elems % STRATA_BLOCK_ELEMS != 0 || tile_elems > (1u << 30))
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "tile of %u elements: not a multiple of %u up to 2^30", tile_elems,
+                           STRATA_BLOCK_ELEMS);
+    if (desc->scratch_bytes > MAX_BYTES || desc->stash_bytes > MAX_BYTES / MAX_USES)
+        return strata_fail(
+            error, STRATA_E_INVALID, 0,
+            "scratch of %llu bytes, activation blocks of %llu: beyond any device",
+            (unsigned long long)desc->scratch_bytes, (unsigned long long)desc->stash_bytes);
+    out->scratch_bytes = round_up(desc->scratch_bytes, 4096);
+    out->stash_copy_bytes = desc->stash_bytes;
+    out->stash_bytes = round_up(desc->stash_bytes, 4096);
+    STRATA_TRY(copy_groups(out, tables, desc, error));
+    STRATA_TRY(cut_tiles(out, tables, tile_elems, shard.rank, error));
+    return copy_uses(out, tables, desc, error);
+}
+
+const struct tensor *strata_model_tensor_at(const struct model *model, uint32_t group,
+                                            uint64_t elem)
+{
+    uint32_t low = model->groups[group].first_tensor;
+    uint32_t high = low + model->groups[group].tensor_count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (model->tensors[middle].offset <= elem)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct tensor *tensor = &model->tensors[low];
+    return elem < tensor->offset + tensor->elems ? tensor : NULL;
+}

@@ -1,0 +1,93 @@
+#ifndef STRATA_OFFLOAD_MODEL_H
+#define STRATA_OFFLOAD_MODEL_H
+
+/*
+ * The model as one rank's engine keeps it: groups, tensors and uses copied, and the tiles cut.
+ *
+ * A group's tensors lie one after the other; its end is padded so that each rank's shard, an
+ * equal part of it, is whole norm blocks. A tile is tile_elems elements of the shard, its last
+ * one what is left, still whole blocks. Tiles and blocks are numbered through the model in
+ * group order.
+ *
+ * Thread: read only once built.
+ */
+
+#include "offload/plan/tables.h"
+#include "strata/types.h"
+
+#define STRATA_NONE UINT32_MAX
+
+struct tensor {
+    const char *name;
+    uint64_t elems;
+    uint64_t offset; /* elements before it in the group */
+    bool no_decay;
+};
+
+struct tile {
+    uint32_t group;
+    uint32_t elems;       /* a multiple of STRATA_BLOCK_ELEMS */
+    uint64_t first;       /* elements before it in the group */
+    uint64_t first_block; /* norm blocks before it in the model */
+};
+
+struct group {
+    const char *name;
+    uint64_t elems;
+    uint64_t padded; /* elements of all shards, each a multiple of STRATA_BLOCK_ELEMS */
+    uint32_t first_tensor;
+    uint32_t tensor_count;
+    uint32_t first_tile;
+    uint32_t tile_count;
+};
+
+/* A use with what the use list says about it worked out. */
+struct use {
+    strata_use_kind kind;
+    uint32_t index;   /* group, or stash block */
+    bool grad;        /* acquire and release: with the gradient buffer */
+    double flops;     /* computed before the next entry */
+    uint32_t partner; /* acquire: its release, release: its acquire; stash, unstash likewise */
+    uint32_t next; /* acquire: the next acquire of the group in this step, STRATA_NONE: none */
+    uint32_t next_grad;   /* acquire: the next one with grad */
+    uint32_t stash_event; /* (un)stash: how many of them came before */
+};
+
+struct model {
+    struct group *groups;
+    struct tensor *tensors;
+    struct tile *tiles;
+    struct use *uses;
+    uint32_t *stash_uses; /* by stash event: which use */
+    uint32_t group_count;
+    uint32_t tensor_count;
+    uint32_t tile_count;
+    uint32_t use_count;
+    uint32_t stash_event_count;
+    uint32_t stash_block_count;
+    uint32_t tile_elems;
+    uint64_t stash_bytes;      /* of one block, rounded up to 4096 */
+    uint64_t stash_copy_bytes; /* of one block, as the caller has it */
+    uint64_t scratch_bytes;
+    uint64_t elems;
+    uint64_t padded; /* elements of all tiles */
+    uint64_t block_count;
+    uint32_t ranks;
+};
+
+/* Which shard of each group is this rank's; ranks 0 counts as 1. */
+struct shard {
+    uint32_t ranks;
+    uint32_t rank;
+};
+
+/* Copy, check and cut. INVALID names what is wrong with the descriptor. */
+strata_status strata_model_build(struct model *out, struct tables *tables,
+                                 const strata_model_desc *desc, uint32_t tile_elems,
+                                 struct shard shard, strata_error *error);
+
+/* The tensor that holds an element of a group; NULL: it is of the padding. */
+const struct tensor *strata_model_tensor_at(const struct model *model, uint32_t group,
+                                            uint64_t elem);
+
+#endif

@@ -1,0 +1,158 @@
+#ifndef STRATA_OFFLOAD_PLAN_H
+#define STRATA_OFFLOAD_PLAN_H
+
+/*
+ * The plan as the pager carries it out: where every part of every tile rests, to the byte, and
+ * the frames. include/strata/plan.h has the formula and the summary that users see.
+ *
+ * It is made in two halves, because the host's share of tables is known only once the tables
+ * exist: strata_plan_begin() copies the model and lays out the device; whoever else needs
+ * tables takes them then; strata_plan_finish() settles host and NVMe.
+ *
+ * Thread: read only once finished.
+ */
+
+#include "io/store.h"
+#include "offload/plan/residency.h"
+#include "offload/plan/slots.h"
+#include "strata/plan.h"
+
+/* The kinds of chains that need host frames; see DESIGN's minimum in include/strata/plan.h. */
+enum frame_kind {
+    FRAME_FETCH,
+    FRAME_GRAD,
+    FRAME_UPDATE,
+    FRAME_PARK,
+    FRAME_STASH,
+    FRAME_KIND_COUNT
+};
+
+/* More frames of one kind than this brought nothing in any simulation; it also bounds tables.
+ */
+#define STRATA_MAX_FRAMES 8u
+
+/* Device blocks for activations on their way. */
+#define STRATA_MAX_STASH_FRAMES 8u
+
+/* Ways to give AUTO parts homes in host RAM; see strata_plan_way_name(). The first is the rule
+ * that is followed where no simulation compares them. */
+#define STRATA_HOME_WAYS 6u
+
+struct plan_desc {
+    const strata_model_desc *model;
+    strata_dtype compute_dtype;
+    uint32_t state_elem_bytes; /* of a state record; what they hold is the engine's business */
+    uint32_t tile_elems;
+    uint64_t device_bytes;
+    uint64_t host_bytes;
+    uint64_t nvme_bytes;
+    uint64_t reserved_host_bytes;
+    strata_tier want[STRATA_PART_COUNT]; /* AUTO: decide */
+    strata_tier want_stash;
+    struct shard shard;             /* of a rank; {0}: there is one */
+    bool fold;                      /* states in host RAM may be kept one gradient behind */
+    struct slots_desc slots;        /* durable: every state has a record in the store */
+    const struct store_desc *store; /* NULL: no NVMe tier; places are filled in here */
+    uint32_t skip; /* of the ways to fill the device, how many were tried in vain */
+    uint32_t way;  /* below STRATA_HOME_WAYS */
+};
+
+/* Where one part of each tile rests. at: device, host: bytes into the arena; nvme: the place.
+ */
+struct homes {
+    uint8_t *tier; /* strata_tier by tile */
+    uint64_t *at;
+};
+
+struct offload_plan {
+    struct tables tables;
+    struct model model;
+    struct residency residency;
+    strata_dtype compute_dtype;
+    uint32_t w; /* bytes of the compute dtype */
+    uint32_t s; /* bytes of an element's state record */
+    struct homes homes[STRATA_PART_COUNT];
+    struct homes park; /* host or nvme; tiles of groups that park */
+    bool *param_home;  /* by group: in the device */
+    bool *grad_home;
+    bool states_on_device;
+    bool fold;
+    bool more_choices; /* the device can be filled in another way: desc.skip */
+    bool open;         /* there are AUTO parts that desc.way decides about */
+    strata_tier stash;
+    uint64_t stash_at;        /* first block: in that tier's arena, or the store's place */
+    uint32_t stash_frames;    /* device blocks on the way to and from there */
+    uint64_t stash_frames_at; /* device */
+    uint64_t scratch_at;      /* device */
+    uint64_t pool_at;         /* device */
+    uint64_t device_arena_bytes;
+    uint64_t host_arena_bytes;
+    uint64_t frame_elems;                 /* elements of the largest tile: what a frame holds */
+    uint64_t frames_at[FRAME_KIND_COUNT]; /* host */
+    uint64_t frame_stride[FRAME_KIND_COUNT];
+    uint32_t frame_count[FRAME_KIND_COUNT];
+    uint64_t *record_bytes; /* state record of each tile in the store; 0: none */
+    uint32_t slots;         /* per record */
+    bool durable;
+    uint64_t *place_bytes; /* by place */
+    uint32_t place_count;
+    strata_plan summary;
+};
+
+/* STRATA_E_INVALID, STRATA_E_NOMEM (device). On failure strata_plan_free() has been called. */
+strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc,
+                                strata_error *error);
+
+/* STRATA_E_NOMEM (host, nvme), STRATA_E_INVALID. The caller frees the plan either way. */
+strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_desc *desc,
+                                 strata_error *error);
+
+/*
+ * The fastest of several ways by simulation, and the next best. A way is taken over an earlier
+ * one only if it is faster by a hundredth, which is what a simulation can tell. Steps that are
+ * equal are those of one plan, come to in two ways.
+ */
+struct home_choice {
+    uint32_t offered;
+    uint32_t way;
+    double step_s;
+    uint32_t next_way;
+    double next_s; /* 0: there is no other */
+};
+void strata_plan_offer(struct home_choice *choice, uint32_t way, double step_s);
+/* Into the summary. */
+void strata_plan_chosen(strata_plan *summary, const struct home_choice *choice);
+/* What goes to host RAM, in which order. Static storage. */
+const char *strata_plan_way_name(uint32_t way);
+
+/* Does every state rest on NVMe? Then a commit writes nothing that an update does not. */
+bool strata_plan_states_on_nvme(const struct offload_plan *plan);
+
+/* Does anything rest in a store? Once finished. */
+bool strata_plan_uses_store(const struct offload_plan *plan);
+
+/* The descriptor of the plan's store: base with places and records filled in; records is lent
+ * to it. */
+struct store_desc strata_plan_store(const struct offload_plan *plan,
+                                    const struct store_desc *base,
+                                    struct store_records *records);
+
+/* The store's place of a tile's state record in one of its slots. */
+uint32_t strata_plan_record_place(const struct offload_plan *plan, uint32_t tile,
+                                  uint32_t slot);
+
+void strata_plan_free(struct offload_plan *plan);
+
+/* Bytes of one part of a tile. */
+uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part,
+                                uint32_t tile);
+
+/* Does the tile's update need a frame? What it needs it for is in its homes. */
+bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile);
+
+/* True when the tile's state is kept one gradient behind (offload/schedule/schedule_update.c).
+ * Then its gradients arrive in frames: of kind update if that has to hold new parameters as
+ * well. */
+bool strata_plan_folds(const struct offload_plan *plan, uint32_t tile);
+
+#endif

@@ -1,0 +1,360 @@
+/*
+ * Laying out the device's pool over one step, as if the step ran once with nothing else to do.
+ *
+ * Positions of the use list are the clock. At an acquire the group's parameters are either
+ * still there or get a place; with a gradient the buffer likewise. A place is chosen among the
+ * corners of recent placements: no overlap with what is held, then the victim whose next use is
+ * farthest, then the place that was left longest ago. If parameters that stayed stand in the
+ * way of their own gradient buffer, they are given up and both are placed side by side: with
+ * one group held at a time, the formula's minimum is therefore always enough.
+ *
+ * Thread: the engine's caller, at create.
+ */
+
+#include "offload/plan/residency.h"
+
+#include "base/error.h"
+
+/* How many of the latest placements offer their corners, and count as recently left. Older ones
+ * were left so long ago that the difference does not matter to a prefetch. */
+#define RECENT 64u
+
+static uint64_t param_bytes(const struct model *model, const struct residency_desc *desc,
+                            uint32_t group)
+{
+    return desc->param_home[group] ? 0 : model->groups[group].padded * desc->param_elem_bytes;
+}
+
+static uint64_t grad_bytes(const struct model *model, const struct residency_desc *desc,
+                           uint32_t group)
+{
+    uint64_t staging = desc->grad_home[group] ? 0 : desc->wire_elem_bytes;
+    return model->groups[group].padded * (4 + staging);
+}
+
+uint64_t strata_residency_minimum(const struct model *model, const struct residency_desc *desc)
+{
+    uint64_t held = 0;
+    uint64_t most = 0;
+    for (uint32_t u = 0; u < model->use_count; u++) {
+        const struct use *use = &model->uses[u];
+        if (use->kind != STRATA_USE_ACQUIRE && use->kind != STRATA_USE_RELEASE)
+            continue;
+        uint64_t bytes = param_bytes(model, desc, use->index);
+        if (use->grad)
+            bytes += grad_bytes(model, desc, use->index);
+        held = use->kind == STRATA_USE_ACQUIRE ? held + bytes : held - bytes;
+        most = held > most ? held : most;
+    }
+    return most;
+}
+
+strata_status strata_residency_create(struct residency *out, struct tables *tables,
+                                      const struct model *model, strata_error *error)
+{
+    *out = (struct residency){0};
+    /* An acquire makes at most two placements. */
+    out->placements = strata_tables_take(tables, model->use_count, sizeof *out->placements);
+    out->use_param = strata_tables_take(tables, model->use_count, sizeof *out->use_param);
+    out->use_grad = strata_tables_take(tables, model->use_count, sizeof *out->use_grad);
+    out->parks = strata_tables_take(tables, model->group_count, sizeof *out->parks);
+    out->stay = strata_tables_take(tables, model->use_count, sizeof *out->stay);
+    out->there = strata_tables_take(tables, model->use_count, sizeof *out->there);
+    out->param_now = strata_tables_take(tables, model->group_count, sizeof *out->param_now);
+    out->grad_now = strata_tables_take(tables, model->group_count, sizeof *out->grad_now);
+    return strata_tables_check(tables, error);
+}
+
+/* The layout in progress. stay[i] says what placement i is doing at the current position. */
+enum stay { GONE, STAYS, HELD };
+
+struct layout {
+    struct residency *residency;
+    const struct model *model;
+    const struct residency_desc *desc;
+    uint64_t capacity;
+    uint8_t *stay;   /* enum stay by placement */
+    uint32_t *there; /* those that are not GONE */
+    uint32_t there_count;
+    uint32_t *param_now; /* by group: its placement, STRATA_NONE: not there */
+    uint32_t *grad_now;
+};
+
+static bool overlap(const struct placement *a, uint64_t offset, uint64_t bytes)
+{
+    return a->offset < offset + bytes && offset < a->offset + a->bytes;
+}
+
+/* When is what stays there wanted again? */
+static uint32_t next_use(const struct layout *layout, uint32_t placement)
+{
+    const struct placement *p = &layout->residency->placements[placement];
+    const struct use *last = &layout->model->uses[layout->model->uses[p->last_use].partner];
+    return p->kind == PLACEMENT_PARAM ? last->next : last->next_grad;
+}
+
+struct candidate {
+    uint64_t offset;
+    uint32_t victim_use; /* soonest next use among those that would have to go */
+    uint32_t left_use;   /* latest release among those it comes after */
+};
+
+static uint32_t first_recent(const struct residency *residency)
+{
+    return residency->count > RECENT ? residency->count - RECENT : 0;
+}
+
+/* Fill in what taking this offset would cost. false: something held is in the way. */
+static bool weigh(const struct layout *layout, uint64_t offset, uint64_t bytes,
+                  struct candidate *out)
+{
+    const struct residency *residency = layout->residency;
+    *out = (struct candidate){.offset = offset, .victim_use = STRATA_NONE};
+    for (uint32_t k = 0; k < layout->there_count; k++) {
+        uint32_t i = layout->there[k];
+        const struct placement *p = &residency->placements[i];
+        if (p->bytes == 0 || !overlap(p, offset, bytes))
+            continue;
+        if (layout->stay[i] == HELD)
+            return false;
+        if (next_use(layout, i) < out->victim_use)
+            out->victim_use = next_use(layout, i);
+    }
+    for (uint32_t i = first_recent(residency); i < residency->count; i++) {
+        const struct placement *p = &residency->placements[i];
+        if (p->bytes != 0 && overlap(p, offset, bytes) && p->last_use + 1 > out->left_use)
+            out->left_use = p->last_use + 1;
+    }
+    return true;
+}
+
+static bool better(const struct candidate *a, const struct candidate *b)
+{
+    if (a->victim_use != b->victim_use)
+        return a->victim_use > b->victim_use;
+    if (a->left_use != b->left_use)
+        return a->left_use < b->left_use;
+    return a->offset < b->offset;
+}
+
+static bool choose(const struct layout *layout, uint64_t bytes, uint64_t *out_offset)
+{
+    const struct residency *residency = layout->residency;
+    struct candidate best = {0};
+    bool found = false;
+    for (uint32_t i = first_recent(residency); i <= residency->count; i++) {
+        uint64_t corners[2] = {0, layout->capacity - bytes};
+        if (i < residency->count) {
+            const struct placement *p = &residency->placements[i];
+            corners[0] = p->offset + p->bytes;
+            corners[1] = p->offset >= bytes ? p->offset - bytes : 0;
+        }
+        for (uint32_t c = 0; c < 2; c++) {
+            struct candidate candidate;
+            if (corners[c] + bytes > layout->capacity ||
+                !weigh(layout, corners[c], bytes, &candidate))
+                continue;
+            if (!found || better(&candidate, &best))
+                best = candidate;
+            found = true;
+        }
+    }
+    *out_offset = best.offset;
+    return found;
+}
+
+static void go(struct layout *layout, uint32_t placement)
+{
+    uint32_t k = 0;
+    while (layout->there[k] != placement)
+        k++;
+    layout->there[k] = layout->there[--layout->there_count];
+    layout->stay[placement] = GONE;
+}
+
+static void leave(struct layout *layout, uint32_t placement)
+{
+    struct placement *p = &layout->residency->placements[placement];
+    uint32_t *now = p->kind == PLACEMENT_PARAM ? layout->param_now : layout->grad_now;
+    if (p->kind == PLACEMENT_GRAD && next_use(layout, placement) != STRATA_NONE) {
+        p->park_out = true;
+        layout->residency->parks[p->group] = true;
+    }
+    go(layout, placement);
+    now[p->group] = STRATA_NONE;
+}
+
+static void enter(struct layout *layout, struct placement placement)
+{
+    struct residency *residency = layout->residency;
+    /* Backwards, since whoever leaves is replaced by the last. */
+    for (uint32_t k = layout->there_count; k-- > 0;) {
+        uint32_t i = layout->there[k];
+        if (layout->stay[i] == STAYS && residency->placements[i].bytes != 0 &&
+            overlap(&residency->placements[i], placement.offset, placement.bytes))
+            leave(layout, i);
+    }
+    uint32_t *now = placement.kind == PLACEMENT_PARAM ? layout->param_now : layout->grad_now;
+    uint32_t index = residency->count++;
+    residency->placements[index] = placement;
+    layout->stay[index] = HELD;
+    layout->there[layout->there_count++] = index;
+    now[placement.group] = index;
+    if (placement.offset + placement.bytes > residency->pool_bytes)
+        residency->pool_bytes = placement.offset + placement.bytes;
+    if (placement.kind == PLACEMENT_PARAM && !placement.home)
+        residency->load_count++;
+}
+
+static struct placement make(const struct layout *layout, enum placement_kind kind,
+                             uint32_t acquire, uint64_t offset)
+{
+    const struct use *use = &layout->model->uses[acquire];
+    bool param = kind == PLACEMENT_PARAM;
+    return (struct placement){
+        .kind = kind,
+        .group = use->index,
+        .first_use = acquire,
+        .last_use = use->partner,
+        .home = param && layout->desc->param_home[use->index],
+        .offset = offset,
+        .bytes = param ? param_bytes(layout->model, layout->desc, use->index)
+                       : grad_bytes(layout->model, layout->desc, use->index),
+    };
+}
+
+static void hold(struct layout *layout, uint32_t placement, uint32_t release)
+{
+    layout->stay[placement] = HELD;
+    layout->residency->placements[placement].last_use = release;
+}
+
+/* Give up the group's own parameters and place them and the gradient buffer side by side. */
+static bool place_pair(struct layout *layout, uint32_t acquire, bool park_in)
+{
+    struct placement param = make(layout, PLACEMENT_PARAM, acquire, 0);
+    struct placement grad = make(layout, PLACEMENT_GRAD, acquire, 0);
+    uint64_t offset;
+    if (param.bytes + grad.bytes > layout->capacity ||
+        !choose(layout, param.bytes + grad.bytes, &offset))
+        return false;
+    param.offset = offset;
+    grad.offset = offset + param.bytes;
+    grad.park_in = park_in;
+    enter(layout, param);
+    enter(layout, grad);
+    return true;
+}
+
+static bool place_one(struct layout *layout, enum placement_kind kind, uint32_t acquire,
+                      bool park_in)
+{
+    struct placement placement = make(layout, kind, acquire, 0);
+    if (placement.bytes > layout->capacity)
+        return false;
+    if (placement.bytes != 0 && !choose(layout, placement.bytes, &placement.offset))
+        return false;
+    placement.park_in = park_in;
+    enter(layout, placement);
+    return true;
+}
+
+static bool acquire_grad(struct layout *layout, uint32_t u, bool param_was_there)
+{
+    uint32_t group = layout->model->uses[u].index;
+    bool parked = layout->residency->parks[group];
+    if (layout->grad_now[group] != STRATA_NONE) {
+        hold(layout, layout->grad_now[group], layout->model->uses[u].partner);
+        return true;
+    }
+    if (place_one(layout, PLACEMENT_GRAD, u, parked))
+        return true;
+    uint32_t param = layout->param_now[group];
+    if (layout->residency->placements[param].home)
+        return false;
+    if (!param_was_there) {
+        /* Placed a moment ago and never used: as if it had not been. */
+        layout->residency->count--;
+        layout->residency->load_count--;
+        go(layout, param);
+        layout->param_now[group] = STRATA_NONE;
+    } else {
+        layout->residency->placements[param].last_use = layout->model->uses[u].partner;
+        layout->stay[param] = STAYS;
+        /* Its stay ended with the use before this one. */
+        for (uint32_t v = layout->residency->placements[param].first_use; v < u; v++)
+            if (layout->model->uses[v].kind == STRATA_USE_RELEASE &&
+                layout->model->uses[v].index == group)
+                layout->residency->placements[param].last_use = v;
+        leave(layout, param);
+    }
+    return place_pair(layout, u, parked);
+}
+
+static bool acquire(struct layout *layout, uint32_t u)
+{
+    struct residency *residency = layout->residency;
+    const struct use *use = &layout->model->uses[u];
+    bool there = layout->param_now[use->index] != STRATA_NONE;
+    if (there)
+        hold(layout, layout->param_now[use->index], use->partner);
+    else if (!place_one(layout, PLACEMENT_PARAM, u, false))
+        return false;
+    if (use->grad && !acquire_grad(layout, u, there))
+        return false;
+    residency->use_param[u] = residency->use_param[use->partner] =
+        layout->param_now[use->index];
+    residency->use_grad[u] = residency->use_grad[use->partner] =
+        use->grad ? layout->grad_now[use->index] : STRATA_NONE;
+    return true;
+}
+
+static void end_use(struct layout *layout, uint32_t placement)
+{
+    layout->stay[placement] = STAYS;
+    if (next_use(layout, placement) == STRATA_NONE)
+        leave(layout, placement);
+}
+
+static void release(struct layout *layout, uint32_t u)
+{
+    const struct use *use = &layout->model->uses[u];
+    end_use(layout, layout->param_now[use->index]);
+    if (use->grad)
+        end_use(layout, layout->grad_now[use->index]);
+}
+
+static bool walk(struct layout *layout)
+{
+    const struct model *model = layout->model;
+    for (uint32_t u = 0; u < model->use_count; u++) {
+        if (model->uses[u].kind == STRATA_USE_ACQUIRE && !acquire(layout, u))
+            return false;
+        if (model->uses[u].kind == STRATA_USE_RELEASE)
+            release(layout, u);
+    }
+    return true;
+}
+
+bool strata_residency_build(struct residency *residency, const struct model *model,
+                            const struct residency_desc *desc, uint64_t capacity)
+{
+    residency->count = 0;
+    residency->load_count = 0;
+    residency->pool_bytes = 0;
+    struct layout layout = {
+        .residency = residency,
+        .model = model,
+        .desc = desc,
+        .capacity = capacity,
+        .stay = residency->stay,
+        .there = residency->there,
+        .param_now = residency->param_now,
+        .grad_now = residency->grad_now,
+    };
+    for (uint32_t g = 0; g < model->group_count; g++) {
+        layout.param_now[g] = layout.grad_now[g] = STRATA_NONE;
+        residency->parks[g] = false;
+    }
+    return walk(&layout);
+}

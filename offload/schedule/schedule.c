@@ -1,0 +1,402 @@
+/*
+ * The schedule's core: lanes, frames, and the events from outside.
+ *
+ * Each lane and each kind of frame has a heap of chains that wait for it, keyed by deadline. So
+ * an event costs a few heap operations, whatever the size of the model.
+ *
+ * A deadline is a placement's number counted through all steps: what is wanted by an earlier
+ * placement goes first. An update is wanted by the first placement of its group in the next
+ * step.
+ *
+ * Thread: the pager.
+ */
+
+#include "offload/schedule/schedule.h"
+
+#include "base/error.h"
+#include "offload/schedule/schedule_state.h"
+
+/* Ops of one lane that are under way at once. Copies run in order on one stream, two keep it
+ * fed; a drive wants a queue; the cpu lane computes one job at a time and has the next at hand.
+ */
+const uint32_t strata_lane_depth[STRATA_LANE_COUNT] = {
+    [STRATA_LANE_NVME_READ] = 8, [STRATA_LANE_NVME_WRITE] = 8, [STRATA_LANE_H2D] = 4,
+    [STRATA_LANE_D2H] = 4,       [STRATA_LANE_COMM] = 1,       [STRATA_LANE_CPU] = 2,
+};
+
+/* A drive works off what it was given in its own order. So less is given to it of what nobody
+ * waits for: states that are read ahead, and states on their way home, which hold a frame and
+ * no more. Else the weights of group 0, which the next step begins with, wait for megabytes
+ * that could have waited for them; measured: 8 ms a step. */
+#define AHEAD_DEPTH       2u
+#define STATE_WRITE_DEPTH 4u
+
+/* May the soonest op of a lane start beside those that are under way? */
+static bool may_start(const struct schedule *s, strata_lane lane)
+{
+    const struct entry *entry = &s->lanes[lane].entries[0];
+    bool state = entry->what == WHAT_STATE;
+    uint32_t depth = strata_lane_depth[lane];
+    if (lane == STRATA_LANE_NVME_READ && state && s->chains[entry->chain].reads_ahead)
+        depth = AHEAD_DEPTH;
+    if (lane == STRATA_LANE_NVME_WRITE && state)
+        depth = STATE_WRITE_DEPTH;
+    return s->in_flight[lane] < depth;
+}
+
+static strata_lane lane_of(enum op_kind kind)
+{
+    static const strata_lane lanes[] = {
+        [OP_NVME_READ] = STRATA_LANE_NVME_READ,
+        [OP_NVME_WRITE] = STRATA_LANE_NVME_WRITE,
+        [OP_H2D] = STRATA_LANE_H2D,
+        [OP_D2H] = STRATA_LANE_D2H,
+        [OP_ZERO] = STRATA_LANE_H2D,
+        [OP_ROUND] = STRATA_LANE_D2H,
+        [OP_NORM] = STRATA_LANE_CPU,
+        [OP_UPDATE] = STRATA_LANE_CPU,
+        [OP_GATHER] = STRATA_LANE_COMM,
+        [OP_REDUCE] = STRATA_LANE_COMM,
+        [OP_SHARE] = STRATA_LANE_COMM,
+        [OP_TOTAL] = STRATA_LANE_CPU,
+        [OP_COMMIT] = STRATA_LANE_NVME_WRITE,
+    };
+    return lanes[kind];
+}
+
+static bool on_device(const struct schedule *s, enum op_kind kind, uint32_t tile)
+{
+    return (kind == OP_NORM && home_tier(s, STRATA_GRAD, tile) == STRATA_DEVICE) ||
+           (kind == OP_UPDATE && s->plan->states_on_device);
+}
+
+uint64_t strata_schedule_key(const struct schedule *s, uint64_t step, uint32_t placement)
+{
+    return step * s->plan->residency.count + placement;
+}
+
+/* A position among all steps' uses; where the caller stands is one. */
+bool strata_schedule_asked_past(const struct schedule *s, uint64_t step, uint32_t use)
+{
+    return s->asked_any &&
+           (s->asked_step > step || (s->asked_step == step && s->asked_use >= use));
+}
+
+void strata_schedule_queue(struct schedule *s, uint32_t c, enum op_kind kind, enum op_what what)
+{
+    struct chain *chain = &s->chains[c];
+    bool device = chain->tile != STRATA_NONE && on_device(s, kind, chain->tile);
+    strata_lane lane = device ? STRATA_LANE_D2H : lane_of(kind);
+    uint64_t key = chain->key;
+    /* Whoever holds a frame goes first on the cpu lane: others may be waiting for that frame.
+     * Among writes the states go last: the device waits for weights. */
+    bool others_first =
+        (lane == STRATA_LANE_CPU && chain->frame == STRATA_NONE && kind != OP_TOTAL) ||
+        (kind == OP_NVME_WRITE && what == WHAT_STATE);
+    if (others_first)
+        key |= (uint64_t)1 << 63;
+    chain->pending++;
+    strata_heap_push(
+        &s->lanes[lane],
+        (struct entry){.key = key, .chain = c, .kind = (uint8_t)kind, .what = (uint8_t)what});
+}
+
+void strata_schedule_gate(struct schedule *s, uint32_t c)
+{
+    strata_heap_push(&s->opens, (struct entry){.key = s->chains[c].key,
+                                               .chain = c,
+                                               .kind = OP_OPEN,
+                                               .what = WHAT_NOTHING});
+}
+
+/* Frames. A chain that needs none starts at once. */
+
+static bool needs_frame(const struct schedule *s, const struct chain *chain,
+                        enum frame_kind *out_kind)
+{
+    switch (chain->kind) {
+    case CHAIN_FETCH:
+        *out_kind = FRAME_FETCH;
+        return home_tier(s, STRATA_PARAM, chain->tile) == STRATA_NVME;
+    case CHAIN_GRAD:
+        if (strata_schedule_folds(s, chain->tile)) {
+            bool in_place = home_tier(s, STRATA_PARAM, chain->tile) == STRATA_HOST;
+            *out_kind = in_place ? FRAME_GRAD : FRAME_UPDATE;
+            return true;
+        }
+        *out_kind = FRAME_GRAD;
+        return home_tier(s, STRATA_GRAD, chain->tile) == STRATA_NVME;
+    case CHAIN_UPDATE:
+        *out_kind = FRAME_UPDATE;
+        return strata_plan_update_needs_frame(s->plan, chain->tile) ||
+               (s->plan->states_on_device && strata_schedule_commit_due(s, chain->step));
+    case CHAIN_SAVE:
+        *out_kind = FRAME_UPDATE;
+        return s->plan->states_on_device;
+    case CHAIN_PARK_IN:
+    case CHAIN_PARK_OUT:
+        *out_kind = FRAME_PARK;
+        return s->plan->park.tier[chain->tile] == STRATA_NVME;
+    case CHAIN_STASH:
+        *out_kind = FRAME_STASH;
+        return s->plan->stash == STRATA_NVME;
+    default:
+        return false;
+    }
+}
+
+/* The first op of a chain that has what it needs. */
+static void start(struct schedule *s, uint32_t c)
+{
+    switch (s->chains[c].kind) {
+    case CHAIN_FETCH:
+    case CHAIN_PARK_IN:
+    case CHAIN_PARK_OUT:
+    case CHAIN_GRAD:
+        strata_schedule_start_move(s, c);
+        break;
+    case CHAIN_UPDATE:
+        strata_schedule_start_update(s, c);
+        break;
+    case CHAIN_SAVE:
+        strata_schedule_start_save(s, c);
+        break;
+    case CHAIN_STASH:
+        strata_schedule_start_stash(s, c);
+        break;
+    default:
+        STRATA_CHECK(false);
+    }
+}
+
+static void hand_out_frames(struct schedule *s, enum frame_kind kind)
+{
+    while (s->waits[kind].count > 0 && s->free_count[kind] > 0) {
+        uint32_t c = strata_heap_pop(&s->waits[kind]).chain;
+        s->chains[c].frame = s->free_frames[kind][--s->free_count[kind]];
+        s->chains[c].frame_kind = (uint8_t)kind;
+        start(s, c);
+    }
+}
+
+void strata_schedule_take_frame(struct schedule *s, uint32_t c)
+{
+    enum frame_kind kind;
+    if (s->chains[c].frame != STRATA_NONE || !needs_frame(s, &s->chains[c], &kind)) {
+        start(s, c);
+        return;
+    }
+    strata_heap_push(&s->waits[kind], (struct entry){.key = s->chains[c].key, .chain = c});
+    hand_out_frames(s, kind);
+}
+
+void strata_schedule_begin(struct schedule *s, uint32_t c, enum chain_kind kind, uint64_t step,
+                           uint64_t key)
+{
+    struct chain *chain = &s->chains[c];
+    STRATA_CHECK(!chain->busy && chain->frame == STRATA_NONE);
+    *chain = (struct chain){
+        .key = key,
+        .step = step,
+        .tile = chain->tile,
+        .owner = chain->owner,
+        .frame = STRATA_NONE,
+        .slot = STRATA_NONE,
+        .next = STRATA_NONE,
+        .kind = (uint8_t)kind,
+        .busy = true,
+    };
+}
+
+struct held_frame strata_schedule_leave(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    struct held_frame held = {chain->frame, (enum frame_kind)chain->frame_kind};
+    chain->busy = false;
+    chain->frame = STRATA_NONE;
+    return held;
+}
+
+void strata_schedule_give_back(struct schedule *s, struct held_frame held)
+{
+    if (held.frame == STRATA_NONE)
+        return;
+    s->free_frames[held.kind][s->free_count[held.kind]++] = held.frame;
+    hand_out_frames(s, held.kind);
+}
+
+void strata_schedule_end(struct schedule *s, uint32_t c)
+{
+    strata_schedule_give_back(s, strata_schedule_leave(s, c));
+}
+
+void strata_schedule_hand_over(struct schedule *s, uint32_t from, uint32_t to)
+{
+    STRATA_CHECK(s->chains[to].frame == STRATA_NONE);
+    s->chains[to].frame = s->chains[from].frame;
+    s->chains[to].frame_kind = s->chains[from].frame_kind;
+    s->chains[from].frame = STRATA_NONE;
+    s->chains[from].busy = false;
+}
+
+/* Events from outside. */
+
+void strata_schedule_ask(struct schedule *s, uint64_t step, uint32_t use)
+{
+    s->asked_any = true;
+    s->asked_step = step;
+    s->asked_use = use;
+    if (!s->no_overlap)
+        return;
+    strata_schedule_open_placements(s);
+    strata_schedule_open_stashes(s);
+}
+
+bool strata_schedule_granted(const struct schedule *s, uint64_t step, uint32_t use)
+{
+    const struct use *u = &s->plan->model.uses[use];
+    if (u->kind == STRATA_USE_STASH || u->kind == STRATA_USE_UNSTASH)
+        return s->plan->stash == STRATA_DEVICE || s->stashes[u->stash_event].opened > step;
+    const struct residency *residency = &s->plan->residency;
+    uint32_t grad = residency->use_grad[use];
+    return s->placements[residency->use_param[use]].opened > step &&
+           (grad == STRATA_NONE || s->placements[grad].opened > step);
+}
+
+static void commit_made(struct schedule *s)
+{
+    s->chains[s->commit_chain].busy = false;
+    strata_schedule_commit_done(s);
+}
+
+static void total_done(struct schedule *s, const struct op *op)
+{
+    if (op->kind == OP_SHARE) {
+        strata_schedule_comm_done(s);
+        strata_schedule_queue(s, s->total_chain, OP_TOTAL, WHAT_NOTHING);
+        return;
+    }
+    s->chains[s->total_chain].busy = false;
+    strata_schedule_verdict(s, op->verdict);
+    strata_schedule_open_placements(s);
+}
+
+void strata_schedule_done(struct schedule *s, const struct op *op)
+{
+    struct chain *chain = &s->chains[op->chain];
+    STRATA_CHECK(s->in_flight[op->lane] > 0 && chain->pending > 0);
+    s->in_flight[op->lane]--;
+    chain->pending--;
+    switch (chain->kind) {
+    case CHAIN_FETCH:
+        strata_schedule_fetch_done(s, op->chain, op);
+        break;
+    case CHAIN_PARK_IN:
+    case CHAIN_PARK_OUT:
+        strata_schedule_park_done(s, op->chain, op);
+        break;
+    case CHAIN_GRAD:
+        strata_schedule_grad_done(s, op->chain, op);
+        break;
+    case CHAIN_UPDATE:
+    case CHAIN_SETTLE:
+        strata_schedule_update_done(s, op->chain, op);
+        break;
+    case CHAIN_STASH:
+        strata_schedule_stash_done(s, op->chain, op);
+        break;
+    case CHAIN_SAVE:
+        strata_schedule_save_done(s, op->chain, op);
+        break;
+    case CHAIN_COMMIT:
+        commit_made(s);
+        break;
+    case CHAIN_GROUP:
+        strata_schedule_group_done(s, op->chain, op);
+        break;
+    case CHAIN_TOTAL:
+        total_done(s, op);
+        break;
+    default:
+        STRATA_CHECK(false);
+    }
+    strata_schedule_read_ahead(s);
+}
+
+static void fill(const struct schedule *s, const struct entry *entry, strata_lane lane,
+                 struct op *out)
+{
+    const struct chain *chain = &s->chains[entry->chain];
+    bool stash = chain->kind == CHAIN_STASH;
+    bool tiled = chain->tile != STRATA_NONE;
+    bool placed = chain->owner != STRATA_NONE && !stash;
+    bool state = entry->what == WHAT_STATE && tiled;
+    *out = (struct op){
+        .kind = (enum op_kind)entry->kind,
+        .what = (enum op_what)entry->what,
+        .lane = lane,
+        .on_device = tiled && on_device(s, (enum op_kind)entry->kind, chain->tile),
+        .chain = entry->chain,
+        .tile = chain->tile,
+        .placement = placed ? chain->owner : STRATA_NONE,
+        .stash_event = stash ? chain->owner : STRATA_NONE,
+        .slot = !state                         ? STRATA_NONE
+                : entry->kind == OP_NVME_WRITE ? chain->slot
+                                               : s->slots.current[chain->tile],
+        .frame = chain->frame,
+        .frame_kind = (enum frame_kind)chain->frame_kind,
+        .work = chain->work,
+        .step = chain->step,
+        .fold_step = tiled ? s->tiles[chain->tile].behind_step : 0,
+    };
+}
+
+bool strata_schedule_next(struct schedule *s, struct op *out)
+{
+    if (s->opens.count > 0) {
+        struct entry entry = strata_heap_pop(&s->opens);
+        fill(s, &entry, STRATA_LANE_COUNT, out);
+        return true;
+    }
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
+        while (s->lanes[lane].count > 0 && may_start(s, (strata_lane)lane)) {
+            struct entry entry = strata_heap_pop(&s->lanes[lane]);
+            if (entry.kind == OP_UPDATE && !strata_schedule_choose_work(s, entry.chain))
+                continue;
+            s->in_flight[lane]++;
+            fill(s, &entry, (strata_lane)lane, out);
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t strata_schedule_normed(const struct schedule *s)
+{
+    return s->normed;
+}
+
+uint64_t strata_schedule_updated(const struct schedule *s)
+{
+    return s->updated;
+}
+
+struct schedule_counts strata_schedule_counts(const struct schedule *s)
+{
+    return s->counts;
+}
+
+uint32_t strata_schedule_gate_count(const struct offload_plan *plan)
+{
+    return plan->residency.count + plan->model.stash_event_count;
+}
+
+void strata_schedule_start(struct schedule *s)
+{
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        for (uint32_t i = 0; i < s->plan->frame_count[kind]; i++)
+            s->free_frames[kind][s->free_count[kind]++] = i;
+    strata_schedule_open_placements(s);
+    strata_schedule_open_stashes(s);
+    strata_schedule_read_ahead(s);
+}

@@ -1,0 +1,203 @@
+#ifndef STRATA_OFFLOAD_SCHEDULE_H
+#define STRATA_OFFLOAD_SCHEDULE_H
+
+/*
+ * What moves when: the schedule of steps as a pure state machine.
+ *
+ * Events go in (the caller stands at a use; a stream got to a release; an op is done, and with
+ * it perhaps the norm), ops come out (which lane, what, from which frame). No clock, no thread,
+ * no I/O and, once created, no allocation: whoever drives it supplies time. The pager drives it
+ * with real lanes, the simulator with a virtual clock, tests with completions in any order.
+ *
+ * Work is in chains, each of which brings one thing from here to there, one op after the other:
+ *
+ *     fetch    [nvme_read param] -> h2d
+ *     grad     d2h -> norm -> [nvme_write]
+ *     update   [nvme_read state, grad] [d2h grad] -> update -> [nvme_write state, param] [h2d]
+ *     park     d2h -> [nvme_write], and back: a gradient that is not finished
+ *     stash    d2h -> [nvme_write], and back: an activation block
+ *     save     [d2h state] -> nvme_write state: of a state homed elsewhere, for a commit
+ *
+ * With several ranks each moves its own shards; a gather follows the fetches of a placement, a
+ * reduction comes before a gradient's way home, and the block sums are shared before the norm.
+ *
+ * The rules of progress:
+ *
+ *   - Device room is the residency's: placements open in order, each once those that overlap
+ *     it have closed.
+ *   - A chain takes the one frame it needs before its first op, or none; each kind of frame
+ *     serves chains that end without another frame. The only ones that may hold a frame and
+ *     wait for the caller's progress are updates that read ahead, and they never hold the last.
+ *   - A tile's parameters for step n are fetched once its update n is final and written, and a
+ *     gradient placement of step n opens once the norm of step n - 1 is known.
+ *   - A state record is written to a slot that no commit needs (offload/plan/slots.h), or waits
+ *     for the commit in preparation. An update of step n begins once every tile of step n - 1
+ *     has the frame it ends with, so that commit never waits for a frame that such a write
+ *     holds.
+ *   - The comm lane's order is fixed by the plan, the same on all ranks, and never follows from
+ *     what has arrived (offload/schedule/schedule_comm.c).
+ *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
+ *     first); on the cpu lane whoever holds a frame goes before all others. A drive is given
+ *     few at once of what nobody waits for: states read ahead, states on their way home.
+ *
+ * Updates and the norm (offload/schedule/schedule_update.c): with clipping or a loss scale an
+ * update's scale is known with the norm of the step, the verdict. An update is deferred until
+ * then, or computed ahead as if the verdict were "within the limit" and, where it turns out
+ * otherwise, redone from what was there before: on NVMe the slot before, in host RAM the state
+ * itself, which is kept one gradient behind. Either way the result has the same bits.
+ *
+ * Steps count from 0 here: "step n" uses weights that have seen the updates of n steps.
+ *
+ * Thread: one owner, the pager.
+ */
+
+#include "offload/plan/plan.h"
+#include "offload/plan/slots.h"
+#include "strata/engine.h"
+
+enum op_kind {
+    OP_NVME_READ,
+    OP_NVME_WRITE,
+    OP_H2D,
+    OP_D2H,
+    OP_ZERO,   /* h2d lane: a fresh gradient buffer */
+    OP_ROUND,  /* d2h lane: a group's finished gradient to the wire dtype */
+    OP_NORM,   /* cpu lane, or d2h lane on the device: sums of a tile's blocks */
+    OP_UPDATE, /* cpu lane, or d2h lane on the device */
+    OP_GATHER, /* comm lane: all ranks' shards of a placement's parameters */
+    OP_REDUCE, /* comm lane: the sum over ranks of a finished gradient, to each its shard */
+    OP_SHARE,  /* comm lane: every rank's block sums to all */
+    OP_TOTAL,  /* cpu lane: the norm of the step */
+    OP_COMMIT, /* nvme_write lane: make the states that lie in the slots given a commit */
+    OP_OPEN    /* no lane, no completion: what a stream waits for is there: open a gate */
+};
+
+enum op_what { WHAT_PARAM, WHAT_GRAD, WHAT_STATE, WHAT_PARK, WHAT_STASH, WHAT_NOTHING };
+
+/* What the norm of a step says. */
+enum verdict {
+    VERDICT_NONE,   /* not known yet */
+    VERDICT_WITHIN, /* the scale is the one that was guessed */
+    VERDICT_OVER,   /* it is another: what was computed ahead is redone */
+    VERDICT_SKIP    /* not finite under a loss scale: the step changes nothing */
+};
+
+/* What an OP_UPDATE does, in this order. */
+enum update_work {
+    UPDATE_FOLD = 1,    /* the gradient at home, of fold_step, into the state */
+    UPDATE_APPLY = 2,   /* the step's gradient into state and weights */
+    UPDATE_WEIGHTS = 4, /* weights as APPLY would make them; the state stays */
+    UPDATE_REBUILD = 8, /* weights from the master weights */
+    UPDATE_TAKE = 16    /* the gradient in the frame takes its place at home */
+};
+
+struct op {
+    enum op_kind kind;
+    enum op_what what;
+    strata_lane lane;
+    bool on_device;       /* NORM, UPDATE: where the bytes are */
+    uint32_t chain;       /* to give back with done */
+    uint32_t tile;        /* or STRATA_NONE */
+    uint32_t placement;   /* or STRATA_NONE; OP_OPEN of a stash: STRATA_NONE */
+    uint32_t stash_event; /* or STRATA_NONE */
+    uint32_t slot;        /* of the tile's state record, or STRATA_NONE */
+    uint32_t frame;       /* or STRATA_NONE */
+    enum frame_kind frame_kind;
+    uint32_t work; /* UPDATE: enum update_work bits */
+    uint64_t step;
+    uint64_t fold_step;
+    /* Set by the driver before done. TOTAL: of the step. NORM: OVER or SKIP where the sums so
+     * far leave no other, else NONE; it saves work and changes no bit. */
+    enum verdict verdict;
+};
+
+/* When an update may be computed. */
+enum update_mode {
+    UPDATES_AT_ONCE, /* no norm is waited for: no clipping, no loss scale */
+    UPDATES_DEFERRED,
+    UPDATES_AHEAD /* where there is a state to go back to; elsewhere deferred */
+};
+
+struct schedule;
+
+struct schedule_desc {
+    const struct offload_plan *plan; /* borrowed; frames and homes are read only after create */
+    enum update_mode mode;
+    bool no_overlap;         /* the naive order: deferred, nothing ahead of its use */
+    struct slots_desc slots; /* tile_count is filled in */
+};
+
+/* Takes its arrays from tables, whose owner frees them. */
+strata_status strata_schedule_create(struct schedule **out, struct tables *tables,
+                                     const struct schedule_desc *desc, strata_error *error);
+
+/* The plan is finished: frames exist. Once, before the first event. */
+void strata_schedule_start(struct schedule *schedule);
+
+/* The caller stands at a use of step n and would go on. */
+void strata_schedule_ask(struct schedule *schedule, uint64_t step, uint32_t use);
+/* May it? An acquire: the placements are open. A stash or unstash: the device block is
+ * assigned. */
+bool strata_schedule_granted(const struct schedule *schedule, uint64_t step, uint32_t use);
+
+/* What a use that is not granted, or whose gate is closed, waits for. */
+strata_stall strata_schedule_missing(const struct schedule *schedule, uint64_t step,
+                                     uint32_t use);
+
+/* A stream got to the release; to the end of the copy into or out of a stash block. */
+void strata_schedule_released(struct schedule *schedule, uint64_t step, uint32_t use);
+void strata_schedule_copied(struct schedule *schedule, uint64_t step, uint32_t stash_event);
+
+/* Ops of a lane that are under way at once, at most. */
+extern const uint32_t strata_lane_depth[STRATA_LANE_COUNT];
+
+/* An op that next gave out is done. */
+void strata_schedule_done(struct schedule *schedule, const struct op *op);
+
+/* The next op to start, if there is one. Call until there is none, after every event. */
+bool strata_schedule_next(struct schedule *schedule, struct op *out);
+
+/* Steps whose norm is known; steps whose updates are final and all at home. */
+uint64_t strata_schedule_normed(const struct schedule *schedule);
+uint64_t strata_schedule_updated(const struct schedule *schedule);
+
+/* Is the tile's update computed only once the norm of its step is known, though no norm has
+ * been over the limit? */
+bool strata_schedule_awaits_norm(const struct schedule *schedule, uint32_t tile);
+
+/* Bring states that are a gradient behind up to the latest step, once it is updated; is none
+ * behind any more? */
+void strata_schedule_settle(struct schedule *schedule);
+bool strata_schedule_settled(const struct schedule *schedule);
+
+/* Commit the latest step, all of whose updates are at home and settled; nothing if it is, or is
+ * being. */
+void strata_schedule_save(struct schedule *schedule);
+
+/* The step of the last durable commit, earlier runs' included. */
+uint64_t strata_schedule_committed(const struct schedule *schedule);
+
+/* What OP_COMMIT is to make durable: the new commit, then those that stay listed. The arrays do
+ * not change until it is done. */
+uint32_t strata_schedule_commit_lines(const struct schedule *schedule,
+                                      struct commit_line out[1 + STRATA_MAX_KEEP]);
+
+/* What the store already holds, newest first; before start. This run goes on
+ * from lines[0] and commits every so many steps, 0: only when asked. */
+void strata_schedule_recover(struct schedule *schedule, const struct commit_line *lines,
+                             uint32_t count, uint32_t commit_every);
+
+/* The slot of the newest state record of a tile; between steps. */
+uint32_t strata_schedule_slot(const struct schedule *schedule, uint32_t tile);
+
+/* Gates: one per placement, then one per stash event; opened to step + 1. */
+uint32_t strata_schedule_gate_count(const struct offload_plan *plan);
+
+/* Since create: tiles updated ahead of the norm, and those of them that had to be redone. */
+struct schedule_counts {
+    uint64_t ahead;
+    uint64_t redone;
+};
+struct schedule_counts strata_schedule_counts(const struct schedule *schedule);
+
+#endif

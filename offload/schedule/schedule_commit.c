@@ -1,0 +1,168 @@
+/*
+ * State records on their way to a slot, and commits.
+ *
+ * A record is written to a slot that no commit needs, and for an update computed ahead not over
+ * the record it was made from; if there is none, the write waits. A tile joins the commit in
+ * preparation once its record is whole and final: the verdict on its step is in. Then its slot
+ * is named; when all are, the commit is made.
+ *
+ * Thread: the pager.
+ */
+
+#include "base/error.h"
+#include "offload/schedule/schedule_state.h"
+
+bool strata_schedule_commit_due(const struct schedule *s, uint64_t step)
+{
+    return s->slots.desc.durable && s->commit_every > 0 &&
+           (s->base_step + step + 1) % s->commit_every == 0;
+}
+
+/* Does the chain's record belong to a commit of its step? */
+static bool commits(const struct schedule *s, const struct chain *chain)
+{
+    return chain->kind == CHAIN_SAVE || strata_schedule_commit_due(s, chain->step);
+}
+
+static bool on_nvme(const struct schedule *s, uint32_t tile)
+{
+    return !s->plan->states_on_device && home_tier(s, STRATA_STATE, tile) == STRATA_NVME;
+}
+
+static void queue_commit(struct schedule *s)
+{
+    strata_schedule_begin(s, s->commit_chain, CHAIN_COMMIT, s->slots.preparing.step, 0);
+    strata_schedule_queue(s, s->commit_chain, OP_COMMIT, WHAT_NOTHING);
+}
+
+static void name(struct schedule *s, uint32_t tile)
+{
+    strata_slots_name(&s->slots, tile, s->slots.current[tile]);
+    if (strata_slots_ready(&s->slots))
+        queue_commit(s);
+}
+
+void strata_schedule_state_final(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    strata_slots_written(&s->slots, chain->tile, chain->slot);
+    if (commits(s, chain))
+        name(s, chain->tile);
+}
+
+void strata_schedule_state_written(struct schedule *s, uint32_t c)
+{
+    s->chains[c].state_written = true;
+    if (!s->chains[c].ahead)
+        strata_schedule_state_final(s, c);
+}
+
+/* A save, or what follows a fold for a commit, is over. */
+static void saved(struct schedule *s, uint32_t c)
+{
+    uint64_t step = s->chains[c].step;
+    struct held_frame held = strata_schedule_leave(s, c);
+    /* A commit between steps finds the step counted already. */
+    if (strata_schedule_commit_due(s, step))
+        strata_schedule_tile_updated(s, s->chains[c].tile, step);
+    strata_schedule_give_back(s, held);
+}
+
+void strata_schedule_write_state(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    /* What is to be redone need not be written. */
+    if (chain->ahead && strata_schedule_verdict_on(s, chain->step) > VERDICT_WITHIN)
+        return;
+    bool ready =
+        !commits(s, chain) || strata_slots_prepare(&s->slots, s->base_step + chain->step + 1);
+    if (ready && chain->kind == CHAIN_SAVE && on_nvme(s, chain->tile)) {
+        name(s, chain->tile);
+        saved(s, c);
+        return;
+    }
+    uint32_t slot =
+        ready ? strata_slots_choose(&s->slots, chain->tile, chain->ahead) : STRATA_NO_SLOT;
+    if (slot == STRATA_NO_SLOT) {
+        chain->pending++;
+        strata_heap_push(&s->slot_waits, (struct entry){.key = chain->key, .chain = c});
+        return;
+    }
+    chain->slot = slot;
+    strata_schedule_queue(s, c, OP_NVME_WRITE, WHAT_STATE);
+}
+
+void strata_schedule_start_save(struct schedule *s, uint32_t c)
+{
+    /* What rests in the device comes through the chain's frame. */
+    if (s->plan->states_on_device)
+        strata_schedule_queue(s, c, OP_D2H, WHAT_STATE);
+    else
+        strata_schedule_write_state(s, c);
+}
+
+void strata_schedule_save_done(struct schedule *s, uint32_t c, const struct op *op)
+{
+    if (op->kind == OP_D2H) {
+        strata_schedule_write_state(s, c);
+        return;
+    }
+    strata_schedule_state_written(s, c);
+    saved(s, c);
+}
+
+void strata_schedule_commit_done(struct schedule *s)
+{
+    strata_slots_committed(&s->slots);
+    /* Each may find a slot now; one that does not waits again. */
+    for (uint32_t left = s->slot_waits.count; left > 0; left--) {
+        uint32_t c = strata_heap_pop(&s->slot_waits).chain;
+        /* A save may end here, and the tile's next update begin in its place. */
+        bool updates = s->chains[c].kind == CHAIN_UPDATE;
+        s->chains[c].pending--;
+        strata_schedule_write_state(s, c);
+        if (updates && s->chains[c].pending == 0)
+            strata_schedule_update_ended(s, c);
+    }
+}
+
+uint64_t strata_schedule_committed(const struct schedule *s)
+{
+    return s->slots.line_count > 0 ? s->slots.lines[0].step : 0;
+}
+
+void strata_schedule_save(struct schedule *s)
+{
+    uint64_t step = s->base_step + s->updated;
+    if (strata_schedule_committed(s) == step || s->slots.active)
+        return;
+    STRATA_CHECK(s->slots.desc.durable && s->behind_count == 0 &&
+                 strata_slots_prepare(&s->slots, step));
+    for (uint32_t i = 0; i < s->plan->model.tile_count; i++) {
+        if (on_nvme(s, i)) {
+            name(s, i);
+            continue;
+        }
+        strata_schedule_begin(s, s->first_update + i, CHAIN_SAVE, s->updated - 1, 0);
+        strata_schedule_take_frame(s, s->first_update + i);
+    }
+}
+
+uint32_t strata_schedule_commit_lines(const struct schedule *s,
+                                      struct commit_line out[1 + STRATA_MAX_KEEP])
+{
+    return strata_slots_next_lines(&s->slots, out);
+}
+
+void strata_schedule_recover(struct schedule *s, const struct commit_line *lines,
+                             uint32_t count, uint32_t commit_every)
+{
+    strata_slots_recover(&s->slots, lines, count);
+    s->base_step = lines[0].step;
+    s->commit_every = commit_every;
+}
+
+uint32_t strata_schedule_slot(const struct schedule *s, uint32_t tile)
+{
+    return s->slots.current[tile];
+}

@@ -1,0 +1,43 @@
+/*
+ * Why the caller waits. Nothing here changes anything; who asks, the pager or the simulator,
+ * asks when a wait begins, and counts the whole of it as that.
+ *
+ * Thread: the pager.
+ */
+
+#include "base/error.h"
+#include "offload/schedule/schedule_state.h"
+
+static bool behind(const struct schedule *s, uint32_t group_index, uint64_t step)
+{
+    const struct group *group = &s->plan->model.groups[group_index];
+    for (uint32_t i = 0; i < group->tile_count; i++)
+        if (s->tiles[group->first_tile + i].version < step)
+            return true;
+    return false;
+}
+
+strata_stall strata_schedule_missing(const struct schedule *s, uint64_t step, uint32_t use)
+{
+    const struct use *u = &s->plan->model.uses[use];
+    bool granted = strata_schedule_granted(s, step, use);
+    if (u->kind != STRATA_USE_ACQUIRE)
+        return granted ? STRATA_STALL_FETCH : STRATA_STALL_ROOM;
+    uint32_t grad = s->plan->residency.use_grad[use];
+    bool grad_waits = grad != STRATA_NONE && s->placements[grad].opened <= step;
+    bool updating = behind(s, u->index, step);
+    /* A gradient's place of this step, and a deferred update of the one before, both wait for
+     * the norm. */
+    if (s->normed < step && (grad_waits || updating))
+        return STRATA_STALL_NORM;
+    if (updating)
+        return STRATA_STALL_UPDATE;
+    return granted ? STRATA_STALL_FETCH : STRATA_STALL_ROOM;
+}
+
+const char *strata_stall_name(strata_stall stall)
+{
+    static const char *const names[STRATA_STALL_COUNT] = {"room", "fetch", "update", "norm"};
+    STRATA_CHECK(stall >= 0 && stall < STRATA_STALL_COUNT);
+    return names[stall];
+}
