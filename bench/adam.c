@@ -20,7 +20,7 @@
 
 #include "bench/adam.h"
 
-#include "bench/adam_rig.h"
+#include "bench/rig/adam_rig.h"
 #include "bench/options.h"
 
 #include <errno.h>

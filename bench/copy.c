@@ -21,7 +21,7 @@
 
 #include "bench/copy.h"
 
-#include "bench/copy_load.h"
+#include "bench/rig/copy_load.h"
 #include "bench/device.h"
 #include "bench/options.h"
 #include "offload/device/device.h"

@@ -13,7 +13,7 @@
 
 #include "bench/gemm.h"
 
-#include "bench/gemm_rig.h"
+#include "bench/rig/gemm_rig.h"
 #include "bench/options.h"
 
 #include <stddef.h>

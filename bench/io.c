@@ -24,7 +24,7 @@
 
 #include "bench/io.h"
 
-#include "bench/io_rig.h"
+#include "bench/rig/io_rig.h"
 #include "bench/options.h"
 #include "strata/text.h"
 

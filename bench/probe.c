@@ -19,9 +19,9 @@
 
 #include "bench/probe.h"
 
-#include "bench/io_rig.h"
+#include "bench/rig/io_rig.h"
 #include "bench/options.h"
-#include "bench/scratch.h"
+#include "bench/rig/scratch.h"
 #include "strata/text.h"
 #include "train/trainer.h"
 

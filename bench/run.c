@@ -18,7 +18,7 @@
 
 #include "bench/options.h"
 #include "bench/probe.h"
-#include "bench/scratch.h"
+#include "bench/rig/scratch.h"
 #include "strata/text.h"
 #include "train/document.h"
 #include "train/trainer.h"

@@ -21,7 +21,7 @@
 #include "bench/step.h"
 
 #include "bench/options.h"
-#include "bench/step_rig.h"
+#include "bench/rig/step_rig.h"
 #include "strata/text.h"
 
 #include <errno.h>

@@ -27,7 +27,8 @@ for path in include/strata/*.h; do
     try gcc c c17 "$header" ""
     try g++ c++ c++17 "$header" ""
 done
-for header in base/*.h io/*.h optim/*.h offload/*/*.h engine/*.h train/*.h bench/*.h; do
+for header in base/*.h io/*.h optim/*.h offload/*/*.h engine/*.h train/*.h bench/*.h \
+    bench/*/*.h; do
     # A template is a body, included by kernels that define its parameters first.
     case $header in *_template.h | optim/simd_*.h | */\*.h) continue ;; esac
     try gcc c c17 "$header" "-I. -Wno-pedantic"

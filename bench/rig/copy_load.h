@@ -8,7 +8,7 @@
  * Thread: one, and one of its own for each load.
  */
 
-#include "bench/io_rig.h"
+#include "bench/rig/io_rig.h"
 #include "strata/workers.h"
 
 #include <pthread.h>

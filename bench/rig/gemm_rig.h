@@ -14,7 +14,7 @@
  * Thread: one owner.
  */
 
-#include "bench/adam_rig.h"
+#include "bench/rig/adam_rig.h"
 #include "strata/workers.h"
 
 /* A matrix of a model: out x in, applied to rows of activations. */

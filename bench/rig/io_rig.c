@@ -15,7 +15,7 @@
  * Thread: one, and the store's.
  */
 
-#include "bench/io_rig.h"
+#include "bench/rig/io_rig.h"
 
 #include "bench/report.h"
 

@@ -16,7 +16,7 @@
  * Thread: one owner; the streams of strata_bench_gemm_together() are two threads.
  */
 
-#include "bench/gemm_rig.h"
+#include "bench/rig/gemm_rig.h"
 
 #include "bench/report.h"
 #include "train/product.h"

@@ -16,11 +16,11 @@
  * Thread: one owner; the caller's work runs on its stream.
  */
 
-#include "bench/step_rig.h"
+#include "bench/rig/step_rig.h"
 
 #include "base/clock.h"
 #include "bench/report.h"
-#include "bench/step_free.h"
+#include "bench/rig/step_free.h"
 #include "strata/random.h"
 #include "train/product.h"
 

@@ -17,7 +17,7 @@
  * Thread: one owner.
  */
 
-#include "bench/scratch.h"
+#include "bench/rig/scratch.h"
 #include "engine/state.h"
 
 enum step_way { STEP_OVERLAPPED, STEP_FREE, STEP_NO_UPDATES, STEP_IN_TURN, STEP_WAY_COUNT };

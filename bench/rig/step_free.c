@@ -12,7 +12,7 @@
  * Thread: one owner; what ends is told from the I/O thread, the cpu lane and the streams.
  */
 
-#include "bench/step_free.h"
+#include "bench/rig/step_free.h"
 
 #include "base/channel.h"
 #include "base/clock.h"

@@ -16,7 +16,7 @@
  * Thread: one owner.
  */
 
-#include "bench/step_rig.h"
+#include "bench/rig/step_rig.h"
 
 struct step_free;
 

@@ -5,7 +5,7 @@
  * Thread: one owner.
  */
 
-#include "bench/scratch.h"
+#include "bench/rig/scratch.h"
 
 #include "train/fail.h"
 

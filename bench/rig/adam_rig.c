@@ -9,7 +9,7 @@
  * Thread: workers run the functions with an index.
  */
 
-#include "bench/adam_rig.h"
+#include "bench/rig/adam_rig.h"
 
 #include "strata/random.h"
 

@@ -5,7 +5,7 @@
  * Thread: run_adam and run_io on their own; the others on the caller's.
  */
 
-#include "bench/copy_load.h"
+#include "bench/rig/copy_load.h"
 
 #include "strata/adam.h"
 #include "train/fail.h"
