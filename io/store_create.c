@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /*
- * What a store's files are filled with when it is made, and when a resume grows them.
+ * What a store's files are filled with when it is made, and when a resume grows them. A resume
+ * flushes them before it writes anything.
  *
  * Every block is written once. It proves that the space is there, and it spares the drive the
  * conversion of reserved extents in the middle of a step. All drives are written at once, each
@@ -88,6 +89,12 @@ static void write_header(struct drive *drive, strata_error *error)
 
 static void create_contents(struct drive *drive, strata_error *error)
 {
+    /* The process before may have been killed between a write and its flush. What it wrote has
+     * been read and is believed, but a loss of power could still take it back, and what this
+     * run writes goes over the commit before it. So all of it is flushed first. */
+    if (drive->store->resumed &&
+        transfer_alone(drive, &(struct io_req){.op = IO_SYNC}) != STRATA_OK)
+        return;
     if (strata_store_file_resize(&drive->file, drive->layout.file_bytes, error) != STRATA_OK)
         return;
     fill(drive, drive->layout.file_bytes);

@@ -10,6 +10,11 @@
  * every record must be right. Before the first commit there may be none. In some runs records
  * rest elsewhere, and are written for a commit only.
  *
+ * The hole. A process is killed when a commit record is written and not yet flushed. The next
+ * one believes the record, since it reads it, and writes its step over the commit before. Then
+ * the power goes, at each request of that step. The commit that was gone on from must survive,
+ * though nobody but the next process can have flushed it.
+ *
  * The faults. One write of the run, each in turn, goes wrong without anybody being told. When
  * the records are read again the damage is found, and the message has tile, file and offset; or
  * the write did not matter, and everything is right. Nothing else is allowed.
@@ -29,12 +34,18 @@
 
 /* Of each loss; ten times as many in the long form. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#    define SEEDS  4u
-#    define STATES 1500u
+#    define SEEDS     4u
+#    define STATES    1500u
+#    define SURVIVORS 200u
 #else
-#    define SEEDS  24u
-#    define STATES 10000u
+#    define SEEDS     24u
+#    define STATES    10000u
+#    define SURVIVORS 2000u
 #endif
+
+#define EXPECT_STEP(list, number)                                                              \
+    cr_assert((list)->count == 1 && (list)->steps[0] == (number), "%u lines, step %d",         \
+              (list)->count, (int)(list)->steps[0])
 
 struct matrix {
     struct commit_rig rig;
@@ -84,6 +95,7 @@ static strata_status run(struct matrix *m)
     strata_error error;
     strata_status status = STRATA_OK;
     strata_sim_remove(m->rig.dirs, 2);
+    m->rig.listed = m->rig.pending = (struct commit_list){.count = 0};
     m->sim.attempts = m->sim.writes = 0;
     for (uint32_t last = 2; last <= 5 && status == STRATA_OK; last += 3) {
         STRATA_TRY(go_on(m, &m->plan, &error));
@@ -168,6 +180,68 @@ Test(crash, power_lost_at_any_request_leaves_the_last_commit_or_the_next, .timeo
     printf("crash: %u different states opened\n", states.count);
     cr_expect(states.count >= STATES, "only %d different states", (int)states.count);
     strata_sim_free_states(&states);
+}
+
+/* From nothing to step 2, closed; then into step 3, until the power goes. */
+static strata_status run_into_step_3(struct matrix *m)
+{
+    strata_error error;
+    strata_sim_remove(m->rig.dirs, 2);
+    m->rig.listed = m->rig.pending = (struct commit_list){.count = 0};
+    m->sim.attempts = m->sim.writes = 0;
+    cr_assert(go_on(m, &m->on_plan, &error) == STRATA_OK, "%s", error.message);
+    for (uint32_t step = 1; step <= 2; step++)
+        cr_assert(strata_commit_rig_step(&m->rig) == STRATA_OK);
+    strata_commit_rig_close(&m->rig);
+    STRATA_TRY(go_on(m, &m->plan, &error));
+    return strata_commit_rig_step(&m->rig);
+}
+
+/* As run_into_step_3(), killed at the flush of the commit record; then a process that goes on
+ * to step 4, until the power goes at this request of its own; 0: it stays. */
+static strata_status go_on_after_a_kill(struct matrix *m, uint64_t kill_at, uint64_t off_at)
+{
+    strata_error error;
+    m->plan.off_at = kill_at;
+    cr_assert(run_into_step_3(m) == STRATA_E_IO);
+    EXPECT_STEP(&m->rig.listed, 2);
+    EXPECT_STEP(&m->rig.pending, 3);
+    strata_commit_rig_close(&m->rig);
+    strata_sim_kill(&m->sim);
+    m->sim.attempts = 0;
+    m->plan.off_at = off_at;
+    strata_status status = go_on(m, &m->plan, &error);
+    if (status == STRATA_OK) {
+        EXPECT_STEP(&m->rig.listed, 3);
+        status = strata_commit_rig_step(&m->rig);
+    }
+    strata_commit_rig_close(&m->rig);
+    return status;
+}
+
+Test(crash, a_record_whose_writer_was_killed_is_flushed_before_it_is_gone_on_from,
+     .timeout = 600)
+{
+    struct matrix m;
+    struct sim_states states = {.count = 0};
+    matrix_make(&m, &(struct kind){.commit_every = 1});
+    cr_assert(run_into_step_3(&m) == STRATA_OK);
+    strata_commit_rig_close(&m.rig);
+    uint64_t kill_at = m.sim.attempts; /* the flush of the record is a step's last request */
+    cr_assert(go_on_after_a_kill(&m, kill_at, 0) == STRATA_OK);
+    uint64_t requests = m.sim.attempts, survivors = 0;
+    m.seeds = 1 + SURVIVORS / requests;
+    for (uint64_t off_at = 1; off_at <= requests; off_at++) {
+        cr_assert(go_on_after_a_kill(&m, kill_at, off_at) == STRATA_E_IO, "request %d",
+                  (int)off_at);
+        open_survivors(&m, &states);
+        survivors += m.seeds;
+    }
+    printf("crash: killed before a flush: %" PRIu64 " requests, %" PRIu64
+           " survivors, %u different states\n",
+           requests, survivors, states.count);
+    strata_sim_free_states(&states);
+    matrix_free(&m);
 }
 
 /* Which tile the n-th write of a step belongs to; COMMIT_RECORDS: a table or a commit record.

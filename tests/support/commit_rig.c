@@ -148,9 +148,10 @@ static strata_status begin(struct commit_rig *rig)
     static uint8_t zeros[COMMIT_RECORDS];
     struct store_line line = {.step = 0, .slots = zeros};
     rig->step = 0;
+    rig->listed = (struct commit_list){.count = 0};
+    rig->pending = (struct commit_list){.count = 1};
     for (uint32_t i = 0; i < COMMIT_RECORDS; i++)
         STRATA_TRY(write_record(rig, i, 0));
-    rig->pending = (struct commit_list){.count = 1};
     STRATA_TRY(strata_store_commit(rig->store, &line, 1, strata_commit_rig_updates(0),
                                    strata_commit_rig_scale(0)));
     rig->listed = rig->pending;
@@ -180,7 +181,6 @@ strata_status strata_commit_rig_open(struct commit_rig *rig, strata_error *error
                                .keep_every = rig->keep_every};
     const struct io_ops *ops =
         rig->desc.backend == STRATA_IO_THREADS ? &strata_io_threads : &strata_io_uring;
-    rig->listed = rig->pending = (struct commit_list){.count = 0};
     STRATA_TRY(strata_store_open_on(&rig->store, &rig->desc, rig->ops != NULL ? rig->ops : ops,
                                     rig->ops_config, error));
     STRATA_CHECK(strata_slots_create(&rig->slots, &rig->tables, &slots, error) == STRATA_OK);

@@ -50,8 +50,9 @@ struct commit_rig {
     struct store *store;
     struct tables tables;
     struct slots slots;
-    uint64_t step;              /* written */
-    struct commit_list listed;  /* durable as far as the store said; kept after close */
+    uint64_t step; /* written */
+    /* durable as far as the store said; kept after close and by an open that fails */
+    struct commit_list listed;
     struct commit_list pending; /* what a commit under way makes of it; likewise */
     uint8_t *buffer;            /* of the largest record */
     uint8_t *expected;

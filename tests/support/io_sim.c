@@ -82,6 +82,10 @@ static int open_again(int fd, int flags)
 static void load(struct sim_disk *disk, int fd)
 {
     struct stat info;
+    if (disk->kept) {
+        disk->kept = false;
+        return;
+    }
     int again = open_again(fd, O_RDONLY);
     STRATA_CHECK(fstat(again, &info) == 0);
     uint64_t bytes = (uint64_t)info.st_size / STRATA_IO_ALIGN_BYTES * STRATA_IO_ALIGN_BYTES;
@@ -305,6 +309,14 @@ static void write_survivors(const char *path, const uint8_t *image, uint64_t byt
     STRATA_CHECK(fd >= 0 && pwrite(fd, image, bytes, 0) == (ssize_t)bytes &&
                  ftruncate(fd, (off_t)bytes) == 0);
     close(fd);
+}
+
+void strata_sim_kill(struct io_sim *sim)
+{
+    for (uint32_t i = 0; i < sim->opened; i++) {
+        write_survivors(sim->disks[i].path, sim->disks[i].cached, sim->disks[i].bytes);
+        sim->disks[i].kept = true;
+    }
 }
 
 void strata_sim_survive(const struct io_sim *sim, uint64_t seed, struct hash128 *out_hash)
