@@ -1,0 +1,186 @@
+/*
+ * What a plan takes of the host: homes, frames and tables, and where in the arena they lie.
+ *
+ * Thread: the engine's caller, at create.
+ */
+
+#include "offload/plan/plan_host.h"
+
+#include "offload/device/arena.h"
+
+#include <string.h>
+
+/* How many frames of each kind make the lanes overlap: one filling, one in use, one draining;
+ * for fetches and updates a queue that keeps a drive busy. An update's also hold the states
+ * that are read while forward goes into backward and no gradient is there yet: with 4 of them
+ * a step of 3B on a desktop takes 7 % longer. */
+static const uint32_t wanted_frames[FRAME_KIND_COUNT] = {8, 4, 8, 2, 2};
+
+static uint64_t round_up(uint64_t value, uint64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+/* Which kinds of chains the homes call for. */
+static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_COUNT])
+{
+    memset(out, 0, FRAME_KIND_COUNT * sizeof *out);
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        out[FRAME_FETCH] |= plan->homes[STRATA_PARAM].tier[i] == STRATA_NVME;
+        out[FRAME_GRAD] |=
+            plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME ||
+            (strata_plan_folds(plan, i) && plan->homes[STRATA_PARAM].tier[i] == STRATA_HOST);
+        out[FRAME_UPDATE] |= strata_plan_update_needs_frame(plan, i) ||
+                             (plan->durable && plan->states_on_device);
+        out[FRAME_PARK] |= plan->park.tier[i] == STRATA_NVME;
+    }
+    out[FRAME_STASH] = plan->stash == STRATA_NVME && plan->model.stash_block_count > 0;
+}
+
+void strata_plan_set_strides(struct offload_plan *plan)
+{
+    uint64_t tile = 0;
+    for (uint32_t i = 0; i < plan->model.tile_count; i++)
+        tile = plan->model.tiles[i].elems > tile ? plan->model.tiles[i].elems : tile;
+    plan->frame_elems = tile;
+    const uint64_t bytes[FRAME_KIND_COUNT] = {plan->w * tile, plan->w * tile,
+                                              (plan->s + 2 * (uint64_t)plan->w) * tile,
+                                              4 * tile, plan->model.stash_bytes};
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        plan->frame_stride[kind] = round_up(bytes[kind], STRATA_HUGE_PAGE_BYTES);
+}
+
+static uint64_t stash_host_bytes(const struct offload_plan *plan)
+{
+    return plan->stash == STRATA_HOST ? plan->model.stash_bytes * plan->model.stash_block_count
+                                      : 0;
+}
+
+/* Host bytes of what rests there: parts, parked gradients, stash. */
+uint64_t strata_plan_host_home_bytes(const struct offload_plan *plan)
+{
+    uint64_t bytes = stash_host_bytes(plan);
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        for (int part = 0; part < STRATA_PART_COUNT; part++)
+            if (plan->homes[part].tier[i] == STRATA_HOST)
+                bytes += strata_plan_part_bytes(plan, (strata_part)part, i);
+        if (plan->park.tier[i] == STRATA_HOST)
+            bytes += 4 * (uint64_t)plan->model.tiles[i].elems;
+    }
+    return bytes;
+}
+
+uint64_t strata_plan_least_frames(const struct offload_plan *plan)
+{
+    bool used[FRAME_KIND_COUNT];
+    uint64_t bytes = 0;
+    kinds_in_use(plan, used);
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        bytes += used[kind] ? plan->frame_stride[kind] : 0;
+    return bytes;
+}
+
+/* Frames of the kinds that reading from and writing to NVMe takes: at most so many of each. */
+uint64_t strata_plan_some_frames(const struct offload_plan *plan, uint32_t most)
+{
+    uint64_t bytes = 0;
+    for (int kind = 0; kind < FRAME_PARK; kind++)
+        bytes += (wanted_frames[kind] < most ? wanted_frames[kind] : most) *
+                 plan->frame_stride[kind];
+    return bytes;
+}
+
+static void number_places(struct offload_plan *plan)
+{
+    plan->place_count = 0;
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        for (int part = STRATA_PARAM; part <= STRATA_GRAD; part++) {
+            if (plan->homes[part].tier[i] != STRATA_NVME)
+                continue;
+            plan->homes[part].at[i] = plan->place_count;
+            plan->place_bytes[plan->place_count++] =
+                strata_plan_part_bytes(plan, (strata_part)part, i);
+        }
+        if (plan->park.tier[i] == STRATA_NVME) {
+            plan->park.at[i] = plan->place_count;
+            plan->place_bytes[plan->place_count++] = 4 * (uint64_t)plan->model.tiles[i].elems;
+        }
+        bool record = plan->durable || plan->homes[STRATA_STATE].tier[i] == STRATA_NVME;
+        plan->record_bytes[i] = record ? strata_plan_part_bytes(plan, STRATA_STATE, i) : 0;
+    }
+    if (plan->stash != STRATA_NVME)
+        return;
+    plan->stash_at = plan->place_count;
+    for (uint32_t i = 0; i < plan->model.stash_block_count; i++)
+        plan->place_bytes[plan->place_count++] = plan->model.stash_bytes;
+}
+
+/* Host bytes besides homes and frames: tables, the store's, the caller's. */
+uint64_t strata_plan_host_fixed(struct offload_plan *plan, const struct plan_desc *desc)
+{
+    uint64_t bytes = plan->tables.bytes + desc->reserved_host_bytes;
+    number_places(plan);
+    if (desc->store != NULL && strata_plan_uses_store(plan)) {
+        struct store_records records;
+        struct store_desc store = strata_plan_store(plan, desc->store, &records);
+        bytes += strata_store_table_bytes(&store);
+    }
+    return bytes;
+}
+
+uint64_t strata_plan_host_need(struct offload_plan *plan, const struct plan_desc *desc)
+{
+    return strata_plan_host_fixed(plan, desc) + strata_plan_host_home_bytes(plan) +
+           strata_plan_least_frames(plan);
+}
+
+void strata_plan_give_frames(struct offload_plan *plan, uint64_t room)
+{
+    bool used[FRAME_KIND_COUNT];
+    kinds_in_use(plan, used);
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        plan->frame_count[kind] = used[kind] ? 1 : 0;
+    bool gave = true;
+    while (gave) {
+        gave = false;
+        for (int kind = 0; kind < FRAME_KIND_COUNT; kind++) {
+            bool more = used[kind] && plan->frame_count[kind] < wanted_frames[kind];
+            if (!more || plan->frame_stride[kind] > room)
+                continue;
+            room -= plan->frame_stride[kind];
+            plan->frame_count[kind]++;
+            gave = true;
+        }
+    }
+}
+
+void strata_plan_place_host(struct offload_plan *plan)
+{
+    uint64_t at = 0;
+    strata_plan_tier *tier = &plan->summary.tiers[STRATA_HOST];
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++) {
+        plan->frames_at[kind] = at;
+        at += plan->frame_stride[kind] * plan->frame_count[kind];
+    }
+    tier->frame_bytes = at;
+    for (int part = 0; part < STRATA_PART_COUNT; part++) {
+        for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+            if (plan->homes[part].tier[i] != STRATA_HOST)
+                continue;
+            plan->homes[part].at[i] = at;
+            at += strata_plan_part_bytes(plan, (strata_part)part, i);
+            tier->home_bytes[part] += strata_plan_part_bytes(plan, (strata_part)part, i);
+        }
+    }
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        if (plan->park.tier[i] != STRATA_HOST)
+            continue;
+        plan->park.at[i] = at;
+        at += 4 * (uint64_t)plan->model.tiles[i].elems;
+        tier->home_bytes[STRATA_GRAD] += 4 * (uint64_t)plan->model.tiles[i].elems;
+    }
+    if (plan->stash == STRATA_HOST)
+        plan->stash_at = at;
+    tier->stash_bytes = stash_host_bytes(plan);
+    plan->host_arena_bytes = at + tier->stash_bytes;
+}
