@@ -170,6 +170,21 @@ static strata_status write_tables(struct store *store, const uint8_t *slots,
     return run(store, ios, store->drive_count);
 }
 
+/* A commit whose file is gone, or open to others, must not be reported as made. */
+static strata_status check_files(struct store *store)
+{
+    strata_error error = {.status = STRATA_OK};
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        struct drive *drive = &store->drives[i];
+        if (strata_store_file_check(&drive->file, drive->layout.file_bytes, &error) ==
+            STRATA_OK)
+            continue;
+        strata_store_note(store, &error);
+        return error.status;
+    }
+    return STRATA_OK;
+}
+
 static const struct listed_commit *find_line(const struct store *store, uint64_t step)
 {
     for (uint32_t i = 0; i < store->line_count; i++)
@@ -198,6 +213,7 @@ strata_status strata_store_commit(struct store *store, const struct store_line *
     }
     STRATA_TRY(write_tables(store, lines[0].slots, &next[0]));
     STRATA_TRY(flush(store, store->drive_count));
+    STRATA_TRY(check_files(store));
     STRATA_TRY(write_listing(store, next, line_count));
     for (uint32_t i = 0; i < store->drive_count; i++)
         strata_store_file_keep(&store->drives[i].file);

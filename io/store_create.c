@@ -128,6 +128,7 @@ static void *probe(void *user)
     /* Creation goes on behind it, or cuts it where the drive's share is less. */
     drive->fill_from = end;
     drive->file.found_bytes = end;
+    drive->file.taken_bytes = end;
     drive->file.reclaim_bytes = end;
     return NULL;
 }

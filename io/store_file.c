@@ -17,6 +17,13 @@
  * file already. Some file systems accept the flag and use the page cache all the same; statx
  * tells.
  *
+ * A run's file must be ours alone. Where another user owns it or may write to it, bytes with
+ * good hashes can be put in place of those committed; who may read it can hold its lock, and
+ * has the weights; a second name is a second way to all of that. So such a file is refused,
+ * also in the making, which tells of a file system that keeps no owners or modes. Only reading
+ * is less strict, since it harms no run: mode and names do not matter to it, so that a copy on
+ * a read-only mount can be verified, and root may read what belongs to anybody.
+ *
  * Thread: one at a time per file.
  */
 
@@ -82,12 +89,49 @@ static strata_status open_directory(struct store_file *file, const char *dir,
     return STRATA_OK;
 }
 
+static strata_status check_alone(const struct store_file *file, const char *name,
+                                 const struct stat *stat, strata_error *error)
+{
+    uid_t user = geteuid();
+    if (stat->st_uid != user && !(file->read_only && user == 0))
+        return strata_fail(error, STRATA_E_IO, EPERM,
+                           "%.*s/%s belongs to user %u, this process to user %u: run as its "
+                           "owner, or chown it",
+                           path_dir_bytes(file), file->path, name, (unsigned)stat->st_uid,
+                           (unsigned)user);
+    if (file->read_only)
+        return STRATA_OK;
+    if (stat->st_mode & (S_IRWXG | S_IRWXO))
+        return strata_fail(error, STRATA_E_IO, EPERM,
+                           "%.*s/%s has mode %04o, others may use it: chmod 600 keeps them out",
+                           path_dir_bytes(file), file->path, name,
+                           (unsigned)stat->st_mode & 07777);
+    if (stat->st_nlink > 1)
+        return strata_fail(error, STRATA_E_IO, EPERM,
+                           "%.*s/%s has %u names (hard links): remove the others, find "
+                           "-samefile shows them",
+                           path_dir_bytes(file), file->path, name, (unsigned)stat->st_nlink);
+    return STRATA_OK;
+}
+
+static strata_status check_open(const struct store_file *file, int fd, const char *name,
+                                strata_error *error)
+{
+    struct stat stat;
+    if (fstat(fd, &stat) != 0)
+        return strata_fail(error, STRATA_E_IO, errno, "stat of %.*s/%s: %s",
+                           path_dir_bytes(file), file->path, name, strerror(errno));
+    return check_alone(file, name, &stat, error);
+}
+
 /* Open what has the name; *out_fd is -1 where nothing has. */
 static strata_status open_found(const struct store_file *file, const char *name, int *out_fd,
                                 strata_error *error)
 {
     struct stat stat;
-    int fd = openat(file->dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd =
+        openat(file->dir_fd, name,
+               (file->read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     *out_fd = -1;
     if (fd < 0 && errno == ENOENT)
         return STRATA_OK;
@@ -96,8 +140,9 @@ static strata_status open_found(const struct store_file *file, const char *name,
                            "open of %.*s/%s: it is a symbolic link, which is never followed",
                            path_dir_bytes(file), file->path, name);
     if (fd < 0)
-        return strata_fail(error, STRATA_E_IO, errno, "open of %.*s/%s: %s",
-                           path_dir_bytes(file), file->path, name, strerror(errno));
+        return strata_fail(error, STRATA_E_IO, errno, "open of %.*s/%s%s: %s",
+                           path_dir_bytes(file), file->path, name,
+                           file->read_only ? "" : " for writing", strerror(errno));
     if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
         close(fd);
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
@@ -203,6 +248,11 @@ strata_status strata_store_file_read(const struct store_file *file, void *buffer
     return STRATA_OK;
 }
 
+static bool has_its_space(const struct stat *stat)
+{
+    return (uint64_t)stat->st_blocks * 512 >= (uint64_t)stat->st_size;
+}
+
 /* What is the file that has the store's name? */
 static strata_status identify(struct store_file *file, struct store_header *header,
                               strata_error *error)
@@ -212,6 +262,8 @@ static strata_status identify(struct store_file *file, struct store_header *head
         return strata_fail(error, STRATA_E_IO, errno, "stat of %s: %s", file->path,
                            strerror(errno));
     file->found_bytes = (uint64_t)stat.st_size;
+    /* A copy may have holes, or be compressed: then nothing of it is sure of its space. */
+    file->taken_bytes = has_its_space(&stat) ? file->found_bytes : 0;
     memset(header, 0, sizeof *header);
     if (stat.st_size == 0)
         return STRATA_OK;
@@ -231,15 +283,24 @@ static strata_status identify(struct store_file *file, struct store_header *head
     return STRATA_OK;
 }
 
-static strata_status claim(struct store_file *file, struct store_header *header,
-                           strata_error *error)
+/* A file that a creation left unfinished. */
+static strata_status look_at_leftover(struct store_file *file, strata_error *error)
 {
     int leftover;
     STRATA_TRY(open_found(file, STRATA_STORE_NEW_NAME, &leftover, error));
-    if (leftover >= 0) {
-        file->reclaim_bytes += disk_bytes(leftover);
-        close(leftover);
-    }
+    if (leftover < 0)
+        return STRATA_OK;
+    strata_status status = check_open(file, leftover, STRATA_STORE_NEW_NAME, error);
+    file->reclaim_bytes += disk_bytes(leftover);
+    close(leftover);
+    return status;
+}
+
+static strata_status claim(struct store_file *file, struct store_header *header,
+                           strata_error *error)
+{
+    if (!file->read_only)
+        STRATA_TRY(look_at_leftover(file, error));
     STRATA_TRY(open_found(file, STRATA_STORE_FILE_NAME, &file->fd, error));
     if (file->fd < 0)
         return STRATA_OK;
@@ -255,7 +316,9 @@ static strata_status claim(struct store_file *file, struct store_header *header,
                            strerror(cause));
     file->found = true;
     file->reclaim_bytes += disk_bytes(file->fd);
-    return identify(file, header, error);
+    STRATA_TRY(identify(file, header, error));
+    /* After that: a file which is no store's is somebody's, and its mode is none of ours. */
+    return check_open(file, file->fd, STRATA_STORE_FILE_NAME, error);
 }
 
 uint64_t strata_store_file_memory_bytes(const char *dir)
@@ -263,10 +326,10 @@ uint64_t strata_store_file_memory_bytes(const char *dir)
     return strlen(dir) + 1 + sizeof STRATA_STORE_FILE_NAME;
 }
 
-strata_status strata_store_file_find(struct store_file *out, const char *dir,
+strata_status strata_store_file_find(struct store_file *out, const char *dir, bool read_only,
                                      struct store_header *out_header, strata_error *error)
 {
-    *out = (struct store_file){.dir_fd = -1, .fd = -1};
+    *out = (struct store_file){.dir_fd = -1, .fd = -1, .read_only = read_only};
     size_t path_bytes = strata_store_file_memory_bytes(dir);
     out->path = malloc(path_bytes);
     if (out->path == NULL)
@@ -299,6 +362,8 @@ strata_status strata_store_file_discard(struct store_file *file, strata_error *e
     close(file->fd);
     file->fd = -1;
     file->found = false;
+    file->found_bytes = 0;
+    file->taken_bytes = 0;
     return sync_directory(file, error);
 }
 
@@ -336,6 +401,7 @@ strata_status strata_store_file_make(struct store_file *file, bool scratch, bool
     if (status != STRATA_OK)
         return strata_fail(error, status, errno, "creation of %s: %s", file->path,
                            strerror(errno));
+    STRATA_TRY(check_open(file, file->fd, STRATA_STORE_NEW_NAME, error));
     return need_direct(file, allow_buffered, error);
 }
 
@@ -348,20 +414,25 @@ strata_status strata_store_file_adopt(struct store_file *file, bool allow_buffer
     return need_direct(file, allow_buffered, error);
 }
 
+/* Only what is not taken yet is reserved: on a full file system some refuse to reserve even
+ * what the file has, and a run could not go on in a store that lacks nothing. */
 strata_status strata_store_file_resize(const struct store_file *file, uint64_t bytes,
                                        strata_error *error)
 {
     int rc;
+    uint64_t taken = file->taken_bytes;
     if (file->found_bytes > bytes && ftruncate(file->fd, (off_t)bytes) != 0)
         return strata_fail(error, STRATA_E_IO, errno, "cutting %s to %" PRIu64 " bytes: %s",
                            file->path, bytes, strerror(errno));
+    if (taken >= bytes)
+        return STRATA_OK;
     do
-        rc = fallocate(file->fd, 0, 0, (off_t)bytes);
+        rc = fallocate(file->fd, 0, (off_t)taken, (off_t)(bytes - taken));
     while (rc != 0 && errno == EINTR);
     /* Where it does not exist the writing pass alone takes the space. */
     if (rc != 0 && errno != EOPNOTSUPP)
         return strata_fail(error, STRATA_E_IO, errno, "reserving %" PRIu64 " bytes for %s: %s",
-                           bytes, file->path, strerror(errno));
+                           bytes - taken, file->path, strerror(errno));
     return STRATA_OK;
 }
 
@@ -380,19 +451,65 @@ void strata_store_file_keep(struct store_file *file)
     file->made = NULL;
 }
 
-/* The name in the directory still means this very file. */
-static bool named(const struct store_file *file)
+static strata_status went_away(const struct store_file *file, const char *what,
+                               strata_error *error)
 {
-    struct stat mine, theirs;
-    return fstat(file->fd, &mine) == 0 &&
-           fstatat(file->dir_fd, file->made, &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
-           mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino;
+    return strata_fail(error, STRATA_E_IO, ESTALE,
+                       "%s %s while this run wrote to it: nothing can be committed there any "
+                       "more",
+                       file->path, what);
+}
+
+/* The name in the directory still means this very file. */
+static bool is_named(const struct store_file *file, const char *name, const struct stat *mine)
+{
+    struct stat theirs;
+    return fstatat(file->dir_fd, name, &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
+           mine->st_dev == theirs.st_dev && mine->st_ino == theirs.st_ino;
+}
+
+/* A file that was cut is as long as before once its end is written again, with a hole in it. A
+ * file that never had all of its space, a compressed one, says nothing by that. */
+static strata_status check_length(struct store_file *file, const struct stat *mine,
+                                  uint64_t bytes, strata_error *error)
+{
+    bool had_its_space = file->full;
+    file->full = has_its_space(mine) && (had_its_space || !file->checked);
+    file->checked = true;
+    if ((uint64_t)mine->st_size != bytes)
+        return strata_fail(error, STRATA_E_IO, ESTALE,
+                           "%s was cut or grown while this run wrote to it: it has %" PRIu64
+                           " bytes, not %" PRIu64,
+                           file->path, (uint64_t)mine->st_size, bytes);
+    if (had_its_space && !has_its_space(mine))
+        return strata_fail(error, STRATA_E_IO, ESTALE,
+                           "%s was cut while this run wrote to it: it has space for %" PRIu64
+                           " of its %" PRIu64 " bytes",
+                           file->path, (uint64_t)mine->st_blocks * 512, bytes);
+    return STRATA_OK;
+}
+
+strata_status strata_store_file_check(struct store_file *file, uint64_t bytes,
+                                      strata_error *error)
+{
+    struct stat mine;
+    if (fstat(file->fd, &mine) != 0)
+        return strata_fail(error, STRATA_E_IO, errno, "stat of %s: %s", file->path,
+                           strerror(errno));
+    if (mine.st_nlink == 0)
+        return went_away(file, "was removed or replaced", error);
+    if (!is_named(file, STRATA_STORE_FILE_NAME, &mine))
+        return went_away(file, "was moved away", error);
+    STRATA_TRY(check_length(file, &mine, bytes, error));
+    return check_alone(file, STRATA_STORE_FILE_NAME, &mine, error);
 }
 
 void strata_store_file_close(struct store_file *file)
 {
+    struct stat mine;
     if (file->fd >= 0) {
-        if (file->made != NULL && named(file))
+        if (file->made != NULL && fstat(file->fd, &mine) == 0 &&
+            is_named(file, file->made, &mine))
             unlinkat(file->dir_fd, file->made, 0);
         close(file->fd);
     }

@@ -31,8 +31,12 @@ struct store_file {
     dev_t device;         /* the file system's, the same for drives that share it */
     const char *made;     /* the name of a file that close removes; NULL: none    */
     uint64_t found_bytes; /* length of the file found                             */
+    uint64_t taken_bytes; /* of these, what has its space on the disk             */
     uint64_t reclaim_bytes; /* of disk, which making it anew gives back             */
+    bool read_only;         /* opened for reading alone                             */
     bool others_write;      /* to the directory: they may remove the file           */
+    bool checked;           /* by strata_store_file_check(), once                   */
+    bool full;              /* it had its space each time                           */
     bool found;             /* a file with the store's name is there; it is locked  */
     bool direct;            /* O_DIRECT                                             */
 };
@@ -42,13 +46,16 @@ uint64_t strata_store_file_memory_bytes(const char *dir);
 
 /*
  * out_header: aligned as a block; the header of the file found, checked. An empty file is found
- * with a header of zeros. On failure nothing is held and nothing was touched.
+ * with a header of zeros. On failure nothing is held and nothing was touched. read_only: for a
+ * caller that only reads; a file on a read-only mount will do, and a file in the making is not
+ * looked at.
  *
- * STRATA_E_IO: native ENOENT: no such directory; ELOOP: the file is a symbolic link; ...
+ * STRATA_E_IO: native ENOENT: no such directory; ELOOP: the file is a symbolic link; EROFS,
+ * EACCES: it cannot be written to; EPERM: others can change it, see strata_store_file_check().
  * STRATA_E_STATE: another process uses the directory, or writes of one that died do not end.
  * STRATA_E_UNSUPPORTED, STRATA_E_CORRUPT: see strata_store_header_check().
  */
-strata_status strata_store_file_find(struct store_file *out, const char *dir,
+strata_status strata_store_file_find(struct store_file *out, const char *dir, bool read_only,
                                      struct store_header *out_header, strata_error *error);
 
 /* Read a range, aligned as for O_DIRECT. STRATA_E_CORRUPT: the file ends before. */
@@ -70,14 +77,24 @@ strata_status strata_store_file_make(struct store_file *file, bool scratch, bool
 strata_status strata_store_file_adopt(struct store_file *file, bool allow_buffered,
                                       strata_error *error);
 
-/* Make the file this long: cut it, or take the space. STRATA_E_IO, native ENOSPC: the space
- * went away since it was looked at. */
+/* Make the file this long: cut it, or take the space that it does not have yet. STRATA_E_IO,
+ * native ENOSPC: the space went away since it was looked at. */
 strata_status strata_store_file_resize(const struct store_file *file, uint64_t bytes,
                                        strata_error *error);
 
 /* Name a complete file, durably. Until it is kept, with the first commit, close removes it. */
 strata_status strata_store_file_publish(struct store_file *file, strata_error *error);
 void strata_store_file_keep(struct store_file *file);
+
+/*
+ * The name in the directory still means this file, which has these bytes and is ours alone: it
+ * belongs to this process's user, nobody else may read or write it, and it has no second name.
+ * What a commit says counts only where this holds.
+ *
+ * STRATA_E_IO: native ESTALE: it was removed, replaced or cut; EPERM: it is not ours alone.
+ */
+strata_status strata_store_file_check(struct store_file *file, uint64_t bytes,
+                                      strata_error *error);
 
 /* A zeroed file with both descriptors -1 is fine. */
 void strata_store_file_close(struct store_file *file);

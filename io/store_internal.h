@@ -180,9 +180,10 @@ uint32_t strata_store_file_place(const struct store *store, uint32_t drive);
 /* The hash of the records' lengths. */
 struct hash128 strata_store_layout_hash(const struct store_records *records);
 
-/* Lock the directories and judge what is there; fills in the drives' files and headers. */
+/* Lock the directories and judge what is there; fills in the drives' files and headers.
+ * read_only: nothing will be written. */
 strata_status strata_store_find_files(struct store *store, const char *const *dirs,
-                                      strata_error *error);
+                                      bool read_only, strata_error *error);
 
 /* The drives are those of one store, all of them, in order. */
 strata_status strata_store_check_drives(const struct store *store, const char *const *dirs,

@@ -236,7 +236,7 @@ static bool same_directory(const char *a, const char *b)
 }
 
 strata_status strata_store_find_files(struct store *store, const char *const *dirs,
-                                      strata_error *error)
+                                      bool read_only, strata_error *error)
 {
     for (uint32_t i = 0; i < store->drive_count; i++) {
         for (uint32_t j = 0; j < i; j++)
@@ -245,7 +245,8 @@ strata_status strata_store_find_files(struct store *store, const char *const *di
                                    "store directories %s and %s are the same", dirs[j],
                                    dirs[i]);
         struct drive *drive = &store->drives[i];
-        STRATA_TRY(strata_store_file_find(&drive->file, dirs[i], drive->header, error));
+        STRATA_TRY(
+            strata_store_file_find(&drive->file, dirs[i], read_only, drive->header, error));
     }
     return STRATA_OK;
 }
@@ -380,7 +381,7 @@ static void warn_of_others(const struct store *store, const struct store_desc *d
 static strata_status open_parts(struct store *store, const struct store_desc *desc,
                                 strata_error *error)
 {
-    STRATA_TRY(strata_store_find_files(store, desc->dirs, error));
+    STRATA_TRY(strata_store_find_files(store, desc->dirs, false, error));
     warn_of_others(store, desc);
     STRATA_TRY(strata_store_recover(store, desc, error));
     if (!store->resumed && store->recovery.commit_every == 0)

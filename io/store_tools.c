@@ -131,7 +131,7 @@ static strata_status check_any(const struct store *store, const char *const *dir
 
 /* Lock, identify, read the commit records. survey_end() is due in any case. */
 static strata_status survey_begin(struct survey *survey, const char *const *dirs,
-                                  uint32_t dir_count, strata_error *error)
+                                  uint32_t dir_count, bool read_only, strata_error *error)
 {
     struct store *store = &survey->store;
     *survey = (struct survey){.header = NULL};
@@ -140,7 +140,7 @@ static strata_status survey_begin(struct survey *survey, const char *const *dirs
                            "a store has 1 to %u directories, %" PRIu32 " are named",
                            STRATA_STORE_MAX_DRIVES, dir_count);
     STRATA_TRY(survey_take(survey, dir_count, error));
-    STRATA_TRY(strata_store_find_files(store, dirs, error));
+    STRATA_TRY(strata_store_find_files(store, dirs, read_only, error));
     STRATA_TRY(check_any(store, dirs, error));
     STRATA_TRY(strata_store_check_drives(store, dirs, 0, error));
     survey->header = store->drives[0].header;
@@ -183,7 +183,7 @@ strata_status strata_store_list(strata_store_listing *out, const char *const *di
 {
     struct survey survey;
     memset(out, 0, sizeof *out);
-    strata_status status = survey_begin(&survey, dirs, dir_count, error);
+    strata_status status = survey_begin(&survey, dirs, dir_count, true, error);
     if (status == STRATA_OK)
         status = list(&survey, out);
     survey_end(&survey);
@@ -589,7 +589,7 @@ strata_status strata_store_scrub(strata_scrub_result *out, const strata_scrub_de
 {
     struct survey survey;
     *out = (strata_scrub_result){.step = 0};
-    strata_status status = survey_begin(&survey, desc->dirs, desc->dir_count, error);
+    strata_status status = survey_begin(&survey, desc->dirs, desc->dir_count, true, error);
     if (status == STRATA_OK)
         status = scrub(&survey, desc, out, error);
     survey_end(&survey);
@@ -674,7 +674,7 @@ strata_status strata_store_drop(const char *const *dirs, uint32_t dir_count, uin
                                 strata_error *error)
 {
     struct survey survey;
-    strata_status status = survey_begin(&survey, dirs, dir_count, error);
+    strata_status status = survey_begin(&survey, dirs, dir_count, false, error);
     if (status == STRATA_OK)
         status = drop(&survey, dirs[0], step, error);
     survey_end(&survey);

@@ -63,7 +63,7 @@ static void put_file(const struct store_rig *rig, uint32_t drive, const void *by
 {
     char path[PATH_MAX + 32];
     int fd = open(strata_store_rig_file(rig, drive, path),
-                  O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+                  O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     cr_assert(fd >= 0 && write(fd, bytes, length) == (ssize_t)length);
     close(fd);
 }

@@ -7,8 +7,11 @@
 #include "tests/support/program.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include "strata/json.h"
 
@@ -188,4 +191,23 @@ Test(store_command, a_bench_of_io_leaves_one_document_and_no_file)
     cr_expect_eq(result.code, 3);
     strata_program_run(&result, &dir, path, "io --size 0");
     cr_expect_eq(result.code, 2);
+}
+
+Test(store_command, a_store_on_a_read_only_disk_can_be_looked_at)
+{
+    char path[PATH_MAX + 8], steps[64];
+    const char *why = strata_workshop_mount(&dir, "tmpfs", "size=64m");
+    const char *strict = getenv("STRATA_TEST_FAIL_ON_SKIP");
+    cr_assert(why == NULL || strict == NULL || strcmp(strict, "1") != 0, "%s", why);
+    if (why != NULL)
+        cr_skip("%s", why);
+    train(RUN "--steps 3", 0);
+    snprintf(path, sizeof path, "%s/store", dir.path);
+    cr_assert(mount(NULL, path, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0, "%s",
+              strerror(errno));
+    cr_expect_str_eq(listed(steps, sizeof steps), "3 2 0");
+    train("--scrub store", 0);
+    cr_expect_not_null(strstr(result.out, " 0 damaged"), "%s", result.out);
+    refused("--drop store --at 2", 1, "for writing: Read-only file system");
+    strata_workshop_unmount(&dir);
 }

@@ -1,0 +1,107 @@
+#define _GNU_SOURCE
+/*
+ * A run whose store is taken away under it ends at its next commit, with exit code 1 and a line
+ * that says why. It must not go on and report steps as committed that nobody can go back to.
+ */
+
+#include "tests/support/program.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RUN                                                                                    \
+    "--data text --model config.json --seq 32 --batch 2 --device-mem 16M --host-mem 64M "      \
+    "--tile 16384 --io threads --allow buffered-io --store store --commit-every 1 --quiet "    \
+    "--log log.jsonl "
+
+static struct temp_dir dir;
+static struct program_result result;
+
+static void set_up(void)
+{
+    strata_workshop_make(&dir);
+}
+
+static void tear_down(void)
+{
+    strata_temp_dir_remove(&dir);
+}
+
+TestSuite(store_gone, .init = set_up, .fini = tear_down, .timeout = 300);
+
+static const char *train(void)
+{
+    const char *program = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
+    cr_assert_not_null(program, "STRATA_TRAIN_PROGRAM does not name the program");
+    return program;
+}
+
+/* A run that would go on for days; returns once it has made a step. */
+static pid_t start_run(void)
+{
+    char log[256] = "";
+    pid_t process = strata_program_start(&dir, train(), RUN "--steps 100000000");
+    while (log[0] == '\0') {
+        strata_workshop_read(&dir, "log.jsonl", log, sizeof log);
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    return process;
+}
+
+static void store_path(const char *name, char *out)
+{
+    snprintf(out, PATH_MAX + 64, "%s/store/%s", dir.path, name);
+}
+
+static void expect_ended(pid_t process, const char *says)
+{
+    cr_assert_eq(strata_program_wait(process), 1);
+    cr_assert(strata_workshop_read(&dir, "err.txt", result.err, sizeof result.err));
+    cr_expect_not_null(strstr(result.err, says), "%s", result.err);
+    cr_expect(strchr(result.err, '\n') == result.err + strlen(result.err) - 1, "%s",
+              result.err);
+}
+
+Test(store_gone, a_store_that_is_removed_ends_the_run)
+{
+    char path[PATH_MAX + 64];
+    pid_t process = start_run();
+    store_path("strata.tiles", path);
+    cr_assert(unlink(path) == 0);
+    expect_ended(process, "was removed or replaced while this run wrote to it");
+    cr_expect_eq(strata_workshop_store_count(&dir), 0);
+}
+
+Test(store_gone, a_store_that_is_moved_away_ends_the_run_and_goes_on_when_it_is_back)
+{
+    char path[PATH_MAX + 64], other[PATH_MAX + 64], log[64] = "";
+    pid_t process = start_run();
+    store_path("strata.tiles", path);
+    store_path("elsewhere", other);
+    cr_assert(rename(path, other) == 0);
+    expect_ended(process, "was moved away while this run wrote to it");
+    cr_assert(rename(other, path) == 0);
+    strata_program_run(&result, &dir, train(), RUN "--steps 1 --resume");
+    cr_expect_eq(result.code, 0, "%s", result.err);
+    cr_expect(strata_workshop_read(&dir, "log.jsonl", log, sizeof log) && log[0] != '\0');
+}
+
+Test(store_gone, a_store_that_others_may_write_to_ends_the_run)
+{
+    char path[PATH_MAX + 64];
+    pid_t process = start_run();
+    store_path("strata.tiles", path);
+    cr_assert(chmod(path, 0620) == 0);
+    expect_ended(process, "others may use it: chmod 600");
+    strata_program_run(&result, &dir, train(), RUN "--steps 1 --resume");
+    cr_expect_eq(result.code, 1);
+    cr_expect_not_null(strstr(result.err, "others may use it"), "%s", result.err);
+    cr_assert(chmod(path, 0600) == 0);
+    strata_program_run(&result, &dir, train(), RUN "--steps 1 --resume");
+    cr_expect_eq(result.code, 0, "%s", result.err);
+}
