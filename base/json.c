@@ -19,7 +19,7 @@
  * Thread: one per document.
  */
 
-#include "strata/json.h"
+#include "base/json.h"
 
 #include "base/error.h"
 

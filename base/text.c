@@ -9,7 +9,7 @@
  * Thread: any.
  */
 
-#include "strata/text.h"
+#include "base/text.h"
 
 #include "base/error.h"
 

@@ -295,8 +295,8 @@ static enum bench_exit run_all(const struct adam_options *options)
     struct table *table = calloc(1, sizeof *table);
     strata_status status = STRATA_OK;
     if (table == NULL)
-        status = strata_train_fail(&error, STRATA_E_NOMEM, ENOMEM,
-                                   "memory for the samples: none left");
+        status =
+            strata_fail(&error, STRATA_E_NOMEM, ENOMEM, "memory for the samples: none left");
     strata_json *document = strata_bench_document("adam");
     strata_json *lists[2] = {strata_json_array(), strata_json_array()};
     for (uint32_t i = 0; i < options->size_count && status == STRATA_OK; i++)

@@ -37,7 +37,7 @@
 #include <unistd.h>
 
 #include "strata/adam.h"
-#include "strata/text.h"
+#include "base/text.h"
 
 /* Two of OpenBLAS's own functions; its header belongs to the operators. */
 extern char *openblas_get_corename(void);

@@ -26,7 +26,7 @@
 
 #include "bench/rig/io_rig.h"
 #include "bench/options.h"
-#include "strata/text.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stddef.h>

@@ -14,10 +14,12 @@
 
 #include "bench/plan.h"
 
+#include "offload/simulate/profile.h"
+
 #include "bench/catalogue.h"
 #include "bench/options.h"
 #include "offload/simulate/forecast.h"
-#include "strata/text.h"
+#include "base/text.h"
 #include "train/llama.h"
 #include "train/report.h"
 

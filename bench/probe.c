@@ -19,10 +19,12 @@
 
 #include "bench/probe.h"
 
+#include "offload/simulate/profile.h"
+
 #include "bench/rig/io_rig.h"
 #include "bench/options.h"
 #include "bench/rig/scratch.h"
-#include "strata/text.h"
+#include "base/text.h"
 #include "train/trainer.h"
 
 #include <errno.h>

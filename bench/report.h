@@ -11,10 +11,10 @@
  * Thread: plain data, one owner.
  */
 
-#include "strata/json.h"
+#include "base/json.h"
 #include "strata/plan.h"
 #include "strata/status.h"
-#include "train/fail.h"
+#include "base/error.h"
 
 /* Exit codes of offload-bench. */
 enum bench_exit {

@@ -16,10 +16,12 @@
 
 #include "bench/run.h"
 
+#include "offload/simulate/profile.h"
+
 #include "bench/options.h"
 #include "bench/probe.h"
 #include "bench/rig/scratch.h"
-#include "strata/text.h"
+#include "base/text.h"
 #include "train/document.h"
 #include "train/trainer.h"
 

@@ -22,7 +22,7 @@
 
 #include "bench/options.h"
 #include "bench/rig/step_rig.h"
-#include "strata/text.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -244,9 +244,9 @@ static strata_status run_cases(struct step_rig *rig, const struct step_options *
     strata_json *list = strata_json_array();
     double rest_s = 0;
     strata_status status = result != NULL ? calibrate(rig, options->steps, &rest_s, error)
-                                          : strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                                              "memory for the samples: none "
-                                                              "left");
+                                          : strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                                                        "memory for the samples: none "
+                                                        "left");
     char size[16];
     fprintf(out,
             "%u groups, %s of states; %u workers, the device computes on %s; all but computing "

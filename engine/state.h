@@ -14,6 +14,7 @@
 #include "base/trace.h"
 #include "offload/pager/pager.h"
 #include "optim/record.h"
+#include "strata/engine.h"
 
 /* A step may be in its updates, the next one in its backward, whose scale is known. */
 #define LOSS_SCALES 4u

@@ -55,11 +55,11 @@ static void loss(void *args)
     printf("loss %.4f\n", sum / N);
 }
 
-static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
-                 float *out)
+static void init(void *user, uint32_t g, uint32_t t, uint64_t first, uint64_t count, float *out)
 {
-    (void)user;
-    strata_random_normal(1, group + tensor, first, count, 0.0625f, out);
+    (void)user, (void)t; /* any numbers that depend on the element alone */
+    for (uint64_t i = first + g; count-- > 0; i++, out++)
+        *out = 0.125f * ((float)(i * 2654435761u % 1024) / 1024 - 0.5f);
 }
 
 static void check(strata_status status, const strata_error *error)

@@ -28,7 +28,7 @@
  * store until its done function has been called, on the drive's I/O thread.
  */
 
-#include "strata/engine.h"
+#include "strata/types.h"
 
 #include "base/hash.h"
 

@@ -52,7 +52,7 @@
 #include "base/error.h"
 #include "optim/half.h"
 #include "optim/isa.h"
-#include "strata/random.h"
+#include "base/random.h"
 
 /* Elements that 16 Philox blocks serve; what the vector forms do at a time. */
 #define GROUP 128u

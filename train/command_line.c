@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "strata/text.h"
-#include "train/fail.h"
+#include "base/text.h"
+#include "base/error.h"
 
 /* getopt's value of the first row. Above every character, which short options would be. */
 #define FIRST_OPTION 256
@@ -42,8 +42,8 @@ static const char *dashes(const struct option_row *row)
 strata_status strata_option_refuse(const struct option_row *row, const char *text,
                                    const char *why, strata_error *error)
 {
-    return strata_train_fail(error, STRATA_E_INVALID, 0, "%s%s %.80s: %s", dashes(row),
-                             row->name, text, why);
+    return strata_fail(error, STRATA_E_INVALID, 0, "%s%s %.80s: %s", dashes(row), row->name,
+                       text, why);
 }
 
 const struct choice *strata_choice_find(const struct choice *choices, const char *text,
@@ -133,8 +133,8 @@ static strata_status set_size(uint64_t *field, const struct option_row *row, con
 {
     strata_error inner = {0};
     if (strata_parse_size(text, field, &inner) != STRATA_OK)
-        return strata_train_fail(error, STRATA_E_INVALID, 0, "%s%s: %.180s", dashes(row),
-                                 row->name, inner.message);
+        return strata_fail(error, STRATA_E_INVALID, 0, "%s%s: %.180s", dashes(row), row->name,
+                           inner.message);
     if (*field == 0)
         return strata_option_refuse(row, text, "a size of nothing: give one such as 512M",
                                     error);
@@ -292,22 +292,22 @@ static strata_status refuse_unknown(const struct command_line *line, const char 
 {
     const char *name = near_name(line, word);
     if (name == NULL)
-        return strata_train_fail(error, STRATA_E_INVALID, 0, "unknown option %.80s: see --help",
-                                 word);
-    return strata_train_fail(error, STRATA_E_INVALID, 0,
-                             "unknown option %.80s: did you mean --%s?", word, name);
+        return strata_fail(error, STRATA_E_INVALID, 0, "unknown option %.80s: see --help",
+                           word);
+    return strata_fail(error, STRATA_E_INVALID, 0, "unknown option %.80s: did you mean --%s?",
+                       word, name);
 }
 
 static strata_status refuse_word(const struct command_line *line, const char *word, int found,
                                  strata_error *error)
 {
     if (found == ':')
-        return strata_train_fail(error, STRATA_E_INVALID, 0, "%.80s: wants a value: see --help",
-                                 word);
+        return strata_fail(error, STRATA_E_INVALID, 0, "%.80s: wants a value: see --help",
+                           word);
     /* getopt reports a flag with a value by the flag's own number. */
     if (optopt >= FIRST_OPTION)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "%.80s: takes no value: leave it out", word);
+        return strata_fail(error, STRATA_E_INVALID, 0, "%.80s: takes no value: leave it out",
+                           word);
     return refuse_unknown(line, word, error);
 }
 
@@ -327,17 +327,16 @@ strata_status strata_command_line_parse(const struct command_line *line, void *t
         if (row == NULL)
             return refuse_word(line, word, found, error);
         if (!written_in_full(word, row))
-            return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                     "unknown option %.80s: did you mean --%s?", word,
-                                     row->name);
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "unknown option %.80s: did you mean --%s?", word, row->name);
         STRATA_TRY(set_row(target, row, optarg, error));
         if (row->kind == OPTION_LEAVE)
             return STRATA_OK;
     }
     if (optind < argc)
-        return strata_train_fail(
-            error, STRATA_E_INVALID, 0,
-            "unknown argument %.80s: everything is given by options, see --help", argv[optind]);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "unknown argument %.80s: everything is given by options, see --help",
+                           argv[optind]);
     return STRATA_OK;
 }
 

@@ -22,7 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "train/fail.h"
+#include "base/error.h"
 
 /* The scan reads the whole file; 256 KiB a call is where larger ones stop being faster. */
 #define BUFFER_BYTES 262144u
@@ -84,12 +84,12 @@ static strata_status read_bytes(const struct data *data, uint64_t offset, size_t
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return strata_train_fail(error, STRATA_E_IO, errno,
-                                     "read of %zu bytes at %llu of %.100s: %s", bytes - done,
-                                     (unsigned long long)(offset + done), data->desc.path,
-                                     strerror(errno));
+            return strata_fail(error, STRATA_E_IO, errno,
+                               "read of %zu bytes at %llu of %.100s: %s", bytes - done,
+                               (unsigned long long)(offset + done), data->desc.path,
+                               strerror(errno));
         if (got == 0)
-            return strata_train_fail(
+            return strata_fail(
                 error, STRATA_E_IO, 0,
                 "read of %zu bytes at %llu of %.100s: the file ends there: it was cut short "
                 "while in use",
@@ -115,7 +115,7 @@ static strata_status read_tokens(struct data *data, uint64_t first, uint64_t cou
         for (uint64_t i = 0; i < piece; i++) {
             uint32_t token = token_at(data->buffer + i * width, width);
             if (token >= limit)
-                return strata_train_fail(
+                return strata_fail(
                     error, STRATA_E_CORRUPT, 0,
                     "token %llu of %.100s is %u: beyond the model's vocabulary of %llu: use "
                     "another model or other data",
@@ -132,8 +132,8 @@ static strata_status read_tokens(struct data *data, uint64_t first, uint64_t cou
 
 static strata_status damaged(const struct data *data, strata_error *error, const char *why)
 {
-    return strata_train_fail(error, STRATA_E_INVALID, 0,
-                             "token shard %.100s: %s: make it again", data->desc.path, why);
+    return strata_fail(error, STRATA_E_INVALID, 0, "token shard %.100s: %s: make it again",
+                       data->desc.path, why);
 }
 
 /* Is it a shard? Then take its header's word for width and count, and compare with the size. */
@@ -156,7 +156,7 @@ static strata_status read_header(struct data *data, strata_error *error)
     STRATA_TRY(read_bytes(data, 0, HEADER_BYTES, error));
     uint32_t version = token_at(data->buffer + 4, 4);
     if (version != kind->version)
-        return strata_train_fail(
+        return strata_fail(
             error, STRATA_E_INVALID, 0,
             "token shard %.100s has version %u: this program reads version %u: make it again",
             data->desc.path, version, kind->version);
@@ -180,20 +180,20 @@ static strata_status open_file(struct data *data, strata_error *error)
     /* O_NONBLOCK: a pipe without a writer must not hang here. It changes nothing for a file. */
     data->file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (data->file < 0)
-        return strata_train_fail(error, STRATA_E_IO, errno,
-                                 "open of data %.150s: %s: give a file that can be read", path,
-                                 strerror(errno));
+        return strata_fail(error, STRATA_E_IO, errno,
+                           "open of data %.150s: %s: give a file that can be read", path,
+                           strerror(errno));
     struct stat facts;
     if (fstat(data->file, &facts) != 0)
-        return strata_train_fail(error, STRATA_E_IO, errno, "stat of data %.150s: %s", path,
-                                 strerror(errno));
+        return strata_fail(error, STRATA_E_IO, errno, "stat of data %.150s: %s", path,
+                           strerror(errno));
     if (!S_ISREG(facts.st_mode))
-        return strata_train_fail(
-            error, STRATA_E_INVALID, 0,
-            "data %.150s is not a regular file: give a text or a token shard", path);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "data %.150s is not a regular file: give a text or a token shard",
+                           path);
     if (facts.st_size == 0)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "data %.150s is empty: give a text or a token shard", path);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "data %.150s is empty: give a text or a token shard", path);
     data->device = facts.st_dev;
     data->inode = facts.st_ino;
     data->file_bytes = (uint64_t)facts.st_size;
@@ -204,7 +204,7 @@ static strata_status check_content(struct data *data, strata_error *error)
 {
     STRATA_TRY(read_header(data, error));
     if (data->token_count < (uint64_t)data->desc.seq + 1)
-        return strata_train_fail(
+        return strata_fail(
             error, STRATA_E_INVALID, 0,
             "data %.100s has %llu tokens: a sequence of %u needs %llu: give a longer text or a "
             "smaller --seq",
@@ -222,17 +222,17 @@ strata_status strata_data_open(struct data **out, const struct data_desc *desc,
     *out = NULL;
     struct data *data = calloc(1, sizeof *data);
     if (data == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "memory for the data reader: none left");
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "memory for the data reader: none left");
     data->desc = *desc;
     data->file = -1;
     data->buffer = malloc(BUFFER_BYTES);
     data->tokens = malloc((step_tokens(desc) + 1) * sizeof(uint32_t));
     strata_status status = STRATA_OK;
     if (data->buffer == NULL || data->tokens == NULL)
-        status = strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                   "memory for %llu tokens a step: none left",
-                                   (unsigned long long)step_tokens(desc));
+        status = strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                             "memory for %llu tokens a step: none left",
+                             (unsigned long long)step_tokens(desc));
     if (status == STRATA_OK)
         status = open_file(data, error);
     if (status == STRATA_OK)

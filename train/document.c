@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/fail.h"
+#include "base/error.h"
 
 static strata_status write_text(const char *text, const char *path, strata_error *error)
 {
@@ -25,9 +25,8 @@ static strata_status write_text(const char *text, const char *path, strata_error
     }
     if (good)
         return STRATA_OK;
-    return strata_train_fail(error, STRATA_E_IO, code, "write of %s: %s",
-                             path != NULL ? path : "the JSON document to stdout",
-                             strerror(code));
+    return strata_fail(error, STRATA_E_IO, code, "write of %s: %s",
+                       path != NULL ? path : "the JSON document to stdout", strerror(code));
 }
 
 strata_status strata_document_write(const strata_json *document, bool to_stdout,
@@ -37,8 +36,8 @@ strata_status strata_document_write(const strata_json *document, bool to_stdout,
         return STRATA_OK;
     char *text = document != NULL ? strata_json_write(document) : NULL;
     if (text == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "memory for the JSON document: none left");
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "memory for the JSON document: none left");
     strata_status status = to_stdout ? write_text(text, NULL, error) : STRATA_OK;
     if (file != NULL) {
         strata_status other = write_text(text, file, error);

@@ -7,7 +7,7 @@
  * Thread: any, one at a time for one stream.
  */
 
-#include "strata/json.h"
+#include "base/json.h"
 #include "strata/status.h"
 
 /*

@@ -15,8 +15,8 @@
 
 #include "train/llama_model.h"
 
-#include "strata/random.h"
-#include "train/fail.h"
+#include "base/random.h"
+#include "base/error.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -78,35 +78,33 @@ static strata_status check_shape(const struct llama_config *config,
                                  const struct llama_shape *shape, strata_error *error)
 {
     if (shape->seq == 0 || shape->batch == 0 || shape->micro_batch == 0)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "seq %u, batch %u, micro-batch %u: each must be at least 1",
-                                 shape->seq, shape->batch, shape->micro_batch);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "seq %u, batch %u, micro-batch %u: each must be at least 1",
+                           shape->seq, shape->batch, shape->micro_batch);
     if (shape->batch % shape->micro_batch != 0)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "micro-batch %u does not divide batch %u", shape->micro_batch,
-                                 shape->batch);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "micro-batch %u does not divide batch %u", shape->micro_batch,
+                           shape->batch);
     if ((uint64_t)shape->seq * shape->batch > TOKENS_MAX)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "seq %u x batch %u: more than %llu tokens a step", shape->seq,
-                                 shape->batch, (unsigned long long)TOKENS_MAX);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "seq %u x batch %u: more than %llu tokens a step", shape->seq,
+                           shape->batch, (unsigned long long)TOKENS_MAX);
     if (shape->vocab_slices > config->vocab_size)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "%u vocabulary slices of %llu tokens", shape->vocab_slices,
-                                 (unsigned long long)config->vocab_size);
+        return strata_fail(error, STRATA_E_INVALID, 0, "%u vocabulary slices of %llu tokens",
+                           shape->vocab_slices, (unsigned long long)config->vocab_size);
     if (shape->compute_dtype < STRATA_FP32 || shape->compute_dtype > STRATA_FP16)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "compute dtype %d: only fp32, bf16 and fp16 are known",
-                                 (int)shape->compute_dtype);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "compute dtype %d: only fp32, bf16 and fp16 are known",
+                           (int)shape->compute_dtype);
     uint64_t slices = shape->vocab_slices == 0 ? default_slices(config) : shape->vocab_slices;
     uint64_t visits =
         8 * slices + 8 * config->layer_count + 8; /* of a micro-batch to a group, at most */
     if (visits * (shape->batch / shape->micro_batch + 2) > USES_MAX)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "%u micro-batches of %llu layers and %llu vocabulary slices: "
-                                 "too many events a step",
-                                 shape->batch / shape->micro_batch,
-                                 (unsigned long long)config->layer_count,
-                                 (unsigned long long)slices);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "%u micro-batches of %llu layers and %llu vocabulary slices: "
+                           "too many events a step",
+                           shape->batch / shape->micro_batch,
+                           (unsigned long long)config->layer_count, (unsigned long long)slices);
     return STRATA_OK;
 }
 
@@ -206,8 +204,8 @@ static strata_status build_groups(struct llama *llama, strata_error *error)
     llama->tensors = take(llama, tensor_count, sizeof *llama->tensors);
     llama->names = take(llama, (uint64_t)group_count + tensor_count, NAME_BYTES);
     if (llama->groups == NULL || llama->tensors == NULL || llama->names == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, 0,
-                                 "no memory for the names of %u tensors", tensor_count);
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the names of %u tensors",
+                           tensor_count);
     struct builder b = {llama, llama->groups, llama->tensors, llama->names};
     add_slices(&b, "embedding", "model.embed_tokens.weight");
     for (uint32_t layer = 0; layer < layers; layer++)
@@ -272,8 +270,8 @@ static strata_status build_uses(struct llama *llama, strata_error *error)
     STRATA_TRY(strata_llama_walk(llama, &visitor));
     llama->uses = take(llama, recorder.count, sizeof *llama->uses);
     if (llama->uses == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, 0,
-                                 "no memory for a use list of %u events", recorder.count);
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for a use list of %u events",
+                           recorder.count);
     recorder = (struct recorder){.llama = llama, .uses = llama->uses};
     STRATA_TRY(strata_llama_walk(llama, &visitor));
     llama->model.uses = llama->uses;
@@ -306,9 +304,8 @@ static strata_status build_rotary(struct llama *llama, strata_error *error)
     uint64_t half = c->head_dim / 2;
     llama->rotary = take(llama, llama->shape.seq * c->head_dim, sizeof *llama->rotary);
     if (llama->rotary == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, 0,
-                                 "no memory for the rotary table of %u positions",
-                                 llama->shape.seq);
+        return strata_fail(error, STRATA_E_NOMEM, 0,
+                           "no memory for the rotary table of %u positions", llama->shape.seq);
     for (uint64_t i = 0; i < half; i++) {
         double frequency = rotary_frequency(c, i);
         for (uint64_t position = 0; position < llama->shape.seq; position++) {
@@ -414,8 +411,7 @@ strata_status strata_llama_create(struct llama **out, const struct llama_config 
     STRATA_TRY(check_shape(config, shape, error));
     struct llama *llama = calloc(1, sizeof *llama);
     if (llama == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, 0,
-                                 "no memory for the model's description");
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the model's description");
     llama->config = *config;
     llama->shape = *shape;
     llama->ops = (struct ops){.table = shape->cuda ? &strata_ops_cuda : &strata_ops_host,

@@ -14,8 +14,8 @@
 
 #include "train/llama.h"
 
-#include "strata/json.h"
-#include "train/fail.h"
+#include "base/json.h"
+#include "base/error.h"
 
 #include <errno.h>
 #include <math.h>
@@ -90,9 +90,9 @@ strata_status strata_llama_config_check(const char *model, strata_error *error)
         strchr(model, '/') != NULL || (length > 5 && strcmp(model + length - 5, ".json") == 0);
     if (path || strata_llama_config_named(&config, model) || access(model, F_OK) == 0)
         return STRATA_OK;
-    return strata_train_fail(error, STRATA_E_INVALID, 0,
-                             "--model %.40s: no such name: give a config.json or one of %s",
-                             model, strata_llama_names());
+    return strata_fail(error, STRATA_E_INVALID, 0,
+                       "--model %.40s: no such name: give a config.json or one of %s", model,
+                       strata_llama_names());
 }
 
 /* Reading. The document and where its story goes. */
@@ -104,8 +104,8 @@ struct reader {
 static strata_status refuse_uint(struct reader *r, const char *key, uint64_t value,
                                  const char *why)
 {
-    return strata_train_fail(r->error, STRATA_E_INVALID, 0, "%s is %llu: %s", key,
-                             (unsigned long long)value, why);
+    return strata_fail(r->error, STRATA_E_INVALID, 0, "%s is %llu: %s", key,
+                       (unsigned long long)value, why);
 }
 
 /* A size that must be there, from 1 to limit. */
@@ -115,8 +115,8 @@ static strata_status read_size(struct reader *r, const char *key, uint64_t limit
     if (*out == 0)
         return refuse_uint(r, key, *out, "must be at least 1");
     if (*out > limit)
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0, "%s is %llu: at most %llu", key,
-                                 (unsigned long long)*out, (unsigned long long)limit);
+        return strata_fail(r->error, STRATA_E_INVALID, 0, "%s is %llu: at most %llu", key,
+                           (unsigned long long)*out, (unsigned long long)limit);
     return STRATA_OK;
 }
 
@@ -133,15 +133,15 @@ static strata_status read_positive_or(struct reader *r, const char *key, double 
         return STRATA_OK;
     STRATA_TRY(strata_json_get_number(r->doc, key, out, r->error));
     if (!(*out > 0.0) || !isfinite(*out))
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0, "%s is %g: must be above 0",
-                                 key, *out);
+        return strata_fail(r->error, STRATA_E_INVALID, 0, "%s is %g: must be above 0", key,
+                           *out);
     return STRATA_OK;
 }
 
 static strata_status read_positive(struct reader *r, const char *key, double *out)
 {
     if (!strata_json_has(r->doc, key))
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0, "%s is missing", key);
+        return strata_fail(r->error, STRATA_E_INVALID, 0, "%s is missing", key);
     return read_positive_or(r, key, out);
 }
 
@@ -153,8 +153,8 @@ static strata_status only_text(struct reader *r, const char *key, const char *wa
         return STRATA_OK;
     STRATA_TRY(strata_json_get_string(r->doc, key, &text, r->error));
     if (strcmp(text, wanted) != 0)
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0,
-                                 "%s is \"%.64s\": only \"%s\" is known", key, text, wanted);
+        return strata_fail(r->error, STRATA_E_INVALID, 0,
+                           "%s is \"%.64s\": only \"%s\" is known", key, text, wanted);
     return STRATA_OK;
 }
 
@@ -165,8 +165,8 @@ static strata_status only_false(struct reader *r, const char *key)
         return STRATA_OK;
     STRATA_TRY(strata_json_get_bool(r->doc, key, &value, r->error));
     if (value)
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0,
-                                 "%s is true: only false is known", key);
+        return strata_fail(r->error, STRATA_E_INVALID, 0, "%s is true: only false is known",
+                           key);
     return STRATA_OK;
 }
 
@@ -177,8 +177,8 @@ static strata_status only_number(struct reader *r, const char *key, double wante
         return STRATA_OK;
     STRATA_TRY(strata_json_get_number(r->doc, key, &value, r->error));
     if (value != wanted)
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0, "%s is %g: only %g is known",
-                                 key, value, wanted);
+        return strata_fail(r->error, STRATA_E_INVALID, 0, "%s is %g: only %g is known", key,
+                           value, wanted);
     return STRATA_OK;
 }
 
@@ -186,7 +186,7 @@ static strata_status only_absent(struct reader *r, const char *key)
 {
     if (!strata_json_has(r->doc, key))
         return STRATA_OK;
-    return strata_train_fail(r->error, STRATA_E_INVALID, 0, "%s is set: not known here", key);
+    return strata_fail(r->error, STRATA_E_INVALID, 0, "%s is set: not known here", key);
 }
 
 static strata_status check_architecture(struct reader *r)
@@ -196,12 +196,12 @@ static strata_status check_architecture(struct reader *r)
     const char *name =
         strata_json_count(list) == 1 ? strata_json_text_of(strata_json_at(list, 0)) : NULL;
     if (name == NULL)
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0,
-                                 "architectures: one name is wanted, \"LlamaForCausalLM\"");
+        return strata_fail(r->error, STRATA_E_INVALID, 0,
+                           "architectures: one name is wanted, \"LlamaForCausalLM\"");
     if (strcmp(name, "LlamaForCausalLM") != 0)
-        return strata_train_fail(
-            r->error, STRATA_E_INVALID, 0,
-            "architectures is \"%.64s\": only \"LlamaForCausalLM\" is known", name);
+        return strata_fail(r->error, STRATA_E_INVALID, 0,
+                           "architectures is \"%.64s\": only \"LlamaForCausalLM\" is known",
+                           name);
     return only_text(r, "model_type", "llama");
 }
 
@@ -228,9 +228,9 @@ static strata_status read_llama3(struct reader *r, struct llama_config *out)
     STRATA_TRY(
         read_positive(r, "original_max_position_embeddings", &out->rope_original_positions));
     if (out->rope_high_freq_factor <= out->rope_low_freq_factor)
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0,
-                                 "high_freq_factor is %g: must be above low_freq_factor, %g",
-                                 out->rope_high_freq_factor, out->rope_low_freq_factor);
+        return strata_fail(r->error, STRATA_E_INVALID, 0,
+                           "high_freq_factor is %g: must be above low_freq_factor, %g",
+                           out->rope_high_freq_factor, out->rope_low_freq_factor);
     return STRATA_OK;
 }
 
@@ -249,9 +249,9 @@ static strata_status read_rope(struct reader *r, const char *key, struct llama_c
     if (strcmp(type, "default") == 0)
         return STRATA_OK;
     if (strcmp(type, "llama3") != 0)
-        return strata_train_fail(r->error, STRATA_E_INVALID, 0,
-                                 "%s has type \"%.64s\": only null and \"llama3\" are known",
-                                 key, type);
+        return strata_fail(r->error, STRATA_E_INVALID, 0,
+                           "%s has type \"%.64s\": only null and \"llama3\" are known", key,
+                           type);
     return read_llama3(&rope, out);
 }
 
@@ -261,12 +261,12 @@ static strata_status read_heads(struct reader *r, struct llama_config *out)
     out->kv_head_count = out->head_count;
     STRATA_TRY(read_size_or(r, "num_key_value_heads", LIMIT_HEADS, &out->kv_head_count));
     if (out->hidden_size % out->head_count != 0)
-        return strata_train_fail(
-            r->error, STRATA_E_INVALID, 0,
-            "hidden_size is %llu: not a multiple of num_attention_heads, %llu",
-            (unsigned long long)out->hidden_size, (unsigned long long)out->head_count);
+        return strata_fail(r->error, STRATA_E_INVALID, 0,
+                           "hidden_size is %llu: not a multiple of num_attention_heads, %llu",
+                           (unsigned long long)out->hidden_size,
+                           (unsigned long long)out->head_count);
     if (out->head_count % out->kv_head_count != 0)
-        return strata_train_fail(
+        return strata_fail(
             r->error, STRATA_E_INVALID, 0,
             "num_attention_heads is %llu: not a multiple of num_key_value_heads, %llu",
             (unsigned long long)out->head_count, (unsigned long long)out->kv_head_count);
@@ -305,15 +305,15 @@ static strata_status config_path(char *out, const char *path, strata_error *erro
 {
     struct stat info;
     if (stat(path, &info) != 0)
-        return strata_train_fail(
+        return strata_fail(
             error, STRATA_E_IO, errno,
             "model %.128s: %s: give a config.json, a folder that has one, or a name", path,
             strerror(errno));
     int length =
         snprintf(out, PATH_BYTES, "%s%s", path, S_ISDIR(info.st_mode) ? "/config.json" : "");
     if (length < 0 || length >= PATH_BYTES)
-        return strata_train_fail(error, STRATA_E_IO, ENAMETOOLONG,
-                                 "model %.128s...: path too long", path);
+        return strata_fail(error, STRATA_E_IO, ENAMETOOLONG, "model %.128s...: path too long",
+                           path);
     return STRATA_OK;
 }
 
@@ -331,6 +331,6 @@ strata_status strata_llama_config_read(struct llama_config *out, const char *mod
     strata_status status = read_config(&reader, out);
     strata_json_free(doc);
     if (status != STRATA_OK)
-        strata_train_fail(error, status, cause.native, "%.100s: %.140s", file, cause.message);
+        strata_fail(error, status, cause.native, "%.100s: %.140s", file, cause.message);
     return status;
 }

@@ -20,7 +20,7 @@
 
 #include "train/llama_model.h"
 
-#include "train/fail.h"
+#include "base/error.h"
 
 struct run {
     struct llama *llama;
@@ -613,7 +613,7 @@ strata_status strata_llama_rehearse(struct llama *llama, strata_device *device,
     const strata_error *failure = strata_device_error(device);
     if (failure == NULL)
         return STRATA_OK;
-    return strata_train_fail(error, failure->status, failure->native, "%s", failure->message);
+    return strata_fail(error, failure->status, failure->native, "%s", failure->message);
 }
 
 strata_status strata_llama_step(struct llama *llama, strata_engine *engine,

@@ -23,7 +23,7 @@
 
 #include "train/llama_model.h"
 
-#include "train/fail.h"
+#include "base/error.h"
 
 struct walk {
     const struct llama *llama;

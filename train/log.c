@@ -21,14 +21,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "strata/json.h"
-#include "train/fail.h"
+#include "base/json.h"
+#include "base/error.h"
 
 static strata_status failed(const struct log *log, const char *what, int code,
                             strata_error *error)
 {
-    return strata_train_fail(error, STRATA_E_IO, code, "%s of log %.150s: %s", what, log->path,
-                             strerror(code));
+    return strata_fail(error, STRATA_E_IO, code, "%s of log %.150s: %s", what, log->path,
+                       strerror(code));
 }
 
 /* There is no such file yet: could there be? */
@@ -63,9 +63,8 @@ strata_status strata_log_check(struct log *log, const struct trainer *trainer, c
         return STRATA_OK;
     if (strata_data_is_file(strata_trainer_data(trainer), path) ||
         same_file(strata_trainer_options(trainer)->model, path))
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--log %.150s: this run reads that file: give another name",
-                                 path);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--log %.150s: this run reads that file: give another name", path);
     log->file = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (log->file >= 0)
         return STRATA_OK;

@@ -24,7 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "train/fail.h"
+#include "base/error.h"
 #include "train/log.h"
 #include "train/options.h"
 #include "train/report.h"

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "train/command_line.h"
-#include "train/fail.h"
+#include "base/error.h"
 #include "train/llama.h"
 
 /* What the library retains at most. */
@@ -239,7 +239,7 @@ static const struct command_line line = {
 static strata_status bad(strata_error *error, const char *name, const char *text,
                          const char *why)
 {
-    return strata_train_fail(error, STRATA_E_INVALID, 0, "--%s %.80s: %s", name, text, why);
+    return strata_fail(error, STRATA_E_INVALID, 0, "--%s %.80s: %s", name, text, why);
 }
 
 static strata_status check_homes(const struct options *options, strata_error *error)
@@ -256,12 +256,11 @@ static strata_status check_homes(const struct options *options, strata_error *er
     /* A state in the device is updated there, and reads and writes nothing elsewhere. */
     if (options->states == STRATA_DEVICE &&
         (options->params > STRATA_DEVICE || options->grads > STRATA_DEVICE))
-        return strata_train_fail(
-            error, STRATA_E_INVALID, 0,
-            "--states device: wants weights and gradients there too: leave "
-            "--params and --grads at auto or device");
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--states device: wants weights and gradients there too: leave "
+                           "--params and --grads at auto or device");
     if (options->nvme_bytes > 0 && options->store_dir_count == 0)
-        return strata_train_fail(
+        return strata_fail(
             error, STRATA_E_INVALID, 0,
             "--nvme-mem: a limit for a tier that is not there: give --store DIR");
     return STRATA_OK;
@@ -281,9 +280,9 @@ static strata_status check_not_durable(const struct options *options, strata_err
                    {"resume", options->resume && options->store_dir_count > 0}};
     for (size_t i = 0; i < sizeof commits / sizeof commits[0]; i++) {
         if (commits[i].given)
-            return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                     "--%s: this run makes and reads no commits: %s",
-                                     commits[i].name, mend);
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "--%s: this run makes and reads no commits: %s", commits[i].name,
+                               mend);
     }
     return STRATA_OK;
 }
@@ -295,9 +294,9 @@ static strata_status check_durability(struct options *options, strata_error *err
     if (options->durability_word > 0)
         options->durability = (strata_durability)(options->durability_word - 1);
     if (options->at != OPTIONS_LAST_COMMIT && !options->resume)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--at %llu: says where to resume: give --resume as well",
-                                 (unsigned long long)options->at);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--at %llu: says where to resume: give --resume as well",
+                           (unsigned long long)options->at);
     if (options->durability == STRATA_SCRATCH)
         return check_not_durable(options, error);
     if (!store)
@@ -311,16 +310,16 @@ static strata_status check_durability(struct options *options, strata_error *err
 static strata_status check_command(const struct options *options, strata_error *error)
 {
     if (options->command == STORE_DROP && options->at == OPTIONS_LAST_COMMIT)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--drop: which commit? give --at STEP, one that --list names");
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--drop: which commit? give --at STEP, one that --list names");
     if (options->command != STORE_DROP && options->at != OPTIONS_LAST_COMMIT)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--at %llu: goes with --resume or --drop: leave it out",
-                                 (unsigned long long)options->at);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--at %llu: goes with --resume or --drop: leave it out",
+                           (unsigned long long)options->at);
     if (options->data != NULL || options->resume)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--list, --scrub and --drop train nothing: leave out --%s",
-                                 options->data != NULL ? "data" : "resume");
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--list, --scrub and --drop train nothing: leave out --%s",
+                           options->data != NULL ? "data" : "resume");
     return STRATA_OK;
 }
 
@@ -329,32 +328,31 @@ static strata_status check_together(struct options *options, strata_error *error
     if (options->command != STORE_NONE)
         return check_command(options, error);
     if (options->data == NULL)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "no data to train on: give --data FILE, or see --help");
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "no data to train on: give --data FILE, or see --help");
     if (options->tile_elems % STRATA_BLOCK_ELEMS != 0)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--tile %u: not a multiple of %u: give one, such as 262144",
-                                 options->tile_elems, STRATA_BLOCK_ELEMS);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--tile %u: not a multiple of %u: give one, such as 262144",
+                           options->tile_elems, STRATA_BLOCK_ELEMS);
     if (options->loss_scale != 0 && options->compute_dtype != STRATA_FP16)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--loss-scale %g: is for --compute-dtype fp16: leave it out",
-                                 options->loss_scale);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--loss-scale %g: is for --compute-dtype fp16: leave it out",
+                           options->loss_scale);
     if (options->micro_batch == 0)
         options->micro_batch = options->batch;
     if (options->batch % options->micro_batch != 0)
-        return strata_train_fail(
-            error, STRATA_E_INVALID, 0,
-            "--micro-batch %u: does not divide the batch of %u: give a divisor",
-            options->micro_batch, options->batch);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--micro-batch %u: does not divide the batch of %u: give a divisor",
+                           options->micro_batch, options->batch);
     /* So that token numbers of a step fit 31 bits, and those of a run 63. */
     if ((uint64_t)options->batch * options->seq >= (1u << 31))
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--batch %u --seq %u: 2^31 tokens a step or more: give less",
-                                 options->batch, options->seq);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--batch %u --seq %u: 2^31 tokens a step or more: give less",
+                           options->batch, options->seq);
     if (options->rate.schedule != RATE_CONSTANT && options->rate.least > options->rate.peak)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--lr-min %g: above the rate of %g: give at most that",
-                                 options->rate.least, options->rate.peak);
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "--lr-min %g: above the rate of %g: give at most that",
+                           options->rate.least, options->rate.peak);
     STRATA_TRY(strata_llama_config_check(options->model, error));
     STRATA_TRY(check_homes(options, error));
     return check_durability(options, error);

@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/fail.h"
+#include "base/error.h"
 
 #define TEXT_OF(number) #number
 #define TEXT(number)    TEXT_OF(number)
@@ -95,17 +95,17 @@ static strata_status find(struct library *lt, strata_error *error)
     };
     lt->handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (lt->handle == NULL)
-        return strata_train_fail(error, STRATA_E_UNSUPPORTED, 0,
-                                 "cuda device: products need " LIBRARY ": %s: install the CUDA "
-                                 "toolkit's cuBLAS, or set LD_LIBRARY_PATH",
-                                 dlerror());
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "cuda device: products need " LIBRARY ": %s: install the CUDA "
+                           "toolkit's cuBLAS, or set LD_LIBRARY_PATH",
+                           dlerror());
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         void *found = dlsym(lt->handle, functions[i].name);
         if (found == NULL)
-            return strata_train_fail(error, STRATA_E_UNSUPPORTED, 0,
-                                     "cuda device: " LIBRARY " has no %s: another version is "
-                                     "installed",
-                                     functions[i].name);
+            return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                               "cuda device: " LIBRARY " has no %s: another version is "
+                               "installed",
+                               functions[i].name);
         memcpy(functions[i].to, &found, sizeof found);
     }
     return STRATA_OK;
@@ -116,14 +116,14 @@ strata_status strata_cuda_products_create(struct cuda_products **out, strata_err
     *out = NULL;
     struct cuda_products *products = calloc(1, sizeof *products);
     if (products == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, 0, "no memory for products");
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for products");
     strata_status status = find(&products->lt, error);
     if (status == STRATA_OK) {
         cublasStatus_t cause = products->lt.create(&products->handle);
         if (cause != CUBLAS_STATUS_SUCCESS)
-            status = strata_train_fail(error, STRATA_E_DEVICE, cause,
-                                       "cuda device: opening cuBLASLt: %s",
-                                       products->lt.status_name(cause));
+            status =
+                strata_fail(error, STRATA_E_DEVICE, cause, "cuda device: opening cuBLASLt: %s",
+                            products->lt.status_name(cause));
     }
     if (status != STRATA_OK) {
         strata_cuda_products_destroy(products);

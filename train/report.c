@@ -21,10 +21,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "strata/json.h"
-#include "strata/text.h"
+#include "base/json.h"
+#include "base/text.h"
 #include "train/document.h"
-#include "train/fail.h"
+#include "base/error.h"
 
 /* A bar of more cells than that says no more. */
 #define MAX_BAR_CELLS 8u

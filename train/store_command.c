@@ -14,11 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 #include "strata/store.h"
-#include "strata/text.h"
+#include "base/text.h"
 #include "train/document.h"
-#include "train/fail.h"
+#include "base/error.h"
 
 struct command {
     const struct options *options;
@@ -170,7 +170,7 @@ static strata_status perform(struct command *command, strata_error *error)
     case STORE_NONE:
         break;
     }
-    return strata_train_fail(error, STRATA_E_INVALID, 0, "nothing to do with a store");
+    return strata_fail(error, STRATA_E_INVALID, 0, "nothing to do with a store");
 }
 
 /* The document says what was found; where nothing could be looked at there is none. */
@@ -208,7 +208,6 @@ strata_status strata_store_command(const struct options *options, strata_error *
     }
     strata_json_free(command.document);
     if (fflush(stdout) != 0 && status == STRATA_OK)
-        status = strata_train_fail(error, STRATA_E_IO, errno, "write to stdout: %s",
-                                   strerror(errno));
+        status = strata_fail(error, STRATA_E_IO, errno, "write to stdout: %s", strerror(errno));
     return status;
 }

@@ -25,8 +25,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "strata/json.h"
-#include "train/fail.h"
+#include "base/json.h"
+#include "base/error.h"
 #include "train/log.h"
 
 /* Spans kept for --trace: some 16 steps of the demo, in 4 MiB. */
@@ -78,9 +78,8 @@ static strata_status open_device(struct trainer *trainer, strata_error *error)
         if (trainer->on_gpu)
             return STRATA_OK;
         if (choice == DEVICE_CUDA || status != STRATA_E_UNSUPPORTED)
-            return strata_train_fail(error, status, why.native, "%s%s",
-                                     choice == DEVICE_CUDA ? "--device cuda: " : "",
-                                     why.message);
+            return strata_fail(error, status, why.native, "%s%s",
+                               choice == DEVICE_CUDA ? "--device cuda: " : "", why.message);
     }
     return strata_device_open_host(&trainer->device, error);
 }
@@ -175,8 +174,7 @@ strata_status strata_trainer_create(struct trainer **out, const struct options *
     *out = NULL;
     struct trainer *trainer = calloc(1, sizeof *trainer);
     if (trainer == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "memory for the trainer: none left");
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the trainer: none left");
     trainer->options = options;
     strata_status status = open_all(trainer, error);
     if (status != STRATA_OK) {
@@ -257,10 +255,9 @@ static strata_status engine_failed(struct trainer *trainer, strata_status status
 {
     const strata_error *story = strata_engine_error(trainer->engine);
     if (story->status != STRATA_OK)
-        return strata_train_fail(error, story->status, story->native, "%s", story->message);
-    return strata_train_fail(error, status, 0, "step %llu: %s",
-                             (unsigned long long)trainer->steps_done + 1,
-                             strata_status_name(status));
+        return strata_fail(error, story->status, story->native, "%s", story->message);
+    return strata_fail(error, status, 0, "step %llu: %s",
+                       (unsigned long long)trainer->steps_done + 1, strata_status_name(status));
 }
 
 /* Forward, backward and update of one step; returns when its loss and norm are known. */
@@ -316,7 +313,7 @@ strata_status strata_trainer_step(struct trainer *trainer, bool last, struct tra
     double seconds = now_s() - start;
     double loss = strata_llama_loss(trainer->llama, trainer->engine, trainer->stream);
     if (!isfinite(loss) || !(isfinite(result.grad_norm) || result.skipped))
-        return strata_train_fail(
+        return strata_fail(
             error, STRATA_E_NUMERIC, 0,
             "step %llu: its loss is %g and its gradient norm %g: try a smaller --lr",
             (unsigned long long)step, loss, result.grad_norm);

@@ -11,7 +11,7 @@
 
 #include "bench/rig/adam_rig.h"
 
-#include "strata/random.h"
+#include "base/random.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -8,7 +8,7 @@
 #include "bench/rig/copy_load.h"
 
 #include "strata/adam.h"
-#include "train/fail.h"
+#include "base/error.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -88,8 +88,7 @@ strata_status strata_bench_load_start(struct copy_load *load, bool adam, bool io
     strata_error ignored; /* the lack of a thread is what counts */
     strata_status status = strata_bench_load_stop(load, &ignored);
     (void)status;
-    return strata_train_fail(error, STRATA_E_NOMEM, EAGAIN,
-                             "a thread for the load: none to be had");
+    return strata_fail(error, STRATA_E_NOMEM, EAGAIN, "a thread for the load: none to be had");
 }
 
 strata_status strata_bench_load_stop(struct copy_load *load, strata_error *error)

@@ -184,8 +184,8 @@ static strata_status time_both(struct stream *products, struct stream *updates,
     pthread_t thread;
     int failed = pthread_create(&thread, NULL, run_products, products);
     if (failed != 0)
-        return strata_train_fail(error, STRATA_E_NOMEM, failed,
-                                 "thread for a stream of products: %s", strerror(failed));
+        return strata_fail(error, STRATA_E_NOMEM, failed, "thread for a stream of products: %s",
+                           strerror(failed));
     time_stream(updates, pool, run_updates);
     pthread_join(thread, NULL);
     *out_s = strata_bench_now_s() - start_s;

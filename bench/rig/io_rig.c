@@ -53,8 +53,8 @@ static strata_status fill_buffers(struct io_rig *rig, strata_error *error)
     }
     rig->digests = calloc(RIG_WINDOW * DIGESTS_PER_PLACE, sizeof *rig->digests);
     if (rig->digests == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "host: no memory for the buffers' hashes");
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "host: no memory for the buffers' hashes");
     strata_hash_pieces(rig->buffers.base, rig->buffers.bytes, rig->digests);
     return STRATA_OK;
 }
@@ -80,14 +80,13 @@ strata_status strata_bench_rig_open(struct io_rig *out, const char *dir, uint64_
     uint64_t count = (bytes + RIG_PLACE_BYTES - 1) / RIG_PLACE_BYTES;
     *out = (struct io_rig){.store = NULL};
     if (count > UINT32_MAX / 2)
-        return strata_train_fail(error, STRATA_E_INVALID, 0,
-                                 "--size: more than %" PRIu64 " bytes",
-                                 UINT32_MAX / 2 * RIG_PLACE_BYTES);
+        return strata_fail(error, STRATA_E_INVALID, 0, "--size: more than %" PRIu64 " bytes",
+                           UINT32_MAX / 2 * RIG_PLACE_BYTES);
     out->place_count = count < 2 ? 2 : (uint32_t)count;
     out->place_bytes = calloc(out->place_count, sizeof *out->place_bytes);
     if (out->place_bytes == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "host: no memory for %" PRIu32 " places", out->place_count);
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "host: no memory for %" PRIu32 " places", out->place_count);
     for (uint32_t i = 0; i < out->place_count; i++)
         out->place_bytes[i] = RIG_PLACE_BYTES;
     strata_status status = strata_arena_create(&out->buffers, RIG_WINDOW * RIG_PLACE_BYTES,
@@ -173,13 +172,13 @@ static strata_status collect(struct bare *bare, strata_error *error)
     struct io_result results[RIG_DEPTH];
     int32_t count = strata_io_uring.reap(bare->rig->backend, results, RIG_DEPTH, UINT64_MAX);
     if (count < 0)
-        return strata_train_fail(error, STRATA_E_IO, -count, "bare loop: reaping: %s",
-                                 strerror(-count));
+        return strata_fail(error, STRATA_E_IO, -count, "bare loop: reaping: %s",
+                           strerror(-count));
     bare->in_flight -= (uint32_t)count;
     for (int32_t i = 0; i < count; i++) {
         bare->done[(results[i].id - 1) % PIECE_RING] = true;
         if (results[i].result != (int64_t)RIG_REQUEST_BYTES)
-            return strata_train_fail(
+            return strata_fail(
                 error, STRATA_E_IO, results[i].result < 0 ? -results[i].result : 0,
                 "bare loop: request %" PRIu64 " of %" PRIu64
                 " bytes in %s came back with %" PRId64,

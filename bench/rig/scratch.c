@@ -7,7 +7,7 @@
 
 #include "bench/rig/scratch.h"
 
-#include "train/fail.h"
+#include "base/error.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -33,8 +33,7 @@ static struct scratch *_Atomic live[MAX_LIVE];
 
 static strata_status fail(strata_error *error, const char *what, const char *path, int code)
 {
-    return strata_train_fail(error, STRATA_E_IO, code, "%s %.160s: %s", what, path,
-                             strerror(code));
+    return strata_fail(error, STRATA_E_IO, code, "%s %.160s: %s", what, path, strerror(code));
 }
 
 /* A signal handler may call this: it does nothing but ask the system. */

@@ -156,8 +156,7 @@ static strata_status list_ops(struct step_free *run, strata_error *error)
     note_uses(run);
     if (!run->no_memory)
         return STRATA_OK;
-    return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                             "memory for the list of ops: none left");
+    return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the list of ops: none left");
 }
 
 /* What ends. */
@@ -409,8 +408,7 @@ static strata_status open_lanes(struct step_free *run, strata_error *error)
                        sizeof *run->busy);
     if (run->digests != NULL && run->busy != NULL)
         return STRATA_OK;
-    return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                             "memory for the free lanes: none left");
+    return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the free lanes: none left");
 }
 
 strata_status strata_bench_free_open(struct step_free **out, struct step_rig *rig,
@@ -419,8 +417,8 @@ strata_status strata_bench_free_open(struct step_free **out, struct step_rig *ri
     struct step_free *run = calloc(1, sizeof *run);
     *out = run;
     if (run == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "memory for the free lanes: none left");
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                           "memory for the free lanes: none left");
     run->rig = rig;
     run->engine = engine;
     for (uint32_t i = 0; i < SLOTS; i++)

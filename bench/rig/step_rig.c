@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "bench/report.h"
 #include "bench/rig/step_free.h"
-#include "strata/random.h"
+#include "base/random.h"
 #include "train/product.h"
 
 #include <errno.h>
@@ -180,8 +180,7 @@ static strata_status take_memory(struct step_rig *rig, strata_error *error)
     rig->matrices = calloc(3 * (size_t)SIDE_ELEMS, sizeof *rig->matrices);
     if (rig->tensors == NULL || rig->groups == NULL || rig->uses == NULL ||
         rig->names == NULL || rig->matrices == NULL)
-        return strata_train_fail(error, STRATA_E_NOMEM, ENOMEM,
-                                 "memory for the model: none left");
+        return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the model: none left");
     for (uint32_t i = 0; i < 2 * SIDE_ELEMS; i++)
         rig->matrices[i] = (float)(i % 251) / 251 - 0.5f;
     make_model(rig);
@@ -294,16 +293,16 @@ static strata_status give_core(struct step_rig *rig, strata_error *error)
     cpu_set_t cores;
     int last = CPU_SETSIZE - 1;
     if (sched_getaffinity(0, sizeof cores, &cores) != 0)
-        return strata_train_fail(error, STRATA_E_UNSUPPORTED, errno,
-                                 "reading the cores of this process: %s", strerror(errno));
+        return strata_fail(error, STRATA_E_UNSUPPORTED, errno,
+                           "reading the cores of this process: %s", strerror(errno));
     if (rig->desc.on_pool || CPU_COUNT(&cores) < 2)
         return STRATA_OK;
     while (!CPU_ISSET(last, &cores))
         last--;
     CPU_CLR(last, &cores);
     if (sched_setaffinity(0, sizeof cores, &cores) != 0)
-        return strata_train_fail(error, STRATA_E_UNSUPPORTED, errno,
-                                 "setting the cores of this process: %s", strerror(errno));
+        return strata_fail(error, STRATA_E_UNSUPPORTED, errno,
+                           "setting the cores of this process: %s", strerror(errno));
     strata_stream_call(rig->stream, bind_here, &last, sizeof last);
     return STRATA_OK;
 }

@@ -54,30 +54,6 @@ typedef struct strata_engine strata_engine;
 typedef void (*strata_init_fn)(void *user, uint32_t group, uint32_t tensor, uint64_t first,
                                uint64_t count, float *out);
 
-/* One line, no newline; lent for the call. */
-typedef void (*strata_log_fn)(void *user, const char *line);
-
-typedef enum strata_io_backend {
-    STRATA_IO_URING = 0, /* io_uring; forbidden here: refused, unless threads are allowed */
-    STRATA_IO_THREADS    /* a pool of threads with pread and pwrite */
-} strata_io_backend;
-
-/* Lacks that are accepted. Without the bit the lack is an error; with it, it is logged and
- * counted. */
-enum {
-    STRATA_ALLOW_THREADS_IO = 1,  /* io_uring is forbidden: use threads */
-    STRATA_ALLOW_BUFFERED_IO = 2, /* the file system has no O_DIRECT: use the page cache */
-    STRATA_ALLOW_UNPINNED = 4     /* host memory cannot be pinned for a CUDA device */
-};
-
-/* What the store promises. A commit is all states of one step; it survives what its name says.
- */
-typedef enum strata_durability {
-    STRATA_SCRATCH = 0,     /* no commits: the store is removed at destroy */
-    STRATA_DURABLE_PROCESS, /* the end of the process, however sudden; no flushes */
-    STRATA_DURABLE_POWER    /* loss of power, on drives that honour a flush */
-} strata_durability;
-
 /* Clipping needs the norm of the whole gradient. When does an update begin? Same bits. */
 typedef enum strata_clip_mode {
     /* ahead, but deferred for states in host RAM where commits come every step: each commit
@@ -206,12 +182,6 @@ STRATA_API STRATA_NODISCARD strata_status strata_step_begin(strata_engine *engin
  */
 STRATA_API double strata_loss_scale(const strata_engine *engine);
 
-typedef struct strata_view {
-    const void
-        *param;  /* device: the group's flat elements in the compute dtype, padding included */
-    float *grad; /* device: the same elements in fp32; NULL unless the use has .grad */
-} strata_view;
-
 /*
  * The next use on the list, which must be an acquire of this group. Pointers are lent until the
  * group's release. Blocks while the device has no room for it; on a CUDA device, also until its
@@ -242,19 +212,6 @@ STRATA_API STRATA_NODISCARD strata_status strata_unstash(strata_engine *engine, 
 /* The use list is done. Returns at once; norm and update become known later. */
 STRATA_API STRATA_NODISCARD strata_status strata_step_end(strata_engine *engine);
 
-typedef struct strata_step_result {
-    uint64_t step;
-    uint64_t updates; /* applied, this step's and earlier runs' included */
-    /* Global L2 norm of the rounded gradients over the loss scale, before clipping; of a
-     * skipped step infinite or NaN. */
-    double grad_norm;
-    float grad_scale; /* what they were multiplied with: clip / (norm + 1e-6) where below 1,
-                         else 1, over the loss scale */
-    bool skipped;     /* not finite under a dynamic loss scale: the step has changed nothing */
-    double loss_scale;
-    double next_loss_scale; /* of the step that follows */
-} strata_step_result;
-
 /*
  * Wait until the norm of a step is known. With step 0: until every update of every step is
  * done. out may be NULL. STRATA_E_NUMERIC: the norm is not finite, and no smaller loss scale is
@@ -268,12 +225,6 @@ STRATA_API STRATA_NODISCARD strata_status strata_wait(strata_engine *engine, uin
  * STRATA_E_STATE: the engine is not durable.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_commit(strata_engine *engine);
-
-typedef struct strata_lane_stats {
-    uint64_t bytes;   /* moved; cpu: bytes of DRAM the updates touch; compute: 0 */
-    uint64_t busy_ns; /* time in which the lane had work under way */
-    uint64_t ops;
-} strata_lane_stats;
 
 typedef struct strata_stats {
     uint64_t steps;              /* steps ended */

@@ -23,7 +23,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "strata/json.h"
 #include "strata/status.h"
 
 #ifdef __cplusplus
@@ -58,10 +57,8 @@ typedef struct strata_profile {
 STRATA_API STRATA_NODISCARD strata_status strata_profile_check(const strata_profile *profile,
                                                                strata_error *error);
 
-/* As JSON, an object whose members are the fields; owned. */
-STRATA_API strata_json *strata_profile_to_json(const strata_profile *profile);
-
-/* From such a file; every field is filled and checked, an unknown member is not an error. */
+/* From a file that `offload-bench probe -o` wrote: a JSON object whose members are the fields.
+ * Every field is filled and checked, an unknown member is not an error. */
 STRATA_API STRATA_NODISCARD strata_status strata_profile_read_file(strata_profile *out,
                                                                    const char *path,
                                                                    strata_error *error);

@@ -18,7 +18,7 @@
  * Thread: any.
  */
 
-#include "strata/engine.h"
+#include "strata/types.h"
 
 #ifdef __cplusplus
 extern "C" {

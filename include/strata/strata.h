@@ -6,13 +6,10 @@
 #include "strata/adam.h"
 #include "strata/device.h"
 #include "strata/engine.h"
-#include "strata/json.h"
 #include "strata/plan.h"
 #include "strata/profile.h"
-#include "strata/random.h"
 #include "strata/status.h"
 #include "strata/store.h"
-#include "strata/text.h"
 #include "strata/types.h"
 #include "strata/workers.h"
 

@@ -68,6 +68,30 @@ typedef enum strata_lane {
  * any. */
 STRATA_API const char *strata_lane_name(strata_lane lane);
 
+/* One line, no newline; lent for the call. */
+typedef void (*strata_log_fn)(void *user, const char *line);
+
+typedef enum strata_io_backend {
+    STRATA_IO_URING = 0, /* io_uring; forbidden here: refused, unless threads are allowed */
+    STRATA_IO_THREADS    /* a pool of threads with pread and pwrite */
+} strata_io_backend;
+
+/* Lacks that are accepted. Without the bit the lack is an error; with it, it is logged and
+ * counted. */
+enum {
+    STRATA_ALLOW_THREADS_IO = 1,  /* io_uring is forbidden: use threads */
+    STRATA_ALLOW_BUFFERED_IO = 2, /* the file system has no O_DIRECT: use the page cache */
+    STRATA_ALLOW_UNPINNED = 4     /* host memory cannot be pinned for a CUDA device */
+};
+
+/* What the store promises. A commit is all states of one step; it survives what its name says.
+ */
+typedef enum strata_durability {
+    STRATA_SCRATCH = 0,     /* no commits: the store is removed at destroy */
+    STRATA_DURABLE_PROCESS, /* the end of the process, however sudden; no flushes */
+    STRATA_DURABLE_POWER    /* loss of power, on drives that honour a flush */
+} strata_durability;
+
 typedef struct strata_tensor_desc {
     const char *name;                /* required; copied; unique in the model */
     uint64_t shape[STRATA_MAX_RANK]; /* required; outermost first; unused entries are 0 */
@@ -103,6 +127,33 @@ typedef struct strata_model_desc {
     uint64_t scratch_bytes;          /* 0: none; device bytes lent to the caller for good */
     uint64_t stash_bytes;            /* 0: no stash; bytes of one activation block */
 } strata_model_desc;
+
+/* Where a group lies in the device: see strata_acquire(). */
+typedef struct strata_view {
+    const void
+        *param;  /* device: the group's flat elements in the compute dtype, padding included */
+    float *grad; /* device: the same elements in fp32; NULL unless the use has .grad */
+} strata_view;
+
+/* What became known of a step: see strata_wait(). */
+typedef struct strata_step_result {
+    uint64_t step;
+    uint64_t updates; /* applied, this step's and earlier runs' included */
+    /* Global L2 norm of the rounded gradients over the loss scale, before clipping; of a
+     * skipped step infinite or NaN. */
+    double grad_norm;
+    float grad_scale; /* what they were multiplied with: clip / (norm + 1e-6) where below 1,
+                         else 1, over the loss scale */
+    bool skipped;     /* not finite under a dynamic loss scale: the step has changed nothing */
+    double loss_scale;
+    double next_loss_scale; /* of the step that follows */
+} strata_step_result;
+
+typedef struct strata_lane_stats {
+    uint64_t bytes;   /* moved; cpu: bytes of DRAM the updates touch; compute: 0 */
+    uint64_t busy_ns; /* time in which the lane had work under way */
+    uint64_t ops;
+} strata_lane_stats;
 
 /* "fp32", "bf16", "fp16"; "auto", "device", "host", "nvme". Static storage. Thread: any. */
 STRATA_API const char *strata_dtype_name(strata_dtype dtype);

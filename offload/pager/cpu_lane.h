@@ -14,7 +14,7 @@
 
 #include "offload/pager/update_hashes.h"
 #include "strata/device.h"
-#include "strata/engine.h"
+#include "strata/types.h"
 
 /* A gradient with all that applying it takes. */
 struct update_grad {

@@ -14,9 +14,9 @@
 
 #include "base/error.h"
 #include "offload/plan/plan_device.h"
+#include "base/text.h"
 #include "offload/plan/plan_homes.h"
 #include "offload/plan/plan_host.h"
-#include "strata/text.h"
 
 static const char *const tier_words[STRATA_TIER_COUNT] = {"", "device", "host", "nvme"};
 

@@ -53,7 +53,7 @@
 
 #include "offload/plan/plan.h"
 #include "offload/plan/slots.h"
-#include "strata/engine.h"
+#include "strata/types.h"
 
 enum op_kind {
     OP_NVME_READ,

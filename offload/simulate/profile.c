@@ -5,7 +5,7 @@
  * Thread: any.
  */
 
-#include "strata/profile.h"
+#include "offload/simulate/profile.h"
 
 #include "base/error.h"
 

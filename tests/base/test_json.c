@@ -3,7 +3,7 @@
 /* JSON: what is read, what is refused with which words, and that a report is whole or not
  * at all. */
 
-#include "strata/json.h"
+#include "base/json.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

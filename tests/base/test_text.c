@@ -1,6 +1,6 @@
 /* Sizes in text. */
 
-#include "strata/text.h"
+#include "base/text.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

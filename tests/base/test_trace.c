@@ -4,7 +4,7 @@
 
 #include "base/trace.h"
 
-#include "strata/json.h"
+#include "base/json.h"
 #include "tests/support/temp_dir.h"
 
 #include <criterion/criterion.h>

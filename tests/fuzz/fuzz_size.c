@@ -7,7 +7,7 @@
  * Thread: one.
  */
 
-#include "strata/text.h"
+#include "base/text.h"
 #include "tests/fuzz/fuzz.h"
 
 #include "base/error.h"

@@ -28,7 +28,7 @@ size)
     libs=
     ;;
 config)
-    sources="train/llama_config.c train/fail.c base/json.c base/text.c base/error.c"
+    sources="train/llama_config.c base/json.c base/text.c base/error.c"
     libs="-ljansson -lm"
     ;;
 *)

@@ -2,7 +2,7 @@
 
 #include "tests/support/llama_rig.h"
 
-#include "train/fail.h"
+#include "base/error.h"
 
 #include <string.h>
 

@@ -1,5 +1,7 @@
 #include "tests/support/toy.h"
 
+#include "base/random.h"
+
 #include "tests/support/kernel.h"
 
 #include <stdio.h>

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 
 static struct trainer_step sample(void)
 {

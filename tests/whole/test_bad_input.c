@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 
 /* A run that pages everything, and ends in a moment when it is not refused. */
 #define SMALL                                                                                  \

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 #include "tests/support/kernel.h"
 #include "tests/support/program.h"
 

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 
 #define SMALL                                                                                  \
     "--data text --model config.json --seq 32 --batch 2 --device-mem 16M --host-mem 64M "      \

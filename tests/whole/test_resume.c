@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 
 #define COMMON                                                                                 \
     "--data text --model config.json --seq 32 --batch 2 --lr 1e-3 --tile 16384 --hash-state "  \

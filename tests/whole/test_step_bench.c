@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 
 /* What is read ahead for the step after a sample counts in whichever of the two it falls: 8 of
  * the 10 groups at most, of ten steps. */

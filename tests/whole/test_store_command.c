@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 
 #define RUN                                                                                    \
     "--data text --model config.json --seq 32 --batch 2 --device-mem 16M --host-mem 64M "      \

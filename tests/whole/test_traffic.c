@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "strata/json.h"
+#include "base/json.h"
 
 /* No clipping: a step moves what it must, once. */
 #define RUN                                                                                    \

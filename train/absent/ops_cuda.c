@@ -10,13 +10,13 @@
 
 #include <stdlib.h>
 
-#include "train/fail.h"
+#include "base/error.h"
 
 strata_status strata_cuda_products_create(struct cuda_products **out, strata_error *error)
 {
     *out = NULL;
-    return strata_train_fail(error, STRATA_E_UNSUPPORTED, 0,
-                             "cuda operators: this build has no CUDA");
+    return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                       "cuda operators: this build has no CUDA");
 }
 
 void strata_cuda_products_destroy(struct cuda_products *products)

@@ -21,7 +21,7 @@
  * Thread: any.
  */
 
-#include "strata/random.h"
+#include "base/random.h"
 
 #include <stddef.h>
 #include <string.h>

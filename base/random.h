@@ -1,5 +1,5 @@
-#ifndef STRATA_RANDOM_H
-#define STRATA_RANDOM_H
+#ifndef STRATA_BASE_RANDOM_H
+#define STRATA_BASE_RANDOM_H
 
 /*
  * Random numbers that depend on what they are for and on nothing else: Philox 4x32-10 (Salmon,
@@ -12,23 +12,14 @@
 
 #include "strata/types.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 /* One block of Philox 4x32-10: four words from a counter of four words and a key of two. */
-STRATA_API void strata_philox(const uint32_t counter[4], const uint32_t key[2],
-                              uint32_t out[4]);
+void strata_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /*
  * Normally distributed values of mean 0 for elements first .. first + count - 1 of a stream.
  * Arithmetic of IEEE operations only (no libm), so every machine makes the same bits.
  */
-STRATA_API void strata_random_normal(uint64_t seed, uint32_t stream, uint64_t first,
-                                     uint64_t count, float stddev, float *out);
-
-#ifdef __cplusplus
-}
-#endif
+void strata_random_normal(uint64_t seed, uint32_t stream, uint64_t first, uint64_t count,
+                          float stddev, float *out);
 
 #endif

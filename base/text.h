@@ -1,5 +1,5 @@
-#ifndef STRATA_TEXT_H
-#define STRATA_TEXT_H
+#ifndef STRATA_BASE_TEXT_H
+#define STRATA_BASE_TEXT_H
 
 /*
  * Sizes as people write and read them. "16M" is 16 x 1024^2; K, M, G and T are powers of 1024,
@@ -13,21 +13,12 @@
 
 #include <stddef.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 /* STRATA_E_INVALID: no number, an unknown unit, more than 2^63 - 1 bytes. The message quotes
  * text. */
-STRATA_API STRATA_NODISCARD strata_status strata_parse_size(const char *text,
-                                                            uint64_t *out_bytes,
-                                                            strata_error *error);
+STRATA_NODISCARD strata_status strata_parse_size(const char *text, uint64_t *out_bytes,
+                                                 strata_error *error);
 
 /* "96.0 MiB", "340.3 MiB", "512 B"; returns buffer, always terminated. 16 bytes are enough. */
-STRATA_API char *strata_format_size(uint64_t bytes, char *buffer, size_t buffer_bytes);
-
-#ifdef __cplusplus
-}
-#endif
+char *strata_format_size(uint64_t bytes, char *buffer, size_t buffer_bytes);
 
 #endif

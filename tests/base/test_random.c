@@ -3,7 +3,7 @@
  * the C library's erfc is an independent way from a value back to its probability.
  */
 
-#include "strata/random.h"
+#include "base/random.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
