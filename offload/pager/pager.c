@@ -74,6 +74,9 @@ struct pager {
     uint32_t stream_count;
     uint64_t stall_ns[STRATA_STALL_COUNT];
     strata_stall stall; /* why the device stands still, if it does */
+    bool released;      /* a use was, and why the next may wait is not noted yet */
+    uint64_t released_step;
+    uint32_t released_use;
     strata_error error;
 };
 
@@ -189,10 +192,16 @@ static void op_done(struct pager *p, const struct lane_done *done)
         strata_schedule_save(p->desc.schedule);
 }
 
-/* After a release: what is the next acquire short of, if anything? */
-static void note_missing(struct pager *p, uint64_t step, uint32_t use)
+/* After a release, once the schedule has worked out what follows from it: what is the next
+ * acquire short of, if anything? */
+static void note_missing(struct pager *p)
 {
     const struct model *model = &p->desc.lanes.memory.plan->model;
+    uint64_t step = p->released_step;
+    uint32_t use = p->released_use;
+    if (!p->released)
+        return;
+    p->released = false;
     do {
         step += use + 1 == model->use_count;
         use = (use + 1) % model->use_count;
@@ -228,7 +237,9 @@ static void take(struct pager *p, const struct message *message)
         if (halted(p))
             break;
         strata_schedule_released(p->desc.schedule, message->step, message->index);
-        note_missing(p, message->step, message->index);
+        p->released = true;
+        p->released_step = message->step;
+        p->released_use = message->index;
         break;
     case MESSAGE_COPIED:
         if (!halted(p))
@@ -322,6 +333,7 @@ static void *page(void *user)
         settle(p);
         while (!halted(p) && strata_schedule_next(p->desc.schedule, &op))
             start(p, &op);
+        note_missing(p);
         answer_caller(p);
         if (p->exiting && strata_lanes_idle(p->lanes))
             return NULL;

@@ -75,6 +75,30 @@ uint64_t strata_schedule_key(const struct schedule *s, uint64_t step, uint32_t p
     return step * s->plan->residency.count + placement;
 }
 
+void strata_schedule_ready(struct schedule *s, uint32_t c)
+{
+    if (s->chains[c].ready)
+        return;
+    s->chains[c].ready = true;
+    s->chains[c].next = STRATA_NONE;
+    if (s->ready_first == STRATA_NONE)
+        s->ready_first = c;
+    else
+        s->chains[s->ready_last].next = c;
+    s->ready_last = c;
+}
+
+void strata_schedule_ready_tile(struct schedule *s, uint32_t tile)
+{
+    strata_schedule_ready(s, s->first_update + tile);
+}
+
+void strata_schedule_ready_tiles(struct schedule *s)
+{
+    for (uint32_t i = 0; i < s->plan->model.tile_count; i++)
+        strata_schedule_ready_tile(s, i);
+}
+
 /* A position among all steps' uses; where the caller stands is one. */
 bool strata_schedule_asked_past(const struct schedule *s, uint64_t step, uint32_t use)
 {
@@ -145,49 +169,42 @@ static bool needs_frame(const struct schedule *s, const struct chain *chain,
     }
 }
 
-/* The first op of a chain that has what it needs. */
-static void start(struct schedule *s, uint32_t c)
-{
-    switch (s->chains[c].kind) {
-    case CHAIN_FETCH:
-    case CHAIN_PARK_IN:
-    case CHAIN_PARK_OUT:
-    case CHAIN_GRAD:
-        strata_schedule_start_move(s, c);
-        break;
-    case CHAIN_UPDATE:
-        strata_schedule_start_update(s, c);
-        break;
-    case CHAIN_SAVE:
-        strata_schedule_start_save(s, c);
-        break;
-    case CHAIN_STASH:
-        strata_schedule_start_stash(s, c);
-        break;
-    default:
-        STRATA_CHECK(false);
-    }
-}
-
-static void hand_out_frames(struct schedule *s, enum frame_kind kind)
-{
-    while (s->waits[kind].count > 0 && s->free_count[kind] > 0) {
-        uint32_t c = strata_heap_pop(&s->waits[kind]).chain;
-        s->chains[c].frame = s->free_frames[kind][--s->free_count[kind]];
-        s->chains[c].frame_kind = (uint8_t)kind;
-        start(s, c);
-    }
-}
-
 void strata_schedule_take_frame(struct schedule *s, uint32_t c)
 {
+    struct chain *chain = &s->chains[c];
     enum frame_kind kind;
-    if (s->chains[c].frame != STRATA_NONE || !needs_frame(s, &s->chains[c], &kind)) {
-        start(s, c);
+    if (chain->frame != STRATA_NONE || !needs_frame(s, chain, &kind)) {
+        strata_schedule_ready(s, c);
         return;
     }
-    strata_heap_push(&s->waits[kind], (struct entry){.key = s->chains[c].key, .chain = c});
-    hand_out_frames(s, kind);
+    chain->for_frame = true;
+    strata_heap_push(&s->waits[kind], (struct entry){.key = chain->key, .chain = c});
+    strata_schedule_look(s, LOOK_FRAMES);
+}
+
+void strata_schedule_free_frame(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    enum frame_kind kind = (enum frame_kind)chain->frame_kind;
+    if (chain->frame == STRATA_NONE)
+        return;
+    s->free_frames[kind][s->free_count[kind]++] = chain->frame;
+    chain->frame = STRATA_NONE;
+    strata_schedule_look(s, LOOK_FRAMES);
+}
+
+/* Once all that asks for frames by now has asked: the soonest gets the first. */
+static void hand_out_frames(struct schedule *s)
+{
+    for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
+        while (s->waits[kind].count > 0 && s->free_count[kind] > 0) {
+            uint32_t c = strata_heap_pop(&s->waits[kind]).chain;
+            struct chain *chain = &s->chains[c];
+            chain->frame = s->free_frames[kind][--s->free_count[kind]];
+            chain->frame_kind = (uint8_t)kind;
+            chain->for_frame = false;
+            strata_schedule_ready(s, c);
+        }
 }
 
 void strata_schedule_begin(struct schedule *s, uint32_t c, enum chain_kind kind, uint64_t step,
@@ -202,32 +219,17 @@ void strata_schedule_begin(struct schedule *s, uint32_t c, enum chain_kind kind,
         .owner = chain->owner,
         .frame = STRATA_NONE,
         .slot = STRATA_NONE,
-        .next = STRATA_NONE,
+        .next = chain->next,
         .kind = (uint8_t)kind,
         .busy = true,
+        .ready = chain->ready,
     };
-}
-
-struct held_frame strata_schedule_leave(struct schedule *s, uint32_t c)
-{
-    struct chain *chain = &s->chains[c];
-    struct held_frame held = {chain->frame, (enum frame_kind)chain->frame_kind};
-    chain->busy = false;
-    chain->frame = STRATA_NONE;
-    return held;
-}
-
-void strata_schedule_give_back(struct schedule *s, struct held_frame held)
-{
-    if (held.frame == STRATA_NONE)
-        return;
-    s->free_frames[held.kind][s->free_count[held.kind]++] = held.frame;
-    hand_out_frames(s, held.kind);
 }
 
 void strata_schedule_end(struct schedule *s, uint32_t c)
 {
-    strata_schedule_give_back(s, strata_schedule_leave(s, c));
+    strata_schedule_free_frame(s, c);
+    s->chains[c].busy = false;
 }
 
 void strata_schedule_hand_over(struct schedule *s, uint32_t from, uint32_t to)
@@ -239,6 +241,76 @@ void strata_schedule_hand_over(struct schedule *s, uint32_t from, uint32_t to)
     s->chains[from].busy = false;
 }
 
+/* What became ready. */
+
+/* Only chains of updates are listed while they wait for a frame, or are idle. */
+static void run_ready(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    if (chain->for_frame)
+        return;
+    if (!chain->busy) {
+        strata_schedule_next_update(s, chain->tile);
+        return;
+    }
+    switch (chain->kind) {
+    case CHAIN_FETCH:
+    case CHAIN_PARK_IN:
+    case CHAIN_PARK_OUT:
+    case CHAIN_GRAD:
+        strata_schedule_start_move(s, c);
+        break;
+    case CHAIN_UPDATE:
+        strata_schedule_go_on_update(s, c);
+        break;
+    case CHAIN_SAVE:
+        strata_schedule_start_save(s, c);
+        break;
+    case CHAIN_STASH:
+        strata_schedule_start_stash(s, c);
+        break;
+    default: /* its next op's end is all that it waits for */
+        break;
+    }
+}
+
+static void take_look(struct schedule *s)
+{
+    uint32_t look = s->looks & -s->looks;
+    s->looks &= ~look;
+    switch ((enum look)look) {
+    case LOOK_FRAMES:
+        hand_out_frames(s);
+        break;
+    case LOOK_COMM:
+        strata_schedule_next_comm(s);
+        break;
+    case LOOK_PLACEMENTS:
+        strata_schedule_open_placements(s);
+        break;
+    case LOOK_STASHES:
+        strata_schedule_open_stashes(s);
+        break;
+    case LOOK_AHEAD:
+        strata_schedule_read_ahead(s);
+        break;
+    }
+}
+
+static void drain_ready(struct schedule *s)
+{
+    while (s->ready_first != STRATA_NONE || s->looks != 0) {
+        uint32_t c = s->ready_first;
+        if (c == STRATA_NONE) {
+            take_look(s);
+            continue;
+        }
+        s->ready_first = s->chains[c].next;
+        s->chains[c].ready = false;
+        run_ready(s, c);
+    }
+}
+
 /* Events from outside. */
 
 void strata_schedule_ask(struct schedule *s, uint64_t step, uint32_t use)
@@ -246,10 +318,8 @@ void strata_schedule_ask(struct schedule *s, uint64_t step, uint32_t use)
     s->asked_any = true;
     s->asked_step = step;
     s->asked_use = use;
-    if (!s->no_overlap)
-        return;
-    strata_schedule_open_placements(s);
-    strata_schedule_open_stashes(s);
+    if (s->no_overlap)
+        strata_schedule_look(s, LOOK_PLACEMENTS | LOOK_STASHES);
 }
 
 bool strata_schedule_granted(const struct schedule *s, uint64_t step, uint32_t use)
@@ -263,22 +333,15 @@ bool strata_schedule_granted(const struct schedule *s, uint64_t step, uint32_t u
            (grad == STRATA_NONE || s->placements[grad].opened > step);
 }
 
-static void commit_made(struct schedule *s)
-{
-    s->chains[s->commit_chain].busy = false;
-    strata_schedule_commit_done(s);
-}
-
 static void total_done(struct schedule *s, const struct op *op)
 {
     if (op->kind == OP_SHARE) {
-        strata_schedule_comm_done(s);
+        strata_schedule_look(s, LOOK_COMM);
         strata_schedule_queue(s, s->total_chain, OP_TOTAL, WHAT_NOTHING);
         return;
     }
     s->chains[s->total_chain].busy = false;
     strata_schedule_verdict(s, op->verdict);
-    strata_schedule_open_placements(s);
 }
 
 void strata_schedule_done(struct schedule *s, const struct op *op)
@@ -299,8 +362,10 @@ void strata_schedule_done(struct schedule *s, const struct op *op)
         strata_schedule_grad_done(s, op->chain, op);
         break;
     case CHAIN_UPDATE:
-    case CHAIN_SETTLE:
         strata_schedule_update_done(s, op->chain, op);
+        break;
+    case CHAIN_SETTLE:
+        strata_schedule_settle_done(s, op->chain, op);
         break;
     case CHAIN_STASH:
         strata_schedule_stash_done(s, op->chain, op);
@@ -309,7 +374,7 @@ void strata_schedule_done(struct schedule *s, const struct op *op)
         strata_schedule_save_done(s, op->chain, op);
         break;
     case CHAIN_COMMIT:
-        commit_made(s);
+        strata_schedule_commit_done(s);
         break;
     case CHAIN_GROUP:
         strata_schedule_group_done(s, op->chain, op);
@@ -320,11 +385,11 @@ void strata_schedule_done(struct schedule *s, const struct op *op)
     default:
         STRATA_CHECK(false);
     }
-    strata_schedule_read_ahead(s);
+    strata_schedule_look(s, LOOK_AHEAD);
 }
 
-static void fill(const struct schedule *s, const struct entry *entry, strata_lane lane,
-                 struct op *out)
+static void fill_op(const struct schedule *s, const struct entry *entry, strata_lane lane,
+                    struct op *out)
 {
     const struct chain *chain = &s->chains[entry->chain];
     bool stash = chain->kind == CHAIN_STASH;
@@ -351,24 +416,37 @@ static void fill(const struct schedule *s, const struct entry *entry, strata_lan
     };
 }
 
-bool strata_schedule_next(struct schedule *s, struct op *out)
+/* The soonest op of a lane that has room for it. */
+static bool pop_op(struct schedule *s, struct entry *out, strata_lane *out_lane)
 {
-    if (s->opens.count > 0) {
-        struct entry entry = strata_heap_pop(&s->opens);
-        fill(s, &entry, STRATA_LANE_COUNT, out);
-        return true;
-    }
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
-        while (s->lanes[lane].count > 0 && may_start(s, (strata_lane)lane)) {
-            struct entry entry = strata_heap_pop(&s->lanes[lane]);
-            if (entry.kind == OP_UPDATE && !strata_schedule_choose_work(s, entry.chain))
-                continue;
-            s->in_flight[lane]++;
-            fill(s, &entry, (strata_lane)lane, out);
+    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
+        if (s->lanes[lane].count > 0 && may_start(s, (strata_lane)lane)) {
+            *out = strata_heap_pop(&s->lanes[lane]);
+            *out_lane = (strata_lane)lane;
             return true;
         }
-    }
     return false;
+}
+
+bool strata_schedule_next(struct schedule *s, struct op *out)
+{
+    for (;;) {
+        struct entry entry;
+        strata_lane lane;
+        drain_ready(s);
+        if (s->opens.count > 0) {
+            entry = strata_heap_pop(&s->opens);
+            fill_op(s, &entry, STRATA_LANE_COUNT, out);
+            return true;
+        }
+        if (!pop_op(s, &entry, &lane))
+            return false;
+        if (entry.kind == OP_UPDATE && !strata_schedule_choose_work(s, entry.chain))
+            continue;
+        s->in_flight[lane]++;
+        fill_op(s, &entry, lane, out);
+        return true;
+    }
 }
 
 uint64_t strata_schedule_normed(const struct schedule *s)
@@ -396,7 +474,5 @@ void strata_schedule_start(struct schedule *s)
     for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
         for (uint32_t i = 0; i < s->plan->frame_count[kind]; i++)
             s->free_frames[kind][s->free_count[kind]++] = i;
-    strata_schedule_open_placements(s);
-    strata_schedule_open_stashes(s);
-    strata_schedule_read_ahead(s);
+    strata_schedule_look(s, LOOK_PLACEMENTS | LOOK_STASHES | LOOK_AHEAD);
 }

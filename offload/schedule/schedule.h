@@ -154,7 +154,9 @@ extern const uint32_t strata_lane_depth[STRATA_LANE_COUNT];
 /* An op that next gave out is done. */
 void strata_schedule_done(struct schedule *schedule, const struct op *op);
 
-/* The next op to start, if there is one. Call until there is none, after every event. */
+/* The next op to start, if there is one. Call until there is none, after every event: what
+ * follows from events is worked out here, and the questions above are answered as of the last
+ * call. */
 bool strata_schedule_next(struct schedule *schedule, struct op *out);
 
 /* Steps whose norm is known; steps whose updates are final and all at home. */

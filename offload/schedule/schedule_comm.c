@@ -54,8 +54,7 @@ void strata_schedule_order_comm(struct schedule *s)
     insert(s, (struct comm_event){OP_SHARE, STRATA_NONE, s->plan->model.use_count + 1});
 }
 
-/* Give out the next one if it is due. */
-static void turn(struct schedule *s)
+void strata_schedule_next_comm(struct schedule *s)
 {
     uint32_t at = (uint32_t)(s->comm_next % s->comm_count);
     if (!s->comm_due[at])
@@ -81,12 +80,6 @@ bool strata_schedule_comm(struct schedule *s, uint32_t c, enum op_kind kind)
         at++;
     STRATA_CHECK(at < s->comm_count && !s->comm_due[at]);
     s->comm_due[at] = true;
-    turn(s);
+    strata_schedule_look(s, LOOK_COMM);
     return true;
-}
-
-/* Its lane has one at a time: the next may have become due meanwhile. */
-void strata_schedule_comm_done(struct schedule *s)
-{
-    turn(s);
 }

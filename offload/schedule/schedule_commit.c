@@ -57,15 +57,13 @@ void strata_schedule_state_written(struct schedule *s, uint32_t c)
         strata_schedule_state_final(s, c);
 }
 
-/* A save, or what follows a fold for a commit, is over. */
-static void saved(struct schedule *s, uint32_t c)
+void strata_schedule_end_save(struct schedule *s, uint32_t c)
 {
     uint64_t step = s->chains[c].step;
-    struct held_frame held = strata_schedule_leave(s, c);
+    strata_schedule_end(s, c);
     /* A commit between steps finds the step counted already. */
     if (strata_schedule_commit_due(s, step))
         strata_schedule_tile_updated(s, s->chains[c].tile, step);
-    strata_schedule_give_back(s, held);
 }
 
 void strata_schedule_write_state(struct schedule *s, uint32_t c)
@@ -78,7 +76,7 @@ void strata_schedule_write_state(struct schedule *s, uint32_t c)
         !commits(s, chain) || strata_slots_prepare(&s->slots, s->base_step + chain->step + 1);
     if (ready && chain->kind == CHAIN_SAVE && on_nvme(s, chain->tile)) {
         name(s, chain->tile);
-        saved(s, c);
+        strata_schedule_end_save(s, c);
         return;
     }
     uint32_t slot =
@@ -94,6 +92,9 @@ void strata_schedule_write_state(struct schedule *s, uint32_t c)
 
 void strata_schedule_start_save(struct schedule *s, uint32_t c)
 {
+    if (s->chains[c].started)
+        return;
+    s->chains[c].started = true;
     /* What rests in the device comes through the chain's frame. */
     if (s->plan->states_on_device)
         strata_schedule_queue(s, c, OP_D2H, WHAT_STATE);
@@ -108,21 +109,20 @@ void strata_schedule_save_done(struct schedule *s, uint32_t c, const struct op *
         return;
     }
     strata_schedule_state_written(s, c);
-    saved(s, c);
+    strata_schedule_end_save(s, c);
 }
 
 void strata_schedule_commit_done(struct schedule *s)
 {
+    s->chains[s->commit_chain].busy = false;
     strata_slots_committed(&s->slots);
-    /* Each may find a slot now; one that does not waits again. */
+    /* Each may find a slot now; one that does not waits again. An update that need not write
+     * any more has ended. */
     for (uint32_t left = s->slot_waits.count; left > 0; left--) {
         uint32_t c = strata_heap_pop(&s->slot_waits).chain;
-        /* A save may end here, and the tile's next update begin in its place. */
-        bool updates = s->chains[c].kind == CHAIN_UPDATE;
         s->chains[c].pending--;
         strata_schedule_write_state(s, c);
-        if (updates && s->chains[c].pending == 0)
-            strata_schedule_update_ended(s, c);
+        strata_schedule_ready(s, c);
     }
 }
 

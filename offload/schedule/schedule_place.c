@@ -65,7 +65,7 @@ static void arrived(struct schedule *s, uint32_t placement, uint64_t step)
         strata_schedule_gate(s, c);
     }
     if (param)
-        strata_schedule_open_placements(s);
+        strata_schedule_look(s, LOOK_PLACEMENTS);
 }
 
 static void fetch_tile(struct schedule *s, uint32_t c)
@@ -174,7 +174,7 @@ static void close_placement(struct schedule *s, uint32_t placement)
             s->open_list[kept++] = s->open_list[i];
     s->open_count = kept;
     s->placements[placement].closed++;
-    strata_schedule_open_placements(s);
+    strata_schedule_look(s, LOOK_PLACEMENTS);
 }
 
 /* Parameters. */
@@ -251,7 +251,7 @@ void strata_schedule_group_done(struct schedule *s, uint32_t c, const struct op 
         return;
     s->chains[c].busy = false;
     if (op->kind == OP_GATHER || op->kind == OP_REDUCE)
-        strata_schedule_comm_done(s);
+        strata_schedule_look(s, LOOK_COMM);
     if (op->kind == OP_GATHER) {
         strata_schedule_gate(s, c);
         return;
@@ -275,7 +275,7 @@ void strata_schedule_released(struct schedule *s, uint64_t step, uint32_t use)
         grad_released(s, grad, step);
     if (place(s, param)->last_use == use)
         close_placement(s, param);
-    strata_schedule_read_ahead(s);
+    strata_schedule_look(s, LOOK_AHEAD);
 }
 
 static void grad_at_home(struct schedule *s, uint32_t c)
@@ -286,8 +286,8 @@ static void grad_at_home(struct schedule *s, uint32_t c)
     else
         strata_schedule_end(s, c);
     s->tiles[tile].grads++;
-    strata_schedule_update(s, tile);
-    strata_schedule_open_placements(s);
+    strata_schedule_ready_tile(s, tile);
+    strata_schedule_look(s, LOOK_PLACEMENTS);
 }
 
 static void normed_tile(struct schedule *s, const struct op *op)

@@ -82,8 +82,7 @@ void strata_schedule_stash_done(struct schedule *s, uint32_t c, const struct op 
     case OP_H2D:
         /* The chain goes on until the caller's copy out of the device block is over. */
         strata_schedule_gate(s, c);
-        strata_schedule_give_back(s, strata_schedule_leave(s, c));
-        s->chains[c].busy = true;
+        strata_schedule_free_frame(s, c);
         return;
     case OP_D2H:
         s->stashes[event].closed++;
@@ -98,7 +97,7 @@ void strata_schedule_stash_done(struct schedule *s, uint32_t c, const struct op 
         strata_schedule_end(s, c);
         at_home(s, event, step);
     }
-    strata_schedule_open_stashes(s);
+    strata_schedule_look(s, LOOK_STASHES);
 }
 
 void strata_schedule_copied(struct schedule *s, uint64_t step, uint32_t event)
@@ -112,5 +111,5 @@ void strata_schedule_copied(struct schedule *s, uint64_t step, uint32_t event)
     }
     s->chains[state->chain].busy = false;
     state->closed++;
-    strata_schedule_open_stashes(s);
+    strata_schedule_look(s, LOOK_STASHES);
 }

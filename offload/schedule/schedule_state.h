@@ -2,15 +2,27 @@
 #define STRATA_OFFLOAD_SCHEDULE_STATE_H
 
 /*
- * What a schedule is made of, and what its files ask of one another. Nobody else looks.
+ * What a schedule is made of, and what its files ask of one another. No other file includes
+ * this header.
  *
  *     schedule_create.c   builds it
- *     schedule.c          lanes, frames, and the events from outside
+ *     schedule.c          lanes, frames, the ready list, and the events from outside
  *     schedule_place.c    placements, and the chains between device and home
  *     schedule_update.c   updates and verdicts
  *     schedule_commit.c   state records and commits
  *     schedule_stash.c    activation blocks
  *     schedule_comm.c     the order of the comm lane
+ *
+ * A handler is what runs when something happened: an event from outside, or a chain that can go
+ * on. No handler calls another. It changes the state, queues ops on lanes, and names what may
+ * be possible now: a chain goes on the ready list, and what concerns no single chain (frames,
+ * the comm lane, placements, stash blocks, reading ahead) is marked to be looked at. Then it
+ * returns. strata_schedule_next runs the handlers of what is ready before it gives out an op.
+ * So no handler finds the state changed under it by a function that it called, and the depth of
+ * calls does not depend on what follows from what.
+ *
+ * A chain may be on the list although it can do nothing yet; its handler looks at the state and
+ * does what is possible. So it does not matter who put it there, or how often.
  *
  * A chain is an entry of one array. Tiles of a placement have theirs in a row, so have the
  * updates (one per tile) and the stash events; an entry serves the same purpose again in the
@@ -50,15 +62,17 @@ struct chain {
     uint32_t owner; /* placement, stash event */
     uint32_t frame; /* held, or STRATA_NONE */
     uint32_t slot;  /* a state record is written to, or STRATA_NONE */
-    uint32_t next;  /* fetch: next in the list of those that wait for the tile's update */
+    uint32_t next;  /* on the ready list, or among the fetches that wait for an update */
     uint8_t kind;
     uint8_t frame_kind;
     uint8_t pending; /* ops under way or queued */
     uint8_t work;    /* update: what its op does, once it is given out */
     bool busy;
+    bool ready;     /* it is on the ready list */
+    bool for_frame; /* it waits for a frame */
+    bool started;   /* its handler has run since it had the frame it needs */
     /* update */
     uint8_t again;    /* enum verdict: it redoes what was computed ahead: OVER or SKIP */
-    bool started;     /* it has the frame it needs */
     bool reads_ahead; /* it has a frame and waits for its gradient or the verdict */
     bool guesses;     /* it is computed without waiting for the verdict */
     bool has_grad;    /* the gradient is there, or being read */
@@ -104,6 +118,15 @@ struct step_state {
     enum verdict verdict;
 };
 
+/* What is to be looked at once the ready list is empty, in this order. */
+enum look {
+    LOOK_FRAMES = 1,     /* a frame is free, or a chain asks for one */
+    LOOK_COMM = 2,       /* a collective may be due */
+    LOOK_PLACEMENTS = 4, /* one may open */
+    LOOK_STASHES = 8,    /* a device block may be assigned */
+    LOOK_AHEAD = 16      /* an update may read ahead */
+};
+
 /* Steps whose updates may be under way at once, and one whose verdict is still asked for. */
 #define STEPS_KEPT 4u
 
@@ -124,6 +147,9 @@ struct schedule {
     struct heap waits[FRAME_KIND_COUNT];
     struct heap opens;      /* OP_OPEN */
     struct heap slot_waits; /* state records that no slot is free for */
+    uint32_t ready_first;   /* the ready list: chains, first in first out, or STRATA_NONE */
+    uint32_t ready_last;
+    uint32_t looks; /* enum look bits */
     struct slots slots;
     struct step_state steps[STEPS_KEPT];
     uint32_t in_flight[STRATA_LANE_COUNT];
@@ -161,6 +187,17 @@ static inline uint8_t home_tier(const struct schedule *s, strata_part part, uint
     return s->plan->homes[part].tier[tile];
 }
 
+static inline void strata_schedule_look(struct schedule *s, uint32_t looks)
+{
+    s->looks |= looks;
+}
+
+/* Put a chain on the ready list; nothing if it is there already. */
+void strata_schedule_ready(struct schedule *s, uint32_t c);
+/* The same for what the tile's updates are chains of. */
+void strata_schedule_ready_tile(struct schedule *s, uint32_t tile);
+void strata_schedule_ready_tiles(struct schedule *s);
+
 uint64_t strata_schedule_key(const struct schedule *s, uint64_t step, uint32_t placement);
 bool strata_schedule_asked_past(const struct schedule *s, uint64_t step, uint32_t use);
 void strata_schedule_begin(struct schedule *s, uint32_t c, enum chain_kind kind, uint64_t step,
@@ -168,17 +205,11 @@ void strata_schedule_begin(struct schedule *s, uint32_t c, enum chain_kind kind,
 /* Queue an op of a chain on its lane. */
 void strata_schedule_queue(struct schedule *s, uint32_t c, enum op_kind kind,
                            enum op_what what);
-/* Start a chain with the frame it needs, at once or when there is one. */
+/* Have the chain on the ready list with the frame it needs, at once or when there is one. */
 void strata_schedule_take_frame(struct schedule *s, uint32_t c);
-/* Take the chain's frame from it and end it. The entry may be begun anew at once; the frame is
- * given back last, since whoever gets it may begin just that. */
-struct held_frame {
-    uint32_t frame; /* or STRATA_NONE */
-    enum frame_kind kind;
-};
-struct held_frame strata_schedule_leave(struct schedule *s, uint32_t c);
-void strata_schedule_give_back(struct schedule *s, struct held_frame held);
-/* Both at once. */
+/* Give back the frame that the chain holds, if it holds one. */
+void strata_schedule_free_frame(struct schedule *s, uint32_t c);
+/* The same, and the chain has ended: it may be begun anew. */
 void strata_schedule_end(struct schedule *s, uint32_t c);
 /* Hand a held frame from one chain, which ends, to another. */
 void strata_schedule_hand_over(struct schedule *s, uint32_t from, uint32_t to);
@@ -186,7 +217,10 @@ void strata_schedule_hand_over(struct schedule *s, uint32_t from, uint32_t to);
 void strata_schedule_gate(struct schedule *s, uint32_t c);
 
 /* schedule_place.c */
+
+/* LOOK_PLACEMENTS: open those that may. */
 void strata_schedule_open_placements(struct schedule *s);
+/* A fetch, a park or a gradient on its way home is ready: its first op. */
 void strata_schedule_start_move(struct schedule *s, uint32_t c);
 void strata_schedule_fetch_done(struct schedule *s, uint32_t c, const struct op *op);
 void strata_schedule_park_done(struct schedule *s, uint32_t c, const struct op *op);
@@ -201,7 +235,8 @@ void strata_schedule_new_version(struct schedule *s, uint32_t tile);
 void strata_schedule_order_comm(struct schedule *s);
 /* With one rank false. Else the chain's collective is due, and will be done in its turn. */
 bool strata_schedule_comm(struct schedule *s, uint32_t c, enum op_kind kind);
-void strata_schedule_comm_done(struct schedule *s);
+/* LOOK_COMM: give out the next collective of the order, if it is due. */
+void strata_schedule_next_comm(struct schedule *s);
 
 /* schedule_update.c */
 
@@ -212,33 +247,41 @@ static inline bool strata_schedule_folds(const struct schedule *s, uint32_t tile
 }
 
 enum verdict strata_schedule_verdict_on(const struct schedule *s, uint64_t step);
-/* Begin what the tile's next update can do by now, or go on with it. */
-void strata_schedule_update(struct schedule *s, uint32_t tile);
-void strata_schedule_start_update(struct schedule *s, uint32_t c);
+/* The tile's chain is ready and idle: judge what it did, or begin the next update. */
+void strata_schedule_next_update(struct schedule *s, uint32_t tile);
+/* An update's chain is ready: what it can do by now. */
+void strata_schedule_go_on_update(struct schedule *s, uint32_t c);
 /* Settle what the chain's OP_UPDATE, about to be given out, does. false: nothing is left for
  * it; the chain has gone on without. */
 bool strata_schedule_choose_work(struct schedule *s, uint32_t c);
 void strata_schedule_update_done(struct schedule *s, uint32_t c, const struct op *op);
-/* No op of an update's chain is under way or to come. */
-void strata_schedule_update_ended(struct schedule *s, uint32_t c);
+void strata_schedule_settle_done(struct schedule *s, uint32_t c, const struct op *op);
 /* The tile is done with the step. */
 void strata_schedule_tile_updated(struct schedule *s, uint32_t tile, uint64_t step);
 void strata_schedule_verdict(struct schedule *s, enum verdict verdict);
+/* LOOK_AHEAD */
 void strata_schedule_read_ahead(struct schedule *s);
 
 /* schedule_commit.c */
 bool strata_schedule_commit_due(const struct schedule *s, uint64_t step);
 /* Write the chain's state record to a slot that may be written, or name the one it lies in. */
 void strata_schedule_write_state(struct schedule *s, uint32_t c);
+/* The chain's record is written. */
 void strata_schedule_state_written(struct schedule *s, uint32_t c);
 /* The record in the chain's slot is the tile's newest, for good. */
 void strata_schedule_state_final(struct schedule *s, uint32_t c);
+/* A save's chain is ready: its first op. */
 void strata_schedule_start_save(struct schedule *s, uint32_t c);
+/* A save, or what follows a fold for a commit, is over. */
+void strata_schedule_end_save(struct schedule *s, uint32_t c);
 void strata_schedule_save_done(struct schedule *s, uint32_t c, const struct op *op);
 void strata_schedule_commit_done(struct schedule *s);
 
 /* schedule_stash.c */
+
+/* LOOK_STASHES: assign device blocks in their order. */
 void strata_schedule_open_stashes(struct schedule *s);
+/* A block's chain is ready: its first op. */
 void strata_schedule_start_stash(struct schedule *s, uint32_t c);
 void strata_schedule_stash_done(struct schedule *s, uint32_t c, const struct op *op);
 

@@ -71,8 +71,7 @@ static void frame_settled(struct schedule *s, uint32_t tile, uint64_t step)
         return;
     state->unframed = s->plan->model.tile_count;
     s->framed++;
-    for (uint32_t i = 0; i < s->plan->model.tile_count; i++)
-        strata_schedule_update(s, i);
+    strata_schedule_ready_tiles(s);
 }
 
 /* A state that is a gradient behind, or no longer is. */
@@ -93,10 +92,9 @@ void strata_schedule_tile_updated(struct schedule *s, uint32_t tile, uint64_t st
     if (--state->left == 0) {
         state->left = s->plan->model.tile_count;
         s->updated++;
-        if (s->no_overlap)
-            strata_schedule_open_placements(s);
+        strata_schedule_look(s, LOOK_PLACEMENTS); /* without overlap one waits for this */
     }
-    strata_schedule_update(s, tile);
+    strata_schedule_ready_tile(s, tile);
 }
 
 /* The weights of the chain's step are final and at home, and so is the state, save for what a
@@ -125,9 +123,13 @@ static void finish(struct schedule *s, uint32_t c)
 static void pass_over(struct schedule *s, uint32_t c)
 {
     s->ahead_frames -= s->chains[c].reads_ahead;
-    struct held_frame held = strata_schedule_leave(s, c);
+    strata_schedule_end(s, c);
     finish(s, c);
-    strata_schedule_give_back(s, held);
+}
+
+static bool guessed(const struct chain *chain)
+{
+    return (chain->work & (UPDATE_APPLY | UPDATE_WEIGHTS)) != 0;
 }
 
 /* What was computed ahead, and has ended, is judged. */
@@ -135,12 +137,12 @@ static void judge(struct schedule *s, uint32_t c, enum verdict verdict)
 {
     struct chain *chain = &s->chains[c];
     uint32_t tile = chain->tile;
-    bool guessed = (chain->work & (UPDATE_APPLY | UPDATE_WEIGHTS)) != 0;
-    bool stands = verdict == VERDICT_WITHIN ? guessed : verdict == VERDICT_SKIP && !guessed;
+    bool stands =
+        verdict == VERDICT_WITHIN ? guessed(chain) : verdict == VERDICT_SKIP && !guessed(chain);
     if (verdict == VERDICT_SKIP && strata_schedule_folds(s, tile))
         set_behind(s, tile, false, 0);
     if (!stands) {
-        s->counts.redone += guessed;
+        s->counts.redone += guessed(chain);
         strata_schedule_begin(s, c, CHAIN_UPDATE, chain->step, chain->key);
         chain->again = verdict == VERDICT_SKIP ? VERDICT_SKIP : VERDICT_OVER;
         strata_schedule_take_frame(s, c);
@@ -151,18 +153,18 @@ static void judge(struct schedule *s, uint32_t c, enum verdict verdict)
     finish(s, c);
 }
 
-void strata_schedule_update_ended(struct schedule *s, uint32_t c)
+/* No op of an update's chain is under way or to come. */
+static void end_update(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
     enum verdict verdict = strata_schedule_verdict_on(s, chain->step);
-    struct held_frame held = strata_schedule_leave(s, c);
+    strata_schedule_end(s, c);
     if (!chain->ahead)
         finish(s, c);
     else if (verdict == VERDICT_NONE)
         s->tiles[chain->tile].undecided = true;
     else
         judge(s, c, verdict);
-    strata_schedule_give_back(s, held);
 }
 
 /* Beginning. */
@@ -191,10 +193,10 @@ static void fetch_grad(struct schedule *s, uint32_t c)
 }
 
 /* Compute, as soon as all is there that it takes. */
-static void proceed(struct schedule *s, uint32_t c)
+static void compute_when_there(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
-    if (!chain->busy || !chain->started || chain->pending > 0 || chain->computed)
+    if (chain->pending > 0)
         return;
     if (chain->again == VERDICT_SKIP) {
         compute(s, c);
@@ -209,24 +211,51 @@ static void proceed(struct schedule *s, uint32_t c)
         compute(s, c);
 }
 
-void strata_schedule_start_update(struct schedule *s, uint32_t c)
+/* It has the frame it needs. */
+static void start_update(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
-    uint32_t tile = chain->tile;
-    uint64_t step = chain->step;
-    if (strata_schedule_folds(s, tile)) {
-        chain->started = true;
+    chain->started = true;
+    if (strata_schedule_folds(s, chain->tile))
         compute(s, c);
-    } else {
-        if (!s->plan->states_on_device && home_tier(s, STRATA_STATE, tile) == STRATA_NVME)
-            strata_schedule_queue(s, c, OP_NVME_READ, WHAT_STATE);
-        if (chain->again != VERDICT_SKIP)
-            fetch_grad(s, c);
-        chain->started = true;
-        proceed(s, c);
+    else if (!s->plan->states_on_device &&
+             home_tier(s, STRATA_STATE, chain->tile) == STRATA_NVME)
+        strata_schedule_queue(s, c, OP_NVME_READ, WHAT_STATE);
+}
+
+/* The verdict on a chain's step is in. One that was given out before, and is not what the
+ * verdict asks for, is redone when it has ended. */
+static void take_verdict(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    bool stands = strata_schedule_verdict_on(s, chain->step) == VERDICT_WITHIN;
+    if (chain->ahead && !(stands && guessed(chain)))
+        return;
+    if (chain->ahead) {
+        chain->ahead = false;
+        if (chain->state_written)
+            strata_schedule_state_final(s, c);
+        if (chain->param_written)
+            strata_schedule_new_version(s, chain->tile);
     }
-    if (is_known(s, step))
-        frame_settled(s, tile, step);
+    frame_settled(s, chain->tile, chain->step);
+}
+
+void strata_schedule_go_on_update(struct schedule *s, uint32_t c)
+{
+    struct chain *chain = &s->chains[c];
+    if (!chain->started)
+        start_update(s, c);
+    if (is_known(s, chain->step))
+        take_verdict(s, c);
+    if (chain->computed) {
+        if (chain->pending == 0)
+            end_update(s, c);
+        return;
+    }
+    if (chain->again != VERDICT_SKIP)
+        fetch_grad(s, c);
+    compute_when_there(s, c);
 }
 
 /* The deadline of an update is the first use in the next step. */
@@ -238,27 +267,26 @@ static void begin_update(struct schedule *s, uint32_t tile)
                           strata_schedule_key(s, step + 1, first));
 }
 
-void strata_schedule_update(struct schedule *s, uint32_t tile)
+void strata_schedule_next_update(struct schedule *s, uint32_t tile)
 {
     struct tile_state *state = &s->tiles[tile];
     uint32_t c = s->first_update + tile;
-    struct chain *chain = &s->chains[c];
-    if (chain->busy) {
-        if (chain->kind == CHAIN_UPDATE && chain->started && chain->again == VERDICT_NONE) {
-            fetch_grad(s, c);
-            proceed(s, c);
-        }
+    if (state->undecided) {
+        enum verdict verdict = strata_schedule_verdict_on(s, s->chains[c].step);
+        state->undecided = verdict == VERDICT_NONE;
+        if (!state->undecided)
+            judge(s, c, verdict);
         return;
     }
     uint64_t step = state->updates;
-    if (state->undecided || step >= state->grads)
+    if (step >= state->grads)
         return;
     if (strata_schedule_folds(s, tile)) {
         begin_update(s, tile);
         strata_schedule_hand_over(s, state->grad_chain, c);
         state->grad_chain = STRATA_NONE;
-        strata_schedule_start_update(s, c);
-        strata_schedule_open_placements(s);
+        strata_schedule_ready(s, c);
+        strata_schedule_look(s, LOOK_PLACEMENTS); /* one waits for the gradient to leave */
         return;
     }
     if (s->framed < step)
@@ -268,7 +296,7 @@ void strata_schedule_update(struct schedule *s, uint32_t tile)
         pass_over(s, c);
     } else if (is_known(s, step) || may_guess(s, tile)) {
         begin_update(s, tile);
-        chain->guesses = true;
+        s->chains[c].guesses = true;
         strata_schedule_take_frame(s, c);
     }
 }
@@ -297,6 +325,8 @@ void strata_schedule_read_ahead(struct schedule *s)
         s->chains[c].reads_ahead = true;
         s->ahead_frames++;
         strata_schedule_take_frame(s, c);
+        strata_schedule_look(s, LOOK_AHEAD); /* once it has its frame */
+        return;
     }
 }
 
@@ -387,22 +417,24 @@ static void folded(struct schedule *s, uint32_t c)
         return;
     }
     strata_schedule_end(s, c); /* it holds no frame */
-    strata_schedule_update(s, chain->tile);
+    strata_schedule_ready(s, c);
+}
+
+void strata_schedule_settle_done(struct schedule *s, uint32_t c, const struct op *op)
+{
+    if (op->kind == OP_UPDATE) {
+        folded(s, c);
+        return;
+    }
+    strata_schedule_state_written(s, c);
+    strata_schedule_end_save(s, c);
 }
 
 void strata_schedule_update_done(struct schedule *s, uint32_t c, const struct op *op)
 {
     struct chain *chain = &s->chains[c];
-    if (chain->kind == CHAIN_SETTLE && op->kind == OP_UPDATE) {
-        folded(s, c);
-        return;
-    }
-    if (chain->kind == CHAIN_SETTLE) {
-        strata_schedule_save_done(s, c, op);
-        return;
-    }
     if (op->kind == OP_NVME_READ || (op->kind == OP_D2H && op->what == WHAT_GRAD)) {
-        proceed(s, c);
+        compute_when_there(s, c);
         return;
     }
     if (op->kind == OP_UPDATE)
@@ -414,7 +446,7 @@ void strata_schedule_update_done(struct schedule *s, uint32_t c, const struct op
     else
         param_at_home(s, c);
     if (chain->pending == 0)
-        strata_schedule_update_ended(s, c);
+        end_update(s, c);
 }
 
 void strata_schedule_settle(struct schedule *s)
@@ -435,41 +467,12 @@ bool strata_schedule_settled(const struct schedule *s)
 
 /* The verdict. */
 
-static void decide(struct schedule *s, uint32_t tile, uint64_t step, enum verdict verdict)
-{
-    uint32_t c = s->first_update + tile;
-    struct chain *chain = &s->chains[c];
-    bool guessed = (chain->work & (UPDATE_APPLY | UPDATE_WEIGHTS)) != 0;
-    if (s->tiles[tile].undecided) {
-        s->tiles[tile].undecided = false;
-        judge(s, c, verdict);
-        return;
-    }
-    if (!chain->busy || chain->kind != CHAIN_UPDATE || chain->step != step) {
-        strata_schedule_update(s, tile);
-        return;
-    }
-    if (!chain->ahead) {
-        bool started = chain->started;
-        proceed(s, c);
-        if (started)
-            frame_settled(s, tile, step);
-    } else if (verdict == VERDICT_WITHIN && guessed) {
-        chain->ahead = false;
-        frame_settled(s, tile, step);
-        if (chain->state_written)
-            strata_schedule_state_final(s, c);
-        if (chain->param_written)
-            strata_schedule_new_version(s, tile);
-    } /* else it is redone when it has ended */
-}
-
 void strata_schedule_verdict(struct schedule *s, enum verdict verdict)
 {
     uint64_t step = s->normed++;
     s->steps[step % STEPS_KEPT].verdict = verdict;
     s->doubt = verdict != VERDICT_WITHIN;
     if (waits_for_norm(s))
-        for (uint32_t i = 0; i < s->plan->model.tile_count; i++)
-            decide(s, i, step, verdict);
+        strata_schedule_ready_tiles(s);
+    strata_schedule_look(s, LOOK_PLACEMENTS); /* gradients of the next step wait for it */
 }
