@@ -19,8 +19,6 @@
 #endif
 
 /* A lost wake-up hangs: then the test fails instead. */
-TestSuite(workers, .timeout = 120);
-
 static strata_workers *make(uint32_t threads)
 {
     strata_workers *workers;
@@ -137,13 +135,42 @@ Test(workers, several_threads_run_jobs_at_once)
     strata_workers_destroy(workers);
 }
 
+/*
+ * The pool's condition variables, seen from outside: how many threads wait on one, how often a
+ * wait began, and whether the thread that brings the panels waits. It waits with the pool's
+ * mutex, so its job is then in the queue.
+ */
+static _Atomic int waiting;
+static _Atomic int waits_begun;
+static _Atomic bool panels_queued;
+static _Thread_local bool brings_panels;
+
+int __real_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex);
+int __wrap_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex);
+
+int __wrap_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
+{
+    if (brings_panels)
+        panels_queued = true;
+    waits_begun++;
+    waiting++;
+    int result = __real_pthread_cond_wait(condition, mutex);
+    waiting--;
+    return result;
+}
+
+static void wait_for(_Atomic bool *flag)
+{
+    while (!*flag)
+        usleep(100);
+}
+
 /* One worker, so its order of items is the order of the log. */
 struct order {
     strata_workers *workers;
     char log[16];
     uint32_t length;
     _Atomic bool update_started;
-    _Atomic bool panels_come;
 };
 
 static void log_panel(void *user, uint32_t index, uint32_t worker)
@@ -163,9 +190,7 @@ static void log_update(void *user, uint32_t index, uint32_t worker)
     if (index > 0)
         return;
     order->update_started = true;
-    while (!order->panels_come)
-        usleep(100);
-    usleep(200000); /* ample, from the word to the queue */
+    wait_for(&panels_queued);
 }
 
 static void *run_updates(void *arg)
@@ -180,46 +205,68 @@ Test(workers, panels_overtake_the_only_workers_updates_between_two_items)
     struct order order = {.workers = make(1)};
     pthread_t updates;
     cr_assert_eq(pthread_create(&updates, NULL, run_updates, &order), 0);
-    while (!order.update_started)
-        usleep(100);
-    order.panels_come = true;
+    wait_for(&order.update_started);
+    brings_panels = true;
     strata_workers_run(order.workers, STRATA_JOB_PANEL, log_panel, &order, 3);
     pthread_join(updates, NULL);
     cr_assert_str_eq(order.log, "upppuu");
     strata_workers_destroy(order.workers);
 }
 
-/* Two workers, two panels, and more updates than can be begun before the panels come. */
-#define MIXED_UPDATES 300000u
+/*
+ * Two workers, both in an update when two panels come. From then on one worker has the panels
+ * and the other goes on with updates: a panel asks for two updates and ends when they have been
+ * done; an update waits until it is asked for. Two panels at once, or two updates that wait at
+ * once, are a failure, and then all are let go.
+ */
+#define MIXED_PANELS  2u
+#define MIXED_UPDATES (2u + 2u * MIXED_PANELS + 1u)
 
 struct mixture {
     strata_workers *workers;
     _Atomic uint32_t updates; /* begun */
-    _Atomic uint32_t mixed;   /* panels beside which updates went on */
-    _Atomic bool panels_done;
+    _Atomic uint32_t updating;
+    _Atomic uint32_t panels; /* under way */
+    _Atomic int32_t asked;   /* for updates, which have not begun */
+    _Atomic uint32_t panels_done;
+    _Atomic bool wrong;
 };
+
+/* Take one of the updates that were asked for. */
+static bool take_asked(struct mixture *mixture)
+{
+    int32_t asked = mixture->asked;
+    return asked > 0 && atomic_compare_exchange_strong(&mixture->asked, &asked, asked - 1);
+}
 
 static void mixed_update(void *user, uint32_t index, uint32_t worker)
 {
-    (void)index;
     (void)worker;
     struct mixture *mixture = user;
     mixture->updates++;
-    if (!mixture->panels_done)
+    if (index < 2) {
+        wait_for(&panels_queued);
+        return;
+    }
+    if (++mixture->updating > 1 && mixture->panels_done < MIXED_PANELS)
+        mixture->wrong = true;
+    while (!take_asked(mixture) && mixture->panels_done < MIXED_PANELS && !mixture->wrong)
         usleep(100);
+    mixture->updating--;
 }
 
-/* Two more updates have to begin: one may have been taken before there were panels. If both
- * workers had panels, or had got to them only after the last update, none would. */
 static void mixed_panel(void *user, uint32_t index, uint32_t worker)
 {
     (void)index;
     (void)worker;
     struct mixture *mixture = user;
-    uint32_t seen = mixture->updates;
-    for (uint32_t i = 0; i < 50000 && mixture->updates < seen + 2; i++)
+    if (++mixture->panels > 1)
+        mixture->wrong = true;
+    mixture->asked += 2;
+    while (mixture->asked > 0 && !mixture->wrong)
         usleep(100);
-    mixture->mixed += mixture->updates >= seen + 2 ? 1 : 0;
+    mixture->panels--;
+    mixture->panels_done++;
 }
 
 static void *run_mixed_updates(void *arg)
@@ -235,12 +282,13 @@ Test(workers, half_of_them_go_on_updating_while_panels_wait)
     struct mixture mixture = {.workers = make(2)};
     pthread_t updates;
     cr_assert_eq(pthread_create(&updates, NULL, run_mixed_updates, &mixture), 0);
-    while (mixture.updates == 0)
+    while (mixture.updates < 2)
         usleep(100);
-    strata_workers_run(mixture.workers, STRATA_JOB_PANEL, mixed_panel, &mixture, 2);
-    mixture.panels_done = true;
+    brings_panels = true;
+    strata_workers_run(mixture.workers, STRATA_JOB_PANEL, mixed_panel, &mixture, MIXED_PANELS);
     pthread_join(updates, NULL);
-    cr_assert_eq(mixture.mixed, 2, "updates went on beside %u of 2 panels", mixture.mixed);
+    cr_assert_not(mixture.wrong, "two panels at once, or two updates while panels waited");
+    cr_assert_eq(mixture.panels_done, MIXED_PANELS);
     strata_workers_destroy(mixture.workers);
 }
 
@@ -387,23 +435,18 @@ Test(workers, an_absurd_thread_count_is_refused)
     cr_assert(strstr(error.message, "4097 worker threads"), "%s", error.message);
 }
 
-/* CPU time of the whole process: idle workers may spin for 20 us, then they must sleep. */
-static uint64_t cpu_ns(void)
-{
-    struct timespec used;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
-}
-
+/* A worker that polls would begin to wait again and again; one that spins would never wait. */
 Test(workers, idle_workers_sleep)
 {
     strata_workers *workers = make(2);
     uint64_t value[8] = {0};
     strata_workers_run(workers, STRATA_JOB_PANEL, add_item, value, 8);
-    usleep(50000);
-    uint64_t begin_ns = cpu_ns();
-    usleep(200000);
-    cr_assert_lt(cpu_ns() - begin_ns, 20000000, "idle workers used CPU time");
+    while (waiting < 2)
+        usleep(100);
+    int begun = waits_begun;
+    usleep(100000);
+    cr_expect_eq(waiting, 2);
+    cr_expect_eq(waits_begun, begun, "an idle worker woke");
     strata_workers_destroy(workers);
 }
 

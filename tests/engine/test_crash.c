@@ -242,7 +242,7 @@ static void crash_everywhere(const char *name, const struct toy_run *what)
     strata_sim_free_states(&states);
 }
 
-Test(crash, states_on_nvme_are_those_of_a_commit, .timeout = 3600)
+Test(crash, states_on_nvme_are_those_of_a_commit)
 {
     crash_everywhere("states on nvme, every step", &(struct toy_run){.params = STRATA_HOST,
                                                                      .grads = STRATA_HOST,
@@ -257,7 +257,7 @@ Test(crash, states_on_nvme_are_those_of_a_commit, .timeout = 3600)
                                        .commit_every = 2});
 }
 
-Test(crash, states_in_host_memory_are_those_of_a_commit, .timeout = 3600)
+Test(crash, states_in_host_memory_are_those_of_a_commit)
 {
     crash_everywhere("states in host RAM, every step", &(struct toy_run){.params = STRATA_HOST,
                                                                          .grads = STRATA_HOST,
@@ -272,7 +272,7 @@ Test(crash, states_in_host_memory_are_those_of_a_commit, .timeout = 3600)
                                        .keep_every = 2});
 }
 
-Test(crash, states_in_the_device_are_those_of_a_commit, .timeout = 3600)
+Test(crash, states_in_the_device_are_those_of_a_commit)
 {
     crash_everywhere("states in the device, every other step",
                      &(struct toy_run){.params = STRATA_DEVICE,

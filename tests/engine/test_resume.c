@@ -333,7 +333,7 @@ static void killed_after(struct toy_run run, uint64_t step)
 
 /* Updates run ahead of the norm, which is over the limit in some steps: those on NVMe in a slot
  * more, those in host RAM a gradient behind. A commit holds both, of one step. */
-Test(resume, states_in_host_memory_and_on_nvme_are_committed_together, .timeout = 300)
+Test(resume, states_in_host_memory_and_on_nvme_are_committed_together)
 {
     struct toy_run run = mixed();
     struct toy_run reference = in_device;

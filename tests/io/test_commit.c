@@ -294,14 +294,14 @@ static void fail_each(enum io_fault_kind fault, int native, uint64_t times,
     cr_expect(plan.nth > 50, "%d requests", (int)plan.nth);
 }
 
-Test(commit, each_request_of_a_life_may_fail_and_the_last_commit_stands, .timeout = 120)
+Test(commit, each_request_of_a_life_may_fail_and_the_last_commit_stands)
 {
     fail_each(IO_FAULT_ERRNO, EIO, 1, STRATA_E_IO);
     fail_each(IO_FAULT_ERRNO, ENOSPC, UINT64_MAX, STRATA_E_IO);
     fail_each(IO_FAULT_ZERO, 0, 1, STRATA_E_IO);
 }
 
-Test(commit, each_request_of_a_life_may_be_short_late_or_answered_twice, .timeout = 120)
+Test(commit, each_request_of_a_life_may_be_short_late_or_answered_twice)
 {
     fail_each(IO_FAULT_SHORT, 0, 1, STRATA_OK);
     fail_each(IO_FAULT_LATE, 0, 1, STRATA_OK);
@@ -322,7 +322,7 @@ static void run_until_killed(struct commit_rig *rig, int told)
     _exit(1);
 }
 
-Test(commit, a_killed_run_loses_no_committed_step, .timeout = 120)
+Test(commit, a_killed_run_loses_no_committed_step)
 {
     struct commit_rig rig;
     uint8_t last = 0;

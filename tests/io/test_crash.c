@@ -170,7 +170,7 @@ static void crash_everywhere(struct sim_states *states, const struct kind *kind)
            kind->commit_every, kind->keep, kind->elsewhere, requests, seeds);
 }
 
-Test(crash, power_lost_at_any_request_leaves_the_last_commit_or_the_next, .timeout = 3600)
+Test(crash, power_lost_at_any_request_leaves_the_last_commit_or_the_next)
 {
     static const struct kind kinds[] = {{1, 0, 0},    {1, 1, 0}, {2, 0, 0},
                                         {2, 1, 0x5a}, {2, 1, 0}, {2, 0, 0xff}};
@@ -219,8 +219,7 @@ static strata_status go_on_after_a_kill(struct matrix *m, uint64_t kill_at, uint
     return status;
 }
 
-Test(crash, a_record_whose_writer_was_killed_is_flushed_before_it_is_gone_on_from,
-     .timeout = 600)
+Test(crash, a_record_whose_writer_was_killed_is_flushed_before_it_is_gone_on_from)
 {
     struct matrix m;
     struct sim_states states = {.count = 0};
@@ -308,7 +307,7 @@ static bool lie_once(enum sim_fault fault, uint64_t nth, bool reopen)
     return happened;
 }
 
-Test(crash, every_write_that_a_drive_lies_about_is_found_before_use, .timeout = 300)
+Test(crash, every_write_that_a_drive_lies_about_is_found_before_use)
 {
     for (enum sim_fault fault = SIM_FLIP; fault <= SIM_MISDIRECTED; fault++) {
         uint64_t found = 0;

@@ -416,7 +416,7 @@ static void open_failing(struct store_rig *rig, const struct io_fault_plan *plan
               "%s", error.message);
 }
 
-Test(store, a_drive_that_does_not_answer_is_a_timeout, .timeout = 20)
+Test(store, a_drive_that_does_not_answer_is_a_timeout)
 {
     struct io_fault_count count = {0};
     struct io_fault_plan plan = {

@@ -340,7 +340,7 @@ Test(store_file, a_symbolic_link_is_not_followed)
     strata_store_rig_remove(&rig);
 }
 
-Test(store_file, a_pipe_is_refused_without_waiting, .timeout = 10)
+Test(store_file, a_pipe_is_refused_without_waiting)
 {
     struct store_rig rig;
     char path[PATH_MAX + 32];

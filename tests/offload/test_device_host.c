@@ -62,7 +62,7 @@ static void tear_down(void)
     strata_device_close(device);
 }
 
-TestSuite(device_host, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(device_host, .init = set_up, .fini = tear_down);
 
 static void wait_gate(strata_stream *stream, uint32_t gate, uint64_t value)
 {

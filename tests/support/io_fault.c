@@ -97,7 +97,7 @@ static void hold(struct fault *fault, uint64_t id, int64_t result, uint64_t dela
     STRATA_CHECK(fault->held_count < 2 * fault->depth);
     fault->held[fault->held_count++] = (struct held){
         .result = {.id = id, .result = result},
-        .due_ns = strata_now_ns() + delay_ns,
+        .due_ns = delay_ns == UINT64_MAX ? UINT64_MAX : strata_now_ns() + delay_ns,
     };
 }
 
@@ -184,6 +184,9 @@ static bool bend(struct fault *fault, struct io_result *result)
     case IO_FAULT_LATE:
         hold(fault, result->id, result->result, plan->delay_ns);
         return false;
+    case IO_FAULT_HELD:
+        hold(fault, result->id, result->result, UINT64_MAX);
+        return false;
     case IO_FAULT_TWICE:
         hold(fault, result->id, result->result, plan->delay_ns);
         return true;
@@ -198,13 +201,18 @@ static bool bend(struct fault *fault, struct io_result *result)
     }
 }
 
+static bool is_due(const struct fault *fault, const struct held *held, uint64_t now_ns)
+{
+    return held->due_ns == UINT64_MAX ? fault->plan->count->release : held->due_ns <= now_ns;
+}
+
 static uint32_t take_due(struct fault *fault, struct io_result *out, uint32_t capacity)
 {
     uint64_t now_ns = strata_now_ns();
     uint32_t count = 0;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < fault->held_count; i++) {
-        if (count < capacity && fault->held[i].due_ns <= now_ns)
+        if (count < capacity && is_due(fault, &fault->held[i], now_ns))
             out[count++] = fault->held[i].result;
         else
             fault->held[kept++] = fault->held[i];

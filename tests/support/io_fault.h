@@ -26,6 +26,7 @@ enum io_fault_kind {
     IO_FAULT_SHORT,  /* moves only the first half, whole blocks                        */
     IO_FAULT_ODD,    /* moves all but the last block, reports 100 bytes more than that */
     IO_FAULT_LATE,   /* done at once, reported delay_ns later                          */
+    IO_FAULT_HELD,   /* done at once, reported when count->release is set              */
     IO_FAULT_TWICE,  /* reported, and again delay_ns later                             */
     IO_FAULT_LOST,   /* done, never reported                                           */
     IO_FAULT_FLIP,   /* one bit of what was read is another                            */
@@ -35,6 +36,7 @@ enum io_fault_kind {
 struct io_fault_count {
     _Atomic uint64_t seen;  /* attempts of the kind */
     _Atomic uint64_t fired; /* of which went wrong  */
+    _Atomic bool release;   /* IO_FAULT_HELD: report what was held back */
 };
 
 struct io_fault_plan {

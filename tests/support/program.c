@@ -15,11 +15,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_WORDS 96
@@ -187,6 +190,62 @@ int strata_program_wait(pid_t process)
     while (waitpid(process, &status, 0) < 0)
         STRATA_CHECK(errno == EINTR);
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static uint64_t count_lines(const char *path)
+{
+    uint64_t lines = 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    for (int byte = 0; (byte = fgetc(file)) != EOF;)
+        lines += byte == '\n';
+    fclose(file);
+    return lines;
+}
+
+static bool has_ended(pid_t process)
+{
+    siginfo_t info = {.si_pid = 0};
+    STRATA_CHECK(waitid(P_PID, (id_t)process, &info, WEXITED | WNOHANG | WNOWAIT) == 0);
+    return info.si_pid != 0;
+}
+
+static void pause_a_little(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+uint64_t strata_program_wait_lines(const struct temp_dir *dir, pid_t process, const char *name,
+                                   uint64_t lines)
+{
+    char path[PATH_MAX];
+    path_of(dir, name, path);
+    while (count_lines(path) < lines && !has_ended(process))
+        pause_a_little();
+    return count_lines(path);
+}
+
+/* The mask of caught signals in /proc/PID/status. */
+static uint64_t caught_signals(pid_t process)
+{
+    char path[64];
+    char line[256];
+    uint64_t mask = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)process);
+    FILE *file = fopen(path, "re");
+    STRATA_CHECK(file != NULL);
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "SigCgt: %" SCNx64, &mask) == 1)
+            break;
+    fclose(file);
+    return mask;
+}
+
+void strata_program_wait_catches(pid_t process, int number)
+{
+    while ((caught_signals(process) >> (number - 1) & 1) == 0 && !has_ended(process))
+        pause_a_little();
 }
 
 void strata_program_run(struct program_result *out, const struct temp_dir *dir,

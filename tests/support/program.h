@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "tests/support/temp_dir.h"
@@ -67,6 +68,12 @@ const char *strata_program_path(const char *variable, const char *built);
 pid_t strata_program_start(const struct temp_dir *dir, const char *program, const char *words);
 /* Wait for a process that was started. Its output lies in the workshop: out.txt, err.txt. */
 int strata_program_wait(pid_t process);
+/* Wait until a file of the workshop has so many lines, or the process has ended, however long
+ * that takes; returns how many it then has. The process is still to be waited for. */
+uint64_t strata_program_wait_lines(const struct temp_dir *dir, pid_t process, const char *name,
+                                   uint64_t lines);
+/* Wait until a running process catches the signal. */
+void strata_program_wait_catches(pid_t process, int number);
 /* Start and wait. */
 void strata_program_run(struct program_result *out, const struct temp_dir *dir,
                         const char *program, const char *words);

@@ -69,7 +69,7 @@ static void compare(strata_workers *const pools[3], const uint32_t shape[3], boo
     free(a);
 }
 
-Test(product, panels_give_every_element_and_the_same_bits_on_1_2_and_3_workers, .timeout = 120)
+Test(product, panels_give_every_element_and_the_same_bits_on_1_2_and_3_workers)
 {
     strata_workers *pools[3];
     strata_host_product_setup();

@@ -6,15 +6,13 @@
 
 #include "train/log.h"
 #include "train/report.h"
+#include "tests/support/checks.h"
 
-#include <criterion/criterion.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "base/json.h"
 
 static struct trainer_step sample(void)
 {
@@ -104,24 +102,6 @@ Test(report, a_lane_busier_than_the_step_and_a_step_of_no_time_draw_full_bars_at
     cr_assert_lt(columns_of(text), 200);
 }
 
-static strata_json *parse(const char *text, size_t length)
-{
-    strata_json *document = NULL;
-    strata_error error = {0};
-    cr_assert_eq(strata_json_read_text(&document, text, length, &error), STRATA_OK, "%s: %s",
-                 error.message, text);
-    return document;
-}
-
-static double number(const strata_json *object, const char *key)
-{
-    double value = 0;
-    strata_error error = {0};
-    cr_assert_eq(strata_json_get_number(object, key, &value, &error), STRATA_OK, "%s",
-                 error.message);
-    return value;
-}
-
 Test(log, a_line_gives_every_number_back)
 {
     struct trainer_step step = sample();
@@ -129,19 +109,19 @@ Test(log, a_line_gives_every_number_back)
     size_t length = strata_log_format(line, sizeof line, &step, NULL);
     cr_assert_eq(line[length - 1], '\n');
     cr_assert_eq(strchr(line, '\n') - line, (ptrdiff_t)length - 1);
-    strata_json *document = parse(line, length);
-    cr_assert_eq(number(document, "step"), 41);
-    cr_assert_eq(number(document, "loss"), step.loss);
-    cr_assert_eq(number(document, "grad_norm"), step.grad_norm);
-    cr_assert_eq(number(document, "loss_scale"), 1024);
-    cr_assert_eq(number(document, "updates"), 40);
-    cr_assert_eq(number(document, "lr"), step.lr);
-    cr_assert_eq(number(document, "tokens_per_s"), 1024);
-    cr_assert_eq(number(document, "step_s"), 0.5);
-    cr_assert_eq(number(document, "exposed_s"), 0.125);
-    cr_assert_eq(number(document, "device_peak_bytes"), 16777216);
-    cr_assert_eq(number(document, "host_peak_bytes"), 100663296);
-    cr_assert_eq(number(document, "nvme_bytes"), 318767104);
+    strata_json *document = strata_parse(line, length);
+    cr_assert_eq(strata_number(document, "step"), 41);
+    cr_assert_eq(strata_number(document, "loss"), step.loss);
+    cr_assert_eq(strata_number(document, "grad_norm"), step.grad_norm);
+    cr_assert_eq(strata_number(document, "loss_scale"), 1024);
+    cr_assert_eq(strata_number(document, "updates"), 40);
+    cr_assert_eq(strata_number(document, "lr"), step.lr);
+    cr_assert_eq(strata_number(document, "tokens_per_s"), 1024);
+    cr_assert_eq(strata_number(document, "step_s"), 0.5);
+    cr_assert_eq(strata_number(document, "exposed_s"), 0.125);
+    cr_assert_eq(strata_number(document, "device_peak_bytes"), 16777216);
+    cr_assert_eq(strata_number(document, "host_peak_bytes"), 100663296);
+    cr_assert_eq(strata_number(document, "nvme_bytes"), 318767104);
     cr_assert_not(strata_json_has(document, "state_hash"));
     const strata_json *lanes = NULL;
     cr_assert_eq(strata_json_get_object(document, "lanes", &lanes, NULL), STRATA_OK);
@@ -150,8 +130,8 @@ Test(log, a_line_gives_every_number_back)
         cr_assert_eq(
             strata_json_get_object(lanes, strata_lane_name((strata_lane)lane), &one, NULL),
             STRATA_OK);
-        cr_assert_float_eq(number(one, "busy_s"), 0.1 * lane, 1e-9);
-        cr_assert_eq(number(one, "bytes"), 1000.0 * lane);
+        cr_assert_float_eq(strata_number(one, "busy_s"), 0.1 * lane, 1e-9);
+        cr_assert_eq(strata_number(one, "bytes"), 1000.0 * lane);
     }
     strata_json_free(document);
 }
@@ -163,7 +143,7 @@ Test(log, a_skipped_step_has_no_norm)
     step.skipped = true;
     step.grad_norm = INFINITY;
     size_t length = strata_log_format(line, sizeof line, &step, NULL);
-    strata_json *document = parse(line, length);
+    strata_json *document = strata_parse(line, length);
     cr_assert_not_null(strstr(line, "\"grad_norm\":null,\"skipped\":true,"), "%s", line);
     strata_json_free(document);
 }

@@ -11,9 +11,8 @@
  * process sees them; where the kernel does not allow that, these tests are skipped and say so.
  */
 
-#include "tests/support/program.h"
+#include "tests/support/checks.h"
 
-#include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,10 +20,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-
-#include "base/json.h"
 
 /* A run that pages everything, and ends in a moment when it is not refused. */
 #define SMALL                                                                                  \
@@ -40,21 +36,6 @@
 static struct temp_dir dir;
 static struct program_result result;
 
-static void skip(const char *why)
-{
-    const char *strict = getenv("STRATA_TEST_FAIL_ON_SKIP");
-    if (strict != NULL && strcmp(strict, "1") == 0)
-        cr_assert_fail("%s", why);
-    cr_skip("%s", why);
-}
-
-static const char *train(void)
-{
-    const char *program = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
-    cr_assert_not_null(program, "STRATA_TRAIN_PROGRAM does not name the program");
-    return program;
-}
-
 static void set_up(void)
 {
     strata_workshop_make(&dir);
@@ -65,7 +46,7 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(bad_input, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(bad_input, .init = set_up, .fini = tear_down);
 
 /* One line, from the program, that has these words. */
 static void expect_line(const char *words)
@@ -89,7 +70,7 @@ static void expect_untouched(int entries)
 /* extra: files that the test itself added. */
 static void expect_refusal_with(const char *words, int code, const char *says, int extra)
 {
-    strata_program_run(&result, &dir, train(), words);
+    strata_program_run(&result, &dir, strata_train_program(), words);
     cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
     expect_line(says);
     expect_untouched(WORKSHOP_ENTRIES + extra);
@@ -102,7 +83,7 @@ static void expect_refusal(const char *words, int code, const char *says)
 
 Test(bad_input, the_same_run_with_good_input_works)
 {
-    strata_program_run(&result, &dir, train(), FILES SMALL OUTPUT);
+    strata_program_run(&result, &dir, strata_train_program(), FILES SMALL OUTPUT);
     cr_assert_eq(result.code, 0, "%s", result.err);
     cr_assert_eq(strata_workshop_store_count(&dir), 0);
     char log[8192];
@@ -239,7 +220,8 @@ static uint64_t needed(const char *tier)
     const strata_json *tiers = NULL;
     const strata_json *one = NULL;
     uint64_t need = 0;
-    strata_program_run(&result, &dir, train(), FILES SMALL "--store store --dry-run --json");
+    strata_program_run(&result, &dir, strata_train_program(),
+                       FILES SMALL "--store store --dry-run --json");
     cr_assert_eq(result.code, 0, "%s", result.err);
     cr_assert_eq(strata_json_read_text(&document, result.out, strlen(result.out), &error),
                  STRATA_OK, "%s", error.message);
@@ -271,7 +253,7 @@ Test(bad_input, a_budget_one_byte_too_small)
         /* With that one byte it runs. */
         snprintf(words, sizeof words, FILES SMALL "--store store --%s-mem %llu", tiers[i],
                  (unsigned long long)need);
-        strata_program_run(&result, &dir, train(), words);
+        strata_program_run(&result, &dir, strata_train_program(), words);
         cr_assert_eq(result.code, 0, "%s", result.err);
     }
 }
@@ -280,7 +262,7 @@ static void mount_store(const char *options)
 {
     const char *why = strata_workshop_mount(&dir, "tmpfs", options);
     if (why != NULL)
-        skip(why);
+        strata_skip(why);
 }
 
 Test(bad_input, a_store_on_a_full_disk)
@@ -303,45 +285,21 @@ Test(bad_input, a_store_on_a_read_only_disk)
     strata_workshop_unmount(&dir);
 }
 
-static void pause_ms(long ms)
-{
-    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    nanosleep(&time, NULL);
-}
-
 /* A run that goes on until it is told to stop; returns once it has made steps. */
 static pid_t start_long_run(void)
 {
-    char log[256] = "";
     pid_t process = strata_program_start(
-        &dir, train(), FILES SMALL "--store store --log long.jsonl --steps 1000000 --quiet");
-    for (int i = 0; i < 600 && log[0] == '\0'; i++) {
-        strata_workshop_read(&dir, "long.jsonl", log, sizeof log);
-        pause_ms(50);
-    }
-    cr_assert_neq(log[0], '\0', "the run that holds the store did not start");
+        &dir, strata_train_program(),
+        FILES SMALL "--store store --log long.jsonl --steps 1000000 --quiet");
+    cr_assert_geq(strata_program_wait_lines(&dir, process, "long.jsonl", 1), 1);
     return process;
-}
-
-/* Lines of a log of the workshop. */
-static int count_lines(const char *name)
-{
-    char path[PATH_MAX + 16];
-    int lines = 0;
-    snprintf(path, sizeof path, "%s/%s", dir.path, name);
-    FILE *file = fopen(path, "re");
-    for (int byte = 0; file != NULL && (byte = fgetc(file)) != EOF;)
-        lines += byte == '\n';
-    if (file != NULL)
-        fclose(file);
-    return lines;
 }
 
 Test(bad_input, a_store_in_use)
 {
     pid_t holder = start_long_run();
     int files = strata_workshop_store_count(&dir);
-    strata_program_run(&result, &dir, train(), FILES SMALL OUTPUT);
+    strata_program_run(&result, &dir, strata_train_program(), FILES SMALL OUTPUT);
     cr_assert_eq(result.code, 1, "%s", result.err);
     expect_line("in use");
     cr_assert_eq(strata_workshop_store_count(&dir), files);
@@ -349,10 +307,8 @@ Test(bad_input, a_store_in_use)
     cr_assert(strata_workshop_read(&dir, "old.jsonl", log, sizeof log));
     cr_assert_str_eq(log, WORKSHOP_OLD_LOG);
     /* The one that holds it goes on, and ends as it should. */
-    int lines = count_lines("long.jsonl");
-    for (int i = 0; i < 600 && count_lines("long.jsonl") < lines + 2; i++)
-        pause_ms(50);
-    cr_assert_geq(count_lines("long.jsonl"), lines + 2);
+    uint64_t lines = strata_program_wait_lines(&dir, holder, "long.jsonl", 1);
+    cr_assert_geq(strata_program_wait_lines(&dir, holder, "long.jsonl", lines + 2), lines + 2);
     kill(holder, SIGINT);
     cr_assert_eq(strata_program_wait(holder), 128 + SIGINT);
     cr_assert_eq(strata_workshop_store_count(&dir), 0);
@@ -363,7 +319,7 @@ Test(bad_input, a_store_left_by_a_killed_run_is_made_anew)
     pid_t holder = start_long_run();
     kill(holder, SIGKILL);
     cr_assert_eq(strata_program_wait(holder), 128 + SIGKILL);
-    strata_program_run(&result, &dir, train(), FILES SMALL OUTPUT);
+    strata_program_run(&result, &dir, strata_train_program(), FILES SMALL OUTPUT);
     cr_assert_eq(result.code, 0, "%s", result.err);
     cr_assert_eq(strata_workshop_store_count(&dir), 0);
 }
@@ -375,7 +331,7 @@ Test(bad_input, a_foreign_file_with_the_stores_name_is_left_alone)
     char text[64];
     strata_workshop_write_text(&dir, "store/strata.tiles", "a file of somebody else's\n");
     for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
-        strata_program_run(&result, &dir, train(), runs[i]);
+        strata_program_run(&result, &dir, strata_train_program(), runs[i]);
         cr_assert_eq(result.code, 3, "%d: %s", result.code, result.err);
         expect_line("strata.tiles");
         cr_assert(strata_workshop_read(&dir, "store/strata.tiles", text, sizeof text));

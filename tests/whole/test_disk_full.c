@@ -11,9 +11,8 @@
  */
 
 #include "io/store_format.h"
-#include "tests/support/program.h"
+#include "tests/support/checks.h"
 
-#include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,7 +21,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 /* The store lies beside what fills the disk. Gradients are written anew in every step. */
@@ -37,14 +35,6 @@ static struct temp_dir dir;
 static struct program_result result;
 static const char *program;
 
-static void skip(const char *why)
-{
-    const char *strict = getenv("STRATA_TEST_FAIL_ON_SKIP");
-    if (strict != NULL && strcmp(strict, "1") == 0)
-        cr_assert_fail("%s", why);
-    cr_skip("%s", why);
-}
-
 static void path_of(const char *name, char out[PATH_MAX + 64])
 {
     snprintf(out, PATH_MAX + 64, "%s/%s", dir.path, name);
@@ -53,15 +43,14 @@ static void path_of(const char *name, char out[PATH_MAX + 64])
 static void set_up(void)
 {
     char path[PATH_MAX + 64], options[32];
-    program = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
-    cr_assert_not_null(program, "STRATA_TRAIN_PROGRAM does not name the program");
+    program = strata_train_program();
     strata_workshop_make(&dir);
     const char *why = strata_workshop_mount_disk(&dir, DISK_BYTES);
     snprintf(options, sizeof options, "size=%lu", DISK_BYTES);
     if (why != NULL)
         why = strata_workshop_mount(&dir, "tmpfs", options);
     if (why != NULL)
-        skip(why);
+        strata_skip(why);
     path_of("store/drive", path);
     cr_assert(mkdir(path, 0700) == 0);
 }
@@ -72,7 +61,7 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(disk_full, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(disk_full, .init = set_up, .fini = tear_down);
 
 static uint64_t free_bytes(void)
 {
@@ -201,7 +190,7 @@ static void punch_scratch(void)
     cr_assert(from < stat.st_size);
     if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, stat.st_size - from) !=
         0)
-        skip("this file system punches no holes");
+        strata_skip("this file system punches no holes");
     close(fd);
 }
 
@@ -217,11 +206,6 @@ Test(disk_full, a_store_with_holes_is_refused_and_goes_on)
     expect_going_on(RUN "--steps 4 --resume", expected);
 }
 
-static void pause_ms(long ms)
-{
-    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
-}
-
 /* The run stands still while its file gets holes and the disk is filled, so that nothing of
  * them is written in between. What it then does first is a write that finds no room, or the
  * read of a gradient that is gone. */
@@ -229,13 +213,9 @@ Test(disk_full, a_hole_under_a_run_ends_it_and_it_goes_on)
 {
 #define LONG_RUN RUN "--log log --steps 120 "
     char expected[33];
-    char text[64] = "";
     whole("120", expected);
     pid_t process = strata_program_start(&dir, program, LONG_RUN);
-    for (int i = 0; i < 60000 && text[0] == '\0'; i++) {
-        strata_workshop_read(&dir, "log", text, sizeof text);
-        pause_ms(1);
-    }
+    cr_assert_geq(strata_program_wait_lines(&dir, process, "log", 1), 1);
     cr_assert(kill(process, SIGSTOP) == 0);
     punch_scratch();
     fill_disk(0);

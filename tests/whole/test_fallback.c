@@ -11,9 +11,8 @@
  */
 
 #include "tests/support/kernel.h"
-#include "tests/support/program.h"
+#include "tests/support/checks.h"
 
-#include <criterion/criterion.h>
 #include <errno.h>
 #include <grp.h>
 #include <stdio.h>
@@ -41,18 +40,9 @@ static struct temp_dir dir;
 static struct program_result result;
 static const char *program;
 
-static void skip(const char *why)
-{
-    const char *strict = getenv("STRATA_TEST_FAIL_ON_SKIP");
-    if (strict != NULL && strcmp(strict, "1") == 0)
-        cr_assert_fail("%s", why);
-    cr_skip("%s", why);
-}
-
 static void set_up(void)
 {
-    program = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
-    cr_assert_not_null(program, "STRATA_TRAIN_PROGRAM does not name the program");
+    program = strata_train_program();
     strata_workshop_make(&dir);
 }
 
@@ -61,7 +51,7 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(fallback, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(fallback, .init = set_up, .fini = tear_down);
 
 /* Run the program in a child that has been taken something; NULL: that lacks nothing. */
 static void run_without(bool (*take_away)(void), const char *words)
@@ -131,10 +121,10 @@ static void remove_run(void)
 static void need_all(void)
 {
     if (!strata_io_uring_permitted())
-        skip("no io_uring here: it is forbidden, or this kernel has none");
+        strata_skip("no io_uring here: it is forbidden, or this kernel has none");
     run_without(NULL, RUN);
     if (result.code == 3 && strstr(result.err, "O_DIRECT") != NULL)
-        skip("no O_DIRECT on the file system of the tests");
+        strata_skip("no O_DIRECT on the file system of the tests");
     cr_assert_eq(result.code, 0, "%s", result.err);
     cr_assert_not_null(strstr(result.out, "store  uring, O_DIRECT"), "%s", result.out);
     remove_run();
@@ -152,7 +142,7 @@ Test(fallback, a_forbidden_io_uring_is_refused_unless_threads_are_allowed)
     run_plain(hash);
     run_without(take_io_uring, RUN);
     if (result.code == CANNOT)
-        skip("no filter of system calls can be installed here");
+        strata_skip("no filter of system calls can be installed here");
     expect_refusal("io_uring_setup: Operation not permitted", "--allow threads-io");
     run_without(take_io_uring, RUN "--allow buffered-io,unpinned");
     expect_refusal("io_uring_setup: Operation not permitted", "--allow threads-io");
@@ -168,7 +158,7 @@ Test(fallback, threads_asked_for_need_no_io_uring)
     run_plain(hash);
     run_without(take_io_uring, RUN "--io threads");
     if (result.code == CANNOT)
-        skip("no filter of system calls can be installed here");
+        strata_skip("no filter of system calls can be installed here");
     expect_run(hash, "store  threads, O_DIRECT");
     cr_assert_null(strstr(result.out, "note   store: I/O by threads"));
 }
@@ -204,11 +194,12 @@ Test(fallback, a_user_who_may_lock_no_memory_gets_the_same_state)
     need_all();
     run_plain(hash);
     if (!give_away())
-        skip("the tests' files cannot be given to another user");
+        strata_skip("the tests' files cannot be given to another user");
     bool rings = true;
     run_without(take_locked_memory, RUN);
     if (result.code == CANNOT)
-        skip("the program and the tests' folder are not open to a user without privileges");
+        strata_skip(
+            "the program and the tests' folder are not open to a user without privileges");
     /* Kernels before 5.12 count a ring as locked memory: then it is refused, by name. */
     if (result.code != 0) {
         cr_assert_not_null(strstr(result.err, "raise the memlock limit"), "%s", result.err);
@@ -235,7 +226,7 @@ Test(fallback, without_huge_pages_a_run_says_so_and_gets_the_same_state)
     run_plain(hash);
     run_without(take_huge_pages, RUN);
     if (result.code == CANNOT)
-        skip("this kernel cannot deny huge pages to one process");
+        strata_skip("this kernel cannot deny huge pages to one process");
     expect_run(hash, "huge pages: no");
     cr_assert_not_null(strstr(result.out, "note   huge pages were not to be had"), "%s",
                        result.out);
@@ -250,7 +241,7 @@ static void mount_store(const char *type)
 {
     const char *why = strata_workshop_mount(&dir, type, NULL);
     if (why != NULL)
-        skip(why);
+        strata_skip(why);
 }
 
 /* tmpfs knows O_DIRECT from Linux 6.6 on; ramfs never did. */
@@ -263,7 +254,7 @@ static void expect_buffered(const char *type)
     run_without(NULL, RUN);
     if (result.code == 0) {
         strata_workshop_unmount(&dir);
-        skip("this kernel has O_DIRECT on that file system");
+        strata_skip("this kernel has O_DIRECT on that file system");
     }
     expect_refusal("no O_DIRECT", "--allow buffered-io");
     run_without(NULL, RUN "--allow threads-io,unpinned");
@@ -298,7 +289,7 @@ Test(fallback, all_lacks_together_give_the_same_state)
     run_without(take_all_but_o_direct, RUN "--allow threads-io,buffered-io");
     if (result.code == CANNOT) {
         strata_workshop_unmount(&dir);
-        skip("no filter of system calls, or no way to deny huge pages here");
+        strata_skip("no filter of system calls, or no way to deny huge pages here");
     }
     expect_run(hash, "store  threads, page cache, registered buffers: no; huge pages: no");
     strata_workshop_unmount(&dir);

@@ -67,7 +67,7 @@ static void teardown(void)
         strata_temp_dir_remove(&dir);
 }
 
-TestSuite(memory, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(memory, .init = setup, .fini = teardown);
 
 static void say_why(int status)
 {

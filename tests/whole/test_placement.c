@@ -47,7 +47,7 @@ static void teardown(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(placement, .init = setup, .fini = teardown, .timeout = 300);
+TestSuite(placement, .init = setup, .fini = teardown);
 
 /* Change a word of config.json to another of the same length. */
 static void edit(const char *from, const char *to)

@@ -7,17 +7,13 @@
  * with a commit and a log, and both must come out byte by byte as they went in.
  */
 
-#include "tests/support/program.h"
+#include "tests/support/checks.h"
 
-#include <criterion/criterion.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#include "base/json.h"
 
 #define COMMON                                                                                 \
     "--data text --model config.json --seq 32 --batch 2 --lr 1e-3 --tile 16384 --hash-state "  \
@@ -36,8 +32,7 @@ static const char *program;
 
 static void set_up(void)
 {
-    program = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
-    cr_assert_not_null(program, "STRATA_TRAIN_PROGRAM does not name the program");
+    program = strata_train_program();
     strata_workshop_make(&dir);
 }
 
@@ -46,7 +41,7 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(resume, .init = set_up, .fini = tear_down, .timeout = 300);
+TestSuite(resume, .init = set_up, .fini = tear_down);
 
 static void train(const char *words, int code)
 {
@@ -120,21 +115,11 @@ static void expect_log_up_to(uint64_t steps)
     cr_assert(hash);
 }
 
-static void pause_ms(long ms)
-{
-    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    nanosleep(&time, NULL);
-}
-
 /* Start a run and return once it has logged a step. */
 static pid_t start_until_a_step(const char *words)
 {
-    char text[64] = "";
     pid_t process = strata_program_start(&dir, program, words);
-    for (int i = 0; i < 60000 && text[0] == '\0'; i++) {
-        strata_workshop_read(&dir, "log", text, sizeof text);
-        pause_ms(1);
-    }
+    cr_assert_geq(strata_program_wait_lines(&dir, process, "log", 1), 1);
     return process;
 }
 

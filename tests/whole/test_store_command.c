@@ -4,16 +4,13 @@
  * print where, and their exit codes. What they find is tested in io/test_store_tools.c.
  */
 
-#include "tests/support/program.h"
+#include "tests/support/checks.h"
 
-#include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-
-#include "base/json.h"
 
 #define RUN                                                                                    \
     "--data text --model config.json --seq 32 --batch 2 --device-mem 16M --host-mem 64M "      \
@@ -33,13 +30,11 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(store_command, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(store_command, .init = set_up, .fini = tear_down);
 
 static void train(const char *words, int code)
 {
-    const char *path = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
-    cr_assert_not_null(path, "STRATA_TRAIN_PROGRAM does not name the program");
-    strata_program_run(&result, &dir, path, words);
+    strata_program_run(&result, &dir, strata_train_program(), words);
     cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
 }
 
@@ -54,11 +49,7 @@ static void refused(const char *words, int code, const char *says)
 
 static strata_json *document(void)
 {
-    strata_json *json = NULL;
-    strata_error error = {0};
-    cr_assert_eq(strata_json_read_text(&json, result.out, strlen(result.out), &error),
-                 STRATA_OK, "%s: '%s'", error.message, result.out);
-    return json;
+    return strata_parse(result.out, strlen(result.out));
 }
 
 static uint64_t whole(const strata_json *object, const char *key)

@@ -4,14 +4,12 @@
  * that says why. It must not go on and report steps as committed that nobody can go back to.
  */
 
-#include "tests/support/program.h"
+#include "tests/support/checks.h"
 
-#include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define RUN                                                                                    \
@@ -32,24 +30,13 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(store_gone, .init = set_up, .fini = tear_down, .timeout = 300);
-
-static const char *train(void)
-{
-    const char *program = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
-    cr_assert_not_null(program, "STRATA_TRAIN_PROGRAM does not name the program");
-    return program;
-}
+TestSuite(store_gone, .init = set_up, .fini = tear_down);
 
 /* A run that would go on for days; returns once it has made a step. */
 static pid_t start_run(void)
 {
-    char log[256] = "";
-    pid_t process = strata_program_start(&dir, train(), RUN "--steps 100000000");
-    while (log[0] == '\0') {
-        strata_workshop_read(&dir, "log.jsonl", log, sizeof log);
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-    }
+    pid_t process = strata_program_start(&dir, strata_train_program(), RUN "--steps 100000000");
+    cr_assert_geq(strata_program_wait_lines(&dir, process, "log.jsonl", 1), 1);
     return process;
 }
 
@@ -86,7 +73,7 @@ Test(store_gone, a_store_that_is_moved_away_ends_the_run_and_goes_on_when_it_is_
     cr_assert(rename(path, other) == 0);
     expect_ended(process, "was moved away while this run wrote to it");
     cr_assert(rename(other, path) == 0);
-    strata_program_run(&result, &dir, train(), RUN "--steps 1 --resume");
+    strata_program_run(&result, &dir, strata_train_program(), RUN "--steps 1 --resume");
     cr_expect_eq(result.code, 0, "%s", result.err);
     cr_expect(strata_workshop_read(&dir, "log.jsonl", log, sizeof log) && log[0] != '\0');
 }
@@ -98,10 +85,10 @@ Test(store_gone, a_store_that_others_may_write_to_ends_the_run)
     store_path("strata.tiles", path);
     cr_assert(chmod(path, 0620) == 0);
     expect_ended(process, "others may use it: chmod 600");
-    strata_program_run(&result, &dir, train(), RUN "--steps 1 --resume");
+    strata_program_run(&result, &dir, strata_train_program(), RUN "--steps 1 --resume");
     cr_expect_eq(result.code, 1);
     cr_expect_not_null(strstr(result.err, "others may use it"), "%s", result.err);
     cr_assert(chmod(path, 0600) == 0);
-    strata_program_run(&result, &dir, train(), RUN "--steps 1 --resume");
+    strata_program_run(&result, &dir, strata_train_program(), RUN "--steps 1 --resume");
     cr_expect_eq(result.code, 0, "%s", result.err);
 }

@@ -10,16 +10,13 @@
  * I/O that could be counted; there the test is skipped.
  */
 
-#include "tests/support/program.h"
+#include "tests/support/checks.h"
 
-#include <criterion/criterion.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/json.h"
 
 /* No clipping: a step moves what it must, once. */
 #define RUN                                                                                    \
@@ -46,14 +43,7 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(traffic, .init = set_up, .fini = tear_down, .timeout = 120);
-
-static void skip(const char *why)
-{
-    const char *strict = getenv("STRATA_TEST_FAIL_ON_SKIP");
-    cr_assert(strict == NULL || strcmp(strict, "1") != 0, "%s", why);
-    cr_skip("%s", why);
-}
+TestSuite(traffic, .init = set_up, .fini = tear_down);
 
 /* Bytes that this process and the children it waited for had the drive move. */
 static double by_kernel(const char *word)
@@ -63,7 +53,7 @@ static double by_kernel(const char *word)
     uint64_t bytes = 0;
     FILE *file = fopen("/proc/self/io", "re");
     if (file == NULL)
-        skip("this kernel does not count I/O by process");
+        strata_skip("this kernel does not count I/O by process");
     snprintf(format, sizeof format, "%s: %%" SCNu64, word);
     while (fgets(line, sizeof line, file) != NULL)
         if (sscanf(line, format, &bytes) == 1)
@@ -81,15 +71,6 @@ static const strata_json *at_path(const strata_json *document, const char *const
     return document;
 }
 
-static double number_at(const strata_json *document, const char *name)
-{
-    strata_error error = {.status = STRATA_OK};
-    double number = 0;
-    cr_assert_eq(strata_json_get_number(document, name, &number, &error), STRATA_OK, "%s",
-                 error.message);
-    return number;
-}
-
 /* Of a run: bytes as the kernel counted them, and as we did. */
 struct traffic {
     double kernel_written;
@@ -102,19 +83,13 @@ struct traffic {
 static strata_json *run_program(const char *options)
 {
     char words[512];
-    strata_json *document = NULL;
-    strata_error error = {.status = STRATA_OK};
-    const char *path = strata_program_path("STRATA_TRAIN_PROGRAM", STRATA_TRAIN_PROGRAM);
-    cr_assert_not_null(path, "STRATA_TRAIN_PROGRAM does not name the program");
     snprintf(words, sizeof words, RUN "%s", options);
-    strata_program_run(&result, &dir, path, words);
+    strata_program_run(&result, &dir, strata_train_program(), words);
     if (result.code == 3)
-        skip("no io_uring or no O_DIRECT here");
+        strata_skip("no io_uring or no O_DIRECT here");
     cr_assert_eq(result.code, 0, "%s", result.err);
-    cr_assert_eq(strata_json_read_text(&document, result.out, strlen(result.out), &error),
-                 STRATA_OK, "%s", error.message);
     strata_workshop_remove(&dir, "store/strata.tiles");
-    return document;
+    return strata_parse(result.out, strlen(result.out));
 }
 
 static struct traffic run(const char *options, int steps)
@@ -129,8 +104,8 @@ static struct traffic run(const char *options, int steps)
     struct traffic traffic = {
         .kernel_written = by_kernel("write_bytes") - before.kernel_written,
         .kernel_read = by_kernel("read_bytes") - before.kernel_read,
-        .written = number_at(at_path(document, write_path), "bytes"),
-        .read = number_at(at_path(document, read_path), "bytes"),
+        .written = strata_number(at_path(document, write_path), "bytes"),
+        .read = strata_number(at_path(document, read_path), "bytes"),
     };
     strata_json_free(document);
     return traffic;
@@ -145,7 +120,7 @@ static struct traffic measure(const char *options)
         struct traffic few = run(options, FEW);
         struct traffic many = run(options, MANY);
         if (few.kernel_written == 0)
-            skip("the file system of the tests does no I/O");
+            strata_skip("the file system of the tests does no I/O");
         struct traffic between = {
             .kernel_written = many.kernel_written - few.kernel_written,
             .kernel_read = many.kernel_read - few.kernel_read,
@@ -193,7 +168,7 @@ static double planned(const char *tier, const char *name, double device_bytes)
              "--dry-run --grads nvme --stash nvme --device-mem %.0f --host-mem 64M",
              device_bytes);
     strata_json *document = run_program(words);
-    double number = number_at(at_path(document, path), name);
+    double number = strata_number(at_path(document, path), name);
     strata_json_free(document);
     return number;
 }
