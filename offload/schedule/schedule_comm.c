@@ -38,6 +38,8 @@ void strata_schedule_order_comm(struct schedule *s)
     uint32_t position = 0;
     if (s->plan->model.ranks == 1)
         return;
+    for (uint32_t i = 0; i < residency->count; i++)
+        s->placements[i].comm = STRATA_NONE;
     for (uint32_t i = 0; i < residency->count; i++) {
         const struct placement *p = &residency->placements[i];
         for (uint32_t j = 0; j < i; j++) {
@@ -52,6 +54,8 @@ void strata_schedule_order_comm(struct schedule *s)
             insert(s, (struct comm_event){OP_REDUCE, i, p->last_use + 1});
     }
     insert(s, (struct comm_event){OP_SHARE, STRATA_NONE, s->plan->model.use_count + 1});
+    for (uint32_t at = 0; at + 1 < s->comm_count; at++)
+        s->placements[s->comm[at].placement].comm = at;
 }
 
 void strata_schedule_next_comm(struct schedule *s)
@@ -74,11 +78,8 @@ bool strata_schedule_comm(struct schedule *s, uint32_t c, enum op_kind kind)
 {
     if (s->plan->model.ranks == 1)
         return false;
-    uint32_t at = 0;
-    while (s->comm[at].kind != kind ||
-           (kind != OP_SHARE && s->comm[at].placement != s->chains[c].owner))
-        at++;
-    STRATA_CHECK(at < s->comm_count && !s->comm_due[at]);
+    uint32_t at = kind == OP_SHARE ? s->comm_count - 1 : s->placements[s->chains[c].owner].comm;
+    STRATA_CHECK(at != STRATA_NONE && s->comm[at].kind == kind && !s->comm_due[at]);
     s->comm_due[at] = true;
     strata_schedule_look(s, LOOK_COMM);
     return true;

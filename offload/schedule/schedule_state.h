@@ -88,6 +88,7 @@ struct placement_state {
     uint32_t left;        /* tiles that are still on their way in, or out */
     uint32_t first_chain; /* one per tile */
     uint32_t group_chain; /* gradient: zero and round */
+    uint32_t comm; /* several ranks: its collective in the step's order, or STRATA_NONE */
 };
 
 struct tile_state {
