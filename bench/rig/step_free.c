@@ -303,10 +303,16 @@ static bool start(struct step_free *run, struct slot *slot)
     case STRATA_LANE_COMPUTE:
         start_compute(run, slot);
         return true;
-    default:
+    case STRATA_LANE_H2D:
+    case STRATA_LANE_D2H:
         start_copy(run, slot);
         return true;
+    case STRATA_LANE_COMM: /* there is one rank */
+    case STRATA_LANE_COUNT:
+        break;
     }
+    STRATA_CHECK(false);
+    return false;
 }
 
 /* As many ops of a lane as may be under way. */

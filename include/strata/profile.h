@@ -50,7 +50,8 @@ typedef struct strata_profile {
     double drive_op_s;            /* the same of a transfer, with its way to the drive */
     double drive_endurance_bytes; /* of one drive, rated to be written; 0: not known */
     double update_share;          /* host device: of the cores, beside compute; 0 to 1 */
-    double update_cores; /* host device: that do for update_bytes_per_s; 0: it takes all */
+    double update_cores;     /* host device: that do for update_bytes_per_s; 0: it takes all */
+    double comm_bytes_per_s; /* of a collective, received by each rank; 0: one rank only */
 } strata_profile;
 
 /* Is every number one that a time can be computed from? INVALID names the member. */

@@ -252,16 +252,36 @@ static struct slot *take_slot(struct lanes *l, const struct op *op)
 void strata_lanes_start(struct lanes *l, const struct op *op)
 {
     struct slot *slot = take_slot(l, op);
-    if (op->kind == OP_NVME_READ || op->kind == OP_NVME_WRITE)
+    switch (op->kind) {
+    case OP_NVME_READ:
+    case OP_NVME_WRITE:
         start_transfer(l, slot);
-    else if (op->kind == OP_ROUND)
-        start_round(l, slot);
-    else if (op->on_device)
-        start_on_device(l, slot);
-    else if (op->lane == STRATA_LANE_CPU)
-        start_on_cpu(l, slot);
-    else
+        break;
+    case OP_H2D:
+    case OP_D2H:
+    case OP_ZERO:
         start_copy(l, slot);
+        break;
+    case OP_ROUND:
+        start_round(l, slot);
+        break;
+    case OP_NORM:
+    case OP_UPDATE:
+        if (op->on_device)
+            start_on_device(l, slot);
+        else
+            start_on_cpu(l, slot);
+        break;
+    case OP_TOTAL:
+        start_on_cpu(l, slot);
+        break;
+    case OP_GATHER:
+    case OP_REDUCE:
+    case OP_SHARE: /* an engine has one rank */
+    case OP_COMMIT:
+    case OP_OPEN:
+        STRATA_CHECK(false);
+    }
 }
 
 void strata_lanes_commit(struct lanes *l, const struct op *op, struct commit_job *job)

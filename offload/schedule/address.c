@@ -6,6 +6,8 @@
 
 #include "offload/schedule/address.h"
 
+#include "base/error.h"
+
 uint8_t *strata_address_home(const struct memory *memory, strata_part part, uint32_t tile)
 {
     const struct homes *homes = &memory->plan->homes[part];
@@ -103,9 +105,15 @@ uint64_t strata_address_bytes(const struct offload_plan *plan, const struct op *
         return elems * plan->s;
     case WHAT_PARK:
         return elems * 4;
-    default:
+    case WHAT_PARAM:
+    case WHAT_GRAD:
         return elems * plan->w;
+    case WHAT_STASH:
+    case WHAT_NOTHING:
+        break;
     }
+    STRATA_CHECK(false);
+    return 0;
 }
 
 /* An update's, for each element: gradient and state in, state and parameters out. */
@@ -134,6 +142,16 @@ uint64_t strata_address_work_bytes(const struct offload_plan *plan, const struct
            (op->kind == OP_NORM ? plan->w : update_bytes(plan, op->work));
 }
 
+/* What this rank receives: of a group the other ranks' parts, of the sums all of theirs. */
+static uint64_t received_bytes(const struct offload_plan *plan, const struct op *op)
+{
+    uint64_t others = plan->model.ranks - 1;
+    if (op->kind == OP_SHARE)
+        return others * plan->model.block_count * sizeof(double);
+    uint32_t group = plan->residency.placements[op->placement].group;
+    return plan->model.groups[group].padded / plan->model.ranks * others * plan->w;
+}
+
 uint64_t strata_address_lane_bytes(const struct offload_plan *plan, const struct op *op)
 {
     switch (op->kind) {
@@ -147,9 +165,18 @@ uint64_t strata_address_lane_bytes(const struct offload_plan *plan, const struct
     case OP_UPDATE:
     case OP_NORM:
         return op->on_device ? 0 : strata_address_work_bytes(plan, op);
-    default:
-        return 0;
+    case OP_GATHER:
+    case OP_REDUCE:
+    case OP_SHARE:
+        return received_bytes(plan, op);
+    case OP_ZERO:
+    case OP_ROUND:
+    case OP_TOTAL:
+    case OP_COMMIT:
+    case OP_OPEN:
+        break;
     }
+    return 0;
 }
 
 /* A state record is written from its home in host RAM, else through an update frame. */
@@ -202,11 +229,15 @@ static struct ends placement_ends(const struct memory *memory, const struct op *
         ends.host = framed ? strata_address_frame(memory, FRAME_PARK, op->frame)
                            : memory->host + plan->park.at[op->tile];
         break;
-    default:
+    case WHAT_GRAD:
         ends.device = strata_address_rounded(memory, op->placement) + first * plan->w;
         ends.host = framed ? strata_address_grad_frame(memory, op)
                            : strata_address_home(memory, STRATA_GRAD, op->tile);
         break;
+    case WHAT_STATE:
+    case WHAT_STASH:
+    case WHAT_NOTHING:
+        STRATA_CHECK(false); /* none is a placement's */
     }
     return ends;
 }

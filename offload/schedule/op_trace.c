@@ -10,29 +10,42 @@
 
 #include "offload/schedule/op_trace.h"
 
+#include "base/error.h"
 #include "offload/schedule/address.h"
 
 #include <stdio.h>
 
-enum { ROW_COMPUTE, ROW_CPU, ROW_H2D, ROW_D2H, ROW_DRIVES };
+/* Drives have two each, after these; with one rank there is no row of collectives. */
+enum { ROW_COMPUTE, ROW_CPU, ROW_H2D, ROW_D2H, ROW_COMM, ROW_COUNT };
 
-/* Two for each drive. */
-#define MAX_ROWS (ROW_DRIVES + 2 * STRATA_STORE_MAX_DRIVES)
+#define MAX_ROWS (ROW_COUNT + 2 * STRATA_STORE_MAX_DRIVES)
 
-static uint32_t row_of(const struct op *op, uint32_t drive)
+static uint32_t first_drive_row(const struct offload_plan *plan)
+{
+    return plan->model.ranks > 1 ? ROW_COUNT : ROW_COMM;
+}
+
+static uint32_t row_of(const struct offload_plan *plan, const struct op *op, uint32_t drive)
 {
     switch (op->lane) {
     case STRATA_LANE_NVME_READ:
-        return ROW_DRIVES + 2 * drive;
+        return first_drive_row(plan) + 2 * drive;
     case STRATA_LANE_NVME_WRITE:
-        return ROW_DRIVES + 2 * drive + 1;
+        return first_drive_row(plan) + 2 * drive + 1;
     case STRATA_LANE_H2D:
         return ROW_H2D;
     case STRATA_LANE_D2H:
         return ROW_D2H;
-    default:
+    case STRATA_LANE_COMM:
+        return ROW_COMM;
+    case STRATA_LANE_CPU:
         return ROW_CPU;
+    case STRATA_LANE_COMPUTE:
+    case STRATA_LANE_COUNT:
+        break;
     }
+    STRATA_CHECK(false); /* no op is of another lane */
+    return ROW_CPU;
 }
 
 static const char *word_of(const struct op *op)
@@ -66,9 +79,16 @@ static const char *word_of(const struct op *op)
         return "reduce";
     case OP_SHARE:
         return "share sums";
-    default:
+    case OP_NVME_READ:
+    case OP_NVME_WRITE:
+    case OP_H2D:
+    case OP_D2H:
         return moves[op->kind][op->what];
+    case OP_OPEN:
+        break;
     }
+    STRATA_CHECK(false);
+    return "";
 }
 
 static uint32_t group_of(const struct offload_plan *plan, const struct op *op)
@@ -113,7 +133,7 @@ void strata_trace_op(struct trace *trace, const struct offload_plan *plan, const
         .end_ns = end_ns,
         .step = op->step,
         .bytes = bytes_of(plan, op),
-        .row = row_of(op, drive),
+        .row = row_of(plan, op, drive),
         .group = group_of(plan, op),
         .tile = op->tile,
     };
@@ -157,14 +177,15 @@ strata_status strata_trace_save(const struct trace *trace, const struct offload_
                                 uint32_t drives, const char *title, const char *path,
                                 strata_error *error)
 {
-    char names[MAX_ROWS][24] = {"compute", "cpu", "h2d", "d2h"};
+    char names[MAX_ROWS][24] = {"compute", "cpu", "h2d", "d2h", "comm"};
     const char *rows[MAX_ROWS];
-    uint32_t count = ROW_DRIVES + 2 * drives;
+    uint32_t first = first_drive_row(plan);
+    uint32_t count = first + 2 * drives;
     for (uint32_t i = 0; i < count; i++) {
         rows[i] = names[i];
-        if (i >= ROW_DRIVES)
-            snprintf(names[i], sizeof names[i], "drive %u %s", (i - ROW_DRIVES) / 2,
-                     (i - ROW_DRIVES) % 2 == 0 ? "read" : "write");
+        if (i >= first)
+            snprintf(names[i], sizeof names[i], "drive %u %s", (i - first) / 2,
+                     (i - first) % 2 == 0 ? "read" : "write");
     }
     struct trace_desc desc = {.rows = rows,
                               .row_count = count,

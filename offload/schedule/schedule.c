@@ -138,7 +138,7 @@ void strata_schedule_gate(struct schedule *s, uint32_t c)
 static bool needs_frame(const struct schedule *s, const struct chain *chain,
                         enum frame_kind *out_kind)
 {
-    switch (chain->kind) {
+    switch ((enum chain_kind)chain->kind) {
     case CHAIN_FETCH:
         *out_kind = FRAME_FETCH;
         return home_tier(s, STRATA_PARAM, chain->tile) == STRATA_NVME;
@@ -164,9 +164,13 @@ static bool needs_frame(const struct schedule *s, const struct chain *chain,
     case CHAIN_STASH:
         *out_kind = FRAME_STASH;
         return s->plan->stash == STRATA_NVME;
-    default:
-        return false;
+    case CHAIN_SETTLE:
+    case CHAIN_COMMIT:
+    case CHAIN_GROUP:
+    case CHAIN_TOTAL:
+        break;
     }
+    return false;
 }
 
 void strata_schedule_take_frame(struct schedule *s, uint32_t c)
@@ -253,7 +257,7 @@ static void run_ready(struct schedule *s, uint32_t c)
         strata_schedule_next_update(s, chain->tile);
         return;
     }
-    switch (chain->kind) {
+    switch ((enum chain_kind)chain->kind) {
     case CHAIN_FETCH:
     case CHAIN_PARK_IN:
     case CHAIN_PARK_OUT:
@@ -269,7 +273,10 @@ static void run_ready(struct schedule *s, uint32_t c)
     case CHAIN_STASH:
         strata_schedule_start_stash(s, c);
         break;
-    default: /* its next op's end is all that it waits for */
+    case CHAIN_SETTLE: /* they wait for nothing but the ends of their ops */
+    case CHAIN_COMMIT:
+    case CHAIN_GROUP:
+    case CHAIN_TOTAL:
         break;
     }
 }
@@ -350,7 +357,7 @@ void strata_schedule_done(struct schedule *s, const struct op *op)
     STRATA_CHECK(s->in_flight[op->lane] > 0 && chain->pending > 0);
     s->in_flight[op->lane]--;
     chain->pending--;
-    switch (chain->kind) {
+    switch ((enum chain_kind)chain->kind) {
     case CHAIN_FETCH:
         strata_schedule_fetch_done(s, op->chain, op);
         break;
@@ -382,8 +389,6 @@ void strata_schedule_done(struct schedule *s, const struct op *op)
     case CHAIN_TOTAL:
         total_done(s, op);
         break;
-    default:
-        STRATA_CHECK(false);
     }
     strata_schedule_look(s, LOOK_AHEAD);
 }

@@ -27,7 +27,7 @@ void strata_schedule_start_move(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
     bool framed = chain->frame != STRATA_NONE;
-    switch (chain->kind) {
+    switch ((enum chain_kind)chain->kind) {
     case CHAIN_FETCH:
         strata_schedule_queue(s, c, framed ? OP_NVME_READ : OP_H2D, WHAT_PARAM);
         break;
@@ -37,12 +37,21 @@ void strata_schedule_start_move(struct schedule *s, uint32_t c)
     case CHAIN_PARK_OUT:
         strata_schedule_queue(s, c, OP_D2H, WHAT_PARK);
         break;
-    default:
+    case CHAIN_GRAD:
         /* Gradients that rest in the device are there once rounded. */
         if (home_tier(s, STRATA_GRAD, chain->tile) == STRATA_DEVICE)
             strata_schedule_queue(s, c, OP_NORM, WHAT_GRAD);
         else
             strata_schedule_queue(s, c, OP_D2H, WHAT_GRAD);
+        break;
+    case CHAIN_UPDATE:
+    case CHAIN_SETTLE:
+    case CHAIN_SAVE:
+    case CHAIN_STASH:
+    case CHAIN_COMMIT:
+    case CHAIN_GROUP:
+    case CHAIN_TOTAL:
+        STRATA_CHECK(false);
     }
 }
 
@@ -302,23 +311,23 @@ static void normed_tile(struct schedule *s, const struct op *op)
 
 void strata_schedule_grad_done(struct schedule *s, uint32_t c, const struct op *op)
 {
-    struct chain *chain = &s->chains[c];
-    switch (op->kind) {
-    case OP_D2H:
+    const struct chain *chain = &s->chains[c];
+    if (op->kind == OP_D2H) {
         strata_schedule_queue(s, c, OP_NORM, WHAT_GRAD);
         left_device(s, chain->owner);
         return;
-    case OP_NORM:
-        s->doubt = s->doubt || op->verdict > VERDICT_WITHIN;
-        if (home_tier(s, STRATA_GRAD, chain->tile) == STRATA_NVME)
-            strata_schedule_queue(s, c, OP_NVME_WRITE, WHAT_GRAD);
-        else
-            grad_at_home(s, c);
-        normed_tile(s, op);
-        return;
-    default:
-        grad_at_home(s, c);
     }
+    if (op->kind == OP_NVME_WRITE) {
+        grad_at_home(s, c);
+        return;
+    }
+    STRATA_CHECK(op->kind == OP_NORM);
+    s->doubt = s->doubt || op->verdict > VERDICT_WITHIN;
+    if (home_tier(s, STRATA_GRAD, chain->tile) == STRATA_NVME)
+        strata_schedule_queue(s, c, OP_NVME_WRITE, WHAT_GRAD);
+    else
+        grad_at_home(s, c);
+    normed_tile(s, op);
 }
 
 /* Gradients that are not finished. */

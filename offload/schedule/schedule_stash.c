@@ -62,8 +62,8 @@ void strata_schedule_open_stashes(struct schedule *s)
     }
 }
 
-/* A block has come to rest; whoever takes it back may be waiting for that. */
-static void at_home(struct schedule *s, uint32_t event, uint64_t step)
+/* A block has come to rest. The event that takes it back may be waiting for that. */
+static void rest_at_home(struct schedule *s, uint32_t event, uint64_t step)
 {
     s->stashes[event].home++;
     uint32_t taker = s->plan->model.uses[stash_use(s, event)->partner].stash_event;
@@ -75,27 +75,23 @@ void strata_schedule_stash_done(struct schedule *s, uint32_t c, const struct op 
 {
     uint32_t event = s->chains[c].owner;
     uint64_t step = s->chains[c].step;
-    switch (op->kind) {
-    case OP_NVME_READ:
+    if (op->kind == OP_NVME_READ) {
         strata_schedule_queue(s, c, OP_H2D, WHAT_STASH);
         return;
-    case OP_H2D:
+    }
+    if (op->kind == OP_H2D) {
         /* The chain goes on until the caller's copy out of the device block is over. */
         strata_schedule_gate(s, c);
         strata_schedule_free_frame(s, c);
         return;
-    case OP_D2H:
-        s->stashes[event].closed++;
-        if (s->chains[c].frame != STRATA_NONE) {
-            strata_schedule_queue(s, c, OP_NVME_WRITE, WHAT_STASH);
-            break;
-        }
-        s->chains[c].busy = false;
-        at_home(s, event, step);
-        break;
-    default:
+    }
+    STRATA_CHECK(op->kind == OP_D2H || op->kind == OP_NVME_WRITE);
+    s->stashes[event].closed += op->kind == OP_D2H;
+    if (op->kind == OP_D2H && s->chains[c].frame != STRATA_NONE) {
+        strata_schedule_queue(s, c, OP_NVME_WRITE, WHAT_STASH);
+    } else {
         strata_schedule_end(s, c);
-        at_home(s, event, step);
+        rest_at_home(s, event, step);
     }
     strata_schedule_look(s, LOOK_STASHES);
 }

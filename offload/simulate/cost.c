@@ -9,6 +9,7 @@
 
 #include "offload/simulate/cost.h"
 
+#include "base/error.h"
 #include "offload/schedule/address.h"
 
 #include <math.h>
@@ -76,6 +77,16 @@ static struct cost cpu(const struct offload_plan *plan, const strata_profile *pr
     return cost;
 }
 
+/* A host device's ranks exchange bytes through host memory. */
+static struct cost collective(const struct offload_plan *plan, const strata_profile *profile,
+                              const struct op *op)
+{
+    double bytes = (double)strata_address_lane_bytes(plan, op);
+    struct cost cost =
+        moving(bytes, profile->comm_bytes_per_s, profile->op_s, profile->host_device ? 2 : 0);
+    return on_cores(profile, cost, false);
+}
+
 struct cost strata_cost_of(const struct offload_plan *plan, const strata_profile *profile,
                            const struct op *op)
 {
@@ -95,11 +106,22 @@ struct cost strata_cost_of(const struct offload_plan *plan, const strata_profile
         return in_device(profile, 4.0 * elems, false);
     case OP_ROUND:
         return in_device(profile, (4.0 + plan->w) * elems, true);
-    default:
+    case OP_NORM:
+    case OP_UPDATE:
         if (op->on_device)
             return in_device(profile, (double)strata_address_work_bytes(plan, op), true);
         return cpu(plan, profile, op);
+    case OP_TOTAL:
+        return cpu(plan, profile, op);
+    case OP_GATHER:
+    case OP_REDUCE:
+    case OP_SHARE:
+        return collective(plan, profile, op);
+    case OP_OPEN:
+        break;
     }
+    STRATA_CHECK(false);
+    return (struct cost){0};
 }
 
 struct cost strata_cost_of_block(const struct offload_plan *plan, const strata_profile *profile)

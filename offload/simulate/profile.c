@@ -46,6 +46,7 @@ static const struct number {
     NUMBER(op_s, 0, 1, ALWAYS),
     NUMBER(update_share, 0.01, 1, ALWAYS),
     NUMBER(update_cores, 0, MAX_CORES, IF_KNOWN),
+    NUMBER(comm_bytes_per_s, 0, 1e15, IF_KNOWN),
     NUMBER(drive_read_bytes_per_s, 1, 1e15, WITH_DRIVES),
     NUMBER(drive_write_bytes_per_s, 1, 1e15, WITH_DRIVES),
     NUMBER(mix, 0.1, 2, WITH_DRIVES),

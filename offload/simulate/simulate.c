@@ -1,10 +1,10 @@
 /*
  * A fluid simulation of the lanes; see simulate.h.
  *
- * A server works one op at a time: the copy lanes, the cpu lane, each drive's reads and each
- * drive's writes, and the caller's stream. Ops that a lane has in flight wait at their server
- * in order, which costs what sharing it would and is simpler. So at most a handful of ops
- * progress at once, however large the model, and an event costs a look at each of them.
+ * A server works one op at a time: the copy lanes, the cpu lane, the comm lane, each drive's
+ * reads and each drive's writes, and the caller's stream. Ops that a lane has in flight wait at
+ * their server in order, which costs what sharing it would and is simpler. So at most a handful
+ * of ops progress at once, however large the model, and an event costs a look at each of them.
  *
  * An op's work is seconds as if it were alone. Its rate is what the others leave it, 1 at most.
  * Rates are computed in the order in which things are narrow: the two directions of a drive and
@@ -28,8 +28,8 @@
 /* At a server at once: no lane has more in flight. */
 #define QUEUE 16u
 
-/* Two of each copy lane, the cpu lane, the stream; then the drives. */
-enum { SERVER_H2D, SERVER_D2H, SERVER_CPU, SERVER_STREAM, SERVER_DRIVES };
+/* The copy lanes, the cpu lane, the stream, collectives; then the drives' reads and writes. */
+enum { SERVER_H2D, SERVER_D2H, SERVER_CPU, SERVER_STREAM, SERVER_COMM, SERVER_DRIVES };
 
 /* Relative; work this small is done: what is left of a subtraction of equal times. */
 #define NOTHING 1e-12
@@ -133,9 +133,16 @@ static uint32_t server_of(const struct simulation *sim, const struct op *op)
         return SERVER_H2D;
     case STRATA_LANE_D2H:
         return SERVER_D2H;
-    default:
+    case STRATA_LANE_COMM:
+        return SERVER_COMM;
+    case STRATA_LANE_CPU:
         return SERVER_CPU;
+    case STRATA_LANE_COMPUTE:
+    case STRATA_LANE_COUNT:
+        break;
     }
+    STRATA_CHECK(false); /* no op is of another lane */
+    return SERVER_CPU;
 }
 
 /* Rates. */
@@ -431,9 +438,11 @@ static bool stream_moves(struct simulation *sim)
     case STREAM_DONE:
         end_entry(sim, entry);
         return true;
-    default:
-        return false;
+    case STREAM_COPYING:
+    case STREAM_COMPUTING:
+        break;
     }
+    return false;
 }
 
 /* The caller. */
@@ -548,6 +557,10 @@ strata_status strata_simulation_create(struct simulation **out, struct tables *t
     if (desc->profile->drives == 0 && strata_plan_uses_store(desc->plan))
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "profile: no drives, and something rests on nvme");
+    if (desc->profile->comm_bytes_per_s <= 0 && desc->plan->model.ranks > 1)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "profile: comm_bytes_per_s is not given, and there are %u ranks",
+                           desc->plan->model.ranks);
     struct simulation *sim = strata_tables_take(tables, 1, sizeof *sim);
     STRATA_TRY(strata_tables_check(tables, error));
     sim->desc = *desc;
@@ -563,7 +576,7 @@ strata_status strata_simulation_create(struct simulation **out, struct tables *t
         recover(sim, tables);
     STRATA_TRY(strata_tables_check(tables, error));
     static const strata_lane lanes[] = {STRATA_LANE_H2D, STRATA_LANE_D2H, STRATA_LANE_CPU,
-                                        STRATA_LANE_COMPUTE};
+                                        STRATA_LANE_COMPUTE, STRATA_LANE_COMM};
     for (uint32_t i = 0; i < sim->server_count; i++) {
         bool drive = i >= SERVER_DRIVES;
         bool read = i < SERVER_DRIVES + desc->profile->drives;
