@@ -200,7 +200,9 @@ static strata_status find_store(struct found_store *out, const strata_engine_des
         strata_store_list(&listing, desc->store_dirs, desc->store_dir_count, &why);
     if (status == STRATA_E_IO && why.native == ENOENT)
         return STRATA_OK;
-    if (status != STRATA_OK)
+    /* The newest commit is lost, but an older one was asked for: the store judges that. */
+    bool older = status == STRATA_E_CORRUPT && listing.commit_count > 0 && desc->resume_at;
+    if (status != STRATA_OK && !older)
         return strata_fail(error, status, why.native, "%s", why.message);
     if (listing.commit_count > 0)
         *out =

@@ -10,11 +10,11 @@
  * in order of arrival, so that a drive has several in flight and none waits behind a giant.
  *
  * A hash is checked before anybody uses the bytes. A record's is seeded with its number and
- * step, a scratch place's with the place and the count of writes to it: the right bytes of
- * another place, or of an earlier write, do not pass. Bytes are hashed in pieces, request by
- * request: when a read's has come, before a write's is given away, because what the kernel
- * reads from the buffer later must be what was hashed. An owner who goes through all of the
- * bytes anyway does it there, and the store only compares.
+ * the updates it has seen, a scratch place's with the place and the count of writes to it: the
+ * right bytes of another place, or of an earlier write, do not pass. Bytes are hashed in
+ * pieces, request by request: when a read's has come, before a write's is given away, because
+ * what the kernel reads from the buffer later must be what was hashed. An owner who goes
+ * through all of the bytes anyway does it there, and the store only compares.
  *
  * The first failure ends the store. What is in flight is awaited, what comes later is refused
  * with the same status: nobody should go on training on a drive that has begun to lie.
@@ -78,7 +78,7 @@ struct piece *strata_drive_reap(struct drive *drive, uint64_t timeout_ns)
     return (struct piece *)req;
 }
 
-/* Tables and commit records carry their own hashes. */
+/* Tables, commit records and receipts carry their own hashes. */
 static bool is_hashed(const struct store *store, const struct store_io *io)
 {
     return io->place < store->public_count;
@@ -117,7 +117,7 @@ static bool begin(struct drive *drive, struct store_io *io, struct place *place)
     }
     io->start_ns = strata_now_ns();
     if (io->write && is_hashed(store, io)) {
-        place->round = io->place < store->scratch_count ? place->round + 1 : io->step;
+        place->round = io->place < store->scratch_count ? place->round + 1 : io->updates;
         place->known = true;
     }
     return true;
@@ -149,7 +149,7 @@ strata_status strata_store_verify(struct store *store, const struct store_io *io
                       " in %s: the hash differs, these are not the bytes of %s %" PRIu64,
                       name, place->bytes, place->offset,
                       store->drives[place->drive_index].file.path,
-                      io->place < store->scratch_count ? "write" : "step", io->round);
+                      io->place < store->scratch_count ? "write" : "update", io->round);
     strata_store_note(store, &error);
     return error.status;
 }
@@ -377,14 +377,14 @@ static void post(void *user, struct store_io *io)
 }
 
 strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
-                                    uint64_t step, void *buffer)
+                                    uint64_t updates, void *buffer)
 {
     sem_t done;
     sem_init(&done, 0, 0);
     struct store_io io = {
         .write = write,
         .place = place,
-        .step = step,
+        .updates = updates,
         .buffer = buffer,
         .done = post,
         .user = &done,

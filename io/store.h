@@ -12,10 +12,11 @@
  * this version does not know it refuses.
  *
  * Every place's content carries an XXH3-128 hash over the digests of its pieces (base/hash.h),
- * seeded with the record and its step, or the scratch place and the count of writes to it; a
- * read is checked against it before it is reported as good. Hashes are kept in memory; those of
- * a commit are in its tile tables too. An owner that goes through all bytes itself may take the
- * hashing over, piece by piece while it has them in cache: own_hash in struct store_io.
+ * seeded with the record and the updates it has seen, or the scratch place and the count of
+ * writes to it; a read is checked against it before it is reported as good. Hashes are kept in
+ * memory; those of a commit are in its tile tables too. An owner that goes through all bytes
+ * itself may take the hashing over, piece by piece while it has them in cache: own_hash in
+ * struct store_io.
  *
  * A durable store outlives its process. A commit names a step and a slot of every record, and
  * is made in an order that a crash at any moment leaves the last one or the new one whole. As
@@ -38,6 +39,8 @@ struct store;
 #define STRATA_IDENTITY_BYTES 2048u
 /* Commits that may be retained at once. */
 #define STRATA_STORE_MAX_KEEP 16u
+/* Records, one for each tile; a model may have as many (offload/plan/model.c). */
+#define STRATA_STORE_MAX_RECORDS (1u << 26)
 /* Directories; more than any machine has drives. */
 #define STRATA_STORE_MAX_DRIVES 64u
 
@@ -95,8 +98,8 @@ struct store_io {
     /* set by the owner before start */
     bool write;
     uint32_t place;
-    uint64_t step; /* records: updates it has seen; seeds the hash with its number */
-    void *buffer;  /* 4096-aligned, place_bytes long */
+    uint64_t updates; /* records: those it has seen; seeds the hash with its number */
+    void *buffer;     /* 4096-aligned, place_bytes long */
     /* false: the store hashes. true: a write's digests come from the owner; what a read brings
      * is not to be trusted before the owner has called strata_store_verify(). */
     bool own_hash;
@@ -143,8 +146,9 @@ strata_status strata_store_room(const char *dir, uint64_t *out_free_bytes,
  * drives, identity, layout or step are not those named. STRATA_E_STATE: another process holds
  * the lock; or there is a run and resume was not asked for. STRATA_E_UNSUPPORTED: no io_uring,
  * no O_DIRECT, and not allowed to lack; or a file that is not a store's or of another version,
- * which is left alone. STRATA_E_CORRUPT: a header, or the tables of the only commit, are
- * damaged.
+ * which is left alone. STRATA_E_CORRUPT: a header, or both copies of the newest commit record
+ * or of one of its tables, are damaged; the message names a step to go on from, if there is
+ * one.
  */
 strata_status strata_store_open(struct store **out, const struct store_desc *desc,
                                 strata_error *error);
@@ -165,7 +169,7 @@ void strata_store_start(struct store *store, struct store_io *io);
 /* The same, waiting: for creation, the state hash and reads between steps. Not from a done
  * function. */
 strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
-                                    uint64_t step, void *buffer);
+                                    uint64_t updates, void *buffer);
 
 /*
  * For own_hash: the digests of all pieces of what io has read, against what was written to the
@@ -194,10 +198,10 @@ const struct store_recovery *strata_store_recovery(const struct store *store);
 
 /*
  * Make a commit durable: tile tables into places no other listed commit uses, one sync per
- * file, then the commit record into the oldest of its four copies, one sync. Every write of the
- * records named has been reported done. lines[0] is the new commit; the others are those that
- * stay listed, and were before. Blocks; one at a time; not from a done function. A failed sync
- * is never retried: the store has failed, the last commit stands.
+ * file, then the commit record over the oldest of four, one sync, then a receipt for it. Every
+ * write of the records named has been reported done. lines[0] is the new commit; the others
+ * are those that stay listed, and were before. Blocks; one at a time; not from a done
+ * function. A failed sync is never retried: the store has failed, the last commit stands.
  */
 strata_status strata_store_commit(struct store *store, const struct store_line *lines,
                                   uint32_t line_count, uint64_t updates, double loss_scale);

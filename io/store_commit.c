@@ -1,11 +1,16 @@
 /*
  * Making a commit durable.
  *
- * The order is the whole point. First the tile tables, into a copy that no commit uses which is
- * listed now or will be; then one flush per file, which covers the tables and every record
+ * The order is the whole point. First the tile tables, into a place that no commit uses which
+ * is listed now or will be; then one flush per file, which covers the tables and every record
  * before them; and only then the commit record, flushed. A crash before the record has landed
  * leaves the last commit as it was, tables included; a crash after it leaves the new one. The
- * record goes over the oldest of its four copies, so a torn one costs nothing but itself.
+ * record goes over the oldest of four, so a torn one costs nothing but itself.
+ *
+ * Tables and the record stand twice, for the day when a drive has damaged one copy. Both copies
+ * are written at once and flushed together: one of them may land alone, and then it counts.
+ * When the record has been flushed a receipt says so (store_records.c has what that is good
+ * for). It waits for no flush of its own.
  *
  * Retained commits have their tables on the drives already. They are listed, not rewritten.
  *
@@ -56,25 +61,47 @@ static strata_status flush(struct store *store, uint32_t drive_count)
     return run(store, ios, drive_count);
 }
 
-/* The newest of the records' copies stays, whatever else is wrong with the others. */
-static uint32_t oldest_record(const struct store *store)
+/* Note that the newest record has been flushed. */
+static strata_status write_receipt(struct store *store)
 {
-    uint32_t oldest = STRATA_STORE_RECORD_COUNT;
-    uint64_t current = store->line_count > 0 ? store->listing_generation : UINT64_MAX;
-    for (uint32_t i = 0; i < STRATA_STORE_RECORD_COUNT; i++) {
-        bool stays = store->record_generation[i] == current;
-        if (!stays && (oldest == STRATA_STORE_RECORD_COUNT ||
-                       store->record_generation[i] < store->record_generation[oldest]))
-            oldest = i;
+    struct commit_receipt *receipt = store->receipt;
+    if (!store->flush)
+        return STRATA_OK;
+    memset(receipt, 0, sizeof *receipt);
+    memcpy(receipt->store_id, store->store_id, sizeof receipt->store_id);
+    receipt->generation = store->listing_generation;
+    receipt->step = store->lines[0].step;
+    strata_store_receipt_finish(receipt);
+    uint32_t index = (uint32_t)(receipt->generation % STRATA_STORE_RECEIPT_COUNT);
+    struct store_io io = {
+        .write = true,
+        .place = strata_store_receipt_place(store, index),
+        .buffer = receipt,
+    };
+    return run(store, &io, 1);
+}
+
+strata_status strata_store_confirm(struct store *store)
+{
+    struct store_io io = {
+        .write = true,
+        .place = strata_store_commit_place(store, 0, 0) + store->torn_copy,
+        .buffer = store->record,
+    };
+    if (store->torn_copy < STRATA_STORE_RECORD_BLOCKS) {
+        STRATA_TRY(run(store, &io, 1));
+        STRATA_TRY(flush(store, 1));
     }
-    return oldest;
+    return write_receipt(store);
 }
 
 /* Write the listing under the next generation; then it is the store's. */
 static strata_status write_listing(struct store *store, const struct listed_commit *lines,
                                    uint32_t line_count)
 {
-    uint32_t index = oldest_record(store);
+    uint64_t current = store->line_count > 0 ? store->listing_generation : UINT64_MAX;
+    uint32_t index = strata_store_oldest_record(store->record_generation, current);
+    struct store_io ios[STRATA_STORE_COPIES];
     struct commit_record *record = store->record;
     memset(record, 0, sizeof *record);
     memcpy(record->store_id, store->store_id, sizeof record->store_id);
@@ -83,19 +110,20 @@ static strata_status write_listing(struct store *store, const struct listed_comm
     record->commit_every = store->recovery.commit_every;
     memcpy(record->lines, lines, line_count * sizeof *lines);
     strata_store_record_finish(record);
-    struct store_io io = {
-        .write = true,
-        .place = strata_store_commit_place(store, index),
-        .buffer = record,
-    };
-    STRATA_TRY(run(store, &io, 1));
+    for (uint32_t copy = 0; copy < STRATA_STORE_COPIES; copy++)
+        ios[copy] = (struct store_io){
+            .write = true,
+            .place = strata_store_commit_place(store, index, copy),
+            .buffer = record,
+        };
+    STRATA_TRY(run(store, ios, STRATA_STORE_COPIES));
     STRATA_TRY(flush(store, 1));
     store->generation++;
     store->listing_generation = store->generation;
     store->record_generation[index] = store->generation;
     store->line_count = line_count;
     memmove(store->lines, lines, line_count * sizeof *lines);
-    return STRATA_OK;
+    return write_receipt(store);
 }
 
 strata_status strata_store_relist(struct store *store)
@@ -105,8 +133,8 @@ strata_status strata_store_relist(struct store *store)
     return write_listing(store, lines, store->line_count);
 }
 
-/* A copy of the tables that no listed commit uses; with 2 + keep of them there is one. */
-static uint32_t free_copy(const struct store *store)
+/* A table that no listed commit uses; with 2 + keep of them there is one. */
+static uint32_t free_table(const struct store *store)
 {
     bool used[2 + STRATA_STORE_MAX_KEEP] = {false};
     for (uint32_t i = 0; i < store->line_count; i++)
@@ -143,7 +171,7 @@ static void fill_table(struct store *store, uint32_t drive_index, const uint8_t 
         entry->record = i;
         entry->slot = slots[i];
         entry->bytes = place->bytes;
-        entry->step = place->round;
+        entry->updates = place->round;
         strata_store_put_hash(entry->hash, place->hash);
         entry++;
     }
@@ -153,21 +181,23 @@ static void fill_table(struct store *store, uint32_t drive_index, const uint8_t 
 static strata_status write_tables(struct store *store, const uint8_t *slots,
                                   struct listed_commit *line)
 {
-    struct store_io ios[STRATA_STORE_MAX_DRIVES];
+    struct store_io ios[STRATA_STORE_MAX_DRIVES * STRATA_STORE_COPIES];
+    uint32_t count = 0;
     uint8_t hashes[STRATA_STORE_MAX_DRIVES][16];
     for (uint32_t i = 0; i < store->drive_count; i++) {
         struct drive *drive = &store->drives[i];
         fill_table(store, i, slots, line);
         memcpy(hashes[i], (uint8_t *)drive->table + drive->layout.table_bytes - 16, 16);
-        ios[i] = (struct store_io){
-            .write = true,
-            .place = strata_store_table_place(store, i, line->table_copy),
-            .buffer = drive->table,
-        };
+        for (uint32_t copy = 0; copy < STRATA_STORE_COPIES; copy++)
+            ios[count++] = (struct store_io){
+                .write = true,
+                .place = strata_store_table_place(store, i, line->table_copy, copy),
+                .buffer = drive->table,
+            };
     }
     strata_store_put_hash(line->tables_hash,
                           strata_hash(hashes, (size_t)store->drive_count * 16, 0));
-    return run(store, ios, store->drive_count);
+    return run(store, ios, count);
 }
 
 /* A commit whose file is gone, or open to others, must not be reported as made. */
@@ -204,7 +234,7 @@ strata_status strata_store_commit(struct store *store, const struct store_line *
         .generation = store->generation + 1,
         .updates = updates,
         .loss_scale = loss_scale,
-        .table_copy = free_copy(store),
+        .table_copy = free_table(store),
     };
     for (uint32_t i = 1; i < line_count; i++) {
         const struct listed_commit *line = find_line(store, lines[i].step);

@@ -73,6 +73,26 @@ static void fill(struct drive *drive, uint64_t end)
     }
 }
 
+/* Where commit records will stand: a store is nobody's only as long as this is there. */
+static strata_status write_empty_records(struct drive *drive)
+{
+    struct store *store = drive->store;
+    /* The commits are not there yet: their block is free. */
+    struct empty_record *empty = (struct empty_record *)store->record;
+    for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++) {
+        memset(empty, 0, sizeof *empty);
+        memcpy(empty->store_id, store->store_id, sizeof empty->store_id);
+        empty->block = i;
+        strata_store_empty_finish(empty);
+        struct io_req req = {.op = IO_WRITE,
+                             .length = sizeof *empty,
+                             .buffer = empty,
+                             .offset = drive->layout.record_offsets[i]};
+        STRATA_TRY(transfer_alone(drive, &req));
+    }
+    return STRATA_OK;
+}
+
 /* Write the header and see that it can be read. */
 static void write_header(struct drive *drive, strata_error *error)
 {
@@ -98,8 +118,12 @@ static void create_contents(struct drive *drive, strata_error *error)
     if (strata_store_file_resize(&drive->file, drive->layout.file_bytes, error) != STRATA_OK)
         return;
     fill(drive, drive->layout.file_bytes);
-    if (strata_store_failed(drive->store) == STRATA_OK && !drive->store->resumed)
-        write_header(drive, error);
+    struct store *store = drive->store;
+    if (strata_store_failed(store) != STRATA_OK || store->resumed)
+        return;
+    if (store->durable && drive == store->drives && write_empty_records(drive) != STRATA_OK)
+        return;
+    write_header(drive, error);
 }
 
 static void *create(void *user)
@@ -228,6 +252,9 @@ static strata_status make_headers(struct store *store, const struct store_desc *
         drive->header->drive_index = i;
         drive->header->durable_bytes = drive->layout.durable_bytes;
         drive->header->file_records = drive->layout.record_count;
+        if (store->durable && i == 0)
+            memcpy(drive->header->record_offsets, drive->layout.record_offsets,
+                   sizeof drive->header->record_offsets);
         strata_store_header_finish(drive->header);
     }
     return STRATA_OK;

@@ -13,6 +13,7 @@
 #include "base/error.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -20,6 +21,8 @@
 
 static const char header_magic[8] = {'S', 'T', 'R', 'A', 'T', 'A', '\r', '\n'};
 static const char record_magic[8] = {'S', 'T', 'R', 'A', 'T', 'A', 'C', '\n'};
+static const char empty_magic[8] = {'S', 'T', 'R', 'A', 'T', 'A', 'E', '\n'};
+static const char receipt_magic[8] = {'S', 'T', 'R', 'A', 'T', 'A', 'R', '\n'};
 static const char table_magic[8] = {'S', 'T', 'R', 'A', 'T', 'A', 'T', '\n'};
 
 _Static_assert(sizeof(struct store_header) == STRATA_STORE_BLOCK_BYTES, "one block");
@@ -28,6 +31,8 @@ _Static_assert(offsetof(struct store_header, hash) == STRATA_STORE_BLOCK_BYTES -
 _Static_assert(sizeof(struct commit_record) == STRATA_STORE_BLOCK_BYTES, "one block");
 _Static_assert(offsetof(struct commit_record, hash) == STRATA_STORE_BLOCK_BYTES - HASH_BYTES,
                "at its end");
+_Static_assert(sizeof(struct empty_record) == STRATA_STORE_BLOCK_BYTES, "one block");
+_Static_assert(sizeof(struct commit_receipt) == STRATA_STORE_BLOCK_BYTES, "one block");
 _Static_assert(sizeof(struct listed_commit) == 56, "no padding");
 _Static_assert(sizeof(struct table_head) == 64 && sizeof(struct table_entry) == 40,
                "no padding");
@@ -68,9 +73,9 @@ bool strata_store_sealed(const void *block, uint64_t bytes)
 }
 
 /* Both in full: a sum or a shift of the two could be the same for another pair. */
-uint64_t strata_store_record_seed(uint32_t record, uint64_t step)
+uint64_t strata_store_record_seed(uint32_t record, uint64_t updates)
 {
-    uint64_t pair[2] = {record, step};
+    uint64_t pair[2] = {record, updates};
     return strata_hash(pair, sizeof pair, 0).low;
 }
 
@@ -89,6 +94,20 @@ void strata_store_record_finish(struct commit_record *record)
     strata_store_seal(record, sizeof *record);
 }
 
+void strata_store_empty_finish(struct empty_record *empty)
+{
+    memcpy(empty->magic, empty_magic, sizeof empty_magic);
+    empty->version = STRATA_STORE_VERSION;
+    strata_store_seal(empty, sizeof *empty);
+}
+
+void strata_store_receipt_finish(struct commit_receipt *receipt)
+{
+    memcpy(receipt->magic, receipt_magic, sizeof receipt_magic);
+    receipt->version = STRATA_STORE_VERSION;
+    strata_store_seal(receipt, sizeof *receipt);
+}
+
 void strata_store_table_finish(struct table_head *table, uint64_t bytes)
 {
     memcpy(table->magic, table_magic, sizeof table_magic);
@@ -104,16 +123,63 @@ static bool shares_in_range(const struct store_header *header)
     return true;
 }
 
+/* A terminal shows an identity as it is, so it has lines of text and nothing else: no control
+ * byte, and of UTF-8 neither the control characters U+0080 to U+009F. */
+bool strata_store_is_text(const char *text, size_t bytes)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    for (size_t i = 0; i < bytes; i++)
+        if ((at[i] < 0x20 && at[i] != '\n') || at[i] == 0x7f ||
+            (at[i] == 0xc2 && i + 1 < bytes && at[i + 1] >= 0x80 && at[i + 1] < 0xa0))
+            return false;
+    return true;
+}
+
+/* The commit records' places are on the first drive, in its durable part, and not the same. */
+static bool record_offsets_in_range(const struct store_header *header)
+{
+    bool has_records = header->durable && header->drive_index == 0;
+    for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++) {
+        uint64_t offset = header->record_offsets[i];
+        if (!has_records && offset != 0)
+            return false;
+        if (has_records &&
+            (offset < (1 + STRATA_STORE_RECEIPT_COUNT) * STRATA_STORE_BLOCK_BYTES ||
+             offset % STRATA_STORE_BLOCK_BYTES != 0 ||
+             offset > header->durable_bytes - STRATA_STORE_BLOCK_BYTES ||
+             (i > 0 && offset <= header->record_offsets[i - 1])))
+            return false;
+    }
+    return true;
+}
+
+/* There is room for what follows from the other numbers. */
+static bool durable_bytes_in_range(const struct store_header *header)
+{
+    uint64_t tables = STRATA_STORE_COPIES * (2 + (uint64_t)header->keep) *
+                      strata_store_table_length(header->file_records);
+    uint64_t records = header->drive_index == 0 ? STRATA_STORE_RECORD_BLOCKS : 0;
+    uint64_t least =
+        (1 + STRATA_STORE_RECEIPT_COUNT + records) * STRATA_STORE_BLOCK_BYTES + tables;
+    return header->durable_bytes <= INT64_MAX &&
+           header->durable_bytes % STRATA_STORE_BLOCK_BYTES == 0 &&
+           (!header->durable || header->durable_bytes >= least);
+}
+
 static bool header_in_range(const struct store_header *header)
 {
     return header->drive_count <= STRATA_STORE_MAX_DRIVES &&
            header->drive_index < header->drive_count && header->slots > 0 &&
-           header->slots <= 2 + STRATA_STORE_MAX_KEEP &&
-           header->keep <= STRATA_STORE_MAX_KEEP && header->durable <= 1 &&
+           header->slots <= STRATA_STORE_MAX_SLOTS && header->keep <= STRATA_STORE_MAX_KEEP &&
+           header->durable <= 1 &&
            (!header->durable || header->slots == 2 + header->keep ||
             header->slots == 3 + header->keep) &&
+           header->record_count <= STRATA_STORE_MAX_RECORDS &&
+           header->file_records <= header->record_count &&
            header->identity_bytes <= STRATA_IDENTITY_BYTES &&
-           header->durable_bytes <= INT64_MAX && shares_in_range(header);
+           strata_store_is_text(header->identity, header->identity_bytes) &&
+           durable_bytes_in_range(header) && record_offsets_in_range(header) &&
+           shares_in_range(header);
 }
 
 strata_status strata_store_header_check(const struct store_header *header, const char *path,
@@ -128,8 +194,9 @@ strata_status strata_store_header_check(const struct store_header *header, const
     if (header->version != STRATA_STORE_VERSION ||
         header->header_bytes != STRATA_STORE_BLOCK_BYTES)
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                           "%s is of store version %" PRIu32 ", this one knows %u; it is left "
-                           "alone",
+                           "%s is of store version %" PRIu32 ", this program knows %u; it is "
+                           "left alone: go on with the program that made it, or name another "
+                           "directory",
                            path, header->version, STRATA_STORE_VERSION);
     if (!strata_store_sealed(header, sizeof *header) || !header_in_range(header))
         return strata_fail(error, STRATA_E_CORRUPT, 0,
@@ -137,6 +204,44 @@ strata_status strata_store_header_check(const struct store_header *header, const
                            "is left alone: move it or remove it",
                            path, STRATA_STORE_BLOCK_BYTES);
     return STRATA_OK;
+}
+
+bool strata_store_empty_valid(const struct empty_record *empty,
+                              const struct store_header *header, uint32_t block)
+{
+    return memcmp(empty->magic, empty_magic, sizeof empty_magic) == 0 &&
+           empty->version == STRATA_STORE_VERSION &&
+           strata_store_sealed(empty, sizeof *empty) && empty->block == block &&
+           memcmp(empty->store_id, header->store_id, sizeof empty->store_id) == 0;
+}
+
+bool strata_store_receipt_valid(const struct commit_receipt *receipt,
+                                const struct store_header *header)
+{
+    return memcmp(receipt->magic, receipt_magic, sizeof receipt_magic) == 0 &&
+           receipt->version == STRATA_STORE_VERSION &&
+           strata_store_sealed(receipt, sizeof *receipt) &&
+           memcmp(receipt->store_id, header->store_id, sizeof receipt->store_id) == 0 &&
+           receipt->generation > 0 && receipt->generation <= INT64_MAX;
+}
+
+/* Newest first, each with tables of its own; what training goes on with is possible. */
+static bool lines_in_range(const struct commit_record *record,
+                           const struct store_header *header)
+{
+    bool used[2 + STRATA_STORE_MAX_KEEP] = {false};
+    for (uint32_t i = 0; i < record->line_count; i++) {
+        const struct listed_commit *line = &record->lines[i];
+        if (line->table_copy >= 2 + header->keep || used[line->table_copy] ||
+            line->generation == 0 || line->generation > record->generation ||
+            line->step > INT64_MAX || line->updates > line->step ||
+            !isfinite(line->loss_scale) || line->loss_scale <= 0)
+            return false;
+        if (i > 0 && (line->step >= line[-1].step || line->generation >= line[-1].generation))
+            return false;
+        used[line->table_copy] = true;
+    }
+    return true;
 }
 
 bool strata_store_record_valid(const struct commit_record *record,
@@ -147,14 +252,9 @@ bool strata_store_record_valid(const struct commit_record *record,
         !strata_store_sealed(record, sizeof *record) ||
         memcmp(record->store_id, header->store_id, sizeof record->store_id) != 0)
         return false;
-    if (record->line_count == 0 || record->line_count > 1 + header->keep ||
-        record->commit_every == 0)
-        return false;
-    for (uint32_t i = 0; i < record->line_count; i++)
-        if (record->lines[i].table_copy >= 2 + header->keep ||
-            record->lines[i].generation > record->generation)
-            return false;
-    return true;
+    return record->generation <= INT64_MAX && record->line_count > 0 &&
+           record->line_count <= 1 + header->keep && record->commit_every > 0 &&
+           lines_in_range(record, header);
 }
 
 bool strata_store_table_valid(const struct table_head *table, uint64_t bytes,
@@ -170,7 +270,10 @@ bool strata_store_table_valid(const struct table_head *table, uint64_t bytes,
         return false;
     const struct table_entry *entries = (const struct table_entry *)(table + 1);
     for (uint32_t i = 0; i < table->entry_count; i++)
-        if (entries[i].slot >= header->slots || entries[i].record >= header->record_count)
+        if (entries[i].slot >= header->slots || entries[i].record >= header->record_count ||
+            (i > 0 && entries[i].record <= entries[i - 1].record) || entries[i].bytes == 0 ||
+            entries[i].bytes % STRATA_STORE_BLOCK_BYTES != 0 ||
+            entries[i].updates > line->updates)
             return false;
     return true;
 }

@@ -5,11 +5,13 @@
  * The bytes of a store's files, and the functions that tell good ones from bad. docs/formats.md
  * has the same in words.
  *
- *     header | 4 commit records | 2 + keep tile tables | slots of the records | scratch places
+ *     header | 2 receipts | 2 + keep tile tables | slots of the records, on the first drive
+ *     with the commit records between them | the tables again | scratch places
  *
- * A scratch store has neither commit records nor tables. Everything here ends with the hash of
- * all bytes before it, padding included, so one pair of functions seals and checks. All numbers
- * are in the byte order of the machine, which is little-endian wherever this library runs.
+ * A scratch store has neither receipts nor tables nor commit records. Every block here ends
+ * with the hash of all bytes before it, padding included, so one pair of functions seals and
+ * checks. All numbers are in the byte order of the machine, which is little-endian wherever
+ * this library runs.
  *
  * A reader trusts nothing before it has checked it: these functions take any bytes.
  *
@@ -20,10 +22,17 @@
 
 #include "base/hash.h"
 
-#define STRATA_STORE_VERSION      5u
-#define STRATA_STORE_BLOCK_BYTES  4096u
-#define STRATA_STORE_RECORD_COUNT 4u
-#define STRATA_STORE_LINES        (1u + STRATA_STORE_MAX_KEEP)
+#define STRATA_STORE_VERSION     6u
+#define STRATA_STORE_BLOCK_BYTES 4096u
+/* Commit records of four generations. Each of them, and each table, stands twice. */
+#define STRATA_STORE_RECORD_COUNT  4u
+#define STRATA_STORE_COPIES        2u
+#define STRATA_STORE_RECORD_BLOCKS (STRATA_STORE_RECORD_COUNT * STRATA_STORE_COPIES)
+/* Two, so that a torn one leaves the one before it. */
+#define STRATA_STORE_RECEIPT_COUNT 2u
+#define STRATA_STORE_LINES         (1u + STRATA_STORE_MAX_KEEP)
+/* Slots of a record: two, one for each commit retained, one for updates ahead of the norm. */
+#define STRATA_STORE_MAX_SLOTS (3u + STRATA_STORE_MAX_KEEP)
 /* The share of the fastest drive; of a slower one as much less as it is slower. */
 #define STRATA_STORE_FULL_SHARE 1000u
 
@@ -47,8 +56,11 @@ struct store_header {
     uint32_t file_records; /* with bytes, in this file                          */
     char identity[STRATA_IDENTITY_BYTES];
     uint32_t shares[STRATA_STORE_MAX_DRIVES]; /* of the places, by drive; zeros beyond */
+    /* The commit records' places: the first copies, then the second ones. On the first drive of
+     * a durable store; zeros elsewhere. */
+    uint64_t record_offsets[STRATA_STORE_RECORD_BLOCKS];
     uint8_t zero[STRATA_STORE_BLOCK_BYTES - 112 - STRATA_IDENTITY_BYTES -
-                 4 * STRATA_STORE_MAX_DRIVES];
+                 4 * STRATA_STORE_MAX_DRIVES - 8 * STRATA_STORE_RECORD_BLOCKS];
     uint8_t hash[16];
 };
 
@@ -77,6 +89,28 @@ struct commit_record {
     uint8_t hash[16];
 };
 
+/* What creation writes where a commit record will stand. */
+struct empty_record {
+    char magic[8];
+    uint32_t version;
+    uint32_t block; /* which of the record blocks this is */
+    uint8_t store_id[16];
+    uint8_t zero[STRATA_STORE_BLOCK_BYTES - 48];
+    uint8_t hash[16];
+};
+
+/* Written after a commit record has been flushed, so it says that the record was durable. */
+struct commit_receipt {
+    char magic[8];
+    uint32_t version;
+    uint32_t zero_before;
+    uint8_t store_id[16];
+    uint64_t generation; /* of the record                             */
+    uint64_t step;       /* of the commit that the record lists first */
+    uint8_t zero[STRATA_STORE_BLOCK_BYTES - 64];
+    uint8_t hash[16];
+};
+
 /* A tile table: this, then an entry per record of the drive, zeros, and the hash at the end. */
 struct table_head {
     char magic[8];
@@ -92,8 +126,8 @@ struct table_entry {
     uint32_t record;
     uint32_t slot;
     uint64_t bytes;   /* of the record: who knows no model finds it all the same */
-    uint64_t step;    /* with the record's number the seed of its hash */
-    uint8_t hash[16]; /* of the record's bytes                         */
+    uint64_t updates; /* it has seen; with the record's number the seed of its hash */
+    uint8_t hash[16]; /* of the record's bytes                                      */
 };
 
 /* A table's length in the file. */
@@ -108,12 +142,17 @@ void strata_store_put_hash(uint8_t out[16], struct hash128 hash);
 struct hash128 strata_store_get_hash(const uint8_t bytes[16]);
 
 /* What the hash of a record's bytes is seeded with. */
-uint64_t strata_store_record_seed(uint32_t record, uint64_t step);
+uint64_t strata_store_record_seed(uint32_t record, uint64_t updates);
 
 /* Fill in magic, version and lengths, and seal. */
 void strata_store_header_finish(struct store_header *header);
 void strata_store_record_finish(struct commit_record *record);
+void strata_store_empty_finish(struct empty_record *empty);
+void strata_store_receipt_finish(struct commit_receipt *receipt);
 void strata_store_table_finish(struct table_head *table, uint64_t bytes);
+
+/* An identity is lines of text, without control characters. */
+bool strata_store_is_text(const char *text, size_t bytes);
 
 /*
  * STRATA_E_UNSUPPORTED: not a store's file, or of another version. STRATA_E_CORRUPT: ours, but
@@ -121,6 +160,14 @@ void strata_store_table_finish(struct table_head *table, uint64_t bytes);
  */
 strata_status strata_store_header_check(const struct store_header *header, const char *path,
                                         strata_error *error);
+
+/* What creation left at this block of this very store. */
+bool strata_store_empty_valid(const struct empty_record *empty,
+                              const struct store_header *header, uint32_t block);
+
+/* A receipt of this very store. */
+bool strata_store_receipt_valid(const struct commit_receipt *receipt,
+                                const struct store_header *header);
 
 /* A record of this very store, complete, every number of it in range. */
 bool strata_store_record_valid(const struct commit_record *record,

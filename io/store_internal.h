@@ -8,18 +8,21 @@
  *     store_file.c     one drive's file: locks, names, O_DIRECT
  *     store_layout.c   where every place lies, and how many bytes that takes
  *     store_open.c     memory, files, creation: everything before the first transfer
+ *     store_records.c  reading the commit records: the newest, what is damaged, what is lost
  *     store_recover.c  what the files found hold, and whether this run may go on with it
  *     store_commit.c   making a commit durable
  *     store.c          transfers, and the end
- *     store_tools.c    list, scrub, drop: what needs no run
+ *     store_survey.c   the files of a store without its run
+ *     store_tools.c    list and drop
+ *     store_scrub.c    scrub
  *
- * Besides the places of store.h there are some of the store's own: a place per tile table, one
- * per commit record, and one per drive that stands for the whole file and is flushed rather
- * than moved. So commits go the way all transfers go.
+ * Besides the places of store.h there are some of the store's own: a place per copy of a tile
+ * table and of a commit record, one per receipt, and one per drive that stands for the whole
+ * file and is flushed rather than moved. So commits go the way all transfers go.
  *
  *     0 .. scratch_count      scratch places
  *       .. public_count       slots: record x slots + slot
- *       .. place_count        tables, commit records, files
+ *       .. place_count        tables, commit records, receipts, files
  *
  * Thread: a drive's queue, pieces and list belong to one thread at a time: to the opener, then
  * to a creating thread, then to the I/O thread; starting and joining a thread hands them over.
@@ -39,8 +42,8 @@ struct place {
     uint64_t offset;
     uint64_t bytes;
     struct hash128 hash; /* of what is there; I/O thread */
-    /* records: the step written; scratch: the count of writes; I/O thread. Others read it, and
-       hash, only between transfers of the place. */
+    /* records: the updates it has seen; scratch: the count of writes; I/O thread. Others read
+       it, and hash, only between transfers of the place. */
     uint64_t round;
     uint32_t drive_index;
     bool known; /* hash and round are valid; as these */
@@ -51,10 +54,11 @@ struct place {
 
 /* Where things are in one drive's file. */
 struct drive_layout {
-    uint64_t tables_offset;
-    uint64_t table_bytes; /* of one copy; 0: scratch */
-    uint64_t slots_offset;
+    uint64_t tables_offset[STRATA_STORE_COPIES];
+    uint64_t table_bytes;   /* of one table; 0: scratch */
+    uint64_t slots_offset;  /* with the commit records between them on the first drive */
     uint64_t durable_bytes; /* scratch places begin here */
+    uint64_t record_offsets[STRATA_STORE_RECORD_BLOCKS]; /* the first drive's */
     uint64_t file_bytes;
     uint32_t record_count; /* with bytes, on this drive */
 };
@@ -123,18 +127,21 @@ struct store {
     struct piece *pieces; /* depth of them per drive */
     uint8_t *lists;       /* likewise */
     uint8_t *fill;        /* only during open: what is written, then one header per drive */
-    uint8_t *blocks;      /* durable: tables of the drives, then the commit record */
+    uint8_t *blocks;      /* durable: tables of the drives, then commit record and receipt */
     /* the commits; opener, then whoever commits */
     uint8_t store_id[16];
-    uint64_t generation;                                   /* the greatest there is */
+    uint64_t generation;                                   /* the greatest there was */
     uint64_t listing_generation;                           /* of the record that lists lines */
-    uint64_t record_generation[STRATA_STORE_RECORD_COUNT]; /* by place; 0: none valid */
+    uint64_t record_generation[STRATA_STORE_RECORD_COUNT]; /* 0: none valid */
     uint32_t line_count;                                   /* listed; 0: no commit yet */
     struct listed_commit lines[STRATA_STORE_LINES];
-    struct commit_record *record; /* a block */
+    struct commit_record *record;   /* a block */
+    struct commit_receipt *receipt; /* likewise */
     struct store_recovery recovery;
     uint8_t *recovered_slots; /* by line and record */
-    bool dropped;             /* the listing on disk has newer commits */
+    bool relist;              /* the newest listing on disk is another */
+    bool confirm;             /* it is this one, but it has no receipt, or a damaged copy */
+    uint32_t torn_copy;       /* the block of that copy; STRATA_STORE_RECORD_BLOCKS: none */
     pthread_mutex_t error_lock;
     strata_error error; /* under the lock until failed is set, fixed afterwards */
     /* strata_status of error; set with release once error is written, read with acquire by the
@@ -160,6 +167,13 @@ uint32_t strata_store_all_places(const struct store_desc *desc);
 void strata_store_lay_out(const struct store_desc *desc, const uint32_t *shares,
                           struct drive_layout *out_drives, struct place *places);
 
+/* From record_count and durable_bytes: where the tables of a drive are, and the slots. */
+void strata_store_place_tables(struct drive_layout *layout, uint32_t tables);
+
+/* How many commit records lie before the slots of a record on the first drive. slot_offset: of
+ * its first slot, from the drive's first, commit records left out; slot_bytes: all of them. */
+uint32_t strata_store_records_before(uint64_t slot_offset, uint64_t slot_bytes);
+
 /* Lay the store out by its shares, in the memory that it has for any. */
 void strata_store_settle(struct store *store, const struct store_desc *desc);
 
@@ -173,8 +187,10 @@ uint32_t strata_store_spare_blocks(const struct store_desc *desc);
 void strata_store_share(const uint64_t *times_ns, uint32_t count, uint32_t *out);
 
 uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uint32_t slot);
-uint32_t strata_store_table_place(const struct store *store, uint32_t drive, uint32_t copy);
-uint32_t strata_store_commit_place(const struct store *store, uint32_t index);
+uint32_t strata_store_table_place(const struct store *store, uint32_t drive, uint32_t table,
+                                  uint32_t copy);
+uint32_t strata_store_commit_place(const struct store *store, uint32_t index, uint32_t copy);
+uint32_t strata_store_receipt_place(const struct store *store, uint32_t index);
 uint32_t strata_store_file_place(const struct store *store, uint32_t drive);
 
 /* The hash of the records' lengths. */
@@ -189,18 +205,59 @@ strata_status strata_store_find_files(struct store *store, const char *const *di
 strata_status strata_store_check_drives(const struct store *store, const char *const *dirs,
                                         uint32_t first, strata_error *error);
 
-/* The commit records of a store's first file, the valid ones by generation, newest first. */
+/* Who wants to hear of a damaged copy whose other copy is whole; a line each. tell: may be
+ * NULL. */
+struct damage {
+    void (*tell)(void *user, const char *line);
+    void *user;
+    uint64_t count;
+};
+void strata_store_tell_damage(struct damage *damage, const strata_error *story);
+
+/*
+ * The commit records of a store's first file. Blocks are the first copies of the four, then the
+ * second ones.
+ */
 struct commits {
     const struct commit_record *blocks; /* lent by the store's fill */
+    /* Blocks, the better copy of each record that has one, by generation, newest first. */
     uint32_t order[STRATA_STORE_RECORD_COUNT];
-    uint32_t count;
+    uint32_t count;                                  /* 0: the store is nobody's */
+    uint64_t generations[STRATA_STORE_RECORD_COUNT]; /* of the records; 0: none valid */
+    uint64_t generation;                             /* the greatest that anything tells of */
+    bool lost;          /* a newer record than order[0] was durable and is not there */
+    uint64_t lost_step; /* its commit; UINT64_MAX: not known */
+    bool stands_twice;  /* order[0] */
+    bool has_receipt;   /* likewise */
 };
-strata_status strata_store_read_commits(const struct store *store, const struct drive *drive,
-                                        struct commits *out, strata_error *error);
 
-/* Read the tables of a listed commit into the drives' buffers; OK: all of them are good. */
+/* The block with the other copy of a record. */
+uint32_t strata_store_other_copy(uint32_t block);
+
+/* Blocks of memory at the store's fill that this uses. */
+#define STRATA_STORE_READ_BLOCKS (STRATA_STORE_RECORD_BLOCKS + 1)
+
+/*
+ * Read them. Damage that cost nothing goes to damage, which may be NULL.
+ *
+ * STRATA_E_CORRUPT: there is no record, and the store is not a new one either.
+ */
+strata_status strata_store_read_commits(const struct store *store, const struct drive *drive,
+                                        struct commits *out, struct damage *damage,
+                                        strata_error *error);
+
+/* STRATA_E_CORRUPT, with a message on the commit that is lost. */
+strata_status strata_store_lost(const struct drive *drive, const struct commits *commits,
+                                strata_error *error);
+
+/* The record to write over next: the oldest, and never the one of this generation, which
+ * stays. */
+uint32_t strata_store_oldest_record(const uint64_t *generations, uint64_t current);
+
+/* Read the tables of a listed commit into the drives' buffers; OK: all of them are good, in
+ * one of their copies. STRATA_E_CORRUPT: they are not. damage: as above. */
 strata_status strata_store_read_tables(struct store *store, const struct listed_commit *line,
-                                       strata_error *error);
+                                       struct damage *damage, strata_error *error);
 
 /*
  * What the files found hold. store->resumed: this run goes on with it, hashes and recovery are
@@ -211,6 +268,10 @@ strata_status strata_store_recover(struct store *store, const struct store_desc 
 
 /* Write the listing as it is in memory under a new generation. */
 strata_status strata_store_relist(struct store *store);
+
+/* Make the newest record, which the store's record block has, stand twice and give it its
+ * receipt. */
+strata_status strata_store_confirm(struct store *store);
 
 /* As strata_store_start, for the store's own places too. */
 void strata_store_launch(struct store *store, struct store_io *io);

@@ -6,6 +6,11 @@
  * budgets may change from run to run, which changes scratch places only. And a slot is never
  * moved: its offset follows from the records before it.
  *
+ * The first drive also has the commit records. They are spread evenly over its slots, from the
+ * first to behind the last, always between two records' slots: so what damages a part of the
+ * drive damages few of them, and the two copies of each are half of the slots apart. The tables
+ * stand before the slots and behind them.
+ *
  * A drive's share is its measured speed, fixed when the store is made. Each record goes to the
  * drive that would be through with its slots first, each scratch place to the one that would
  * be with its whole file.
@@ -19,7 +24,8 @@
 
 #include <string.h>
 
-static uint32_t copies_of(const struct store_records *records)
+/* For each listed commit, and for one in the making; 0: a scratch store. */
+static uint32_t tables_of(const struct store_records *records)
 {
     return records->durable ? 2 + records->keep : 0;
 }
@@ -29,10 +35,11 @@ uint32_t strata_store_public_places(const struct store_desc *desc)
     return desc->place_count + desc->records->count * desc->records->slots;
 }
 
-/* A durable store has its own: tables, commit records, and each file as a whole. */
+/* A durable store has its own: tables, commit records, receipts, and each file as a whole. */
 uint32_t strata_store_all_places(const struct store_desc *desc)
 {
-    uint32_t own = desc->dir_count * (copies_of(desc->records) + 1) + STRATA_STORE_RECORD_COUNT;
+    uint32_t own = desc->dir_count * (STRATA_STORE_COPIES * tables_of(desc->records) + 1) +
+                   STRATA_STORE_RECORD_BLOCKS + STRATA_STORE_RECEIPT_COUNT;
     return strata_store_public_places(desc) + (desc->records->durable ? own : 0);
 }
 
@@ -110,18 +117,62 @@ static void spread_records(const struct store_desc *desc, const uint32_t *shares
     }
 }
 
-static void place_parts(const struct store_desc *desc, struct drive_layout *drive,
-                        uint64_t slot_bytes)
+uint32_t strata_store_records_before(uint64_t slot_offset, uint64_t slot_bytes)
 {
-    uint64_t at = STRATA_STORE_BLOCK_BYTES;
-    if (desc->records->durable) {
-        at += STRATA_STORE_RECORD_COUNT * STRATA_STORE_BLOCK_BYTES;
-        drive->table_bytes = strata_store_table_length(drive->record_count);
+    return (uint32_t)(slot_offset * (STRATA_STORE_RECORD_BLOCKS - 1) / slot_bytes) + 1;
+}
+
+/* Bytes before the tables: the header, and in a durable store the receipts. */
+static uint64_t front_bytes(uint32_t tables)
+{
+    return STRATA_STORE_BLOCK_BYTES * (1 + (tables > 0 ? STRATA_STORE_RECEIPT_COUNT : 0));
+}
+
+void strata_store_place_tables(struct drive_layout *layout, uint32_t tables)
+{
+    layout->table_bytes = tables > 0 ? strata_store_table_length(layout->record_count) : 0;
+    layout->tables_offset[0] = front_bytes(tables);
+    layout->slots_offset = layout->tables_offset[0] + tables * layout->table_bytes;
+    layout->tables_offset[1] = layout->durable_bytes - tables * layout->table_bytes;
+}
+
+/* slot_bytes: of the slots alone; is_first: the drive has the commit records, too. */
+static void place_parts(const struct store_desc *desc, struct drive_layout *layout,
+                        uint64_t slot_bytes, bool is_first)
+{
+    uint32_t tables = tables_of(desc->records);
+    layout->durable_bytes = front_bytes(tables) + slot_bytes;
+    if (tables > 0)
+        layout->durable_bytes +=
+            STRATA_STORE_COPIES * tables * strata_store_table_length(layout->record_count);
+    if (tables > 0 && is_first)
+        layout->durable_bytes += STRATA_STORE_RECORD_BLOCKS * STRATA_STORE_BLOCK_BYTES;
+    strata_store_place_tables(layout, tables);
+}
+
+/* From offsets in their drive's slots to those in its file; the commit records get theirs. */
+static void place_slots(const struct store_desc *desc, struct drive_layout *drives,
+                        uint64_t first_slot_bytes, struct place *slots)
+{
+    const struct store_records *records = desc->records;
+    uint32_t block = 0;
+    for (uint32_t i = 0; i < records->count; i++, slots += records->slots) {
+        struct drive_layout *drive = &drives[slots->drive_index];
+        uint64_t shift = drive->slots_offset;
+        if (records->durable && slots->bytes > 0 && slots->drive_index == 0) {
+            uint32_t before = strata_store_records_before(slots->offset, first_slot_bytes);
+            for (; block < before; block++)
+                drive->record_offsets[block] =
+                    shift + slots->offset + (uint64_t)block * STRATA_STORE_BLOCK_BYTES;
+            shift += (uint64_t)before * STRATA_STORE_BLOCK_BYTES;
+        }
+        for (uint32_t slot = 0; slot < records->slots; slot++)
+            if (slots[slot].bytes > 0)
+                slots[slot].offset += shift;
     }
-    drive->tables_offset = at;
-    at += copies_of(desc->records) * drive->table_bytes;
-    drive->slots_offset = at;
-    drive->durable_bytes = at + slot_bytes;
+    for (; block < STRATA_STORE_RECORD_BLOCKS; block++)
+        drives[0].record_offsets[block] = drives[0].slots_offset + first_slot_bytes +
+                                          (uint64_t)block * STRATA_STORE_BLOCK_BYTES;
 }
 
 static void spread_scratch(const struct store_desc *desc, const uint32_t *shares,
@@ -144,17 +195,24 @@ static void spread_scratch(const struct store_desc *desc, const uint32_t *shares
 static void place_own(const struct store_desc *desc, const struct drive_layout *drives,
                       struct place *at)
 {
-    uint32_t copies = copies_of(desc->records);
+    uint32_t tables = tables_of(desc->records);
     for (uint32_t drive = 0; drive < desc->dir_count; drive++)
-        for (uint32_t copy = 0; copy < copies; copy++)
-            *at++ = (struct place){
-                .offset = drives[drive].tables_offset + copy * drives[drive].table_bytes,
-                .bytes = drives[drive].table_bytes,
-                .drive_index = drive,
-            };
-    for (uint32_t i = 0; i < STRATA_STORE_RECORD_COUNT; i++)
+        for (uint32_t table = 0; table < tables; table++)
+            for (uint32_t copy = 0; copy < STRATA_STORE_COPIES; copy++)
+                *at++ = (struct place){
+                    .offset =
+                        drives[drive].tables_offset[copy] + table * drives[drive].table_bytes,
+                    .bytes = drives[drive].table_bytes,
+                    .drive_index = drive,
+                };
+    for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++)
         *at++ = (struct place){
-            .offset = (1 + i) * STRATA_STORE_BLOCK_BYTES,
+            .offset = drives[0].record_offsets[i],
+            .bytes = STRATA_STORE_BLOCK_BYTES,
+        };
+    for (uint32_t i = 0; i < STRATA_STORE_RECEIPT_COUNT; i++)
+        *at++ = (struct place){
+            .offset = (1 + (uint64_t)i) * STRATA_STORE_BLOCK_BYTES,
             .bytes = STRATA_STORE_BLOCK_BYTES,
         };
     for (uint32_t drive = 0; drive < desc->dir_count; drive++)
@@ -167,28 +225,25 @@ void strata_store_lay_out(const struct store_desc *desc, const uint32_t *shares,
     uint64_t bytes[STRATA_STORE_MAX_DRIVES] = {0};
     memset(out_drives, 0, desc->dir_count * sizeof *out_drives);
     spread_records(desc, shares, out_drives, bytes, places);
-    for (uint32_t i = 0; i < desc->dir_count; i++) {
-        place_parts(desc, &out_drives[i], bytes[i]);
-        bytes[i] = out_drives[i].durable_bytes;
+    for (uint32_t i = 0; i < desc->dir_count; i++)
+        place_parts(desc, &out_drives[i], bytes[i], i == 0);
+    if (places != NULL) {
+        place_slots(desc, out_drives, bytes[0], places + desc->place_count);
+        if (desc->records->durable)
+            place_own(desc, out_drives, places + strata_store_public_places(desc));
     }
+    for (uint32_t i = 0; i < desc->dir_count; i++)
+        bytes[i] = out_drives[i].durable_bytes;
     spread_scratch(desc, shares, bytes, places);
     for (uint32_t i = 0; i < desc->dir_count; i++)
         out_drives[i].file_bytes = bytes[i];
-    if (places == NULL)
-        return;
-    uint32_t end = strata_store_public_places(desc);
-    for (uint32_t i = desc->place_count; i < end; i++)
-        if (places[i].bytes > 0)
-            places[i].offset += out_drives[places[i].drive_index].slots_offset;
-    if (desc->records->durable)
-        place_own(desc, out_drives, places + end);
 }
 
 uint64_t strata_store_file_bytes(const struct store_desc *desc)
 {
     struct drive_layout drives[STRATA_STORE_MAX_DRIVES];
-    uint64_t bytes = (uint64_t)copies_of(desc->records) * strata_store_spare_blocks(desc) *
-                     STRATA_STORE_BLOCK_BYTES;
+    uint64_t bytes = (uint64_t)STRATA_STORE_COPIES * tables_of(desc->records) *
+                     strata_store_spare_blocks(desc) * STRATA_STORE_BLOCK_BYTES;
     STRATA_CHECK(desc->dir_count <= STRATA_STORE_MAX_DRIVES);
     strata_store_lay_out(desc, NULL, drives, NULL);
     for (uint32_t i = 0; i < desc->dir_count; i++)
@@ -207,6 +262,7 @@ void strata_store_settle(struct store *store, const struct store_desc *desc)
         block += store->durable ? drives[i].table_bytes : 0;
     }
     store->record = (struct commit_record *)block;
+    store->receipt = (struct commit_receipt *)(block + STRATA_STORE_BLOCK_BYTES);
 }
 
 void strata_store_share_evenly(struct store *store, const struct store_desc *desc)
@@ -226,17 +282,25 @@ uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uin
     return store->scratch_count + record * store->slots + slot;
 }
 
-uint32_t strata_store_table_place(const struct store *store, uint32_t drive, uint32_t copy)
+uint32_t strata_store_table_place(const struct store *store, uint32_t drive, uint32_t table,
+                                  uint32_t copy)
 {
-    return store->public_count + drive * (2 + store->keep) + copy;
+    return store->public_count + (drive * (2 + store->keep) + table) * STRATA_STORE_COPIES +
+           copy;
 }
 
-uint32_t strata_store_commit_place(const struct store *store, uint32_t index)
+uint32_t strata_store_commit_place(const struct store *store, uint32_t index, uint32_t copy)
 {
-    return strata_store_table_place(store, store->drive_count, index);
+    return strata_store_table_place(store, store->drive_count, 0, 0) +
+           copy * STRATA_STORE_RECORD_COUNT + index;
+}
+
+uint32_t strata_store_receipt_place(const struct store *store, uint32_t index)
+{
+    return strata_store_commit_place(store, 0, STRATA_STORE_COPIES) + index;
 }
 
 uint32_t strata_store_file_place(const struct store *store, uint32_t drive)
 {
-    return strata_store_commit_place(store, STRATA_STORE_RECORD_COUNT) + drive;
+    return strata_store_receipt_place(store, STRATA_STORE_RECEIPT_COUNT) + drive;
 }

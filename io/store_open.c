@@ -72,11 +72,11 @@ static uint64_t fill_bytes(const struct store_desc *desc)
     return STRATA_STORE_FILL_BYTES + (uint64_t)desc->dir_count * STRATA_STORE_BLOCK_BYTES;
 }
 
-/* A table per drive, however the records are shared, and the commit record. */
+/* A table per drive, however the records are shared, a commit record and a receipt. */
 static uint64_t durable_bytes(const struct store_desc *desc)
 {
     struct drive_layout drives[STRATA_STORE_MAX_DRIVES];
-    uint64_t bytes = (1 + (uint64_t)strata_store_spare_blocks(desc)) * STRATA_STORE_BLOCK_BYTES;
+    uint64_t bytes = (2 + (uint64_t)strata_store_spare_blocks(desc)) * STRATA_STORE_BLOCK_BYTES;
     if (!desc->records->durable)
         return 0;
     strata_store_lay_out(desc, NULL, drives, NULL);
@@ -134,13 +134,16 @@ static void check_desc(const struct store_desc *desc)
 /* What a user can get wrong without looking at a file. */
 static strata_status check_limits(const struct store_desc *desc, strata_error *error)
 {
-    uint64_t need = strata_store_file_bytes(desc);
     size_t identity =
         desc->records->durable ? strnlen(desc->records->identity, SIZE_MAX / 2) : 0;
     if (identity > STRATA_IDENTITY_BYTES)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "the run's identity has %zu bytes, a store holds %u", identity,
                            STRATA_IDENTITY_BYTES);
+    if (identity > 0 && !strata_store_is_text(desc->records->identity, identity))
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "the run's identity has control characters: give lines of text");
+    uint64_t need = strata_store_file_bytes(desc);
     if (need > desc->limit_bytes)
         return strata_fail(error, STRATA_E_NOMEM, 0,
                            "nvme: need %" PRIu64 " bytes for the store's files, have %" PRIu64,
@@ -396,9 +399,12 @@ static strata_status open_parts(struct store *store, const struct store_desc *de
     if (!store->durable)
         return STRATA_OK;
     STRATA_TRY(publish_files(store, error));
-    if (store->dropped && strata_store_relist(store) != STRATA_OK)
-        return strata_store_tell(store, error);
-    return STRATA_OK;
+    strata_status status = STRATA_OK;
+    if (store->relist)
+        status = strata_store_relist(store);
+    else if (store->confirm)
+        status = strata_store_confirm(store);
+    return status == STRATA_OK ? STRATA_OK : strata_store_tell(store, error);
 }
 
 strata_status strata_store_open_on(struct store **out, const struct store_desc *desc,
@@ -407,6 +413,10 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
 {
     struct store *store = NULL;
     *out = NULL;
+    if (desc->records->count > STRATA_STORE_MAX_RECORDS)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "a store has %u tiles at most, this run %" PRIu32,
+                           STRATA_STORE_MAX_RECORDS, desc->records->count);
     check_desc(desc);
     STRATA_TRY(check_limits(desc, error));
     STRATA_TRY(allocate(&store, desc, error));

@@ -3,14 +3,16 @@
  *
  * Three questions, in this order. Whose are they? Each file names its store and its place in
  * it; commits are told by the first drive's file, so a file whose first drive is not among the
- * directories is left alone. Is there a commit? Without one they are nobody's. And is it this
- * run's? Everything that a commit means must match: the identity that the run was given, and
- * the records' layout.
+ * directories is left alone. Is there a commit? A new store without one is nobody's; what is
+ * neither is refused (store_records.c). And is it this run's? Everything that a commit means
+ * must match: the identity that the run was given, and the records' layout.
  *
- * The newest record counts whose tables are complete on all drives. A crash never leaves a
- * record without its tables, since those are flushed first; so a record that is good while its
- * tables are not means damage. Then an older one may do. If none does the store is refused, not
- * made anew: somebody's weeks may still be saved by hand.
+ * The newest commit is gone on from. A crash never leaves a record without its tables, since
+ * those are flushed first, and never takes back a record that was durable. So where the newest
+ * record is lost, or neither copy of one of its tables is whole, somebody's step is damaged:
+ * the store is refused, and the message names the newest commit that is whole. It is gone on
+ * from when it is asked for by its step, and the listings that are newer are given up with
+ * that.
  *
  * Records themselves are not read here. Their hashes are, and each read is checked.
  *
@@ -46,26 +48,6 @@ static strata_status check_firsts(const struct store *store, const struct store_
                                " of a store whose first drive is not named; it is left alone",
                                desc->dirs[i], drive->header->drive_index + 1,
                                drive->header->drive_count);
-    }
-    return STRATA_OK;
-}
-
-strata_status strata_store_read_commits(const struct store *store, const struct drive *drive,
-                                        struct commits *out, strata_error *error)
-{
-    out->blocks = (const struct commit_record *)store->fill;
-    out->count = 0;
-    STRATA_TRY(strata_store_file_read(&drive->file, store->fill,
-                                      STRATA_STORE_RECORD_COUNT * STRATA_STORE_BLOCK_BYTES,
-                                      STRATA_STORE_BLOCK_BYTES, error));
-    for (uint32_t i = 0; i < STRATA_STORE_RECORD_COUNT; i++) {
-        if (!strata_store_record_valid(&out->blocks[i], drive->header))
-            continue;
-        uint32_t at = out->count++;
-        for (; at > 0 && out->blocks[out->order[at - 1]].generation < out->blocks[i].generation;
-             at--)
-            out->order[at] = out->order[at - 1];
-        out->order[at] = i;
     }
     return STRATA_OK;
 }
@@ -182,31 +164,84 @@ static strata_status check_layout(const struct store_header *header,
     return STRATA_OK;
 }
 
+/* Read one copy of a drive's table. false: it is not whole; story says what is wrong. */
+static bool read_table(const struct drive *drive, const struct listed_commit *line,
+                       uint32_t copy, strata_error *story)
+{
+    uint64_t bytes = drive->layout.table_bytes;
+    uint64_t offset = drive->layout.tables_offset[copy] + line->table_copy * bytes;
+    *story = (strata_error){.status = STRATA_OK};
+    if (strata_store_file_read(&drive->file, drive->table, bytes, offset, story) != STRATA_OK)
+        return false;
+    if (strata_store_table_valid(drive->table, bytes, drive->header, line) &&
+        drive->table->entry_count == drive->layout.record_count)
+        return true;
+    (void)strata_fail(story, STRATA_E_CORRUPT, 0,
+                      "the tile table of step %" PRIu64 ", %" PRIu64 " bytes at %" PRIu64
+                      " in %s, is not what was written",
+                      line->step, bytes, offset, drive->file.path);
+    return false;
+}
+
+/* Both copies of all tables: those that are damaged are told. */
+static void look_at_both(const struct store *store, const struct listed_commit *line,
+                         struct damage *damage)
+{
+    strata_error story;
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        for (uint32_t copy = 0; copy < STRATA_STORE_COPIES; copy++)
+            if (!read_table(&store->drives[i], line, copy, &story))
+                strata_store_tell_damage(damage, &story);
+}
+
 strata_status strata_store_read_tables(struct store *store, const struct listed_commit *line,
-                                       strata_error *error)
+                                       struct damage *damage, strata_error *error)
 {
     uint8_t hashes[STRATA_STORE_MAX_DRIVES][16], hash[16];
-    bool good = true;
-    for (uint32_t i = 0; i < store->drive_count; i++) {
-        struct drive *drive = &store->drives[i];
-        uint64_t bytes = drive->layout.table_bytes;
-        uint64_t offset = drive->layout.tables_offset + line->table_copy * bytes;
-        STRATA_TRY(strata_store_file_read(&drive->file, drive->table, bytes, offset, error));
-        memcpy(hashes[i], (uint8_t *)drive->table + bytes - 16, 16);
-        if (!strata_store_table_valid(drive->table, bytes, drive->header, line) ||
-            drive->table->entry_count != drive->layout.record_count)
-            return strata_fail(error, STRATA_E_CORRUPT, 0,
-                               "the tile table of step %" PRIu64 ", %" PRIu64
-                               " bytes at %" PRIu64 " in %s, is not what was written",
-                               line->step, bytes, offset, drive->file.path);
+    strata_error story;
+    if (damage != NULL)
+        look_at_both(store, line, damage);
+    for (uint32_t first = 0; first < STRATA_STORE_COPIES; first++) {
+        for (uint32_t i = 0; i < store->drive_count; i++) {
+            struct drive *drive = &store->drives[i];
+            if (!read_table(drive, line, first, &story) &&
+                !read_table(drive, line, 1 - first, &story))
+                return strata_fail(error, STRATA_E_CORRUPT, story.native,
+                                   "%s, and its other copy is damaged too", story.message);
+            uint8_t *end = (uint8_t *)drive->table + drive->layout.table_bytes;
+            memcpy(hashes[i], end - sizeof hash, sizeof hash);
+        }
+        strata_store_put_hash(hash, strata_hash(hashes, (size_t)store->drive_count * 16, 0));
+        if (memcmp(hash, line->tables_hash, sizeof hash) == 0)
+            return STRATA_OK;
     }
-    strata_store_put_hash(hash, strata_hash(hashes, (size_t)store->drive_count * 16, 0));
-    good = memcmp(hash, line->tables_hash, sizeof hash) == 0;
-    if (!good)
-        return strata_fail(error, STRATA_E_CORRUPT, 0,
-                           "the tile tables of step %" PRIu64 " in %s are not those committed",
-                           line->step, store->drives[0].file.path);
-    return STRATA_OK;
+    return strata_fail(error, STRATA_E_CORRUPT, 0,
+                       "the tile tables of step %" PRIu64 " in %s are not those committed",
+                       line->step, store->drives[0].file.path);
+}
+
+/* The same for a store that is opened: the tables have the tiles that it has. */
+static strata_status read_own_tables(struct store *store, const struct listed_commit *line,
+                                     struct damage *damage, strata_error *error)
+{
+    const struct table_entry *entries[STRATA_STORE_MAX_DRIVES];
+    bool same = true;
+    STRATA_TRY(strata_store_read_tables(store, line, damage, error));
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        entries[i] = (const struct table_entry *)(store->drives[i].table + 1);
+    for (uint32_t i = 0; i < store->record_count; i++) {
+        const struct place *place = &store->places[strata_store_slot_place(store, i, 0)];
+        if (place->bytes == 0)
+            continue;
+        const struct table_entry *entry = entries[place->drive_index]++;
+        same = same && entry->record == i && entry->bytes == place->bytes;
+    }
+    if (same)
+        return STRATA_OK;
+    return strata_fail(error, STRATA_E_CORRUPT, 0,
+                       "the tile tables of step %" PRIu64 " in %s name other tiles than this "
+                       "store was made for",
+                       line->step, store->drives[0].file.path);
 }
 
 /* Take over what the drives' buffers say, as one more line. */
@@ -227,7 +262,7 @@ static void take_line_over(struct store *store, const struct listed_commit *line
         slots[i] = (uint8_t)entry->slot;
         place += entry->slot;
         place->hash = strata_store_get_hash(entry->hash);
-        place->round = entry->step;
+        place->round = entry->updates;
         place->known = true;
     }
     store->recovery.lines[at] = (struct store_line){.step = line->step, .slots = slots};
@@ -258,65 +293,123 @@ static strata_status no_such_step(const struct commit_record *record,
                        desc->dirs[0], desc->records->resume_step, list);
 }
 
-/* Lines that stay listed. One whose tables are damaged is of no use and falls out. */
-static strata_status take_retained(struct store *store, const struct store_desc *desc,
-                                   const struct commit_record *record, uint32_t from,
-                                   strata_error *error)
+static void log_damage(void *user, const char *line)
 {
+    strata_store_log(user, "store: %s; its other copy is whole", line);
+}
+
+/* Lines that stay listed. One whose tables are damaged is of no use and falls out. */
+static void take_retained(struct store *store, const struct store_desc *desc,
+                          const struct commit_record *record, uint32_t from)
+{
+    strata_error story;
     for (uint32_t i = from; i < record->line_count; i++) {
-        strata_error damage = {.status = STRATA_OK};
-        strata_status status = strata_store_read_tables(store, &record->lines[i], &damage);
-        if (status == STRATA_OK)
+        if (read_own_tables(store, &record->lines[i], NULL, &story) == STRATA_OK)
             take_line_over(store, &record->lines[i]);
-        else if (status == STRATA_E_CORRUPT)
-            strata_store_log(desc, "store: a retained commit is given up: %s", damage.message);
         else
-            return strata_fail(error, status, damage.native, "%s", damage.message);
+            strata_store_log(desc, "store: a retained commit is given up: %s", story.message);
+    }
+}
+
+/* A commit to go on from: a line of one of the records. */
+struct choice {
+    const struct commit_record *record;
+    uint32_t line;
+};
+
+/* The newest commit, or that of the step, whose tables are whole. false: there is none. */
+static bool find_whole(struct store *store, const struct commits *commits, uint64_t step,
+                       struct choice *out)
+{
+    strata_error story;
+    for (uint32_t i = 0; i < commits->count; i++) {
+        out->record = &commits->blocks[commits->order[i]];
+        for (out->line = 0; out->line < out->record->line_count; out->line++) {
+            const struct listed_commit *line = &out->record->lines[out->line];
+            if ((step == UINT64_MAX || line->step == step) &&
+                read_own_tables(store, line, NULL, &story) == STRATA_OK)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* The newest commit is damaged. One that was asked for by its step may do. */
+static strata_status choose_older(struct store *store, const struct store_desc *desc,
+                                  const struct commits *commits, const strata_error *story,
+                                  struct choice *out, strata_error *error)
+{
+    uint64_t step = desc->records->resume_step;
+    store->relist = true;
+    if (step != UINT64_MAX && find_whole(store, commits, step, out)) {
+        strata_store_log(desc, "store: step %" PRIu64 " is gone on from as asked: %s", step,
+                         story->message);
+        return STRATA_OK;
+    }
+    if (!find_whole(store, commits, UINT64_MAX, out))
+        return strata_fail(error, STRATA_E_CORRUPT, story->native, "%s; no commit is whole",
+                           story->message);
+    return strata_fail(error, STRATA_E_CORRUPT, story->native,
+                       "%s; --resume --at %" PRIu64 " goes on from the newest that is whole",
+                       story->message, out->record->lines[out->line].step);
+}
+
+/* Where to go on: the newest commit, or one that was asked for by its step. */
+static strata_status choose(struct store *store, const struct store_desc *desc,
+                            const struct commits *commits, struct choice *out,
+                            strata_error *error)
+{
+    strata_error story = {.status = STRATA_OK};
+    struct damage damage = {.tell = log_damage, .user = (void *)desc};
+    *out = (struct choice){.record = &commits->blocks[commits->order[0]]};
+    if (commits->lost)
+        (void)strata_store_lost(&store->drives[0], commits, &story);
+    else
+        (void)read_own_tables(store, &out->record->lines[0], &damage, &story);
+    if (story.status != STRATA_OK)
+        return choose_older(store, desc, commits, &story, out, error);
+    /* A step is asked for by the newest listing: in older ones it may have been given up. */
+    out->line = pick(out->record, desc->records->resume_step);
+    if (out->line == out->record->line_count)
+        return no_such_step(out->record, desc, error);
+    store->relist = out->line > 0;
+    return read_own_tables(store, &out->record->lines[out->line], NULL, error);
+}
+
+/* What the newest record lacks is made good once the store is open. */
+static void note_confirmation(struct store *store, const struct commits *commits)
+{
+    uint32_t newest = commits->order[0];
+    store->torn_copy = STRATA_STORE_RECORD_BLOCKS;
+    if (!commits->stands_twice)
+        store->torn_copy = strata_store_other_copy(newest);
+    store->confirm =
+        !store->relist && (!commits->stands_twice || (store->flush && !commits->has_receipt));
+    *store->record = commits->blocks[newest];
+}
+
+/* The header's numbers that follow from others. They were right when the store was made. */
+static strata_status check_derived(const struct store *store, strata_error *error)
+{
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        const struct drive *drive = &store->drives[i];
+        const struct store_header *header = drive->header;
+        if (header->durable_bytes != drive->layout.durable_bytes ||
+            header->file_records != drive->layout.record_count ||
+            (i == 0 && memcmp(header->record_offsets, drive->layout.record_offsets,
+                              sizeof header->record_offsets) != 0))
+            return strata_fail(error, STRATA_E_CORRUPT, 0,
+                               "the header of %s, %u bytes at 0, has its tiles where they "
+                               "cannot be",
+                               drive->file.path, STRATA_STORE_BLOCK_BYTES);
     }
     return STRATA_OK;
-}
-
-static void take_record(struct store *store, const struct commit_record *record, uint32_t line)
-{
-    store->listing_generation = record->generation;
-    store->dropped = line > 0;
-    store->recovery.updates = record->lines[line].updates;
-    store->recovery.loss_scale = record->lines[line].loss_scale;
-    if (store->recovery.commit_every == 0)
-        store->recovery.commit_every = record->commit_every;
-    take_line_over(store, &record->lines[line]);
-}
-
-/* The newest record that can be used; damage is told when it is the only thing there is. */
-static strata_status choose(struct store *store, const struct store_desc *desc,
-                            const struct commits *commits, strata_error *error)
-{
-    uint64_t resume_step = desc->records->resume_step;
-    strata_error damage = {.status = STRATA_OK};
-    /* A step is asked for by the newest listing: in older ones it may have been given up. */
-    uint32_t count = resume_step == UINT64_MAX ? commits->count : 1;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct commit_record *record = &commits->blocks[commits->order[i]];
-        uint32_t line = pick(record, resume_step);
-        if (line == record->line_count)
-            return no_such_step(record, desc, error);
-        strata_status status = strata_store_read_tables(store, &record->lines[line], &damage);
-        if (status == STRATA_OK) {
-            if (i > 0)
-                strata_store_log(desc, "store: step %" PRIu64 " is the last that is whole: %s",
-                                 record->lines[0].step, damage.message);
-            take_record(store, record, line);
-            return take_retained(store, desc, record, line + 1, error);
-        }
-        if (status != STRATA_E_CORRUPT)
-            break;
-    }
-    return strata_fail(error, damage.status, damage.native, "%s", damage.message);
 }
 
 static strata_status resume(struct store *store, const struct store_desc *desc, uint32_t first,
                             const struct commits *commits, strata_error *error)
 {
+    struct choice choice;
     const struct store_header *header = store->drives[first].header;
     STRATA_TRY(strata_store_check_drives(store, desc->dirs, first, error));
     STRATA_TRY(check_identity(header, desc->records->identity, desc->dirs[0], error));
@@ -324,11 +417,19 @@ static strata_status resume(struct store *store, const struct store_desc *desc, 
     memcpy(store->store_id, header->store_id, sizeof store->store_id);
     memcpy(store->shares, header->shares, sizeof store->shares);
     strata_store_settle(store, desc);
-    for (uint32_t i = 0; i < commits->count; i++)
-        store->record_generation[commits->order[i]] =
-            commits->blocks[commits->order[i]].generation;
-    store->generation = commits->blocks[commits->order[0]].generation;
-    STRATA_TRY(choose(store, desc, commits, error));
+    STRATA_TRY(check_derived(store, error));
+    memcpy(store->record_generation, commits->generations, sizeof store->record_generation);
+    store->generation = commits->generation;
+    STRATA_TRY(choose(store, desc, commits, &choice, error));
+    const struct listed_commit *line = &choice.record->lines[choice.line];
+    store->listing_generation = choice.record->generation;
+    store->recovery.updates = line->updates;
+    store->recovery.loss_scale = line->loss_scale;
+    if (store->recovery.commit_every == 0)
+        store->recovery.commit_every = choice.record->commit_every;
+    take_line_over(store, line);
+    take_retained(store, desc, choice.record, choice.line + 1);
+    note_confirmation(store, commits);
     store->resumed = true;
     return STRATA_OK;
 }
@@ -338,12 +439,13 @@ strata_status strata_store_recover(struct store *store, const struct store_desc 
 {
     const struct store_records *records = desc->records;
     struct commits commits;
+    struct damage damage = {.tell = log_damage, .user = (void *)desc};
     STRATA_TRY(check_firsts(store, desc, error));
     for (uint32_t i = 0; i < store->drive_count; i++) {
         const struct drive *drive = &store->drives[i];
         if (!is_first_of(drive, drive))
             continue;
-        STRATA_TRY(strata_store_read_commits(store, drive, &commits, error));
+        STRATA_TRY(strata_store_read_commits(store, drive, &commits, &damage, error));
         if (commits.count == 0)
             continue;
         if (records->durable && records->resume)

@@ -51,7 +51,9 @@ typedef struct strata_store_listing {
  * STRATA_E_INVALID: not all drives of one store, or not in order.
  * STRATA_E_STATE: in use.
  * STRATA_E_UNSUPPORTED: a file of another version, or not a store's.
- * STRATA_E_CORRUPT: a header is damaged.
+ * STRATA_E_CORRUPT: a header is damaged, or no commit record is left, though there was one. Or
+ * the newest commit is lost: then out is filled in with the commits that are left, and the
+ * message says which is lost.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_store_list(strata_store_listing *out,
                                                             const char *const *dirs,
@@ -62,7 +64,8 @@ typedef struct strata_scrub_desc {
     const char *const *dirs; /* required; borrowed during the call */
     uint32_t dir_count;      /* required */
     /* NULL: none; called in the caller's thread with a line on each damaged tile: tile, slot,
-     * file, offset, what is wrong. A damaged tile table has a line as well. */
+     * file, offset, what is wrong. A damaged copy of a tile table or of a commit record has a
+     * line as well, though the other copy may be whole. */
     strata_log_fn on_bad;
     void *on_bad_user;
 } strata_scrub_desc;
@@ -71,7 +74,7 @@ typedef struct strata_scrub_result {
     uint64_t step;       /* of the commit that was verified */
     uint64_t tiles;      /* read */
     uint64_t bytes;      /* likewise */
-    uint64_t bad;        /* damaged tiles and tables */
+    uint64_t bad;        /* damaged tiles, and copies of tables and commit records */
     double seconds;      /* of reading and hashing */
     const char *backend; /* "uring", or "threads" where io_uring is not to be had */
     bool direct;         /* O_DIRECT; false: the page cache may have answered for the drive */
@@ -81,8 +84,8 @@ typedef struct strata_scrub_result {
  * Read every tile of the last commit and compare it with its hash, all drives at once, and
  * go on after a bad one. Nothing is written. Takes 64 MiB of memory per drive.
  *
- * Where the tables of the last commit are damaged, the newest commit that is whole is verified,
- * since that is where a resume would go on; the result is damage all the same.
+ * Where the last commit is lost, or its tables are damaged in both copies, the newest commit
+ * that is whole is verified. A resume goes on from that only if asked to. The result is damage.
  *
  * STRATA_E_CORRUPT: something was bad; out is filled in. STRATA_E_STATE: also: there is no
  * commit yet. STRATA_E_TIMEOUT: a drive does not answer. The others: as strata_store_list().
@@ -92,11 +95,12 @@ STRATA_API STRATA_NODISCARD strata_status strata_store_scrub(strata_scrub_result
                                                              strata_error *error);
 
 /*
- * Let a retained commit go: it is no longer listed, and the run may write to its slots. One
- * block is written and flushed; no tile is touched.
+ * Let a retained commit go: it is no longer listed, and the run may write to its slots. A
+ * commit record is written and flushed; no tile is touched.
  *
  * STRATA_E_INVALID: also: no such commit; or it is the last one, which the run goes on from.
- * STRATA_E_CORRUPT: also: the last commit's tables are damaged; then nothing is changed.
+ * STRATA_E_CORRUPT: also: the last commit is lost, or its tables are damaged; then nothing is
+ * changed.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_store_drop(const char *const *dirs,
                                                             uint32_t dir_count, uint64_t step,

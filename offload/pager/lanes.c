@@ -120,7 +120,7 @@ static void start_transfer(struct lanes *l, struct slot *slot)
     slot->io = (struct store_io){
         .write = write,
         .place = transfer.place,
-        .step = op->what == WHAT_STATE ? record_updates(l, op) : 0,
+        .updates = op->what == WHAT_STATE ? record_updates(l, op) : 0,
         .buffer = transfer.buffer,
         .done = on_store,
         .user = l,

@@ -273,7 +273,7 @@ Test(resume, scratch_places_may_change_from_run_to_run)
         }
         /* To the byte, but for what unequal shares might have taken. */
         cr_expect(sum <= rig.desc.limit_bytes &&
-                  rig.desc.limit_bytes - sum <= (2 + rig.desc.records->keep) *
+                  rig.desc.limit_bytes - sum <= 2 * (2 + rig.desc.records->keep) *
                                                     strata_store_spare_blocks(&rig.desc) *
                                                     STRATA_STORE_BLOCK_BYTES);
         expect_whole(&rig);
@@ -328,22 +328,11 @@ static uint64_t next_offset(uint64_t at)
     return at < 128 || at >= STRATA_STORE_BLOCK_BYTES - 20 ? at + 1 : at + 101;
 }
 
-Test(resume, a_damaged_commit_record_is_not_used)
+static void find(struct commit_rig *rig, struct commit_places *out)
 {
-    struct commit_rig rig;
-    leave_at(&rig, 2, 0, 6); /* generation 7, in the third of the four */
-    uint64_t record = (1 + 2) * STRATA_STORE_BLOCK_BYTES;
-    for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
-        damage(&rig, 0, record + at);
-        open_rig(&rig);
-        cr_expect(rig.step == 5, "byte %d: step %d", (int)at, (int)rig.step);
-        expect_whole(&rig);
-        strata_commit_rig_close(&rig);
-        damage(&rig, 0, record + at);
-    }
-    open_rig(&rig);
-    EXPECT_LIST(&rig, 6);
-    strata_commit_rig_remove(&rig);
+    open_rig(rig);
+    strata_commit_rig_find(rig, out);
+    strata_commit_rig_close(rig);
 }
 
 static void keep_line(void *user, const char *line)
@@ -351,33 +340,117 @@ static void keep_line(void *user, const char *line)
     snprintf(user, 512, "%s", line);
 }
 
-Test(resume, a_damaged_tile_table_is_not_used_and_the_log_says_so)
+/* The place of a copy of the first drive's table of this number. */
+static uint64_t rig_table(const struct commit_places *places, uint32_t table, uint32_t copy)
+{
+    uint64_t first = copy == 0 ? (1 + STRATA_STORE_RECEIPT_COUNT) * STRATA_STORE_BLOCK_BYTES
+                               : places->back_tables;
+    return first + table * places->table_bytes[0];
+}
+
+Test(resume, a_damaged_copy_of_the_commit_record_loses_nothing_and_the_log_says_so)
 {
     struct commit_rig rig;
-    char line[512];
+    struct commit_places places;
+    char line[512], text[PATH_MAX + 128], path[PATH_MAX + 32];
     leave_at(&rig, 2, 0, 6);
-    open_rig(&rig);
-    uint64_t table =
-        rig.store
-            ->places[strata_store_table_place(rig.store, 1, rig.store->lines[0].table_copy)]
-            .offset;
-    strata_commit_rig_close(&rig);
+    find(&rig, &places);
     rig.desc.log = keep_line;
     rig.desc.log_user = line;
     for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
+        uint64_t place = places.newest[at % 2];
+        snprintf(text, sizeof text,
+                 "a copy of a commit record, 4096 bytes at %d in %s, is not what was written",
+                 (int)place, strata_commit_rig_file(&rig, 0, path));
         line[0] = '\0';
-        damage(&rig, 1, table + at);
+        damage(&rig, 0, place + at);
         open_rig(&rig);
-        cr_expect(rig.step == 5, "byte %d: step %d", (int)at, (int)rig.step);
-        cr_expect(strstr(line, "step 5 is the last that is whole") != NULL, "%s", line);
-        cr_expect(strstr(line, "the tile table of step 6") != NULL, "%s", line);
-        expect_whole(&rig);
+        cr_expect(rig.step == 6, "byte %d: step %d", (int)at, (int)rig.step);
+        cr_expect(strstr(line, text) != NULL, "byte %d: '%s'", (int)at, line);
         strata_commit_rig_close(&rig);
-        damage(&rig, 1, table + at);
+        /* It has been written again. */
+        line[0] = '\0';
+        open_rig(&rig);
+        cr_expect(rig.step == 6 && line[0] == '\0', "byte %d: '%s'", (int)at, line);
+        strata_commit_rig_close(&rig);
     }
-    /* It goes on from there, past the generation of the one that is damaged. */
-    damage(&rig, 1, table);
     open_rig(&rig);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_commit_whose_record_is_lost_is_missed_and_an_older_one_is_gone_on_from_if_asked)
+{
+    struct commit_rig rig;
+    struct commit_places places;
+    leave_at(&rig, 2, 0, 6);
+    find(&rig, &places);
+    for (uint32_t copy = 0; copy < 2; copy++)
+        damage(&rig, 0, places.newest[copy] + 700);
+    expect_refusal(&rig, STRATA_E_CORRUPT,
+                   ": step 6 is lost, its commit record is whole in "
+                   "neither copy, 4096 bytes at ");
+    expect_refusal(&rig, STRATA_E_CORRUPT,
+                   "; --resume --at 5 goes on from the newest that is whole");
+    rig.records.resume = false;
+    expect_refusal(&rig, STRATA_E_STATE, "holds a run at step 5");
+    rig.records.resume = true;
+    rig.records.resume_step = 3;
+    expect_refusal(&rig, STRATA_E_CORRUPT, "; --resume --at 5 goes on");
+    rig.records.resume_step = 5;
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 5);
+    expect_whole(&rig);
+    rig.records.resume_step = UINT64_MAX;
+    reopen(&rig); /* nobody misses it any more */
+    EXPECT_LIST(&rig, 5);
+    run_to(&rig, 9);
+    reopen(&rig);
+    EXPECT_LIST(&rig, 9);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_damaged_copy_of_a_tile_table_loses_nothing_and_the_log_says_so)
+{
+    struct commit_rig rig;
+    struct commit_places places;
+    char line[512];
+    leave_at(&rig, 2, 0, 6);
+    find(&rig, &places);
+    rig.desc.log = keep_line;
+    rig.desc.log_user = line;
+    for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
+        uint64_t table = places.tables[at / 2 % 2][0][at % 2];
+        line[0] = '\0';
+        damage(&rig, at / 2 % 2, table + at);
+        open_rig(&rig);
+        cr_expect(rig.step == 6, "byte %d: step %d", (int)at, (int)rig.step);
+        cr_expect(strstr(line, "the tile table of step 6, 4096 bytes at ") != NULL, "%s", line);
+        cr_expect(strstr(line, "its other copy is whole") != NULL, "%s", line);
+        strata_commit_rig_close(&rig);
+        damage(&rig, at / 2 % 2, table + at);
+    }
+    open_rig(&rig);
+    expect_whole(&rig);
+    strata_commit_rig_remove(&rig);
+}
+
+Test(resume, a_commit_without_a_whole_table_is_missed_and_an_older_one_is_gone_on_from_if_asked)
+{
+    struct commit_rig rig;
+    struct commit_places places;
+    leave_at(&rig, 2, 0, 6);
+    find(&rig, &places);
+    for (uint32_t copy = 0; copy < 2; copy++)
+        damage(&rig, 1, places.tables[1][0][copy] + 70);
+    expect_refusal(&rig, STRATA_E_CORRUPT, "the tile table of step 6, 4096 bytes at ");
+    expect_refusal(&rig, STRATA_E_CORRUPT,
+                   "; --resume --at 5 goes on from the newest that is whole");
+    rig.records.resume_step = 5;
+    open_rig(&rig);
+    EXPECT_LIST(&rig, 5);
+    rig.records.resume_step = UINT64_MAX;
     run_to(&rig, 9);
     reopen(&rig);
     EXPECT_LIST(&rig, 9);
@@ -390,26 +463,30 @@ Test(resume, a_damaged_tile_table_is_not_used_and_the_log_says_so)
 Test(resume, the_record_gone_on_with_is_not_the_next_to_be_written)
 {
     struct commit_rig rig;
+    struct commit_places places;
     make_rig(&rig, 1, 1);
     rig.keep_every = 3;
     open_rig(&rig);
     run_to(&rig, 6); /* generations 4 to 7 are on the drive, 4 for step 3, which is retained */
     EXPECT_LIST(&rig, 6, 3);
-    uint32_t kept = rig.store->lines[1].table_copy;
-    uint64_t tables[3];
-    for (uint32_t copy = 0; copy < 3; copy++)
-        tables[copy] = rig.store->places[strata_store_table_place(rig.store, 0, copy)].offset;
+    strata_commit_rig_find(&rig, &places);
     strata_commit_rig_close(&rig);
-    for (uint32_t copy = 0; copy < 3; copy++)
-        if (copy != kept)
-            damage(&rig, 0, tables[copy] + 80);
+    /* All tables but those of step 3. */
+    for (uint32_t copy = 0; copy < 2; copy++)
+        for (uint32_t table = 0; table < 3; table++) {
+            uint64_t offset = rig_table(&places, table, copy);
+            if (offset != places.tables[0][1][copy])
+                damage(&rig, 0, offset + 80);
+        }
+    rig.records.resume_step = 3;
     open_rig(&rig);
     EXPECT_LIST(&rig, 3);
+    cr_expect(rig.store->generation == 8, "listed again at once");
     run_to(&rig, 4);
     bool stays = false;
     for (uint32_t i = 0; i < STRATA_STORE_RECORD_COUNT; i++)
-        stays = stays || rig.store->record_generation[i] == 4;
-    cr_expect(stays && rig.store->generation == 8);
+        stays = stays || rig.store->record_generation[i] == 8;
+    cr_expect(stays && rig.store->generation == 9);
     strata_commit_rig_remove(&rig);
 }
 
@@ -417,15 +494,14 @@ Test(resume, the_record_gone_on_with_is_not_the_next_to_be_written)
 Test(resume, a_run_without_a_good_table_is_refused_not_made_anew)
 {
     struct commit_rig rig;
+    struct commit_places places;
     leave_at(&rig, 2, 0, 3);
-    open_rig(&rig);
-    uint64_t tables[2];
+    find(&rig, &places);
     for (uint32_t copy = 0; copy < 2; copy++)
-        tables[copy] = rig.store->places[strata_store_table_place(rig.store, 0, copy)].offset;
-    strata_commit_rig_close(&rig);
-    damage(&rig, 0, tables[0] + 70);
-    damage(&rig, 0, tables[1] + 70);
+        for (uint32_t table = 0; table < 2; table++)
+            damage(&rig, 0, rig_table(&places, table, copy) + 70);
     expect_refusal(&rig, STRATA_E_CORRUPT, "the tile table of step 3, 4096 bytes at ");
+    expect_refusal(&rig, STRATA_E_CORRUPT, "; no commit is whole");
     rig.records.resume = false;
     expect_refusal(&rig, STRATA_E_STATE, "holds a run at step 3");
     strata_commit_rig_remove(&rig);
@@ -436,14 +512,10 @@ Test(resume, a_retained_commit_with_a_damaged_table_is_given_up_and_the_log_says
     struct commit_rig rig;
     char line[512] = "";
     leave_at(&rig, 2, 1, 5);
-    open_rig(&rig);
-    EXPECT_LIST(&rig, 5, 4);
-    uint64_t table =
-        rig.store
-            ->places[strata_store_table_place(rig.store, 0, rig.store->lines[1].table_copy)]
-            .offset;
-    strata_commit_rig_close(&rig);
-    damage(&rig, 0, table + 64);
+    struct commit_places places;
+    find(&rig, &places);
+    for (uint32_t copy = 0; copy < 2; copy++)
+        damage(&rig, 0, places.tables[0][1][copy] + 64);
     rig.desc.log = keep_line;
     rig.desc.log_user = line;
     open_rig(&rig);
@@ -544,7 +616,7 @@ static void write_for_ever(struct commit_rig *rig, int told)
             ios[i] = (struct store_io){
                 .write = true,
                 .place = strata_store_slot_place(rig->store, i, 1),
-                .step = step,
+                .updates = step,
                 .buffer = rig->buffer,
                 .done = post,
                 .user = &done,

@@ -316,84 +316,88 @@ Test(store_tools, tiles_of_many_requests_are_hashed_in_order)
     strata_commit_rig_remove(&rig);
 }
 
-/* The first drive's commit record of the last commit, and where it is. */
-static uint64_t newest_record(const struct commit_rig *rig, struct commit_record *out)
+static void find(struct commit_rig *rig, struct commit_places *out)
 {
-    uint64_t offset = 0;
-    struct commit_record record;
-    int fd = open_file(rig, 0);
-    out->generation = 0;
-    for (uint32_t i = 1; i <= STRATA_STORE_RECORD_COUNT; i++) {
-        cr_assert(pread(fd, &record, sizeof record, i * sizeof record) == sizeof record);
-        if (!strata_store_sealed(&record, sizeof record) ||
-            record.generation <= out->generation)
-            continue;
-        *out = record;
-        offset = i * sizeof record;
-    }
-    close(fd);
-    cr_assert(offset > 0);
-    return offset;
+    cr_assert(strata_commit_rig_open(rig, NULL) == STRATA_OK);
+    strata_commit_rig_find(rig, out);
+    strata_commit_rig_close(rig);
 }
-
-/* Of the rig with one drive; with or without a record that has no bytes it is one block. */
-#define TABLE_BYTES   strata_store_table_length(COMMIT_RECORDS)
-#define TABLES_OFFSET (5u * STRATA_STORE_BLOCK_BYTES)
 
 Test(store_tools, a_damaged_table_is_told_and_the_commit_before_is_verified)
 {
     struct commit_rig rig;
-    struct commit_record record;
+    struct commit_places places;
     struct told told;
     strata_scrub_result result;
     strata_error error;
     make_run(&rig, 1, 0, 5);
-    newest_record(&rig, &record);
-    flip(&rig, 0, TABLES_OFFSET + record.lines[0].table_copy * TABLE_BYTES + 100);
-    cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
-    cr_expect(told.count == 1 && result.bad == 1 && result.step == 4);
+    find(&rig, &places);
+    for (uint32_t copy = 0; copy < 2; copy++) {
+        flip(&rig, 0, places.tables[0][0][copy] + 100);
+        cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
+        cr_expect(told.count == copy + 1 && result.bad == copy + 1);
+        cr_expect(result.step == (copy == 0 ? 5 : 4), "one copy is enough to verify it");
+    }
     cr_expect(result.tiles == tile_count(&rig));
     cr_expect(strstr(told.lines[0], "tile table of step 5") != NULL, "%s", told.lines[0]);
     strata_commit_rig_remove(&rig);
 }
 
+static void put(const struct commit_rig *rig, const void *block, uint64_t offset)
+{
+    int fd = open_file(rig, 0);
+    cr_assert(pwrite(fd, block, STRATA_STORE_BLOCK_BYTES, (off_t)offset) ==
+              STRATA_STORE_BLOCK_BYTES);
+    cr_assert(fsync(fd) == 0);
+    close(fd);
+}
+
+static void get(const struct commit_rig *rig, void *block, uint64_t offset)
+{
+    int fd = open_file(rig, 0);
+    cr_assert(pread(fd, block, STRATA_STORE_BLOCK_BYTES, (off_t)offset) ==
+              STRATA_STORE_BLOCK_BYTES);
+    close(fd);
+}
+
 /* Somebody made a table with right hashes and wrong lengths. */
-static void forge_length(const struct commit_rig *rig, uint64_t bytes)
+static void forge_length(const struct commit_rig *rig, const struct commit_places *places,
+                         uint64_t bytes)
 {
     _Alignas(8) uint8_t table[STRATA_STORE_BLOCK_BYTES];
     uint8_t hashes[1][16];
     struct commit_record record;
-    uint64_t record_offset = newest_record(rig, &record);
-    off_t offset = (off_t)(TABLES_OFFSET + record.lines[0].table_copy * TABLE_BYTES);
-    int fd = open_file(rig, 0);
-    cr_assert(TABLE_BYTES == sizeof table);
-    cr_assert(pread(fd, table, sizeof table, offset) == sizeof table);
+    get(rig, &record, places->newest[0]);
+    get(rig, table, places->tables[0][0][0]);
+    cr_assert(places->table_bytes[0] == sizeof table);
     ((struct table_entry *)(table + sizeof(struct table_head)))[2].bytes = bytes;
     strata_store_table_finish((struct table_head *)table, sizeof table);
     memcpy(hashes, table + sizeof table - 16, 16);
     strata_store_put_hash(record.lines[0].tables_hash, strata_hash(hashes, 16, 0));
     strata_store_record_finish(&record);
-    cr_assert(pwrite(fd, table, sizeof table, offset) == sizeof table);
-    cr_assert(pwrite(fd, &record, sizeof record, (off_t)record_offset) == sizeof record);
-    cr_assert(fsync(fd) == 0);
-    close(fd);
+    for (uint32_t copy = 0; copy < 2; copy++) {
+        put(rig, table, places->tables[0][0][copy]);
+        put(rig, &record, places->newest[copy]);
+    }
 }
 
 Test(store_tools, lengths_that_the_store_was_not_made_for_are_refused)
 {
-    static const uint64_t lengths[] = {0, 1, 4096 * 2, UINT64_MAX - 4095, 1u << 30};
+    static const uint64_t lengths[] = {4096 * 2, UINT64_MAX - 4095, 1u << 30};
     struct commit_rig rig;
     struct told told;
     strata_scrub_result result;
     strata_error error;
+    struct commit_places places;
     make_run(&rig, 1, 0, 2);
+    find(&rig, &places);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        forge_length(&rig, lengths[i]);
+        forge_length(&rig, &places, lengths[i]);
         cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
         cr_expect(strstr(error.message, "name lengths") != NULL, "%s", error.message);
         cr_expect(result.tiles == 0);
     }
-    forge_length(&rig, rig.record_bytes[2]);
+    forge_length(&rig, &places, rig.record_bytes[2]);
     expect_sound(&rig, 2);
     strata_commit_rig_remove(&rig);
 }
@@ -470,10 +474,11 @@ Test(store_tools, what_cannot_be_dropped_is_told)
 Test(store_tools, nothing_is_dropped_while_the_last_commit_is_damaged)
 {
     struct commit_rig rig;
-    struct commit_record record;
+    struct commit_places places;
     make_run(&rig, 1, 2, 6);
-    newest_record(&rig, &record);
-    flip(&rig, 0, TABLES_OFFSET + record.lines[0].table_copy * TABLE_BYTES + 100);
+    find(&rig, &places);
+    for (uint32_t copy = 0; copy < 2; copy++)
+        flip(&rig, 0, places.tables[0][0][copy] + 100);
     cr_expect(strata_store_drop(rig.dirs, 1, 4, NULL) == STRATA_E_CORRUPT);
     expect_steps(&rig, (uint64_t[]){6, 4, 2}, 3);
     strata_commit_rig_remove(&rig);

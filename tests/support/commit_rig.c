@@ -106,7 +106,7 @@ void strata_commit_rig_pattern(const struct commit_rig *rig, uint32_t record, ui
 
 uint64_t strata_commit_rig_updates(uint64_t step)
 {
-    return step * 7 + 3;
+    return step - step / 3;
 }
 
 double strata_commit_rig_scale(uint64_t step)
@@ -120,8 +120,8 @@ static strata_status write_record(struct commit_rig *rig, uint32_t record, uint3
         return STRATA_OK;
     strata_commit_rig_pattern(rig, record, rig->step, rig->buffer);
     return strata_store_transfer(rig->store, true,
-                                 strata_store_slot_place(rig->store, record, slot), rig->step,
-                                 rig->buffer);
+                                 strata_store_slot_place(rig->store, record, slot),
+                                 strata_commit_rig_updates(rig->step), rig->buffer);
 }
 
 static strata_status commit(struct commit_rig *rig)
@@ -230,6 +230,28 @@ strata_status strata_commit_rig_step(struct commit_rig *rig)
         ready = due && strata_slots_ready(slots);
     }
     return ready ? commit(rig) : STRATA_OK;
+}
+
+void strata_commit_rig_find(const struct commit_rig *rig, struct commit_places *out)
+{
+    const struct store *store = rig->store;
+    memcpy(out->records, store->drives[0].layout.record_offsets, sizeof out->records);
+    for (uint32_t i = 0; i < STRATA_STORE_RECORD_COUNT; i++)
+        for (uint32_t copy = 0; copy < STRATA_STORE_COPIES; copy++)
+            if (store->record_generation[i] == store->listing_generation)
+                out->newest[copy] = out->records[copy * STRATA_STORE_RECORD_COUNT + i];
+    out->back_tables = store->drives[0].layout.tables_offset[1];
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        out->table_bytes[i] = store->drives[i].layout.table_bytes;
+        out->durable_bytes[i] = store->drives[i].layout.durable_bytes;
+        for (uint32_t line = 0; line < store->line_count; line++)
+            for (uint32_t copy = 0; copy < STRATA_STORE_COPIES; copy++)
+                out->tables[i][line][copy] =
+                    store
+                        ->places[strata_store_table_place(store, i,
+                                                          store->lines[line].table_copy, copy)]
+                        .offset;
+    }
 }
 
 strata_status strata_commit_rig_check(struct commit_rig *rig, bool *out_same)

@@ -80,13 +80,27 @@ strata_status strata_commit_rig_step(struct commit_rig *rig);
 /* Read every record of every commit that open found, and compare; updates and scale as well. */
 strata_status strata_commit_rig_check(struct commit_rig *rig, bool *out_same);
 
-/* What a commit of the step has besides. */
+/* What a commit of the step has besides; some steps update nothing. */
 uint64_t strata_commit_rig_updates(uint64_t step);
 double strata_commit_rig_scale(uint64_t step);
 
 /* Bytes that depend on the record and the step, so that none can stand for another. */
 void strata_commit_rig_pattern(const struct commit_rig *rig, uint32_t record, uint64_t step,
                                uint8_t *out);
+
+/* Where in the files things are. */
+struct commit_places {
+    uint64_t records[STRATA_STORE_RECORD_BLOCKS]; /* on the first drive */
+    uint64_t newest[STRATA_STORE_COPIES];         /* the newest of these */
+    /* by drive and line of the newest record */
+    uint64_t tables[COMMIT_DRIVES_MAX][1 + STRATA_MAX_KEEP][STRATA_STORE_COPIES];
+    uint64_t table_bytes[COMMIT_DRIVES_MAX];
+    uint64_t back_tables; /* of the first drive: the second copies of all tables */
+    uint64_t durable_bytes[COMMIT_DRIVES_MAX];
+};
+
+/* Of a store that is open. */
+void strata_commit_rig_find(const struct commit_rig *rig, struct commit_places *out);
 
 /* The path of a drive's file, into out of PATH_MAX + 32 bytes; returns out. */
 const char *strata_commit_rig_file(const struct commit_rig *rig, uint32_t drive_index,
