@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /*
- * offload-bench adam. See adam.h and, for the ways that are compared, adam_rig.h.
+ * offload-bench adam: the optimizer's update against the bound that memory sets, and against
+ * the same work in separate passes. rig/adam_rig.h has the ways that are compared.
  *
  * Timed: passes over all parameters, from handing the first chunk to the workers to the end of
  * the last one. Not timed: memory, gradients, and a pass before each sample. Memory and cores
@@ -18,7 +19,7 @@
  * Thread: one, and the workers.
  */
 
-#include "bench/adam.h"
+#include "bench/commands.h"
 
 #include "bench/rig/adam_rig.h"
 #include "bench/options.h"

@@ -1,6 +1,9 @@
 #define _GNU_SOURCE
 /*
- * offload-bench check. See check.h.
+ * offload-bench check: what this machine and this container allow, and what to change.
+ *
+ * Each finding is OK, WARN (it works, but slower or riskier than it need be) or FAIL
+ * (offload-train would refuse, or should not be trusted), with the command that mends it.
  *
  * What can be tried is tried: a ring is set up by the bare system call, because a seccomp
  * filter shows nowhere else; a file is written and read with O_DIRECT, because a file system
@@ -12,7 +15,7 @@
  * Thread: one.
  */
 
-#include "bench/check.h"
+#include "bench/commands.h"
 
 #include "bench/kernel.h"
 #include "bench/options.h"

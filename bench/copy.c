@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /*
- * offload-bench copy. See copy.h.
+ * offload-bench copy: what copies to and from the device come to, one way and both ways, alone
+ * and while the machine is busy, in the pager's way and by one bare copy.
  *
  * Two ways of moving the same bytes between host memory and the device. Bare: one copy of all
  * of them, from memory that the device's maker pinned, and a wait. Ours: what the pager does, a
@@ -19,7 +20,7 @@
  * Thread: one, the streams', and the loads'.
  */
 
-#include "bench/copy.h"
+#include "bench/commands.h"
 
 #include "bench/rig/copy_load.h"
 #include "bench/device.h"

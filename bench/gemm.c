@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 /*
- * offload-bench gemm. See gemm.h and, for what is compared, gemm_rig.h.
+ * offload-bench gemm: what the worker pool costs. The trainer's matrix products through the
+ * pool and on OpenBLAS's own threads, in turn; then products and updates at once
+ * (rig/gemm_rig.h).
  *
  * Timed: products in a row, from the call of the first that counts to the return of the last;
  * streams, from their first job to their last. Not timed: filling the matrices, starting
@@ -11,7 +13,7 @@
  * Thread: one, and the pool's.
  */
 
-#include "bench/gemm.h"
+#include "bench/commands.h"
 
 #include "bench/rig/gemm_rig.h"
 #include "bench/options.h"

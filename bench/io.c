@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /*
- * offload-bench io. See io.h and, for what is compared, io_rig.h.
+ * offload-bench io: what the store costs. Sequential reads, writes and both at once, through
+ * the store and by a bare loop with the same requests, in turn (rig/io_rig.h).
  *
  * Timed: passes over all places, each from its first request to its last completion. Not timed:
  * the creation of the file, one write of every place, and the first bare read, the cold one.
@@ -22,7 +23,7 @@
  * Thread: one, and the store's.
  */
 
-#include "bench/io.h"
+#include "bench/commands.h"
 
 #include "bench/rig/io_rig.h"
 #include "bench/options.h"

@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 /*
- * offload-bench matrix. See matrix.h.
+ * offload-bench matrix: the device's matrix rate, which a training step's is a share of.
  *
  * One large product by the trainer's own operator: n rows of n values times a matrix of 4 n x n
  * weights, in each dtype that weights have. Large enough that the arrays' traffic is small
@@ -17,7 +17,7 @@
  * Thread: one, the stream's and the workers.
  */
 
-#include "bench/matrix.h"
+#include "bench/commands.h"
 
 #include "bench/device.h"
 #include "bench/options.h"

@@ -9,16 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench/adam.h"
-#include "bench/check.h"
-#include "bench/copy.h"
-#include "bench/gemm.h"
-#include "bench/io.h"
-#include "bench/matrix.h"
-#include "bench/plan.h"
-#include "bench/probe.h"
-#include "bench/run.h"
-#include "bench/step.h"
+#include "bench/commands.h"
 
 static const struct subcommand {
     const char *name;

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /*
- * offload-bench plan. See plan.h.
+ * offload-bench plan: what a machine that may not exist would make of a model: does it fit, how
+ * fast is a step, what bounds it, what it wears out, what to buy next.
  *
  * Every answer is a simulation of the schedule that would run (offload/simulate/forecast.h):
  * the question itself, each row of a sweep, and each purchase that is weighed, one thing at a
@@ -12,7 +13,7 @@
  * Thread: one, and some that answer rows beside it.
  */
 
-#include "bench/plan.h"
+#include "bench/commands.h"
 
 #include "offload/simulate/profile.h"
 

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /*
- * offload-bench probe. See probe.h.
+ * offload-bench probe: this machine as a profile (strata/profile.h), measured with the working
+ * set of a training run.
  *
  * The costs of ops are taken from a run that makes them: a few steps of training in the naive
  * order, in which nothing runs beside anything else, with weights and states on NVMe, and the
@@ -17,6 +18,7 @@
  * Thread: one, and the engine's.
  */
 
+#include "bench/commands.h"
 #include "bench/probe.h"
 
 #include "offload/simulate/profile.h"

@@ -2,14 +2,14 @@
 #define STRATA_BENCH_PROBE_H
 
 /*
- * offload-bench probe: this machine as a profile (strata/profile.h), measured with the working
- * set of a training run.
+ * What `offload-bench probe` measures, for `run` too: this machine as a profile
+ * (strata/profile.h), with the working set of a training run.
  *
  * Thread: one.
  */
 
-#include "bench/report.h"
 #include "strata/profile.h"
+#include "strata/status.h"
 
 /* What is measured with. The words of a command line, as offload-train takes them; NULL, where
  * it may be, is its default. All borrowed. */
@@ -27,8 +27,5 @@ struct probe_desc {
 /* Takes some steps of training and some passes over memory and the drive; leaves no file. */
 strata_status strata_bench_probe_machine(strata_profile *out, const struct probe_desc *desc,
                                          strata_error *error);
-
-/* argv[0] is the subcommand's own name. */
-enum bench_exit strata_bench_probe(int argc, char **argv);
 
 #endif

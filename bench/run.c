@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /*
- * offload-bench run. See run.h.
+ * offload-bench run: a training run as offload-train would make it, forecast and then measured,
+ * lane by lane.
  *
  * The command line is offload-train's, so what is compared is the run that a user has in mind;
  * only its data may be left out. Without --box the machine is probed first, with the run's own
@@ -14,7 +15,7 @@
  * Thread: one, and the engine's.
  */
 
-#include "bench/run.h"
+#include "bench/commands.h"
 
 #include "offload/simulate/profile.h"
 

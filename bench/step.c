@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 /*
- * offload-bench step. See step.h and, for the ways that are compared, step_rig.h.
+ * offload-bench step: what overlap is worth. One step of one model run four ways: as the
+ * schedule has it, its ops with all dependencies removed, without updates, and in the naive
+ * order (rig/step_rig.h).
  *
  * Three cases, by how much the device computes in a step beside what all the rest takes alone
  * (the free way without computing): less, as much, and more. In each, a repetition runs every
@@ -18,7 +20,7 @@
  * Thread: one, and the engines'.
  */
 
-#include "bench/step.h"
+#include "bench/commands.h"
 
 #include "bench/options.h"
 #include "bench/rig/step_rig.h"
@@ -105,7 +107,7 @@ static void evaluate(struct case_result *result, uint32_t count)
         const struct step_sample *overlapped = &result->samples[STEP_OVERLAPPED][i];
         const struct step_sample *without = &result->samples[STEP_NO_UPDATES][i];
         double updates_s = overlapped->busy_s[STRATA_LANE_CPU];
-        values[0][i] = overlapped->step_s / result->samples[STEP_FREE][i].step_s;
+        values[0][i] = overlapped->step_s / result->samples[STEP_UNORDERED][i].step_s;
         values[1][i] = result->samples[STEP_IN_TURN][i].step_s / overlapped->step_s;
         values[2][i] = (overlapped->step_s - without->step_s) / updates_s;
         values[3][i] = (idle_s(overlapped) - idle_s(without)) / updates_s;
@@ -124,7 +126,7 @@ static strata_status calibrate(struct step_rig *rig, uint32_t steps, double *out
     double values[CALIBRATIONS];
     for (uint32_t i = 0; i < CALIBRATIONS; i++) {
         struct step_sample sample;
-        STRATA_TRY(strata_bench_step_sample(rig, STEP_FREE, 0, steps, &sample, error));
+        STRATA_TRY(strata_bench_step_sample(rig, STEP_UNORDERED, 0, steps, &sample, error));
         values[i] = sample.step_s;
     }
     *out_rest_s = strata_bench_spread(values, CALIBRATIONS).median;
@@ -135,7 +137,7 @@ static strata_status measure(struct case_result *out, struct step_rig *rig,
                              const struct step_options *options, double target_s,
                              strata_error *error)
 {
-    double product_s = strata_bench_step_product_s(rig);
+    double product_s = strata_bench_step_product_s(&rig->caller);
     double each = 4.0 * options->groups * product_s; /* one product forward, three back */
     out->products = target_s > each ? (uint32_t)(target_s / each + 0.5) : 1;
     out->compute_s = out->products * each;
@@ -228,7 +230,7 @@ static strata_json *json_setting(const struct step_options *options, const struc
     strata_json *object = strata_json_object();
     strata_json_set_uint(object, "params", options->groups * GROUP_ELEMS);
     strata_json_set_uint(object, "groups", options->groups);
-    strata_json_set_uint(object, "threads", strata_workers_count(rig->workers));
+    strata_json_set_uint(object, "threads", strata_workers_count(rig->caller.workers));
     strata_json_set_string(object, "device_computes_on", options->on_pool ? "pool" : "core");
     strata_json_set_uint(object, "steps", options->steps);
     strata_json_set_uint(object, "repetitions", options->repetitions);
@@ -253,8 +255,8 @@ static strata_status run_cases(struct step_rig *rig, const struct step_options *
             "takes %.3f s a step\n",
             options->groups,
             strata_format_size(12 * GROUP_ELEMS * options->groups, size, sizeof size),
-            strata_workers_count(rig->workers), options->on_pool ? "them" : "a core of its own",
-            rest_s);
+            strata_workers_count(rig->caller.workers),
+            options->on_pool ? "them" : "a core of its own", rest_s);
     for (int i = 0; i < CASE_COUNT && status == STRATA_OK; i++) {
         if (options->only != CASE_COUNT && options->only != (uint32_t)i)
             continue;

@@ -7,12 +7,6 @@
  * updated or written. A public engine cannot be told that, nor be taken apart into its lanes;
  * hence engine/state.h.
  *
- * A product is 128 x 128 x 128, which stays in a core's second-level cache with what a BLAS
- * packs for it: what computing takes from the others, and they from it, is its core alone. (Of
- * 256 it does not; such a one took 1 % longer beside a core that streams over memory, which is
- * more than all updates keep a step waiting.) In backward products add to the gradient's first
- * 16 Ki elements, by little, so that no norm is over the limit.
- *
  * Thread: one owner; the caller's work runs on its stream.
  */
 
@@ -20,18 +14,13 @@
 
 #include "base/clock.h"
 #include "bench/report.h"
-#include "bench/rig/step_free.h"
+#include "bench/rig/step_unordered.h"
 #include "base/random.h"
-#include "train/product.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define SIDE       128u
-#define SIDE_ELEMS (SIDE * SIDE)
 
 /* Groups whose weights and gradient the device has room for. */
 #define DEVICE_GROUPS 6u
@@ -41,45 +30,6 @@
 #define SPANS_OF_TILE 12u
 
 /* The caller. */
-
-void strata_bench_step_compute(void *args)
-{
-    const struct step_compute *compute = args;
-    struct step_rig *rig = compute->rig;
-    struct product product = {.a = rig->matrices,
-                              .b = rig->matrices + SIDE_ELEMS,
-                              .c = rig->matrices + 2 * SIDE_ELEMS,
-                              .shape = strata_product_linear_dx(SIDE, SIDE, SIDE),
-                              .scale = 1e-12f,
-                              .beta = 1};
-    if (compute->grad != NULL)
-        product.c = compute->grad;
-    for (uint32_t i = 0; i < compute->products; i++) {
-        if (rig->desc.on_pool)
-            strata_host_panels(rig->workers, &product);
-        else
-            strata_host_product(&product);
-    }
-}
-
-uint32_t strata_bench_step_products(const struct use *use, uint32_t products)
-{
-    return use->grad ? 3 * products : products;
-}
-
-double strata_bench_step_product_s(struct step_rig *rig)
-{
-    enum { TIMES = 9, PRODUCTS = 20 };
-    double values[TIMES];
-    struct step_compute compute = {.rig = rig, .products = PRODUCTS};
-    for (int i = 0; i < TIMES; i++) {
-        uint64_t start_ns = strata_now_ns();
-        strata_stream_call(rig->stream, strata_bench_step_compute, &compute, sizeof compute);
-        strata_stream_sync(rig->stream);
-        values[i] = 1e-9 * (double)(strata_now_ns() - start_ns) / PRODUCTS;
-    }
-    return strata_bench_spread(values, TIMES).median;
-}
 
 static void stamp(void *args)
 {
@@ -95,16 +45,17 @@ static strata_status walk_step(struct step_rig *rig, strata_engine *engine, uint
     for (uint32_t u = 0; u < model->use_count; u++) {
         const struct use *use = &model->uses[u];
         if (use->kind == STRATA_USE_RELEASE) {
-            STRATA_TRY(strata_release(engine, use->index, rig->stream));
+            STRATA_TRY(strata_release(engine, use->index, rig->caller.stream));
             continue;
         }
-        STRATA_TRY(strata_acquire(engine, use->index, rig->stream, &view));
-        struct step_compute compute = {.rig = rig,
+        STRATA_TRY(strata_acquire(engine, use->index, rig->caller.stream, &view));
+        struct step_compute compute = {.caller = &rig->caller,
                                        .grad = view.grad,
                                        .products = strata_bench_step_products(use, products)};
-        strata_stream_call(rig->stream, strata_bench_step_compute, &compute, sizeof compute);
+        strata_stream_call(rig->caller.stream, strata_bench_step_compute, &compute,
+                           sizeof compute);
     }
-    strata_stream_call(rig->stream, stamp, &out_end_ns, sizeof out_end_ns);
+    strata_stream_call(rig->caller.stream, stamp, &out_end_ns, sizeof out_end_ns);
     return strata_step_end(engine);
 }
 
@@ -118,7 +69,7 @@ static strata_status run_steps(struct step_rig *rig, strata_engine *engine, uint
     for (uint32_t i = 0; i < steps; i++)
         STRATA_TRY(walk_step(rig, engine, products, &ends_ns[i]));
     STRATA_TRY(strata_wait(engine, 0, NULL));
-    strata_stream_sync(rig->stream);
+    strata_stream_sync(rig->caller.stream);
     strata_engine_stats(engine, &after);
     out->step_s = 1e-9 * (double)(ends_ns[steps - 2] - ends_ns[0]) / (steps - 2);
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
@@ -134,8 +85,9 @@ strata_status strata_bench_step_sample(struct step_rig *rig, enum step_way way,
                                        uint32_t products, uint32_t steps,
                                        struct step_sample *out, strata_error *error)
 {
-    if (way == STEP_FREE)
-        return strata_bench_free_sample(rig->ways[way].free, products, steps - 2, out, error);
+    if (way == STEP_UNORDERED)
+        return strata_bench_unordered_sample(rig->ways[way].unordered, products, steps - 2, out,
+                                             error);
     strata_engine *engine = rig->ways[way].engine;
     strata_status status = run_steps(rig, engine, products, steps, out);
     if (status != STRATA_OK)
@@ -177,12 +129,8 @@ static strata_status take_memory(struct step_rig *rig, strata_error *error)
     rig->groups = calloc(groups, sizeof *rig->groups);
     rig->uses = calloc(4 * (size_t)groups, sizeof *rig->uses);
     rig->names = calloc(groups, sizeof *rig->names);
-    rig->matrices = calloc(3 * (size_t)SIDE_ELEMS, sizeof *rig->matrices);
-    if (rig->tensors == NULL || rig->groups == NULL || rig->uses == NULL ||
-        rig->names == NULL || rig->matrices == NULL)
+    if (rig->tensors == NULL || rig->groups == NULL || rig->uses == NULL || rig->names == NULL)
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the model: none left");
-    for (uint32_t i = 0; i < 2 * SIDE_ELEMS; i++)
-        rig->matrices[i] = (float)(i % 251) / 251 - 0.5f;
     make_model(rig);
     return STRATA_OK;
 }
@@ -221,7 +169,7 @@ static strata_status leave_updates_out(struct step_rig *rig, strata_engine *engi
     struct pager_desc pager = {.schedule = engine->schedule,
                                .lanes = {.memory = engine->memory,
                                          .base_loss_scale = 1,
-                                         .device = rig->device,
+                                         .device = rig->caller.device,
                                          .store = engine->store,
                                          .functions = &rig->skipping,
                                          .functions_user = engine}};
@@ -235,8 +183,8 @@ static strata_status open_engine(struct step_rig *rig, enum step_way way, strata
     uint64_t group_bytes = rig->desc.group_elems * (2 + 4);
     uint64_t tiles = rig->desc.group_elems / STRATA_BLOCK_ELEMS * rig->desc.groups;
     STRATA_TRY(strata_bench_scratch_make(&of->dir, rig->desc.dir, error));
-    strata_engine_desc desc = {.device = rig->device,
-                               .workers = rig->workers,
+    strata_engine_desc desc = {.device = rig->caller.device,
+                               .workers = rig->caller.workers,
                                .model = &rig->model,
                                .compute_dtype = STRATA_BF16,
                                .adam = &rig->adam,
@@ -265,7 +213,7 @@ static strata_status open_way(struct step_rig *rig, enum step_way way, strata_er
     STRATA_TRY(open_engine(rig, way, error));
     if (way == STEP_NO_UPDATES)
         return leave_updates_out(rig, of->engine, error);
-    if (way != STEP_FREE)
+    if (way != STEP_UNORDERED)
         return STRATA_OK;
     /* Both slots of each record are written, and there are gradients. */
     strata_status status = run_steps(rig, of->engine, 1, 3, &ignored);
@@ -273,51 +221,17 @@ static strata_status open_way(struct step_rig *rig, enum step_way way, strata_er
         *error = *strata_engine_error(of->engine);
         return status;
     }
-    return strata_bench_free_open(&of->free, rig, of->engine, error);
+    return strata_bench_unordered_open(&of->unordered, &rig->caller, of->engine, error);
 }
 
 /* Life. */
-
-/* The thread that this runs on, to one core. */
-static void bind_here(void *args)
-{
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(*(const int *)args, &one);
-    (void)sched_setaffinity(0, sizeof one, &one); // it is one of the process's own
-}
-
-/* The device's stream gets the last core, all threads made from now on the others. */
-static strata_status give_core(struct step_rig *rig, strata_error *error)
-{
-    cpu_set_t cores;
-    int last = CPU_SETSIZE - 1;
-    if (sched_getaffinity(0, sizeof cores, &cores) != 0)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, errno,
-                           "reading the cores of this process: %s", strerror(errno));
-    if (rig->desc.on_pool || CPU_COUNT(&cores) < 2)
-        return STRATA_OK;
-    while (!CPU_ISSET(last, &cores))
-        last--;
-    CPU_CLR(last, &cores);
-    if (sched_setaffinity(0, sizeof cores, &cores) != 0)
-        return strata_fail(error, STRATA_E_UNSUPPORTED, errno,
-                           "setting the cores of this process: %s", strerror(errno));
-    strata_stream_call(rig->stream, bind_here, &last, sizeof last);
-    return STRATA_OK;
-}
 
 strata_status strata_bench_step_open(struct step_rig *rig, const struct step_desc *desc,
                                      strata_error *error)
 {
     *rig = (struct step_rig){.desc = *desc};
     STRATA_TRY(take_memory(rig, error));
-    strata_host_product_setup();
-    STRATA_TRY(strata_device_open_host(&rig->device, error));
-    STRATA_TRY(strata_stream_create(&rig->stream, rig->device, "step-compute", error));
-    STRATA_TRY(give_core(rig, error));
-    strata_workers_desc workers = {.thread_count = 0};
-    STRATA_TRY(strata_workers_create(&rig->workers, &workers, error));
+    STRATA_TRY(strata_bench_step_caller_open(&rig->caller, desc->on_pool, error));
     for (int way = 0; way < STEP_WAY_COUNT; way++)
         STRATA_TRY(open_way(rig, (enum step_way)way, error));
     return STRATA_OK;
@@ -326,15 +240,12 @@ strata_status strata_bench_step_open(struct step_rig *rig, const struct step_des
 void strata_bench_step_close(struct step_rig *rig)
 {
     for (int way = 0; way < STEP_WAY_COUNT; way++) {
-        strata_bench_free_close(rig->ways[way].free);
+        strata_bench_unordered_close(rig->ways[way].unordered);
         strata_engine_destroy(rig->ways[way].engine);
         // A durable store's files stay; here they have done their duty.
         strata_bench_scratch_remove(&rig->ways[way].dir);
     }
-    strata_stream_destroy(rig->stream);
-    strata_device_close(rig->device);
-    strata_workers_destroy(rig->workers);
-    free(rig->matrices);
+    strata_bench_step_caller_close(&rig->caller);
     free(rig->names);
     free(rig->uses);
     free(rig->groups);

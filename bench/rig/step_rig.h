@@ -5,28 +5,26 @@
  * What offload-bench step measures with: one made-up model, an engine for each way to run its
  * step, and a caller whose computing is a given number of matrix products.
  *
- * The device is the host's, but has a core to itself, on which its stream's thread computes, as
- * a GPU would; all else has the other cores. Or, if asked to, it computes on the worker pool as
- * the trainer does. Weights
- * and states rest on NVMe and are committed every step, gradients in host RAM.
+ * Weights and states rest on NVMe and are committed every step, gradients in host RAM.
  *
- * The ways: overlapped, updates ahead of the norm; free, the same ops with nothing between them
- * that waits for anything (step_free.h); without updates, as if every gradient had overflowed;
- * in turn, the naive order.
+ * The ways: overlapped, updates ahead of the norm; unordered, the same ops with nothing between
+ * them that waits (step_unordered.h; in what is printed it is called free); without updates, as
+ * if every gradient had overflowed; in turn, the naive order.
  *
  * Thread: one owner.
  */
 
 #include "bench/rig/scratch.h"
+#include "bench/rig/step_caller.h"
+#include "bench/rig/step_unordered.h"
 #include "engine/state.h"
 
-enum step_way { STEP_OVERLAPPED, STEP_FREE, STEP_NO_UPDATES, STEP_IN_TURN, STEP_WAY_COUNT };
-
-/* Copied into a stream's call. */
-struct step_compute {
-    struct step_rig *rig;
-    float *grad; /* NULL: forward */
-    uint32_t products;
+enum step_way {
+    STEP_OVERLAPPED,
+    STEP_UNORDERED,
+    STEP_NO_UPDATES,
+    STEP_IN_TURN,
+    STEP_WAY_COUNT
 };
 
 struct step_desc {
@@ -40,29 +38,19 @@ struct step_desc {
 
 struct step_rig {
     struct step_desc desc;
-    strata_device *device;
-    strata_workers *workers;
-    strata_stream *stream;
+    struct step_caller caller;
     struct strata_tensor_desc *tensors;
     struct strata_group_desc *groups;
     struct strata_use *uses;
     char (*names)[16];
-    float *matrices; /* two factors and a product, for forward */
     strata_model_desc model;
     strata_adam_params adam;
     struct lane_functions skipping; /* of the way without updates */
     struct step_engine {
         strata_engine *engine;
         struct scratch dir;
-        struct step_free *free; /* STEP_FREE */
+        struct step_unordered *unordered; /* STEP_UNORDERED */
     } ways[STEP_WAY_COUNT];
-};
-
-/* Of one step in the stride of a run. */
-struct step_sample {
-    double step_s;
-    double busy_s[STRATA_LANE_COUNT];
-    double bytes[STRATA_LANE_COUNT];
 };
 
 /* On failure close gives back what there is. */
@@ -70,9 +58,6 @@ strata_status strata_bench_step_open(struct step_rig *rig, const struct step_des
                                      strata_error *error);
 /* A rig of zeros is fine. */
 void strata_bench_step_close(struct step_rig *rig);
-
-/* Seconds of one product, the median of some, nothing else under way. */
-double strata_bench_step_product_s(struct step_rig *rig);
 
 /*
  * Run a way for some steps, with so many products for each group in forward and three times as
@@ -82,11 +67,5 @@ double strata_bench_step_product_s(struct step_rig *rig);
 strata_status strata_bench_step_sample(struct step_rig *rig, enum step_way way,
                                        uint32_t products, uint32_t steps,
                                        struct step_sample *out, strata_error *error);
-
-/* The stream function of a use; args: struct step_compute. */
-void strata_bench_step_compute(void *args);
-
-/* Products of a group's use. */
-uint32_t strata_bench_step_products(const struct use *use, uint32_t products);
 
 #endif

@@ -1,5 +1,5 @@
-#ifndef STRATA_BENCH_STEP_FREE_H
-#define STRATA_BENCH_STEP_FREE_H
+#ifndef STRATA_BENCH_STEP_UNORDERED_H
+#define STRATA_BENCH_STEP_UNORDERED_H
 
 /*
  * The ops of a step with all dependencies removed: what the lanes do when none waits for
@@ -16,18 +16,21 @@
  * Thread: one owner.
  */
 
-#include "bench/rig/step_rig.h"
+#include "bench/rig/step_caller.h"
+#include "engine/state.h"
 
-struct step_free;
+struct step_unordered;
 
 /* Ends the engine's own pager. Both slots of each record have been written. */
-strata_status strata_bench_free_open(struct step_free **out, struct step_rig *rig,
-                                     strata_engine *engine, strata_error *error);
+strata_status strata_bench_unordered_open(struct step_unordered **out,
+                                          const struct step_caller *caller,
+                                          strata_engine *engine, strata_error *error);
 /* Before the engine is destroyed. NULL is fine. */
-void strata_bench_free_close(struct step_free *run);
+void strata_bench_unordered_close(struct step_unordered *run);
 
 /* All lanes through the list of so many steps; out: of one. */
-strata_status strata_bench_free_sample(struct step_free *run, uint32_t products, uint32_t steps,
-                                       struct step_sample *out, strata_error *error);
+strata_status strata_bench_unordered_sample(struct step_unordered *run, uint32_t products,
+                                            uint32_t steps, struct step_sample *out,
+                                            strata_error *error);
 
 #endif

@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 /*
- * A driver of the lanes without a schedule. See step_free.h.
+ * A driver of the lanes without a schedule. See step_unordered.h.
  *
  * It does what the pager does with an op (offload/pager/lanes.c), less what only an order
  * needs: no gates, no steps, no verdicts. Whatever ends sends a message, as there, and the next
@@ -12,7 +12,7 @@
  * Thread: one owner; what ends is told from the I/O thread, the cpu lane and the streams.
  */
 
-#include "bench/rig/step_free.h"
+#include "bench/rig/step_unordered.h"
 
 #include "base/channel.h"
 #include "base/clock.h"
@@ -45,7 +45,7 @@ struct list {
 };
 
 struct slot {
-    struct step_free *run;
+    struct step_unordered *run;
     struct op op;
     strata_lane lane;
     struct store_io io;
@@ -61,8 +61,8 @@ struct message {
     uint64_t end_ns;
 };
 
-struct step_free {
-    struct step_rig *rig;
+struct step_unordered {
+    const struct step_caller *caller;
     strata_engine *engine;
     struct lane_functions functions;
     struct channel *events;
@@ -86,7 +86,7 @@ struct step_free {
 
 static void note(void *user, const struct op *op)
 {
-    struct step_free *run = user;
+    struct step_unordered *run = user;
     struct list *list = &run->lists[op->lane];
     if (op->step != LISTED_STEP || op->kind == OP_COMMIT || run->no_memory)
         return;
@@ -103,7 +103,7 @@ static void note(void *user, const struct op *op)
 }
 
 /* The caller's uses, as ops of its lane: what is computed between acquire and release. */
-static void note_uses(struct step_free *run)
+static void note_uses(struct step_unordered *run)
 {
     const struct offload_plan *plan = &run->engine->plan;
     for (uint32_t u = 0; u < plan->model.use_count; u++) {
@@ -135,7 +135,7 @@ static const strata_profile any_machine = {.name = "any",
                                            .mix = 1,
                                            .update_share = 0.5};
 
-static strata_status list_ops(struct step_free *run, strata_error *error)
+static strata_status list_ops(struct step_unordered *run, strata_error *error)
 {
     strata_engine *engine = run->engine;
     struct tables *tables = &engine->plan.tables;
@@ -180,13 +180,13 @@ static void on_store(void *user, struct store_io *io)
 
 static void on_cpu(void *user, const struct cpu_result *result)
 {
-    struct step_free *run = user;
+    struct step_unordered *run = user;
     end(&run->slots[result->slot], result->status, result->start_ns, result->end_ns);
 }
 
 static void on_stream(void *user, uint64_t value, uint64_t now_ns)
 {
-    struct step_free *run = user;
+    struct step_unordered *run = user;
     end(&run->slots[value], STRATA_OK, 0, now_ns);
 }
 
@@ -203,7 +203,7 @@ static strata_status total(void *user, uint64_t step, strata_step_result *out,
 /* Starting. */
 
 /* false: the place is busy. Reads are hashed by their update, or where the store would. */
-static bool start_transfer(struct step_free *run, struct slot *slot)
+static bool start_transfer(struct step_unordered *run, struct slot *slot)
 {
     struct transfer transfer = strata_address_transfer(&run->engine->memory, &slot->op);
     if (run->busy[transfer.place])
@@ -224,7 +224,7 @@ static bool start_transfer(struct step_free *run, struct slot *slot)
     return true;
 }
 
-static struct update_job update_job(const struct step_free *run, const struct op *op)
+static struct update_job update_job(const struct step_unordered *run, const struct op *op)
 {
     const struct memory *memory = &run->engine->memory;
     return (struct update_job){
@@ -236,7 +236,7 @@ static struct update_job update_job(const struct step_free *run, const struct op
         .digests = strata_update_hashes_of(run->hashes, op)};
 }
 
-static void start_cpu(struct step_free *run, struct slot *slot)
+static void start_cpu(struct step_unordered *run, struct slot *slot)
 {
     const struct op *op = &slot->op;
     struct cpu_job job = {
@@ -252,9 +252,9 @@ static void start_cpu(struct step_free *run, struct slot *slot)
     strata_cpu_lane_start(run->cpu, &job);
 }
 
-static void start_copy(struct step_free *run, struct slot *slot)
+static void start_copy(struct step_unordered *run, struct slot *slot)
 {
-    const struct strata_device_ops *device = run->rig->device->ops;
+    const struct strata_device_ops *device = run->caller->device->ops;
     const struct memory *memory = &run->engine->memory;
     const struct op *op = &slot->op;
     strata_stream *stream = op->lane == STRATA_LANE_H2D ? run->h2d : run->d2h;
@@ -278,20 +278,21 @@ static void start_copy(struct step_free *run, struct slot *slot)
     device->stream_notify(stream, on_stream, run, (uint64_t)(slot - run->slots));
 }
 
-static void start_compute(struct step_free *run, struct slot *slot)
+static void start_compute(struct step_unordered *run, struct slot *slot)
 {
     const struct memory *memory = &run->engine->memory;
     const struct use *use = &memory->plan->model.uses[slot->op.tile];
-    struct step_compute compute = {.rig = run->rig,
+    struct step_compute compute = {.caller = run->caller,
                                    .products = strata_bench_step_products(use, run->products)};
     if (slot->op.placement != STRATA_NONE)
         compute.grad = (float *)strata_address_placement(memory, slot->op.placement);
-    strata_stream_call(run->rig->stream, strata_bench_step_compute, &compute, sizeof compute);
-    run->rig->device->ops->stream_notify(run->rig->stream, on_stream, run,
-                                         (uint64_t)(slot - run->slots));
+    strata_stream_call(run->caller->stream, strata_bench_step_compute, &compute,
+                       sizeof compute);
+    run->caller->device->ops->stream_notify(run->caller->stream, on_stream, run,
+                                            (uint64_t)(slot - run->slots));
 }
 
-static bool start(struct step_free *run, struct slot *slot)
+static bool start(struct step_unordered *run, struct slot *slot)
 {
     switch (slot->lane) {
     case STRATA_LANE_NVME_READ:
@@ -316,7 +317,7 @@ static bool start(struct step_free *run, struct slot *slot)
 }
 
 /* As many ops of a lane as may be under way. */
-static void feed(struct step_free *run, strata_lane lane, uint32_t steps)
+static void feed(struct step_unordered *run, strata_lane lane, uint32_t steps)
 {
     struct list *list = &run->lists[lane];
     uint32_t depth = lane == STRATA_LANE_COMPUTE ? COMPUTE_DEPTH : strata_lane_depth[lane];
@@ -338,7 +339,7 @@ static void feed(struct step_free *run, strata_lane lane, uint32_t steps)
     }
 }
 
-static void take(struct step_free *run, const struct message *message)
+static void take(struct step_unordered *run, const struct message *message)
 {
     struct slot *slot = &run->slots[message->slot];
     struct list *list = &run->lists[slot->lane];
@@ -358,8 +359,9 @@ static void take(struct step_free *run, const struct message *message)
         run->failed = true;
 }
 
-strata_status strata_bench_free_sample(struct step_free *run, uint32_t products, uint32_t steps,
-                                       struct step_sample *out, strata_error *error)
+strata_status strata_bench_unordered_sample(struct step_unordered *run, uint32_t products,
+                                            uint32_t steps, struct step_sample *out,
+                                            strata_error *error)
 {
     uint64_t start_ns = strata_now_ns();
     uint64_t end_ns = start_ns;
@@ -394,7 +396,7 @@ strata_status strata_bench_free_sample(struct step_free *run, uint32_t products,
 
 /* Life. */
 
-static strata_status open_lanes(struct step_free *run, strata_error *error)
+static strata_status open_lanes(struct step_unordered *run, strata_error *error)
 {
     const struct offload_plan *plan = &run->engine->plan;
     struct cpu_lane_desc cpu = {.functions = &run->functions,
@@ -406,26 +408,28 @@ static strata_status open_lanes(struct step_free *run, strata_error *error)
     STRATA_TRY(strata_channel_create(&run->events, SLOTS, sizeof(struct message), error));
     STRATA_TRY(strata_update_hashes_create(&run->hashes, plan, error));
     STRATA_TRY(strata_cpu_lane_create(&run->cpu, &cpu, error));
-    STRATA_TRY(strata_stream_create(&run->h2d, run->rig->device, "free-h2d", error));
-    STRATA_TRY(strata_stream_create(&run->d2h, run->rig->device, "free-d2h", error));
+    STRATA_TRY(strata_stream_create(&run->h2d, run->caller->device, "bench-h2d", error));
+    STRATA_TRY(strata_stream_create(&run->d2h, run->caller->device, "bench-d2h", error));
     run->digest_count = strata_hash_piece_count(plan->s * (uint64_t)plan->model.tile_elems);
     run->digests = calloc(SLOTS * run->digest_count, sizeof *run->digests);
     run->busy = calloc(strata_plan_record_place(plan, plan->model.tile_count, 0) + 1,
                        sizeof *run->busy);
     if (run->digests != NULL && run->busy != NULL)
         return STRATA_OK;
-    return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the free lanes: none left");
+    return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
+                       "memory for the unordered lanes: none left");
 }
 
-strata_status strata_bench_free_open(struct step_free **out, struct step_rig *rig,
-                                     strata_engine *engine, strata_error *error)
+strata_status strata_bench_unordered_open(struct step_unordered **out,
+                                          const struct step_caller *caller,
+                                          strata_engine *engine, strata_error *error)
 {
-    struct step_free *run = calloc(1, sizeof *run);
+    struct step_unordered *run = calloc(1, sizeof *run);
     *out = run;
     if (run == NULL)
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
-                           "memory for the free lanes: none left");
-    run->rig = rig;
+                           "memory for the unordered lanes: none left");
+    run->caller = caller;
     run->engine = engine;
     for (uint32_t i = 0; i < SLOTS; i++)
         run->free_slots[run->free_count++] = i;
@@ -435,7 +439,7 @@ strata_status strata_bench_free_open(struct step_free **out, struct step_rig *ri
     return list_ops(run, error);
 }
 
-void strata_bench_free_close(struct step_free *run)
+void strata_bench_unordered_close(struct step_unordered *run)
 {
     if (run == NULL)
         return;
