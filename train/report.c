@@ -1,46 +1,18 @@
 #define _GNU_SOURCE
 /*
- * What a run tells people. See report.h.
- *
- * The live line gives up what it cannot show, from the right: first the bars get shorter, then
- * they go, then the time left. The width is asked for at every drawing, one cheap call a step,
- * so a resized terminal needs no signal handler.
- *
- * A cell of a bar has more than two levels, because on 80 columns six lanes leave each a cell
- * or two.
+ * What a run tells people as text: the first lines, the plan, the tables at the end. See
+ * report.h; the live line is report_live.c's, the document report_json.c's.
  *
  * Thread: one per object.
  */
 
 #include "train/report.h"
 
-#include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "base/json.h"
 #include "base/text.h"
-#include "train/document.h"
-#include "base/error.h"
-
-/* A bar of more cells than that says no more. */
-#define MAX_BAR_CELLS 8u
-
-/* Plain lines of a run. */
-#define PLAIN_LINES 10u
-
-/* Weight of the newest step in the mean that gives the time left: the last ten or so count. */
-static const double newest_share = 0.1;
-
-static const char *const block_levels[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
-static const char *const ascii_levels[] = {" ", ".", ":", "#"};
-
-/* Names short enough for the live line, in the order of strata_lane. */
-static const char *const lane_labels[STRATA_LANE_COUNT] = {"rd",   "wr",  "h2d", "d2h",
-                                                           "comm", "cpu", "dev"};
 
 static bool shows_utf8(void)
 {
@@ -187,8 +159,7 @@ static void print_plan_tier(FILE *out, const strata_plan_tier *tier, strata_tier
     fputs(first ? "-\n" : "\n", out);
 }
 
-/* A tier without a limit is one that the run does not have. */
-static bool has_tier(const strata_plan *plan, int tier)
+bool strata_report_has_tier(const strata_plan *plan, int tier)
 {
     return plan->tiers[tier].limit_bytes > 0;
 }
@@ -218,7 +189,7 @@ void strata_report_tiers(FILE *out, const strata_plan *plan)
     fprintf(out, "%-8s%11s%11s%11s   %s\n", "tier", "limit", "need", "used",
             "what rests there");
     for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
-        if (has_tier(plan, tier))
+        if (strata_report_has_tier(plan, tier))
             print_plan_tier(out, &plan->tiers[tier], (strata_tier)tier);
     }
 }
@@ -279,173 +250,6 @@ void strata_report_started(struct report *report, struct trainer *trainer)
     fflush(report->out);
 }
 
-/* "0:42", "12:05", "3:12:05". */
-static const char *clock_text(double seconds, char *buffer, size_t bytes)
-{
-    if (!(seconds < 3.6e9))
-        seconds = 3.6e9;
-    unsigned long long whole = (unsigned long long)(seconds + 0.5);
-    if (whole >= 3600)
-        snprintf(buffer, bytes, "%llu:%02llu:%02llu", whole / 3600, whole / 60 % 60,
-                 whole % 60);
-    else
-        snprintf(buffer, bytes, "%llu:%02llu", whole / 60, whole % 60);
-    return buffer;
-}
-
-/* One lane as "rd|##  |", or as "rd#" with a single cell; returns the bytes written. */
-static size_t draw_bar(bool blocks, const char *label, double share, uint32_t cells, char *out)
-{
-    const char *const *levels = blocks ? block_levels : ascii_levels;
-    const uint32_t full = blocks ? 8 : 3;
-    if (!(share > 0))
-        share = 0;
-    if (share > 1)
-        share = 1;
-    uint32_t filled = (uint32_t)(share * cells * full + 0.5);
-    const char *frame = cells > 1 ? "|" : "";
-    char *at = stpcpy(stpcpy(out, label), frame);
-    for (uint32_t cell = 0; cell < cells; cell++) {
-        uint32_t level = filled < full ? filled : full;
-        filled -= level;
-        at = stpcpy(at, levels[level]);
-    }
-    return (size_t)(stpcpy(at, frame) - out);
-}
-
-/* A run of one rank has nothing to show of collectives. */
-static bool has_bar(int lane)
-{
-    return lane != STRATA_LANE_COMM;
-}
-
-/* Columns of all bars with the given cells each, with the gaps before them. */
-static uint32_t bars_columns(uint32_t cells)
-{
-    uint32_t columns = 1;
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
-        if (has_bar(lane))
-            columns += 1 + (uint32_t)strlen(lane_labels[lane]) + cells + (cells > 1 ? 2 : 0);
-    return columns;
-}
-
-static size_t draw_bars(const struct report *report, const struct trainer_step *step,
-                        uint32_t cells, char *out)
-{
-    size_t length = 0;
-    out[length++] = ' ';
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
-        double share = 1e-9 * (double)step->lanes[lane].busy_ns / step->seconds;
-        if (!has_bar(lane))
-            continue;
-        out[length++] = ' ';
-        length += draw_bar(report->blocks, lane_labels[lane], share, cells, out + length);
-    }
-    out[length] = '\0';
-    return length;
-}
-
-size_t strata_report_live_text(const struct report *report, const struct trainer_step *step,
-                               uint32_t columns, char *buffer, size_t buffer_bytes)
-{
-    char head[128];
-    char tail[64];
-    char left[32];
-    char bars[512] = "";
-    uint32_t room = columns > 0 ? columns - 1 : 0;
-    uint32_t head_columns =
-        (uint32_t)snprintf(head, sizeof head, "step %llu/%llu  loss %.4f  %.0f tok/s",
-                           (unsigned long long)step->step, (unsigned long long)report->steps,
-                           step->loss, step->tokens_per_s);
-    uint32_t tail_columns = (uint32_t)snprintf(
-        tail, sizeof tail, "  %s left",
-        clock_text(report->mean_s * (double)(report->steps - step->step), left, sizeof left));
-    uint32_t cells = MAX_BAR_CELLS;
-    while (cells > 0 && head_columns + bars_columns(cells) + tail_columns > room)
-        cells--;
-    if (cells > 0)
-        draw_bars(report, step, cells, bars);
-    if (head_columns + tail_columns > room)
-        tail[0] = '\0';
-    if (head_columns > room)
-        head[room < sizeof head ? room : sizeof head - 1] = '\0';
-    int length = snprintf(buffer, buffer_bytes, "%s%s%s", head, bars, tail);
-    return length < (int)buffer_bytes ? (size_t)length : buffer_bytes - 1;
-}
-
-static void write_stderr(const char *text, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t wrote = write(STDERR_FILENO, text, bytes);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        /* A terminal that is gone is no reason to stop training. */
-        if (wrote <= 0)
-            return;
-        text += wrote;
-        bytes -= (size_t)wrote;
-    }
-}
-
-static void draw_live(struct report *report, const struct trainer_step *step)
-{
-    static const char clear_rest[] = "\033[K";
-    struct winsize size;
-    uint32_t columns =
-        ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-    char text[1024] = "\r";
-    size_t length = 1 + strata_report_live_text(report, step, columns, text + 1,
-                                                sizeof text - sizeof clear_rest - 1);
-    memcpy(text + length, clear_rest, sizeof clear_rest - 1);
-    write_stderr(text, length + sizeof clear_rest - 1);
-    report->line_open = true;
-}
-
-static void print_plain(const struct report *report, const struct trainer_step *step)
-{
-    uint64_t share = step->step * PLAIN_LINES / report->steps;
-    uint64_t share_before = (step->step - 1) * PLAIN_LINES / report->steps;
-    bool first = step->step == report->resumed + 1;
-    if (!first && step->step < report->steps && share == share_before)
-        return;
-    char text[192];
-    char left[32];
-    char norm[64];
-    if (step->skipped)
-        snprintf(norm, sizeof norm, "skipped at loss scale %g", step->loss_scale);
-    else
-        snprintf(norm, sizeof norm, "norm %.3f", step->grad_norm);
-    int length = snprintf(
-        text, sizeof text, "step %llu/%llu: loss %.4f, %s, %.0f tokens/s, %s left\n",
-        (unsigned long long)step->step, (unsigned long long)report->steps, step->loss, norm,
-        step->tokens_per_s,
-        clock_text(report->mean_s * (double)(report->steps - step->step), left, sizeof left));
-    write_stderr(text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
-}
-
-void strata_report_step(struct report *report, const struct trainer_step *step)
-{
-    if (report->last.step == 0) {
-        report->first_loss = step->loss;
-        report->mean_s = step->seconds;
-    }
-    report->mean_s += newest_share * (step->seconds - report->mean_s);
-    report->last_loss = step->loss;
-    report->seconds += step->seconds;
-    report->last = *step;
-    if (report->live)
-        draw_live(report, step);
-    else if (report->plain)
-        print_plain(report, step);
-}
-
-void strata_report_end_line(struct report *report)
-{
-    if (report->line_open)
-        write_stderr("\n", 1);
-    report->line_open = false;
-}
-
 static uint64_t tier_peak(const strata_stats *stats, int tier)
 {
     return tier == STRATA_DEVICE ? stats->device_peak_bytes
@@ -463,7 +267,7 @@ void strata_report_tables(const struct report *report, const strata_plan *plan)
     char second[16];
     fprintf(out, "\n%-12s%11s%12s%8s\n", "tier", "limit", "peak used", "share");
     for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
-        if (!has_tier(plan, tier))
+        if (!strata_report_has_tier(plan, tier))
             continue;
         uint64_t limit = plan->tiers[tier].limit_bytes;
         uint64_t peak = tier_peak(stats, tier);
@@ -493,126 +297,4 @@ void strata_report_tables(const struct report *report, const strata_plan *plan)
             (unsigned long long)report->last.step, report->seconds,
             step_tokens * (double)(report->last.step - report->resumed) / report->seconds);
     fflush(out);
-}
-
-static strata_json *json_tier(const strata_plan_tier *tier)
-{
-    strata_json *object = strata_json_object();
-    strata_json_set_uint(object, "limit_bytes", tier->limit_bytes);
-    strata_json_set_uint(object, "need_bytes", tier->need_bytes);
-    strata_json_set_uint(object, "used_bytes", tier->used_bytes);
-    strata_json_set_uint(object, "param_bytes", tier->home_bytes[STRATA_PARAM]);
-    strata_json_set_uint(object, "grad_bytes", tier->home_bytes[STRATA_GRAD]);
-    strata_json_set_uint(object, "state_bytes", tier->home_bytes[STRATA_STATE]);
-    strata_json_set_uint(object, "stash_bytes", tier->stash_bytes);
-    strata_json_set_uint(object, "frame_bytes", tier->frame_bytes);
-    strata_json_set_uint(object, "table_bytes", tier->table_bytes);
-    strata_json_set_uint(object, "scratch_bytes", tier->scratch_bytes);
-    return object;
-}
-
-static strata_json *json_forecast(const strata_forecast *forecast)
-{
-    strata_json *object = strata_json_object();
-    strata_json_set_number(object, "step_s", forecast->step_s);
-    strata_json_set_number(object, "bound_s", forecast->bound_s);
-    strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
-    strata_json_set_number(object, "chain_s", forecast->chain_s);
-    strata_json_set_uint(object, "write_bytes", forecast->bytes[STRATA_LANE_NVME_WRITE]);
-    strata_json_set_number(object, "drive_days", forecast->drive_days);
-    strata_json_set_number(object, "exposed_s", forecast->exposed_s);
-    strata_json *lanes = strata_json_object();
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
-        strata_json_set_number(lanes, strata_lane_name((strata_lane)lane),
-                               forecast->busy_s[lane]);
-    strata_json_set(object, "busy_s", lanes);
-    return object;
-}
-
-static strata_json *json_plan(const strata_plan *plan)
-{
-    strata_json *object = strata_json_object();
-    strata_json_set_uint(object, "param_count", plan->param_count);
-    strata_json_set_uint(object, "state_bytes", plan->state_bytes);
-    strata_json_set_uint(object, "group_count", plan->group_count);
-    strata_json_set_uint(object, "tile_count", plan->tile_count);
-    strata_json_set_uint(object, "tile_elems", plan->tile_elems);
-    strata_json_set_uint(object, "param_loads", plan->param_loads);
-    strata_json_set_uint(object, "param_uses", plan->param_uses);
-    strata_json_set_uint(object, "commit_every", plan->commit_every);
-    if (plan->forecast.step_s > 0)
-        strata_json_set(object, "forecast", json_forecast(&plan->forecast));
-    if (plan->homes != NULL) {
-        strata_json_set_string(object, "homes", plan->homes);
-        strata_json_set_string(object, "next_homes", plan->next_homes);
-        strata_json_set_number(object, "next_factor", plan->next_factor);
-    }
-    strata_json *tiers = strata_json_object();
-    for (int tier = STRATA_DEVICE; tier < STRATA_TIER_COUNT; tier++) {
-        if (has_tier(plan, tier))
-            strata_json_set(tiers, strata_tier_name((strata_tier)tier),
-                            json_tier(&plan->tiers[tier]));
-    }
-    strata_json_set(object, "tiers", tiers);
-    return object;
-}
-
-static strata_json *json_result(const struct report *report, const char *state_hash)
-{
-    const strata_stats *stats = &report->last.total;
-    strata_json *object = strata_json_object();
-    bool trained = report->last.step > 0;
-    strata_json_set_uint(object, "steps", trained ? report->last.step : report->resumed);
-    strata_json_set_uint(object, "resumed_steps", report->resumed);
-    strata_json_set_number(object, "seconds", report->seconds);
-    if (trained) {
-        strata_json_set_number(object, "first_loss", report->first_loss);
-        strata_json_set_number(object, "last_loss", report->last_loss);
-        strata_json_set_uint(object, "updates", report->last.updates);
-        strata_json_set_number(object, "loss_scale", report->last.loss_scale);
-    }
-    strata_json_set_uint(object, "device_peak_bytes", stats->device_peak_bytes);
-    strata_json_set_uint(object, "host_peak_bytes", stats->host_peak_bytes);
-    strata_json_set_uint(object, "nvme_bytes", stats->nvme_bytes);
-    strata_json *lanes = strata_json_object();
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
-        strata_json *one = strata_json_object();
-        strata_json_set_number(one, "busy_s", 1e-9 * (double)stats->lanes[lane].busy_ns);
-        strata_json_set_uint(one, "bytes", stats->lanes[lane].bytes);
-        strata_json_set(lanes, strata_lane_name((strata_lane)lane), one);
-    }
-    strata_json_set(object, "lanes", lanes);
-    strata_json *waits = strata_json_object();
-    for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
-        strata_json_set_number(waits, strata_stall_name((strata_stall)stall),
-                               1e-9 * (double)stats->stall_ns[stall]);
-    strata_json_set(object, "waits_s", waits);
-    if (stats->io_name != NULL) {
-        strata_json_set_string(object, "io", stats->io_name);
-        strata_json_set_bool(object, "io_direct", stats->io_direct);
-        strata_json_set_bool(object, "io_registered", stats->io_registered);
-    }
-    strata_json_set_bool(object, "huge_pages", stats->huge_pages);
-    strata_json_set_bool(object, "pinned", stats->pinned);
-    if (state_hash != NULL)
-        strata_json_set_string(object, "state_hash", state_hash);
-    return object;
-}
-
-strata_status strata_report_json(const struct report *report, const struct trainer *trainer,
-                                 const char *state_hash, strata_error *error)
-{
-    const struct options *options = strata_trainer_options(trainer);
-    strata_json *document = strata_json_object();
-    strata_json_set_string(document, "program", "offload-train");
-    strata_json_set_string(document, "version", strata_version());
-    strata_json_set_string(document, "device", strata_trainer_device_name(trainer));
-    strata_json_set_uint(document, "threads", strata_trainer_thread_count(trainer));
-    strata_json_set(document, "plan", json_plan(strata_trainer_plan(trainer)));
-    if (report->last.step > 0 || report->resumed > 0)
-        strata_json_set(document, "result", json_result(report, state_hash));
-    strata_status status =
-        strata_document_write(document, options->json, options->document, error);
-    strata_json_free(document);
-    return status;
 }

@@ -37,6 +37,8 @@ void strata_report_begin(struct report *report, const struct options *options);
 /* Device and why, what is durable, model, data. */
 void strata_report_first_lines(const struct report *report, const struct trainer *trainer);
 void strata_report_plan(const struct report *report, const strata_plan *plan);
+/* A tier without a limit is one that the run does not have. */
+bool strata_report_has_tier(const strata_plan *plan, int tier);
 /* Its table of tiers alone. */
 void strata_report_tiers(FILE *out, const strata_plan *plan);
 /* How the store is reached, whether pages are huge, where a resumed run goes on. */
