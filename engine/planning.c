@@ -46,6 +46,8 @@ struct store_desc strata_engine_store_desc(const strata_engine *engine)
         .depth = desc->io_depth,
         .log = desc->log,
         .log_user = desc->log_user,
+        .progress = desc->progress,
+        .progress_user = desc->progress_user,
     };
 }
 

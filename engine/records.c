@@ -7,8 +7,10 @@
  * Thread: the engine's caller, while no update is under way.
  */
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/progress.h"
 #include "engine/state.h"
 
 #include <string.h>
@@ -153,6 +155,13 @@ static strata_status send_home(strata_engine *engine, uint32_t tile, bool fresh)
 strata_status strata_records_init(strata_engine *engine, bool fresh, strata_error *error)
 {
     strata_status status = STRATA_OK;
+    struct progress progress;
+    uint64_t done = 0;
+    const struct progress_call call = {engine->desc.progress, engine->desc.progress_user};
+    strata_progress_begin(&progress, &call, fresh ? "initial weights" : "resuming",
+                          engine->plan.model.block_count *
+                              (uint64_t)strata_record_block_bytes(engine->record_type),
+                          strata_now_ns());
     for (uint32_t i = 0; status == STRATA_OK && i < engine->plan.model.tile_count; i++) {
         if (fresh)
             initial_record(engine, i);
@@ -160,6 +169,8 @@ strata_status strata_records_init(strata_engine *engine, bool fresh, strata_erro
             status = committed_record(engine, i);
         if (status == STRATA_OK)
             status = send_home(engine, i, fresh);
+        done += strata_plan_part_bytes(&engine->plan, STRATA_STATE, i);
+        strata_progress_at(&progress, done, strata_now_ns());
     }
     if (status == STRATA_OK)
         return device_status(engine, error);

@@ -91,6 +91,8 @@ struct store_desc {
     uint64_t probe_bytes;
     strata_log_fn log; /* NULL: silent; called during open only */
     void *log_user;
+    strata_progress_fn progress; /* NULL: none; called during open only, in its thread */
+    void *progress_user;
 };
 
 /* One transfer of a whole place. Embedded in its owner. */

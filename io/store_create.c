@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/thread.h"
 
 #include <errno.h>
@@ -27,6 +28,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
+#include <time.h>
 
 /* The loop, the hash and the caller's done functions; sanitizers want the better part of it. */
 #define STACK_BYTES (512u << 10)
@@ -68,8 +70,11 @@ static void fill(struct drive *drive, uint64_t end)
         if (drive->piece_count == 0)
             return;
         struct piece *piece = strata_drive_reap(drive, UINT64_MAX);
-        if (piece != NULL)
-            strata_drive_free(drive, piece);
+        if (piece == NULL)
+            continue;
+        atomic_fetch_add_explicit(&drive->filled_bytes, piece->req.length,
+                                  memory_order_relaxed);
+        strata_drive_free(drive, piece);
     }
 }
 
@@ -168,15 +173,55 @@ strata_status strata_drive_start(struct drive *drive, void *(*run)(void *), stra
     return STRATA_OK;
 }
 
+static uint64_t filled_bytes(const struct store *store)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < store->drive_count; i++)
+        bytes += atomic_load_explicit(&store->drives[i].filled_bytes, memory_order_relaxed);
+    return bytes;
+}
+
+/* Wait for a drive's thread; say meanwhile how far all drives are. The clock is the wall's,
+ * which may jump: then a call comes late. */
+static void join_drive(struct drive *drive, struct progress *progress)
+{
+    while (drive->running && progress->call.fn != NULL) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += STRATA_PROGRESS_NS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (pthread_timedjoin_np(drive->thread, NULL, &until) == 0)
+            drive->running = false;
+        strata_progress_at(progress, filled_bytes(drive->store), strata_now_ns());
+    }
+    strata_drive_join(drive);
+}
+
 /* All drives at once, each on a thread of its own until it is through. */
-static strata_status run_drives(struct store *store, void *(*run)(void *), strata_error *error)
+static strata_status run_drives(struct store *store, void *(*run)(void *),
+                                struct progress *progress, strata_error *error)
 {
     strata_status status = STRATA_OK;
     for (uint32_t i = 0; i < store->drive_count && status == STRATA_OK; i++)
         status = strata_drive_start(&store->drives[i], run, error);
     for (uint32_t i = 0; i < store->drive_count; i++)
-        strata_drive_join(&store->drives[i]);
+        join_drive(&store->drives[i], progress);
     return status == STRATA_OK ? strata_store_tell(store, error) : status;
+}
+
+/* Bytes that are still to be written, and those that were: creation may go back on a probe. */
+static void begin_progress(struct progress *progress, const struct store *store,
+                           const struct store_desc *desc)
+{
+    const struct progress_call call = {.fn = desc->progress, .user = desc->progress_user};
+    uint64_t total = filled_bytes(store);
+    for (uint32_t i = 0; i < store->drive_count; i++) {
+        const struct drive *drive = &store->drives[i];
+        if (drive->layout.file_bytes > drive->fill_from)
+            total += drive->layout.file_bytes - drive->fill_from;
+    }
+    strata_progress_begin(progress, &call, "writing the store", total, strata_now_ns());
 }
 
 /* Anything but zeros, which some drives keep without taking space for them. */
@@ -283,7 +328,8 @@ static strata_status share_by_speed(struct store *store, const struct store_desc
 {
     uint64_t times_ns[STRATA_STORE_MAX_DRIVES];
     strata_error lack = {.status = STRATA_OK};
-    STRATA_TRY(run_drives(store, probe, error));
+    struct progress none = {.total = 0}; /* A probe takes a moment. */
+    STRATA_TRY(run_drives(store, probe, &none, error));
     for (uint32_t i = 0; i < store->drive_count; i++)
         times_ns[i] = store->drives[i].probe_ns;
     strata_store_share(times_ns, store->drive_count, store->shares);
@@ -305,5 +351,7 @@ strata_status strata_store_create(struct store *store, const struct store_desc *
         STRATA_TRY(share_by_speed(store, desc, error));
     if (!store->resumed)
         STRATA_TRY(make_headers(store, desc, error));
-    return run_drives(store, create, error);
+    struct progress progress;
+    begin_progress(&progress, store, desc);
+    return run_drives(store, create, &progress, error);
 }

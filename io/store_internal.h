@@ -83,7 +83,9 @@ struct drive {
     struct io_queue *queue;
     struct channel *channel; /* of struct store_io *; NULL: stop when idle */
     struct drive_layout layout;
-    uint64_t fill_from;          /* creation writes from here to the end */
+    uint64_t fill_from; /* creation writes from here to the end */
+    /* Of that, written by the filling thread, read by the opener for its progress; relaxed. */
+    _Atomic uint64_t filled_bytes;
     uint64_t probe_ns;           /* time that a probe took; only during open */
     struct store_header *header; /* one block, only during open */
     struct table_head *table;    /* durable: room for one table; open, then commit */

@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/progress.h"
 #include "base/thread.h"
 
 #include <errno.h>
@@ -84,7 +85,8 @@ struct scrub_drive {
     uint64_t next_moved;
     bool entry_bad; /* the record being hashed; it has been told */
     uint64_t tiles;
-    uint64_t bytes;
+    /* Written by the drive's thread, read by the caller for its progress; relaxed. */
+    _Atomic uint64_t bytes;
     uint64_t bad;
     strata_error error; /* what ended the thread before its time */
     pthread_t thread;
@@ -174,7 +176,7 @@ static void take_piece(struct scrub_drive *scrub, const struct scrub_piece *piec
     if (!scrub->entry_bad)
         strata_hash_pieces(piece->req.buffer, piece->req.length,
                            scrub->digests + piece->moved / STRATA_HASH_PIECE_BYTES);
-    scrub->bytes += piece->req.length;
+    atomic_fetch_add_explicit(&scrub->bytes, piece->req.length, memory_order_relaxed);
     if (!piece->last)
         return;
     scrub->tiles++;
@@ -299,17 +301,39 @@ static void tell(const strata_scrub_desc *desc, const char *line)
         desc->on_bad(desc->on_bad_user, line);
 }
 
-/* Pass lines on until every thread that was started has ended. */
-static void listen(const strata_scrub_desc *desc, struct channel *notes, uint32_t running)
+/* Of all records in the drives' tables. */
+static uint64_t bytes_to_read(const struct survey *survey)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < survey->store.drive_count; i++) {
+        const struct drive *drive = &survey->store.drives[i];
+        const struct table_entry *entries = (const struct table_entry *)(drive->table + 1);
+        for (uint32_t e = 0; e < drive->layout.record_count; e++)
+            bytes += entries[e].bytes;
+    }
+    return bytes;
+}
+
+/* Pass lines on until every thread that was started has ended, and say how far they are. */
+static void listen(const struct survey *survey, const struct scrub_drive *scrubs,
+                   const strata_scrub_desc *desc, struct channel *notes, uint32_t running)
 {
     struct scrub_note note;
+    struct progress progress;
+    const struct progress_call call = {.fn = desc->progress, .user = desc->progress_user};
+    const uint64_t patience_ns = call.fn != NULL ? STRATA_PROGRESS_NS : UINT64_MAX;
+    strata_progress_begin(&progress, &call, "scrubbing", bytes_to_read(survey),
+                          strata_now_ns());
     while (running > 0) {
-        if (!strata_channel_receive(notes, &note, UINT64_MAX))
-            continue;
-        if (note.end)
+        bool received = strata_channel_receive(notes, &note, patience_ns);
+        if (received && note.end)
             running--;
-        else
+        else if (received)
             tell(desc, note.line);
+        uint64_t bytes = 0;
+        for (uint32_t i = 0; i < survey->store.drive_count; i++)
+            bytes += atomic_load_explicit(&scrubs[i].bytes, memory_order_relaxed);
+        strata_progress_at(&progress, bytes, strata_now_ns());
     }
 }
 
@@ -396,7 +420,7 @@ static strata_status run_drives(struct survey *survey, struct scrub_drive *scrub
         if (status != STRATA_OK)
             break;
     }
-    listen(desc, notes, running);
+    listen(survey, scrubs, desc, notes, running);
     for (uint32_t i = 0; i < running; i++) {
         pthread_join(scrubs[i].thread, NULL);
         scrubs[i].running = false;

@@ -116,6 +116,9 @@ typedef struct strata_engine_desc {
     bool no_overlap;       /* the naive order: no prefetch, no update under compute */
     strata_log_fn log;     /* NULL: silent */
     void *log_user;
+    /* NULL: none; see strata/types.h. Called by create, hash and read, and kept for them */
+    strata_progress_fn progress;
+    void *progress_user;
 } strata_engine_desc;
 
 /* The default tile: the smallest power of two from 262,144 to 4,194,304 that gives at most

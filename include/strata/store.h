@@ -68,6 +68,8 @@ typedef struct strata_scrub_desc {
      * line as well, though the other copy may be whole. */
     strata_log_fn on_bad;
     void *on_bad_user;
+    strata_progress_fn progress; /* NULL: none; see strata/types.h */
+    void *progress_user;
 } strata_scrub_desc;
 
 typedef struct strata_scrub_result {

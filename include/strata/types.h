@@ -155,6 +155,20 @@ typedef struct strata_lane_stats {
     uint64_t ops;
 } strata_lane_stats;
 
+/*
+ * How far a piece of work is that may take seconds: making a store, taking memory, initial
+ * weights, resuming, hashing, scrubbing.
+ *
+ * what: a few words in static storage, such as "writing the store"; another what is another
+ * piece of work. done of total, both in bytes; total is not 0 and stays the same. The first
+ * call comes a quarter of a second after the work began, if it is not done by then; at most
+ * four follow in a second, and the last has done == total, unless the work fails. From done,
+ * total and the time since the first call a program tells the time that is left.
+ *
+ * Called in the thread that called the library. It must not call the library.
+ */
+typedef void (*strata_progress_fn)(void *user, const char *what, uint64_t done, uint64_t total);
+
 /* "fp32", "bf16", "fp16"; "auto", "device", "host", "nvme". Static storage. Thread: any. */
 STRATA_API const char *strata_dtype_name(strata_dtype dtype);
 STRATA_API const char *strata_tier_name(strata_tier tier);

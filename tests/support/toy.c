@@ -201,6 +201,8 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
         .resume_at = run->resume_at,
         .resume_step = run->resume_step,
         .identity = run->identity,
+        .progress = run->progress,
+        .progress_user = run->progress_user,
     };
 }
 

@@ -65,6 +65,8 @@ struct toy_run {
     void (*after_step)(void *user,
                        uint64_t step); /* or NULL; the step has ended, its norm is known */
     void *after_user;
+    strata_progress_fn progress;
+    void *progress_user;
     const struct strata_device_ops *device_ops; /* NULL: the host device's */
 };
 
