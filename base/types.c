@@ -6,7 +6,6 @@
  * Thread: any.
  */
 
-#include "base/error.h"
 #include "strata/types.h"
 
 const char *strata_dtype_name(strata_dtype dtype)
@@ -43,12 +42,12 @@ const char *strata_lane_name(strata_lane lane)
 {
     static const char *const names[STRATA_LANE_COUNT] = {
         "nvme_read", "nvme_write", "h2d", "d2h", "comm", "cpu", "compute"};
-    STRATA_CHECK(lane >= 0 && lane < STRATA_LANE_COUNT);
-    return names[lane];
+    return lane >= 0 && lane < STRATA_LANE_COUNT ? names[lane] : "unknown";
 }
 
 uint32_t strata_dtype_bytes(strata_dtype dtype)
 {
-    STRATA_CHECK(dtype >= STRATA_FP32 && dtype <= STRATA_FP16);
-    return dtype == STRATA_FP32 ? 4 : 2;
+    if (dtype == STRATA_FP32)
+        return 4;
+    return dtype == STRATA_BF16 || dtype == STRATA_FP16 ? 2 : 0;
 }

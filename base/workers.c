@@ -38,7 +38,7 @@
  * Thread: the workers' row of docs/threads.md. Any thread runs jobs.
  */
 
-#include "strata/workers.h"
+#include "base/workers.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -93,6 +93,8 @@ struct strata_workers {
     struct job_queue queues[STRATA_JOB_CLASS_COUNT];
     uint32_t running[STRATA_JOB_CLASS_COUNT]; /* items */
     bool stop;
+    uint32_t holds;
+    bool destroyed; /* by its maker; it goes with the last hold */
     /* Counts jobs queued and the stop. Written under the mutex by whoever brings work, read
      * without it by spinning workers. Relaxed on both sides: it only says that looking is worth
      * it, and what a worker then looks at, it looks at under the mutex. */
@@ -162,6 +164,10 @@ static void wake(struct worker *worker)
     pthread_cond_signal(&worker->wake);
 }
 
+/* The pool whose item runs in this thread, so that an item which brings a job to its own pool,
+ * where it might wait for itself, is refused. */
+static _Thread_local const strata_workers *running_for;
+
 /* Start an item of a job, run it without the mutex, and account for it. */
 static void run_item(strata_workers *pool, struct job *job, uint32_t worker)
 {
@@ -170,7 +176,10 @@ static void run_item(strata_workers *pool, struct job *job, uint32_t worker)
         drop_head(&pool->queues[job->job_class]);
     pool->running[job->job_class]++;
     pthread_mutex_unlock(&pool->mutex);
+    const strata_workers *outer = running_for;
+    running_for = pool;
     job->fn(job->user, index, worker);
+    running_for = outer;
     pthread_mutex_lock(&pool->mutex);
     pool->running[job->job_class]--;
     atomic_fetch_add_explicit(&job->done, 1, memory_order_relaxed);
@@ -288,7 +297,11 @@ static strata_status create_for(strata_workers **out, const strata_workers_desc 
 strata_status strata_workers_create(strata_workers **out, const strata_workers_desc *desc,
                                     strata_error *error)
 {
+    if (out == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "workers: out is NULL");
     *out = NULL;
+    if (desc == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "workers: the descriptor is NULL");
     /* On the heap: 4 KiB of PU numbers are no matter, but a caller's stack may be small. */
     struct topology *topology = malloc(sizeof *topology);
     if (!topology)
@@ -300,12 +313,40 @@ strata_status strata_workers_create(strata_workers **out, const strata_workers_d
     return status;
 }
 
+static void end_pool(strata_workers *pool)
+{
+    stop_and_join(pool, pool->thread_count);
+    free_pool(pool);
+}
+
+void strata_workers_hold(strata_workers *workers)
+{
+    pthread_mutex_lock(&workers->mutex);
+    workers->holds++;
+    pthread_mutex_unlock(&workers->mutex);
+}
+
+void strata_workers_release(strata_workers *workers)
+{
+    pthread_mutex_lock(&workers->mutex);
+    workers->holds--;
+    bool last = workers->destroyed && workers->holds == 0;
+    pthread_mutex_unlock(&workers->mutex);
+    if (last)
+        end_pool(workers);
+}
+
 void strata_workers_destroy(strata_workers *workers)
 {
     if (!workers)
         return;
-    stop_and_join(workers, workers->thread_count);
-    free_pool(workers);
+    pthread_mutex_lock(&workers->mutex);
+    bool first = !workers->destroyed;
+    workers->destroyed = true;
+    bool last = first && workers->holds == 0;
+    pthread_mutex_unlock(&workers->mutex);
+    if (last)
+        end_pool(workers);
 }
 
 /* The mutex is held here too, and in give_back() and serve(). */
@@ -350,12 +391,15 @@ static void serve(struct worker *seat, const struct job *job)
     give_back(seat);
 }
 
-void strata_workers_run(strata_workers *workers, strata_job_class job_class, strata_job_fn fn,
-                        void *user, uint32_t count)
+strata_status strata_workers_run(strata_workers *workers, strata_job_class job_class,
+                                 strata_job_fn fn, void *user, uint32_t count)
 {
-    STRATA_CHECK((uint32_t)job_class < STRATA_JOB_CLASS_COUNT);
+    if (!workers || !fn || (uint32_t)job_class >= STRATA_JOB_CLASS_COUNT)
+        return STRATA_E_INVALID;
+    if (running_for == workers)
+        return STRATA_E_STATE;
     if (count == 0)
-        return;
+        return STRATA_OK;
     pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
     struct job job = {
         .job_class = job_class, .fn = fn, .user = user, .count = count, .finished = &finished};
@@ -377,9 +421,10 @@ void strata_workers_run(strata_workers *workers, strata_job_class job_class, str
         pthread_cond_wait(&finished, &workers->mutex);
     pthread_mutex_unlock(&workers->mutex);
     pthread_cond_destroy(&finished);
+    return STRATA_OK;
 }
 
 uint32_t strata_workers_count(const strata_workers *workers)
 {
-    return workers->thread_count;
+    return workers ? workers->thread_count : 0;
 }

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/workers.h"
 #include "engine/state.h"
 #include "optim/loss_scale.h"
 
@@ -162,6 +163,9 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
                            strata_error *error)
 {
     STRATA_TRY(strata_engine_resolve(&engine->desc, desc, error));
+    STRATA_TRY(strata_device_hold(desc->device, "an engine", error));
+    strata_workers_hold(desc->workers);
+    engine->holds = true;
     engine->adam = *desc->adam;
     STRATA_TRY(strata_engine_make_plan(engine, error));
     if (!desc->device->ops->in_ram)
@@ -187,7 +191,11 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
 strata_status strata_engine_create(strata_engine **out, const strata_engine_desc *desc,
                                    strata_error *error)
 {
+    if (out == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "engine create: out is NULL");
     *out = NULL;
+    if (desc == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "engine create: the descriptor is NULL");
     strata_engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for an engine");
@@ -219,10 +227,14 @@ void strata_engine_destroy(strata_engine *engine)
     strata_arena_destroy(&engine->host);
     strata_hash_destroy(engine->hash);
     strata_plan_free(&engine->plan);
+    if (engine->holds) {
+        strata_workers_release(engine->desc.workers);
+        strata_device_release(engine->desc.device);
+    }
     free(engine);
 }
 
 const strata_plan *strata_engine_plan_of(const strata_engine *engine)
 {
-    return &engine->plan.summary;
+    return engine != NULL ? &engine->plan.summary : NULL;
 }

@@ -351,6 +351,9 @@ strata_status strata_engine_check_machine(const strata_engine *engine, strata_er
 strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc,
                                  strata_error *error)
 {
+    if (out == NULL || desc == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "engine plan: %s is NULL",
+                           out == NULL ? "out" : "the descriptor");
     *out = (strata_plan){0};
     strata_engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)

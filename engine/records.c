@@ -271,6 +271,10 @@ static void hash_piece(void *user, const float *piece, uint64_t elems)
 
 strata_status strata_engine_hash(strata_engine *engine, uint8_t out[16])
 {
+    STRATA_TRY(strata_engine_between_steps(engine, "hash"));
+    if (out == NULL)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "hash: out is NULL");
     STRATA_TRY(strata_wait(engine, 0, NULL));
     engine->cached_tile = STRATA_NONE;
     strata_hash_reset(engine->hash);
@@ -297,16 +301,44 @@ static void copy_piece(void *user, const float *piece, uint64_t elems)
     *out += elems;
 }
 
+/* Which tensor is meant, and does it have these elements? */
+static strata_status find_elements(const struct tensor **out, strata_engine *engine,
+                                   const char *call, uint32_t group, uint32_t tensor,
+                                   strata_record record, uint64_t first, uint64_t count)
+{
+    const struct model *model = &engine->plan.model;
+    if (group >= model->group_count)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s: group %u: the model has %u", call, group, model->group_count);
+    if (tensor >= model->groups[group].tensor_count)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s: tensor %u of group %s: it has %u", call, tensor,
+                           model->groups[group].name, model->groups[group].tensor_count);
+    if ((int)record < STRATA_MASTER || record > STRATA_MOMENT2)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s: record %d: master, moment 1 or moment 2", call, (int)record);
+    const struct tensor *t = &model->tensors[model->groups[group].first_tensor + tensor];
+    if (first > t->elems || count > t->elems - first)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s: %llu elements from %llu on: tensor %s has %llu", call,
+                           (unsigned long long)count, (unsigned long long)first, t->name,
+                           (unsigned long long)t->elems);
+    *out = t;
+    return STRATA_OK;
+}
+
 strata_status strata_engine_read(strata_engine *engine, uint32_t group, uint32_t tensor,
                                  strata_record record, uint64_t first, uint64_t count,
                                  float *out)
 {
+    const struct tensor *t = NULL;
+    STRATA_TRY(strata_engine_between_steps(engine, "read"));
+    STRATA_TRY(find_elements(&t, engine, "read", group, tensor, record, first, count));
+    if (out == NULL && count > 0)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "read: out is NULL");
     STRATA_TRY(strata_wait(engine, 0, NULL));
     const struct model *model = &engine->plan.model;
-    STRATA_CHECK(group < model->group_count && tensor < model->groups[group].tensor_count);
-    const struct tensor *t = &model->tensors[model->groups[group].first_tensor + tensor];
-    STRATA_CHECK(record >= STRATA_MASTER && record <= STRATA_MOMENT2 && first <= t->elems &&
-                 count <= t->elems - first);
     engine->cached_tile = STRATA_NONE;
     struct range range = {&model->groups[group], record, t->offset + first, count};
     return for_range(engine, &range, copy_piece, &out);

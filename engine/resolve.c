@@ -12,6 +12,7 @@
 #include "io/io.h"
 #include "strata/store.h"
 
+#include <float.h>
 #include <math.h>
 
 #define MIN_TILE_ELEMS (256u << 10)
@@ -20,6 +21,8 @@
 
 uint32_t strata_default_tile_elems(const strata_model_desc *model)
 {
+    if (model == NULL)
+        return MIN_TILE_ELEMS;
     for (uint32_t tile = MIN_TILE_ELEMS; tile < MAX_TILE_ELEMS; tile *= 2) {
         uint64_t count = 0;
         for (uint32_t g = 0; model->groups != NULL && g < model->group_count; g++) {
@@ -96,6 +99,38 @@ static strata_status check_dtypes(const strata_engine_desc *desc, strata_error *
     return STRATA_OK;
 }
 
+/* Of the optimizer: not a number, or one that makes the bias correction a division by zero. */
+static strata_status check_adam(const strata_adam_params *adam, strata_error *error)
+{
+    const double betas[] = {adam->beta1, adam->beta2};
+    for (uint32_t i = 0; i < 2; i++)
+        if (!(betas[i] >= 0 && betas[i] < 1))
+            return strata_fail(error, STRATA_E_INVALID, 0, "beta%u %g: from 0 to below 1",
+                               i + 1, betas[i]);
+    if (!(adam->eps >= 0 && adam->eps <= (double)FLT_MAX))
+        return strata_fail(error, STRATA_E_INVALID, 0, "eps %g: from 0 to %g", adam->eps,
+                           (double)FLT_MAX);
+    if (!(fabs(adam->weight_decay) <= (double)FLT_MAX))
+        return strata_fail(error, STRATA_E_INVALID, 0, "weight decay %g: a number up to %g",
+                           adam->weight_decay, (double)FLT_MAX);
+    return STRATA_OK;
+}
+
+/* What strata_adam_prepare() makes of the rate must fit fp32 at every step; the first one's
+ * bias correction multiplies it most. */
+strata_status strata_engine_check_rate(const strata_adam_params *adam, double lr,
+                                       strata_error *error)
+{
+    double largest = fabs(lr) / (1 - adam->beta1);
+    double decay = fabs(lr * adam->weight_decay);
+    if (largest <= (double)FLT_MAX && decay <= (double)FLT_MAX)
+        return STRATA_OK;
+    return strata_fail(error, STRATA_E_INVALID, 0,
+                       "learning rate %g: with beta1 %g and weight decay %g it is no number "
+                       "that fp32 holds",
+                       lr, adam->beta1, adam->weight_decay);
+}
+
 static strata_status check_desc(const strata_engine_desc *desc, strata_error *error)
 {
     if (desc->device == NULL || desc->workers == NULL || desc->model == NULL ||
@@ -103,10 +138,11 @@ static strata_status check_desc(const strata_engine_desc *desc, strata_error *er
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "an engine needs a device, workers, a model, adam and init");
     STRATA_TRY(check_dtypes(desc, error));
+    STRATA_TRY(check_adam(desc->adam, error));
     if ((int)desc->clip_mode < STRATA_CLIP_AUTO || desc->clip_mode > STRATA_CLIP_SPECULATIVE)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "clip mode %d: auto, deferred or speculative", (int)desc->clip_mode);
-    if (!(desc->clip >= 0))
+    if (!(desc->clip >= 0 && desc->clip <= FLT_MAX))
         return strata_fail(error, STRATA_E_INVALID, 0, "clip %g: not a norm",
                            (double)desc->clip);
     if (desc->durability != STRATA_SCRATCH && desc->store_dir_count == 0)

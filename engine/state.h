@@ -29,6 +29,7 @@ struct strata_engine {
     strata_engine_desc
         desc; /* resolved; pointers into the caller's memory are not used after create */
     strata_adam_params adam;
+    bool holds; /* the device and the workers */
     struct offload_plan plan;
     struct schedule *schedule;
     struct pager *pager;
@@ -66,7 +67,8 @@ struct strata_engine {
     struct commit_line first_line; /* what the run begins with */
     uint32_t use;                  /* next on the list */
     uint64_t acquire_blocked_ns;
-    strata_error error; /* the first failure, as far as the caller was told */
+    strata_error error;   /* the first failure, once a call has returned it */
+    strata_error refusal; /* why the latest call that was refused was */
 };
 
 /* lanes.c: the cpu lane's functions, the same whatever the device. */
@@ -100,7 +102,15 @@ struct store_desc strata_engine_store_desc(const strata_engine *engine);
 /* Does the loss scale follow the gradients? */
 bool strata_engine_scales(const strata_engine_desc *desc);
 
+/* A learning rate with which no update can overflow by itself. INVALID: it is none. */
+strata_status strata_engine_check_rate(const strata_adam_params *adam, double lr,
+                                       strata_error *error);
+
 /* step.c: make a failure the engine's own and return its status. */
 strata_status strata_engine_failed(strata_engine *engine, strata_status status);
+/* Where the story of a call goes that is refused and changes nothing; empty. */
+strata_error *strata_engine_refusal(strata_engine *engine);
+/* Is there an engine that has not failed, and in no step? */
+strata_status strata_engine_between_steps(strata_engine *engine, const char *call);
 
 #endif

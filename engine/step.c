@@ -21,33 +21,79 @@ strata_status strata_engine_failed(strata_engine *engine, strata_status status)
     return status;
 }
 
+strata_error *strata_engine_refusal(strata_engine *engine)
+{
+    engine->refusal = (strata_error){.status = STRATA_OK};
+    return &engine->refusal;
+}
+
 const strata_error *strata_engine_error(strata_engine *engine)
 {
-    return &engine->error;
+    static const strata_error no_engine = {.status = STRATA_E_INVALID,
+                                           .message = "the engine is NULL"};
+    if (engine == NULL)
+        return &no_engine;
+    return engine->error.status != STRATA_OK ? &engine->error : &engine->refusal;
 }
 
-/* A call in the wrong order is a failure like any other: it sticks. */
-static strata_status out_of_order(strata_engine *engine, const char *call, const char *why)
+/* What every call begins with: is there an engine, and has it not failed? */
+static strata_status check_engine(const strata_engine *engine)
 {
-    return strata_fail(&engine->error, STRATA_E_STATE, 0, "%s in step %llu at use %u: %s", call,
-                       (unsigned long long)(engine->steps + 1), engine->use, why);
+    return engine != NULL ? engine->error.status : STRATA_E_INVALID;
 }
 
-/* Is this the next entry of the use list? If so, it is the caller's, and the list moves on. */
-static strata_status take_use(strata_engine *engine, const char *call, strata_use_kind kind,
-                              uint32_t index)
+strata_status strata_engine_between_steps(strata_engine *engine, const char *call)
 {
-    if (engine->error.status != STRATA_OK)
-        return engine->error.status;
+    STRATA_TRY(check_engine(engine));
     if (!engine->in_step)
-        return out_of_order(engine, call, "no step has begun");
+        return STRATA_OK;
+    return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                       "%s: between steps only: step %llu has begun and not ended", call,
+                       (unsigned long long)(engine->steps + 1));
+}
+
+static const char *const use_names[] = {
+    [STRATA_USE_ACQUIRE] = "acquire",
+    [STRATA_USE_RELEASE] = "release",
+    [STRATA_USE_STASH] = "stash",
+    [STRATA_USE_UNSTASH] = "unstash",
+};
+
+/* Is this the next entry of the use list? Nothing changes if not. */
+static strata_status check_use(strata_engine *engine, strata_use_kind kind, uint32_t index)
+{
+    STRATA_TRY(check_engine(engine));
+    const char *call = use_names[kind];
+    unsigned long long step = (unsigned long long)(engine->steps + 1);
+    if (!engine->in_step)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "%s %u: step %llu has not begun", call, index, step);
     const struct model *model = &engine->plan.model;
     if (engine->use >= model->use_count)
-        return out_of_order(engine, call, "the use list has ended");
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "%s %u in step %llu: the use list has ended after %u entries", call,
+                           index, step, model->use_count);
     const struct use *use = &model->uses[engine->use];
     if (use->kind != kind || use->index != index)
-        return out_of_order(engine, call, "the use list says otherwise");
-    engine->use++;
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "%s %u in step %llu: entry %u of the use list is %s %u", call, index,
+                           step, engine->use, use_names[use->kind], use->index);
+    return STRATA_OK;
+}
+
+static strata_status check_stream(strata_engine *engine, const char *call,
+                                  strata_stream *stream)
+{
+    if (stream == NULL)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s: the stream is NULL", call);
+    if (stream->device != engine->desc.device)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s: the stream is of another device than the engine", call);
+    if (!strata_pager_take_stream(engine->pager, stream))
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s: a stream beyond the %u that one engine may be used with", call,
+                           STRATA_MAX_STREAMS);
     return STRATA_OK;
 }
 
@@ -59,15 +105,17 @@ static uint64_t local_step(const strata_engine *engine)
 
 uint64_t strata_engine_step(const strata_engine *engine)
 {
-    return engine->steps;
+    return engine != NULL ? engine->steps : 0;
 }
 
 strata_status strata_step_begin(strata_engine *engine, double lr)
 {
-    if (engine->error.status != STRATA_OK)
-        return engine->error.status;
+    STRATA_TRY(check_engine(engine));
     if (engine->in_step)
-        return out_of_order(engine, "step begin", "the step before has not ended");
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "step begin: step %llu has not ended",
+                           (unsigned long long)(engine->steps + 1));
+    STRATA_TRY(strata_engine_check_rate(&engine->adam, lr, strata_engine_refusal(engine)));
     if (strata_engine_scales(&engine->desc) && local_step(engine) > 0) {
         strata_step_result before;
         STRATA_TRY(strata_engine_failed(
@@ -76,33 +124,40 @@ strata_status strata_step_begin(strata_engine *engine, double lr)
     }
     engine->in_step = true;
     engine->use = 0;
-    strata_pager_begin(engine->pager, local_step(engine), lr);
-    return STRATA_OK;
+    return strata_pager_begin(engine->pager, local_step(engine), lr);
 }
 
 double strata_loss_scale(const strata_engine *engine)
 {
-    return engine->loss_scale;
+    return engine != NULL ? engine->loss_scale : 1;
 }
 
 strata_status strata_acquire(strata_engine *engine, uint32_t group, strata_stream *stream,
                              strata_view *out)
 {
-    uint32_t use = engine->use;
     uint64_t blocked_ns;
-    STRATA_TRY(take_use(engine, "acquire", STRATA_USE_ACQUIRE, group));
+    if (out != NULL)
+        *out = (strata_view){.param = NULL};
+    STRATA_TRY(check_use(engine, STRATA_USE_ACQUIRE, group));
+    if (out == NULL)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "acquire %u: out is NULL", group);
+    STRATA_TRY(check_stream(engine, "acquire", stream));
+    uint32_t use = engine->use++;
     STRATA_TRY(strata_engine_failed(
         engine, strata_pager_ask(engine->pager, local_step(engine), use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
-    strata_pager_queue_acquire(engine->pager, stream, local_step(engine), use);
+    STRATA_TRY(strata_engine_failed(
+        engine, strata_pager_queue_acquire(engine->pager, stream, local_step(engine), use)));
     *out = strata_pager_view(engine->pager, use);
     return STRATA_OK;
 }
 
 strata_status strata_release(strata_engine *engine, uint32_t group, strata_stream *stream)
 {
-    uint32_t use = engine->use;
-    STRATA_TRY(take_use(engine, "release", STRATA_USE_RELEASE, group));
+    STRATA_TRY(check_use(engine, STRATA_USE_RELEASE, group));
+    STRATA_TRY(check_stream(engine, "release", stream));
+    uint32_t use = engine->use++;
     strata_pager_queue_release(engine->pager, stream, local_step(engine), use);
     return STRATA_OK;
 }
@@ -110,14 +165,19 @@ strata_status strata_release(strata_engine *engine, uint32_t group, strata_strea
 static strata_status move_block(strata_engine *engine, strata_use_kind kind, uint32_t block,
                                 void *bytes, strata_stream *stream)
 {
-    uint32_t use = engine->use;
     uint64_t blocked_ns;
-    STRATA_TRY(take_use(engine, kind == STRATA_USE_STASH ? "stash" : "unstash", kind, block));
+    STRATA_TRY(check_use(engine, kind, block));
+    if (bytes == NULL)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s %u: the block is NULL", use_names[kind], block);
+    STRATA_TRY(check_stream(engine, use_names[kind], stream));
+    uint32_t use = engine->use++;
     STRATA_TRY(strata_engine_failed(
         engine, strata_pager_ask(engine->pager, local_step(engine), use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
-    strata_pager_queue_stash(engine->pager, stream, local_step(engine), use, bytes);
-    return STRATA_OK;
+    return strata_engine_failed(
+        engine,
+        strata_pager_queue_stash(engine->pager, stream, local_step(engine), use, bytes));
 }
 
 strata_status strata_stash(strata_engine *engine, uint32_t block, const void *src,
@@ -135,12 +195,17 @@ strata_status strata_unstash(strata_engine *engine, uint32_t block, void *dst,
 
 strata_status strata_step_end(strata_engine *engine)
 {
-    if (engine->error.status != STRATA_OK)
-        return engine->error.status;
+    STRATA_TRY(check_engine(engine));
     if (!engine->in_step)
-        return out_of_order(engine, "step end", "no step has begun");
-    if (engine->use < engine->plan.model.use_count)
-        return out_of_order(engine, "step end", "the use list has not ended");
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "step end: step %llu has not begun",
+                           (unsigned long long)(engine->steps + 1));
+    const struct model *model = &engine->plan.model;
+    if (engine->use < model->use_count)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "step end: %s %u, entry %u of the use list's %u, is still to come",
+                           use_names[model->uses[engine->use].kind],
+                           model->uses[engine->use].index, engine->use, model->use_count);
     engine->in_step = false;
     engine->steps++;
     return STRATA_OK;
@@ -148,20 +213,19 @@ strata_status strata_step_end(strata_engine *engine)
 
 strata_status strata_wait(strata_engine *engine, uint64_t step, strata_step_result *out)
 {
-    if (engine->error.status != STRATA_OK)
-        return engine->error.status;
+    STRATA_TRY(check_engine(engine));
     if (step == 0) {
-        if (engine->in_step)
-            return out_of_order(engine, "wait for all updates", "the step has not ended");
+        STRATA_TRY(strata_engine_between_steps(engine, "wait for all updates"));
         return strata_engine_failed(
             engine,
             strata_pager_wait_updates(engine->pager, local_step(engine), &engine->applied));
     }
     if (step > engine->steps || step + 1 < engine->steps || step <= engine->base_step)
-        return strata_fail(&engine->error, STRATA_E_INVALID, 0,
-                           "wait for step %llu: the norms of the last two of %llu "
-                           "steps are kept",
-                           (unsigned long long)step, (unsigned long long)engine->steps);
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "wait for step %llu: %llu steps have ended, %llu of them in this "
+                           "run, and the norms of its last two are kept",
+                           (unsigned long long)step, (unsigned long long)engine->steps,
+                           (unsigned long long)local_step(engine));
     strata_step_result result;
     strata_status status = strata_engine_failed(
         engine, strata_pager_wait_norm(engine->pager, step - engine->base_step, &result));
@@ -172,26 +236,35 @@ strata_status strata_wait(strata_engine *engine, uint64_t step, strata_step_resu
 
 strata_status strata_commit(strata_engine *engine)
 {
+    STRATA_TRY(strata_engine_between_steps(engine, "commit"));
     if (engine->desc.durability == STRATA_SCRATCH)
-        return out_of_order(engine, "commit", "the engine is not durable");
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "commit: the engine was made without durability");
     STRATA_TRY(strata_wait(engine, 0, NULL));
     return strata_engine_failed(engine, strata_pager_commit(engine->pager, engine->steps));
 }
 
 void *strata_scratch(strata_engine *engine)
 {
-    return engine->memory.device + engine->plan.scratch_at;
+    return engine != NULL ? engine->memory.device + engine->plan.scratch_at : NULL;
 }
 
 uint64_t strata_tensor_offset(const strata_engine *engine, uint32_t group, uint32_t tensor)
 {
+    if (engine == NULL)
+        return UINT64_MAX;
     const struct model *model = &engine->plan.model;
-    STRATA_CHECK(group < model->group_count && tensor < model->groups[group].tensor_count);
+    if (group >= model->group_count || tensor >= model->groups[group].tensor_count)
+        return UINT64_MAX;
     return model->tensors[model->groups[group].first_tensor + tensor].offset;
 }
 
 void strata_engine_stats(strata_engine *engine, strata_stats *out)
 {
+    if (out != NULL)
+        *out = (strata_stats){.steps = 0};
+    if (engine == NULL || out == NULL)
+        return;
     const strata_plan *plan = &engine->plan.summary;
     *out = (strata_stats){
         .steps = engine->steps,
@@ -218,6 +291,9 @@ void strata_engine_stats(strata_engine *engine, strata_stats *out)
 
 strata_status strata_engine_trace(strata_engine *engine, const char *path, strata_error *error)
 {
+    if (engine == NULL || path == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "trace: the %s is NULL",
+                           engine == NULL ? "engine" : "path");
     if (engine->trace == NULL)
         return strata_fail(error, STRATA_E_STATE, 0,
                            "trace: the engine was made without room for one (trace_events)");

@@ -480,6 +480,9 @@ strata_status strata_store_scrub(strata_scrub_result *out, const strata_scrub_de
                                  strata_error *error)
 {
     struct survey survey;
+    if (out == NULL || desc == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "scrub: %s is NULL",
+                           out == NULL ? "out" : "the descriptor");
     struct damage damage = {.tell = desc->on_bad, .user = desc->on_bad_user};
     *out = (strata_scrub_result){.step = 0};
     strata_status status =

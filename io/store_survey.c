@@ -94,6 +94,11 @@ strata_status strata_survey_begin(struct survey *survey, const char *const *dirs
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "a store has 1 to %u directories, %" PRIu32 " are named",
                            STRATA_STORE_MAX_DRIVES, dir_count);
+    for (uint32_t i = 0; i < dir_count; i++)
+        if (dirs == NULL || dirs[i] == NULL)
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "a store's directory %" PRIu32 " of %" PRIu32 " is NULL", i + 1,
+                               dir_count);
     STRATA_TRY(survey_take(survey, dir_count, error));
     STRATA_TRY(strata_store_find_files(store, dirs, read_only, error));
     STRATA_TRY(check_any(store, dirs, error));

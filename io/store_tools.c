@@ -38,6 +38,8 @@ strata_status strata_store_list(strata_store_listing *out, const char *const *di
                                 uint32_t dir_count, strata_error *error)
 {
     struct survey survey;
+    if (out == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "list: out is NULL");
     memset(out, 0, sizeof *out);
     strata_status status = strata_survey_begin(&survey, dirs, dir_count, true, NULL, error);
     if (status == STRATA_OK) {

@@ -28,8 +28,11 @@
  * I/O backend and no_overlap change no bit of the master weights and moments. Budgets are never
  * crossed; all memory is taken at create, and a step calls no allocator.
  *
- * Errors: the first failure sticks. Every later call returns its status until destroy, and
- * strata_engine_error() has the story.
+ * Errors: the first failure of the machine (a drive, the device, a norm that is not finite)
+ * sticks. Every later call returns its status until destroy. A call that makes no sense is
+ * refused with STRATA_E_INVALID (an argument) or STRATA_E_STATE (its place in the order of
+ * calls). It changes nothing, nothing sticks, and the run goes on as if it had not been made.
+ * strata_engine_error() has the story of both. An engine that is NULL is STRATA_E_INVALID too.
  *
  * Thread: one caller's thread per engine, for all functions here.
  */
@@ -70,15 +73,15 @@ typedef enum strata_clip_mode {
 } strata_clip_mode;
 
 typedef struct strata_engine_desc {
-    strata_device *device;          /* required; borrowed until destroy */
-    strata_workers *workers;        /* required; borrowed until destroy */
+    strata_device *device;          /* required; the engine keeps it from being closed */
+    strata_workers *workers;        /* required; likewise */
     const strata_model_desc *model; /* required; copied */
     strata_dtype compute_dtype;     /* required; parameters and gradients outside the device */
     /* fp16: 0: dynamic, see strata_loss_scale(); else fixed. Other dtypes: 0 */
     double loss_scale;
     strata_dtype states_dtype;      /* 0: fp32; of both moments; or bf16, see strata/adam.h */
     uint64_t seed;                  /* of the rounding of bf16 moments */
-    const strata_adam_params *adam; /* required; copied */
+    const strata_adam_params *adam; /* required; copied; betas from 0 to below 1 */
     strata_init_fn init;            /* required */
     void *init_user;
     float clip; /* largest global gradient norm; 0: no clipping */
@@ -122,7 +125,7 @@ typedef struct strata_engine_desc {
 } strata_engine_desc;
 
 /* The default tile: the smallest power of two from 262,144 to 4,194,304 that gives at most
- * 16,384 tiles. */
+ * 16,384 tiles. NULL has none. */
 STRATA_API uint32_t strata_default_tile_elems(const strata_model_desc *model);
 
 /*
@@ -153,26 +156,31 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_create(strata_engine **o
 /*
  * Waits for what is under way, the caller's streams included, and gives everything back. In a
  * step that was left unfinished, what is queued still runs, on whatever bytes are there.
- * Streams used with an engine (16 at most) outlive it. NULL is fine.
+ * A device, workers and streams that were closed or destroyed before the engine go with it.
+ * NULL is fine.
  */
 STRATA_API void strata_engine_destroy(strata_engine *engine);
 
-/* The plan as carried out. Lent until destroy. */
+/* The plan as carried out. Lent until destroy. NULL: NULL. */
 STRATA_API const strata_plan *strata_engine_plan_of(const strata_engine *engine);
 
-/* What went wrong first; status OK: nothing. Lent until destroy. */
+/* The first failure, which sticks; while there is none, why the latest call that was refused
+ * was. Status OK: neither. Lent until destroy; a refusal until the next one. */
 STRATA_API const strata_error *strata_engine_error(strata_engine *engine);
 
 /* The caller's part of the device arena, model.scratch_bytes long, 4096-aligned. Lent until
- * destroy. */
+ * destroy. NULL: NULL. */
 STRATA_API void *strata_scratch(strata_engine *engine);
 
-/* Steps that are done, earlier runs' included: where a resumed engine stands. */
+/* Steps that are done, earlier runs' included: where a resumed engine stands. NULL: 0. */
 STRATA_API uint64_t strata_engine_step(const strata_engine *engine);
 
 /*
  * Begin the next step; steps count from 1. lr: the learning rate of this step's update. With a
  * dynamic loss scale it waits until the norm of the step before is known, which may change it.
+ *
+ * STRATA_E_INVALID: lr is not a number, or so large that with the optimizer's parameters it is
+ * beyond fp32. STRATA_E_STATE: the step before has not ended.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_step_begin(strata_engine *engine, double lr);
 
@@ -188,7 +196,11 @@ STRATA_API double strata_loss_scale(const strata_engine *engine);
 /*
  * The next use on the list, which must be an acquire of this group. Pointers are lent until the
  * group's release. Blocks while the device has no room for it; on a CUDA device, also until its
- * bytes are there.
+ * bytes are there. Where it fails, out has no pointers.
+ *
+ * STRATA_E_STATE, here and in the calls below: no step has begun, or the use list has something
+ * else next; the story says what. STRATA_E_INVALID: out or the stream is NULL, the stream is of
+ * another device, or the 17th that this engine is used with.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_acquire(strata_engine *engine, uint32_t group,
                                                          strata_stream *stream,
@@ -198,7 +210,8 @@ STRATA_API STRATA_NODISCARD strata_status strata_acquire(strata_engine *engine, 
 STRATA_API STRATA_NODISCARD strata_status strata_release(strata_engine *engine, uint32_t group,
                                                          strata_stream *stream);
 
-/* Where a tensor begins in the group's flat order, in elements. Thread: any. */
+/* Where a tensor begins in the group's flat order, in elements; UINT64_MAX: there is none such.
+ * Thread: any. */
 STRATA_API uint64_t strata_tensor_offset(const strata_engine *engine, uint32_t group,
                                          uint32_t tensor);
 
@@ -212,13 +225,17 @@ STRATA_API STRATA_NODISCARD strata_status strata_stash(strata_engine *engine, ui
 STRATA_API STRATA_NODISCARD strata_status strata_unstash(strata_engine *engine, uint32_t block,
                                                          void *dst, strata_stream *stream);
 
-/* The use list is done. Returns at once; norm and update become known later. */
+/* The use list is done. Returns at once; norm and update become known later. STRATA_E_STATE: no
+ * step has begun, or the list has something left. */
 STRATA_API STRATA_NODISCARD strata_status strata_step_end(strata_engine *engine);
 
 /*
  * Wait until the norm of a step is known. With step 0: until every update of every step is
- * done. out may be NULL. STRATA_E_NUMERIC: the norm is not finite, and no smaller loss scale is
- * left to try; the message names step, group, tensor.
+ * done; that is for between steps. out may be NULL.
+ *
+ * STRATA_E_NUMERIC: the norm is not finite, and no smaller loss scale is left to try; the
+ * message names step, group, tensor. STRATA_E_INVALID: a step that has not ended, or whose norm
+ * is not kept: those of the last two steps of this run are.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_wait(strata_engine *engine, uint64_t step,
                                                       strata_step_result *out);
@@ -251,7 +268,8 @@ typedef struct strata_stats {
  * Write what the lanes did as a Chrome trace (chrome://tracing, ui.perfetto.dev): the first
  * trace_events spans of this run, one row for each lane and drive.
  *
- * STRATA_E_STATE: trace_events was 0. STRATA_E_IO: the file. Neither is the engine's failure.
+ * STRATA_E_STATE: trace_events was 0. STRATA_E_INVALID: path is NULL. STRATA_E_IO: the file.
+ * None is the engine's failure.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_trace(strata_engine *engine,
                                                               const char *path,
@@ -263,7 +281,8 @@ STRATA_API void strata_engine_stats(strata_engine *engine, strata_stats *out);
 /*
  * XXH3-128 over fp32 values, tensor by tensor in declaration order, of each the master weights,
  * then m, then v, real elements only, after all pending updates; big-endian ("canonical")
- * bytes. The same for every tile size, tier, budget and thread count. Between steps only.
+ * bytes. The same for every tile size, tier, budget and thread count. Between steps only
+ * (STRATA_E_STATE).
  */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_hash(strata_engine *engine,
                                                              uint8_t out[16]);
@@ -271,7 +290,7 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_hash(strata_engine *engi
 typedef enum strata_record { STRATA_MASTER = 0, STRATA_MOMENT1, STRATA_MOMENT2 } strata_record;
 
 /* Copy elements of a tensor's master, m or v out, after all pending updates. Between steps
- * only. */
+ * only. STRATA_E_INVALID: there are no such elements; the story says what there is. */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_read(strata_engine *engine,
                                                              uint32_t group, uint32_t tensor,
                                                              strata_record record,

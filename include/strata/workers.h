@@ -53,7 +53,8 @@ STRATA_API STRATA_NODISCARD strata_status strata_workers_create(strata_workers *
                                                                 const strata_workers_desc *desc,
                                                                 strata_error *error);
 
-/* Waits for jobs that run. NULL is fine. */
+/* Waits for jobs that run. While an engine is left that was made with the pool, it is the
+ * engine's, and goes with it. NULL is fine. */
 STRATA_API void strata_workers_destroy(strata_workers *workers);
 
 /*
@@ -63,11 +64,16 @@ STRATA_API void strata_workers_destroy(strata_workers *workers);
  * floating-point environment. Else, and with updates, it sleeps meanwhile. fn must not call
  * this again.
  *
+ * A caller who is sure of its arguments need not look at the status: STRATA_E_INVALID: no
+ * workers, no fn or no such class; STRATA_E_STATE: called from an item of the same pool. Then
+ * nothing has run.
+ *
  * Thread: any.
  */
-STRATA_API void strata_workers_run(strata_workers *workers, strata_job_class job_class,
-                                   strata_job_fn fn, void *user, uint32_t count);
+STRATA_API strata_status strata_workers_run(strata_workers *workers, strata_job_class job_class,
+                                            strata_job_fn fn, void *user, uint32_t count);
 
+/* NULL: 0. */
 STRATA_API uint32_t strata_workers_count(const strata_workers *workers);
 
 #ifdef __cplusplus

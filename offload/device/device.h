@@ -21,6 +21,8 @@
 
 #include "strata/device.h"
 
+#include <pthread.h>
+
 typedef void (*strata_notify_fn)(void *user, uint64_t value, uint64_t now_ns);
 
 struct strata_device_ops {
@@ -51,11 +53,16 @@ struct strata_device_ops {
 
     strata_status (*stream_create)(strata_device *device, const char *name, strata_stream **out,
                                    strata_error *error);
+    /* Around a stream of the caller's; UNSUPPORTED: this device has none. */
+    strata_status (*stream_wrap)(strata_device *device, void *native, strata_stream **out,
+                                 strata_error *error);
     void (*stream_destroy)(strata_stream *stream);
-    void (*stream_call)(strata_stream *stream, strata_call_fn fn, const void *args,
+    /* false: this device takes no functions. */
+    bool (*stream_call)(strata_stream *stream, strata_call_fn fn, const void *args,
                         size_t args_bytes);
     void *(*stream_native)(strata_stream *stream);
-    void (*stream_failed)(strata_stream *stream, int native, const char *what);
+    /* false: this device takes no launches. */
+    bool (*stream_failed)(strata_stream *stream, int native, const char *what);
     void (*stream_copy)(strata_stream *stream, void *dst, const void *src, size_t bytes);
     void (*stream_zero)(strata_stream *stream, void *dst, size_t bytes);
     void (*stream_sync)(strata_stream *stream);
@@ -73,15 +80,36 @@ struct strata_device_ops {
                              uint64_t value);
 };
 
+struct taken;
+
+/* What is held outlives its close or destroy until the last holder lets it go: streams, events,
+ * engines and memory that was taken hold their device, an engine holds the streams that it was
+ * used with. The device's hold_lock guards all of it. */
 struct strata_device {
     const struct strata_device_ops *ops;
+    pthread_mutex_t hold_lock;
+    uint32_t holds;
+    bool closed;
+    struct taken *taken; /* device memory outside of engines */
 };
 struct strata_stream {
     strata_device *device;
+    uint32_t holds;
+    bool destroyed;
 };
 struct strata_event {
     strata_device *device;
 };
+
+/* A backend's open does this first, and its close strata_device_end() last. */
+void strata_device_begin(strata_device *device, const struct strata_device_ops *ops);
+void strata_device_end(strata_device *device);
+
+/* STATE: the device has been closed. what: whom it is held for. Thread: any. */
+strata_status strata_device_hold(strata_device *device, const char *what, strata_error *error);
+void strata_device_release(strata_device *device);
+void strata_stream_hold(strata_stream *stream);
+void strata_stream_release(strata_stream *stream);
 
 extern const struct strata_device_ops strata_device_host;
 extern const struct strata_device_ops strata_device_cuda; /* where the build has CUDA */

@@ -100,6 +100,7 @@ struct notice {
 struct cuda_stream {
     strata_stream base;
     cudaStream_t stream;
+    bool wrapped; /* stream is the caller's own */
     cudaEvent_t marks[MARKS];
     uint64_t launches; /* that somebody has asked for; the queueing thread's */
     struct notice ring[NOTICES];
@@ -354,7 +355,9 @@ static void *listen(void *argument)
 static cudaError_t make_handles(struct cuda_stream *stream)
 {
     const unsigned flags = cudaEventDisableTiming | cudaEventBlockingSync;
-    cudaError_t cause = cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
+    cudaError_t cause = stream->wrapped
+                            ? cudaSuccess
+                            : cudaStreamCreateWithFlags(&stream->stream, cudaStreamNonBlocking);
     for (uint32_t i = 0; cause == cudaSuccess && i < MARKS; i++)
         cause = cudaEventCreateWithFlags(&stream->marks[i], flags);
     for (uint32_t i = 0; cause == cudaSuccess && i < NOTICES; i++)
@@ -369,7 +372,7 @@ static void destroy_handles(struct cuda_stream *stream)
         (void)cudaEventDestroy(stream->ring[i].event);
     for (uint32_t i = 0; i < MARKS && stream->marks[i] != NULL; i++)
         (void)cudaEventDestroy(stream->marks[i]);
-    if (stream->stream != NULL)
+    if (stream->stream != NULL && !stream->wrapped)
         (void)cudaStreamDestroy(stream->stream);
 }
 
@@ -393,14 +396,17 @@ static void free_stream(struct cuda_stream *stream)
     free(stream);
 }
 
-static strata_status cuda_stream_create(strata_device *base, const char *name,
-                                        strata_stream **out, strata_error *error)
+/* native NULL: a new stream, else one around it. */
+static strata_status open_stream(strata_device *base, const char *name, cudaStream_t native,
+                                 strata_stream **out, strata_error *error)
 {
     struct cuda_device *device = use(base);
     struct cuda_stream *stream = calloc(1, sizeof *stream);
     if (stream == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for a stream");
     stream->base.device = base;
+    stream->stream = native;
+    stream->wrapped = native != NULL;
     pthread_mutex_init(&stream->lock, NULL);
     pthread_cond_init(&stream->changed, NULL);
     strata_status status = start_stream(stream, error);
@@ -414,6 +420,25 @@ static strata_status cuda_stream_create(strata_device *base, const char *name,
     count(device, &device->stream_count, 1);
     *out = &stream->base;
     return STRATA_OK;
+}
+
+static strata_status cuda_stream_create(strata_device *base, const char *name,
+                                        strata_stream **out, strata_error *error)
+{
+    return open_stream(base, name, NULL, out, error);
+}
+
+/* CUDA says of which device a stream is since 12.8 only; a stream of another one fails at its
+ * first launch. */
+static strata_status cuda_stream_wrap(strata_device *base, void *native, strata_stream **out,
+                                      strata_error *error)
+{
+    unsigned flags;
+    use(base);
+    cudaError_t cause = cudaStreamGetFlags((cudaStream_t)native, &flags);
+    if (cause != cudaSuccess)
+        return refuse(error, STRATA_E_INVALID, cause, "the stream to be wrapped");
+    return open_stream(base, "strata-wrapped", (cudaStream_t)native, out, error);
 }
 
 /* Also until every notify has been called: whoever waits may destroy what they speak of. */
@@ -442,14 +467,15 @@ static void cuda_stream_destroy(strata_stream *base)
     count(device, &device->stream_count, -1);
 }
 
-static void cuda_stream_call(strata_stream *stream, strata_call_fn fn, const void *args,
+/* It takes kernels, by strata_stream_native(). */
+static bool cuda_stream_call(strata_stream *stream, strata_call_fn fn, const void *args,
                              size_t args_bytes)
 {
     (void)stream;
     (void)fn;
     (void)args;
     (void)args_bytes;
-    STRATA_CHECK(!"a CUDA stream takes kernels, by strata_stream_native()");
+    return false;
 }
 
 /* A mark that was never recorded is passed at once. */
@@ -465,9 +491,10 @@ static void *cuda_stream_native(strata_stream *base)
     return stream->stream;
 }
 
-static void cuda_stream_failed(strata_stream *stream, int native, const char *what)
+static bool cuda_stream_failed(strata_stream *stream, int native, const char *what)
 {
     note(cuda_device(stream->device), (cudaError_t)native, what);
+    return true;
 }
 
 static void cuda_stream_copy(strata_stream *base, void *dst, const void *src, size_t bytes)
@@ -575,6 +602,7 @@ static void cuda_close(strata_device *base)
     STRATA_CHECK(device->event_count == 0);
     STRATA_CHECK(device->pinned == NULL);
     pthread_mutex_destroy(&device->lock);
+    strata_device_end(&device->base);
     free(device);
 }
 
@@ -613,11 +641,13 @@ static strata_status reach(struct cuda_device *device, strata_error *error)
 
 strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strata_error *error)
 {
+    if (out == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "cuda device: out is NULL");
     *out = NULL;
     struct cuda_device *device = calloc(1, sizeof *device);
     if (device == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the cuda device");
-    device->base.ops = &strata_device_cuda;
+    strata_device_begin(&device->base, &strata_device_cuda);
     device->index = (int)index;
     device->piece_bytes = PIECE_BYTES_MAX;
     pthread_mutex_init(&device->lock, NULL);
@@ -643,6 +673,7 @@ const struct strata_device_ops strata_device_cuda = {
     .shared_create = cuda_shared_create,
     .shared_destroy = cuda_shared_destroy,
     .stream_create = cuda_stream_create,
+    .stream_wrap = cuda_stream_wrap,
     .stream_destroy = cuda_stream_destroy,
     .stream_call = cuda_stream_call,
     .stream_native = cuda_stream_native,

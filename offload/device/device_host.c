@@ -291,6 +291,18 @@ fail:
                        strerror(cause));
 }
 
+/* Its streams are threads that it makes itself. */
+static strata_status host_stream_wrap(strata_device *device, void *native, strata_stream **out,
+                                      strata_error *error)
+{
+    (void)device;
+    (void)native;
+    (void)out;
+    return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                       "host device: it has no native streams to wrap: strata_stream_create() "
+                       "makes one");
+}
+
 static void host_stream_destroy(strata_stream *base)
 {
     struct host_stream *stream = host_stream(base);
@@ -309,7 +321,7 @@ static void host_stream_destroy(strata_stream *base)
     free(stream);
 }
 
-static void host_stream_call(strata_stream *base, strata_call_fn fn, const void *args,
+static bool host_stream_call(strata_stream *base, strata_call_fn fn, const void *args,
                              size_t args_bytes)
 {
     struct host_stream *stream = host_stream(base);
@@ -318,6 +330,7 @@ static void host_stream_call(strata_stream *base, strata_call_fn fn, const void 
     if (args_bytes > 0)
         memcpy(entry->args, args, args_bytes);
     entry_commit(stream);
+    return true;
 }
 
 static void *host_stream_native(strata_stream *stream)
@@ -326,12 +339,12 @@ static void *host_stream_native(strata_stream *stream)
     return NULL;
 }
 
-static void host_stream_failed(strata_stream *stream, int native, const char *what)
+static bool host_stream_failed(strata_stream *stream, int native, const char *what)
 {
     (void)stream;
     (void)native;
     (void)what;
-    STRATA_CHECK(!"nothing is launched on the host device");
+    return false;
 }
 
 static void host_stream_copy(strata_stream *base, void *dst, const void *src, size_t bytes)
@@ -532,16 +545,19 @@ static void host_close(strata_device *base)
         free(timeline);
     }
     pthread_mutex_destroy(&device->lock);
+    strata_device_end(&device->base);
     free(device);
 }
 
 strata_status strata_device_open_host(strata_device **out, strata_error *error)
 {
+    if (out == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "host device: out is NULL");
     *out = NULL;
     struct host_device *device = calloc(1, sizeof *device);
     if (device == NULL)
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "host device: %s", strerror(ENOMEM));
-    device->base.ops = &strata_device_host;
+    strata_device_begin(&device->base, &strata_device_host);
     pthread_mutex_init(&device->lock, NULL);
     *out = &device->base;
     return STRATA_OK;
@@ -560,6 +576,7 @@ const struct strata_device_ops strata_device_host = {
     .shared_create = host_shared_create,
     .shared_destroy = host_shared_destroy,
     .stream_create = host_stream_create,
+    .stream_wrap = host_stream_wrap,
     .stream_destroy = host_stream_destroy,
     .stream_call = host_stream_call,
     .stream_native = host_stream_native,

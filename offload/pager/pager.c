@@ -20,6 +20,7 @@
 #include "base/thread.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,7 +78,10 @@ struct pager {
     bool released;      /* a use was, and why the next may wait is not noted yet */
     uint64_t released_step;
     uint32_t released_use;
-    strata_error error;
+    strata_error error; /* written once, by the pager */
+    /* Set by the pager with release once error is written and before any gate opens for it;
+     * read by the caller with acquire after it waited at a gate. */
+    _Atomic bool failed;
 };
 
 /* Failing. */
@@ -94,6 +98,7 @@ static void fail(struct pager *p, const strata_error *error)
     if (p->error.status != STRATA_OK)
         return;
     p->error = *error;
+    atomic_store_explicit(&p->failed, true, memory_order_release);
     open_all_gates(p);
 }
 
@@ -373,53 +378,63 @@ strata_status strata_pager_ask(struct pager *p, uint64_t step, uint32_t use,
     return status;
 }
 
-static void remember(struct pager *p, strata_stream *stream)
+bool strata_pager_take_stream(struct pager *p, strata_stream *stream)
 {
     for (uint32_t i = 0; i < p->stream_count; i++)
         if (p->streams[i] == stream)
-            return;
-    STRATA_CHECK(p->stream_count < STRATA_MAX_STREAMS);
+            return true;
+    if (p->stream_count == STRATA_MAX_STREAMS)
+        return false;
+    strata_stream_hold(stream);
     p->streams[p->stream_count++] = stream;
+    return true;
 }
 
-void strata_pager_queue_acquire(struct pager *p, strata_stream *stream, uint64_t step,
-                                uint32_t use)
+/* A device whose streams wait at gates by holding whoever queues (device.h) has been through
+ * the gate by now. A failure opens gates too, and then the bytes never came. */
+static strata_status status_after_gate(const struct pager *p)
+{
+    return atomic_load_explicit(&p->failed, memory_order_acquire) ? p->error.status : STRATA_OK;
+}
+
+strata_status strata_pager_queue_acquire(struct pager *p, strata_stream *stream, uint64_t step,
+                                         uint32_t use)
 {
     const struct strata_device_ops *device = p->desc.lanes.device->ops;
     const struct residency *residency = &p->desc.lanes.memory.plan->residency;
     device->stream_wait_gate(stream, p->gates, residency->use_param[use], step + 1);
     if (residency->use_grad[use] != STRATA_NONE)
         device->stream_wait_gate(stream, p->gates, residency->use_grad[use], step + 1);
-    remember(p, stream);
+    STRATA_TRY(status_after_gate(p));
     device->stream_notify(stream, on_stream, p, pack(MESSAGE_COMPUTING, use, step));
+    return STRATA_OK;
 }
 
 void strata_pager_queue_release(struct pager *p, strata_stream *stream, uint64_t step,
                                 uint32_t use)
 {
-    remember(p, stream);
     p->desc.lanes.device->ops->stream_notify(stream, on_stream, p,
                                              pack(MESSAGE_RELEASED, use, step));
 }
 
-void strata_pager_queue_stash(struct pager *p, strata_stream *stream, uint64_t step,
-                              uint32_t use, void *bytes)
+strata_status strata_pager_queue_stash(struct pager *p, strata_stream *stream, uint64_t step,
+                                       uint32_t use, void *bytes)
 {
     const struct strata_device_ops *device = p->desc.lanes.device->ops;
     const struct offload_plan *plan = p->desc.lanes.memory.plan;
     uint32_t event = plan->model.uses[use].stash_event;
     bool out = plan->model.uses[use].kind == STRATA_USE_STASH;
     bool at_home = plan->stash == STRATA_DEVICE;
-    remember(p, stream);
     uint8_t *there = at_home ? strata_address_stash_home(&p->desc.lanes.memory, event)
                              : strata_address_stash_frame(&p->desc.lanes.memory, step, event);
     if (!out && !at_home)
         device->stream_wait_gate(stream, p->gates, plan->residency.count + event, step + 1);
+    STRATA_TRY(status_after_gate(p));
     device->stream_copy(stream, out ? (void *)there : bytes, out ? bytes : (void *)there,
                         plan->model.stash_copy_bytes);
-    if (at_home)
-        return;
-    device->stream_notify(stream, on_stream, p, pack(MESSAGE_COPIED, event, step));
+    if (!at_home)
+        device->stream_notify(stream, on_stream, p, pack(MESSAGE_COPIED, event, step));
+    return STRATA_OK;
 }
 
 strata_view strata_pager_view(const struct pager *p, uint32_t use)
@@ -531,6 +546,8 @@ void strata_pager_destroy(struct pager *p)
         strata_channel_send(p->events, &(struct message){.kind = MESSAGE_EXIT});
         pthread_join(p->thread, NULL);
     }
+    for (uint32_t i = 0; i < p->stream_count; i++)
+        strata_stream_release(p->streams[i]);
     strata_lanes_destroy(p->lanes);
     strata_gates_destroy(p->gates);
     strata_channel_destroy(p->answers);

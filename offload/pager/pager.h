@@ -41,15 +41,19 @@ strata_status strata_pager_begin(struct pager *pager, uint64_t step, double lr);
 strata_status strata_pager_ask(struct pager *pager, uint64_t step, uint32_t use,
                                uint64_t *out_blocked_ns);
 
-/* Queue on the stream: wait for the bytes of an acquire, and say that computing begins. */
-void strata_pager_queue_acquire(struct pager *pager, strata_stream *stream, uint64_t step,
-                                uint32_t use);
+/* Before the first call below with a stream: hold it until destroy. false: it would be one more
+ * than STRATA_MAX_STREAMS. */
+bool strata_pager_take_stream(struct pager *pager, strata_stream *stream);
+/* Queue on the stream: wait for the bytes of an acquire, and say that computing begins. Not OK:
+ * the bytes will never come, and nothing that needs them may be queued. */
+strata_status strata_pager_queue_acquire(struct pager *pager, strata_stream *stream,
+                                         uint64_t step, uint32_t use);
 /* Queue on the stream: say that the use is over. */
 void strata_pager_queue_release(struct pager *pager, strata_stream *stream, uint64_t step,
                                 uint32_t use);
-/* Queue the copy of a granted stash or unstash. */
-void strata_pager_queue_stash(struct pager *pager, strata_stream *stream, uint64_t step,
-                              uint32_t use, void *bytes);
+/* Queue the copy of a granted stash or unstash. Not OK: as for an acquire. */
+strata_status strata_pager_queue_stash(struct pager *pager, strata_stream *stream,
+                                       uint64_t step, uint32_t use, void *bytes);
 
 /* The device addresses of a granted acquire. */
 strata_view strata_pager_view(const struct pager *pager, uint32_t use);

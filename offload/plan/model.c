@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* More elements than this in one group would overflow byte counts that are kept in 64 bits. */
@@ -72,6 +73,32 @@ static strata_status copy_group(struct model *model, struct tables *tables,
     return STRATA_OK;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A tensor's name is what a message or a file knows it by. */
+static strata_status check_names(const struct model *model, strata_error *error)
+{
+    const char **names = malloc(model->tensor_count * sizeof *names);
+    if (names == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the names of %u tensors",
+                           model->tensor_count);
+    for (uint32_t i = 0; i < model->tensor_count; i++)
+        names[i] = model->tensors[i].name;
+    qsort(names, model->tensor_count, sizeof *names, by_name);
+    uint32_t i = 1;
+    while (i < model->tensor_count && strcmp(names[i - 1], names[i]) != 0)
+        i++;
+    strata_status status = STRATA_OK;
+    if (i < model->tensor_count)
+        status =
+            strata_fail(error, STRATA_E_INVALID, 0, "two tensors have the name %s", names[i]);
+    free(names);
+    return status;
+}
+
 static strata_status copy_groups(struct model *model, struct tables *tables,
                                  const strata_model_desc *desc, strata_error *error)
 {
@@ -99,7 +126,8 @@ static strata_status copy_groups(struct model *model, struct tables *tables,
         model->elems += model->groups[g].elems;
         model->padded += model->groups[g].padded / model->ranks;
     }
-    return strata_tables_check(tables, error);
+    STRATA_TRY(strata_tables_check(tables, error));
+    return check_names(model, error);
 }
 
 static strata_status cut_tiles(struct model *model, struct tables *tables, uint32_t tile_elems,

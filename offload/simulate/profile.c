@@ -69,6 +69,8 @@ static double value_of(const strata_profile *profile, const struct number *numbe
 
 strata_status strata_profile_check(const strata_profile *profile, strata_error *error)
 {
+    if (profile == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "profile: it is NULL");
     if (profile->cores == 0 || profile->cores > MAX_CORES)
         return strata_fail(error, STRATA_E_INVALID, 0, "profile: cores %u: 1 to %u",
                            profile->cores, MAX_CORES);
@@ -132,6 +134,9 @@ strata_status strata_profile_read_file(strata_profile *out, const char *path,
 {
     strata_json *json;
     strata_error cause = {0};
+    if (out == NULL || path == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "profile: %s is NULL",
+                           out == NULL ? "out" : "the path");
     STRATA_TRY(strata_json_read_file(&json, path, error));
     strata_status status = from_json(out, json, &cause);
     strata_json_free(json);

@@ -1,7 +1,8 @@
 #define _GNU_SOURCE
 /*
- * The caller's contract: calls out of order, use lists that make no sense, gradients that are
- * not finite. What fails, fails with a story, sticks, and leaves nothing hanging.
+ * The caller's contract: use lists that make no sense, gradients that are not finite. What
+ * fails, fails with a story, sticks, and leaves nothing hanging. Calls out of order:
+ * test_misuse.c.
  */
 
 #include "tests/support/toy.h"
@@ -86,31 +87,6 @@ static void refused(const char *word)
 {
     strata_engine_desc desc = describe();
     refused_as(&desc, word);
-}
-
-Test(order, acquire_that_is_not_next_is_an_error_that_sticks)
-{
-    strata_view view;
-    create();
-    cr_assert_eq(strata_step_begin(engine, 0.1), STRATA_OK);
-    cr_expect_eq(strata_acquire(engine, 5, stream, &view), STRATA_E_STATE);
-    cr_expect_not_null(strstr(strata_engine_error(engine)->message, "acquire"));
-    cr_expect_eq(strata_stash(engine, 0, strata_scratch(engine), stream), STRATA_E_STATE);
-    cr_expect_eq(strata_wait(engine, 0, NULL), STRATA_E_STATE);
-}
-
-Test(order, step_must_begin_first)
-{
-    strata_view view;
-    create();
-    cr_expect_eq(strata_acquire(engine, 0, stream, &view), STRATA_E_STATE);
-}
-
-Test(order, step_must_not_end_early)
-{
-    create();
-    cr_assert_eq(strata_step_begin(engine, 0.1), STRATA_OK);
-    cr_expect_eq(strata_step_end(engine), STRATA_E_STATE);
 }
 
 /* The stream still waits for bytes when the engine goes: it must be let go, and nothing may be

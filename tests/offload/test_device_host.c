@@ -374,12 +374,6 @@ Test(device_host, arguments_are_copied_whole_and_aligned)
     strata_stream_sync(first);
 }
 
-Test(device_host, too_many_argument_bytes_are_a_bug, .signal = SIGABRT)
-{
-    unsigned char bytes[STRATA_CALL_BYTES + 1] = {0};
-    strata_stream_call(first, examine, bytes, sizeof bytes);
-}
-
 Test(device_host, copy_and_zero_move_what_they_say)
 {
     void *arena;
@@ -508,15 +502,4 @@ Test(device_host, nothing_to_destroy_is_fine)
     strata_stream_destroy(NULL);
     strata_event_destroy(NULL);
     strata_gates_destroy(NULL);
-}
-
-Test(device_host, closing_under_a_stream_is_a_bug, .signal = SIGABRT)
-{
-    strata_device_close(device);
-}
-
-Test(device_host, closing_under_an_event_is_a_bug, .signal = SIGABRT)
-{
-    (void)make_event();
-    tear_down();
 }

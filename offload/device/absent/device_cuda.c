@@ -11,7 +11,8 @@
 strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strata_error *error)
 {
     (void)index;
-    *out = NULL;
+    if (out != NULL)
+        *out = NULL;
     return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
                        "cuda device: this build has no CUDA: build it where nvcc is found, or "
                        "use the host device");
