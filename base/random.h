@@ -19,6 +19,10 @@ void strata_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ou
  * Normally distributed values of mean 0 for elements first .. first + count - 1 of a stream.
  * Arithmetic of IEEE operations only (no libm), so every machine makes the same bits.
  */
+/* The same by plain code or by AVX2, which the CPU must have: for tests. */
+void strata_random_normal_by(bool avx2, uint64_t seed, uint32_t stream, uint64_t first,
+                             uint64_t count, float stddev, float *out);
+
 void strata_random_normal(uint64_t seed, uint32_t stream, uint64_t first, uint64_t count,
                           float stddev, float *out);
 

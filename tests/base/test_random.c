@@ -3,6 +3,7 @@
  * the C library's erfc is an independent way from a value back to its probability.
  */
 
+#include "base/cpu.h"
 #include "base/random.h"
 
 #include <criterion/criterion.h>
@@ -156,4 +157,21 @@ Test(random, bits_are_those_of_the_first_version)
     static const uint32_t expected[4] = {0xbe82fa50, 0xf3c341f7, 0xa036f5cf, 0xba46e4a7};
     for (size_t i = 0; i < 4; i++)
         cr_expect_eq(bits[i], expected[i], "%zu: %08x", i, bits[i]);
+}
+
+/* Every beginning within a block and within a batch, every length up to more than a batch. */
+Test(random, plain_code_and_avx2_give_the_same_bits)
+{
+    enum { LONGEST = 700 };
+    float plain[LONGEST], avx2[LONGEST];
+    if (!strata_cpu_has_avx2())
+        cr_skip_test("this CPU has no AVX2");
+    for (uint64_t i = 0; i < 3000; i++) {
+        uint64_t first = i * 1000003 + (i % 5 == 0 ? UINT64_C(1) << 34 : 0);
+        uint64_t count = i % LONGEST;
+        strata_random_normal_by(false, i, (uint32_t)i, first, count, 1.5f, plain);
+        strata_random_normal_by(true, i, (uint32_t)i, first, count, 1.5f, avx2);
+        cr_assert_arr_eq(plain, avx2, count * sizeof *plain, "from %llu, %llu of them",
+                         (unsigned long long)first, (unsigned long long)count);
+    }
 }
