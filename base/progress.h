@@ -5,7 +5,7 @@
  * When to call a caller's progress function: not for work that ends soon, and never often.
  *
  *     struct progress progress;
- *     strata_progress_begin(&progress, &desc->progress, "writing the store", bytes, strata_now_ns());
+ *     strata_progress_begin(&progress, &call, "writing the store", bytes, strata_now_ns());
  *     ... strata_progress_at(&progress, written, strata_now_ns());
  *
  * Thread: the one that called the library.

@@ -18,12 +18,12 @@
  * an IEEE one in double, in the order written, without contraction; the product with stddev is
  * rounded to fp32 once.
  *
- * The work goes by batches of 256 elements, four doubles at a time: the values in the middle for
- * all of a batch, then the tails for those that are in one, put together. The code is compiled
- * twice, for what every x86-64 has and for AVX2. No vector instruction changes a bit of an IEEE
- * operation, so both give the same bits, and so does any other machine. On one core an element
- * takes 10 ns with AVX2; one by one, with two branches that nothing can predict, it took 42 on
- * the same machine.
+ * The work goes by batches of 256 elements, four doubles at a time: the values in the middle
+ * for all of a batch, then the tails for those that are in one, put together. The code is
+ * compiled twice, for what every x86-64 has and for AVX2. No vector instruction changes a bit
+ * of an IEEE operation, so both give the same bits, and so does any other machine. On one core
+ * an element takes 10 ns with AVX2; one by one, with two branches that nothing can predict, it
+ * took 42 on the same machine.
  *
  * Thread: any.
  */
@@ -48,8 +48,8 @@
 /* Part of a function that is compiled for several instruction sets. */
 #define PART static inline __attribute__((always_inline))
 
-/* Doubles and integers of 64 bits, LANES of them. Functions take pointers: how a vector is passed
- * by value depends on the instruction set. */
+/* Doubles and integers of 64 bits, LANES of them. Functions take pointers: how a vector is
+ * passed by value depends on the instruction set. */
 typedef double lanes __attribute__((vector_size(8 * LANES), may_alias));
 typedef int64_t lanes_int __attribute__((vector_size(8 * LANES)));
 

@@ -9,6 +9,7 @@
  * Thread: the engine's caller.
  */
 
+#include "base/channel.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/workers.h"
@@ -112,6 +113,8 @@ static strata_status open_store(strata_engine *engine, bool *out_fresh, strata_e
     store.buffers = engine->host.base;
     store.buffers_bytes = engine->host.bytes;
     STRATA_TRY(strata_store_open(&engine->store, &store, error));
+    STRATA_TRY(
+        strata_channel_create(&engine->arrivals, ARRIVALS, sizeof(struct store_io *), error));
     if (!engine->plan.durable)
         return STRATA_OK;
     *out_fresh = strata_store_recovery(engine->store)->line_count == 0;
@@ -180,7 +183,7 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
     engine->normed = engine->base_step;
     engine->updates = engine->base_updates;
     engine->loss_scales[(engine->base_step + 1) % LOSS_SCALES] = engine->loss_scale;
-    STRATA_TRY(strata_records_init(engine, fresh, error));
+    STRATA_TRY(strata_engine_fill(engine, fresh, error));
     STRATA_TRY(start_pager(engine, error));
     if (fresh && engine->plan.durable)
         STRATA_TRY(commit_first(engine, error));
@@ -199,7 +202,6 @@ strata_status strata_engine_create(strata_engine **out, const strata_engine_desc
     strata_engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for an engine");
-    engine->cached_tile = STRATA_NONE;
     strata_status status = build(engine, desc, error);
     if (status != STRATA_OK) {
         strata_engine_destroy(engine);
@@ -216,6 +218,7 @@ void strata_engine_destroy(strata_engine *engine)
     strata_pager_destroy(engine->pager);
     strata_trace_destroy(engine->trace);
     strata_store_close(engine->store);
+    strata_channel_destroy(engine->arrivals);
     strata_stream_destroy(engine->stream);
     if (engine->block_sums != NULL)
         engine->desc.device->ops->shared_destroy(engine->desc.device, engine->block_sums);
@@ -237,4 +240,9 @@ void strata_engine_destroy(strata_engine *engine)
 const strata_plan *strata_engine_plan_of(const strata_engine *engine)
 {
     return engine != NULL ? &engine->plan.summary : NULL;
+}
+
+const strata_engine_desc *strata_engine_desc_of(const strata_engine *engine)
+{
+    return engine != NULL ? &engine->desc : NULL;
 }

@@ -1,12 +1,17 @@
 /*
- * Master weights and moments between steps: the first values at create or those of a commit,
- * the state hash, reading them out. All of it goes block by block or tile by tile through
- * memory that the plan has counted: a record on NVMe comes through the first update frame, one
- * in the device through a block's bounce.
+ * Master weights and moments between steps: the state hash, and reading them out.
  *
- * Thread: the engine's caller, while no update is under way.
+ * Both go through elements in an order that is given: tensor by tensor, or one tensor's range.
+ * A walk cuts that order into spans, each of one tile. Records on NVMe come through the update
+ * frames, which are free between steps. They are read ahead in the order of the walk, as many
+ * as there are frames, so that whoever takes the elements does not wait for one read at a time.
+ * A record in a device that the host does not reach comes through a block's bounce.
+ *
+ * Thread: the engine's caller, while no update is under way; transfers end on I/O threads,
+ * which only send.
  */
 
+#include "base/channel.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/hash.h"
@@ -15,28 +20,55 @@
 
 #include <string.h>
 
-static uint8_t tier_of(const strata_engine *engine, strata_part part, uint32_t tile)
-{
-    return engine->plan.homes[part].tier[tile];
-}
+/* Records that are read ahead at most; more frames than that are left alone. */
+#define READ_AHEAD 16u
 
-static uint8_t *frame_state(const strata_engine *engine)
-{
-    return strata_address_update_frame(&engine->memory, 0, STRATA_STATE);
-}
+/* Elements of one tile that are taken one after the other. */
+struct span {
+    uint32_t tile;
+    strata_record record;
+    uint64_t first; /* element of the tile */
+    uint64_t count;
+};
 
-static uint8_t *home_of(const strata_engine *engine, strata_part part, uint32_t tile)
-{
-    return strata_address_home(&engine->memory, part, tile);
-}
+/* Where a walk is: a tensor, a record, an element of the tensor. */
+struct cursor {
+    uint32_t tensor;
+    int record;
+    uint64_t at;
+    uint64_t spans; /* before this one */
+};
 
-static uint8_t *frame_param(const strata_engine *engine)
-{
-    return strata_address_update_frame(&engine->memory, 0, STRATA_PARAM);
-}
+/* An update frame with a record in it, or on its way. */
+struct read {
+    struct store_io io;
+    uint32_t tile; /* STRATA_NONE: none */
+    bool arrived;
+    uint64_t last_use; /* the last span known to need it */
+};
 
-/* What queued copies came to, once they have been waited for. */
-static strata_status device_status(strata_engine *engine, strata_error *out)
+typedef void (*take_fn)(void *user, const float *values, uint64_t count);
+
+struct walk {
+    strata_engine *engine;
+    /* The order: all records of each tensor up to end_tensor - 1; or one range, the elements of
+     * one record of one tensor up to `to` - 1. */
+    uint32_t end_tensor;
+    bool one_range;
+    uint64_t to;
+    struct cursor now;
+    struct cursor ahead;
+    struct channel *arrivals; /* struct store_io *; NULL: nothing rests on NVMe */
+    struct read reads[READ_AHEAD];
+    uint32_t read_count;
+    uint32_t under_way;
+    take_fn take;
+    void *take_user;
+    uint64_t taken_bytes;
+    struct progress progress;
+};
+
+strata_status strata_engine_device_status(const strata_engine *engine, strata_error *out)
 {
     const strata_error *failure = strata_device_error(engine->desc.device);
     if (failure == NULL)
@@ -44,175 +76,146 @@ static strata_status device_status(strata_engine *engine, strata_error *out)
     return strata_fail(out, failure->status, failure->native, "%s", failure->message);
 }
 
-static void copy_now(strata_engine *engine, void *dst, const void *src, size_t bytes)
+static uint8_t state_tier(const strata_engine *engine, uint32_t tile)
 {
-    strata_stream_copy(engine->stream, dst, src, bytes);
-    strata_stream_sync(engine->stream);
+    return engine->plan.homes[STRATA_STATE].tier[tile];
 }
 
-/* The initial values of one block of a tile, padding included, into the bounce. */
-static void initial_block(strata_engine *engine, uint32_t tile, uint64_t at)
+/* The walk. */
+
+/* The group of a tensor; groups hold consecutive ones. */
+static uint32_t group_of(const struct model *model, uint32_t tensor)
 {
-    const struct model *model = &engine->plan.model;
-    uint32_t g = model->tiles[tile].group;
-    const struct group *group = &model->groups[g];
-    uint64_t first = model->tiles[tile].first + at;
-    uint64_t end = first + STRATA_BLOCK_ELEMS;
-    memset(engine->bounce, 0, STRATA_BLOCK_ELEMS * sizeof *engine->bounce);
-    for (uint32_t t = 0; t < group->tensor_count; t++) {
-        const struct tensor *tensor = &model->tensors[group->first_tensor + t];
-        uint64_t from = tensor->offset > first ? tensor->offset : first;
-        uint64_t to =
-            tensor->offset + tensor->elems < end ? tensor->offset + tensor->elems : end;
-        if (from < to)
-            engine->desc.init(engine->desc.init_user, g, t, from - tensor->offset, to - from,
-                              engine->bounce + (from - first));
+    uint32_t g = 0;
+    while (tensor >= model->groups[g].first_tensor + model->groups[g].tensor_count)
+        g++;
+    return g;
+}
+
+/* The span at a cursor, which moves behind it. false: the walk has ended there. */
+static bool next_span(const struct walk *walk, struct cursor *cursor, struct span *out)
+{
+    const struct model *model = &walk->engine->plan.model;
+    if (cursor->tensor == walk->end_tensor)
+        return false;
+    const struct tensor *tensor = &model->tensors[cursor->tensor];
+    const struct group *group = &model->groups[group_of(model, cursor->tensor)];
+    uint64_t end = walk->one_range ? walk->to : tensor->elems;
+    /* All tiles of a group but the last have one length. */
+    uint64_t elem = tensor->offset + cursor->at;
+    uint32_t tile = group->first_tile + (uint32_t)(elem / model->tile_elems);
+    uint64_t tile_end = model->tiles[tile].first + model->tiles[tile].elems;
+    uint64_t count = end - cursor->at;
+    count = count < tile_end - elem ? count : tile_end - elem;
+    *out = (struct span){.tile = tile,
+                         .record = (strata_record)cursor->record,
+                         .first = elem - model->tiles[tile].first,
+                         .count = count};
+    cursor->spans++;
+    cursor->at += count;
+    if (cursor->at < end)
+        return true;
+    cursor->at = 0;
+    bool last_record = walk->one_range || cursor->record == STRATA_MOMENT2;
+    cursor->record = last_record ? STRATA_MASTER : cursor->record + 1;
+    cursor->tensor += last_record;
+    return true;
+}
+
+/* Reading ahead. */
+
+static void read_ended(void *user, struct store_io *io)
+{
+    strata_channel_send(user, &io);
+}
+
+static struct read *read_of(struct walk *walk, uint32_t tile)
+{
+    for (uint32_t i = 0; i < walk->read_count; i++)
+        if (walk->reads[i].tile == tile)
+            return &walk->reads[i];
+    return NULL;
+}
+
+/* A frame whose record no span needs any more. */
+static struct read *free_read(struct walk *walk)
+{
+    for (uint32_t i = 0; i < walk->read_count; i++) {
+        struct read *read = &walk->reads[i];
+        if (read->tile == STRATA_NONE || (read->arrived && read->last_use < walk->now.spans))
+            return read;
     }
+    return NULL;
 }
 
-/* Parameters of one block from its master weights, to where they rest or the frame. */
-static void put_params(strata_engine *engine, uint32_t tile, uint64_t at, const float *master)
+static void start_read(struct walk *walk, struct read *read, uint32_t tile)
 {
-    uint64_t w = engine->plan.w;
-    uint8_t tier = tier_of(engine, STRATA_PARAM, tile);
-    uint8_t *params =
-        (tier == STRATA_NVME ? frame_param(engine) : home_of(engine, STRATA_PARAM, tile)) +
-        at * w;
-    strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, engine->plan.compute_dtype, master,
-                   STRATA_FP32, STRATA_BLOCK_ELEMS);
-    if (tier == STRATA_DEVICE)
-        copy_now(engine, params, engine->bounce_bytes, STRATA_BLOCK_ELEMS * w);
-    else
-        memcpy(params, engine->bounce_bytes, STRATA_BLOCK_ELEMS * w);
+    strata_engine *engine = walk->engine;
+    uint32_t slot = strata_schedule_slot(engine->schedule, tile);
+    *read = (struct read){
+        .tile = tile,
+        .io = {.place = strata_plan_record_place(&engine->plan, tile, slot),
+               .updates = engine->applied,
+               .buffer = strata_address_update_frame(
+                   &engine->memory, (uint32_t)(read - walk->reads), STRATA_STATE),
+               .done = read_ended,
+               .user = walk->arrivals},
+    };
+    walk->under_way++;
+    strata_store_start(engine->store, &read->io);
 }
 
-/* Where a whole record can be put together in host RAM: at home, or in the update frame. NULL:
- * it rests in the device and nothing else needs a frame. */
-static uint8_t *record_buffer(const strata_engine *engine, uint32_t tile)
+/* Start as many reads as there are frames for, in the order of the walk. */
+static void read_ahead(struct walk *walk)
 {
-    if (tier_of(engine, STRATA_STATE, tile) == STRATA_HOST)
-        return home_of(engine, STRATA_STATE, tile);
-    return engine->plan.frame_count[FRAME_UPDATE] > 0 ? frame_state(engine) : NULL;
-}
-
-/* The initial weights, and moments of zero, whose bytes are zeros in every dtype. */
-static void initial_record(strata_engine *engine, uint32_t tile)
-{
-    uint64_t elems = engine->plan.model.tiles[tile].elems;
-    uint64_t block_bytes = strata_record_block_bytes(engine->record_type);
-    const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
-    uint8_t *record = record_buffer(engine, tile);
-    uint8_t *device = record == NULL ? home_of(engine, STRATA_STATE, tile) : NULL;
-    for (uint64_t at = 0; at < elems; at += STRATA_BLOCK_ELEMS) {
-        uint64_t offset = at / STRATA_BLOCK_ELEMS * block_bytes;
-        initial_block(engine, tile, at);
-        if (record != NULL) {
-            memcpy(record + offset, engine->bounce, master_bytes);
-            memset(record + offset + master_bytes, 0, block_bytes - master_bytes);
-        } else {
-            copy_now(engine, device + offset, engine->bounce, master_bytes);
-            strata_stream_zero(engine->stream, device + offset + master_bytes,
-                               block_bytes - master_bytes);
+    struct span span;
+    struct cursor next = walk->ahead;
+    while (next_span(walk, &next, &span)) {
+        if (state_tier(walk->engine, span.tile) == STRATA_NVME) {
+            struct read *read = read_of(walk, span.tile);
+            if (read == NULL && (read = free_read(walk)) == NULL)
+                return;
+            if (read->tile != span.tile)
+                start_read(walk, read, span.tile);
+            read->last_use = next.spans - 1;
         }
-        put_params(engine, tile, at, engine->bounce);
+        walk->ahead = next;
     }
-    strata_stream_sync(engine->stream);
 }
 
-/* Read the record that the commit names, and make the parameters from its master weights. */
-static strata_status committed_record(strata_engine *engine, uint32_t tile)
+static strata_status take_arrival(struct walk *walk)
 {
-    const struct commit_line *line = &engine->first_line;
-    uint8_t *record = record_buffer(engine, tile);
-    STRATA_TRY(strata_store_transfer(
-        engine->store, false, strata_plan_record_place(&engine->plan, tile, line->slots[tile]),
-        engine->base_updates, record));
-    for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS) {
-        struct record_place place = strata_record_place(engine->record_type, at);
-        put_params(engine, tile, at, (const float *)(record + place.master));
-    }
-    return STRATA_OK;
+    struct store_io *io;
+    while (!strata_channel_receive(walk->arrivals, &io, UINT64_MAX))
+        continue;
+    walk->under_way--;
+    struct read *read = walk->reads;
+    while (io != &read->io)
+        read++;
+    read->arrived = true;
+    if (io->status != STRATA_OK && walk->engine->error.status == STRATA_OK)
+        walk->engine->error = *strata_store_error(walk->engine->store);
+    return io->status;
 }
 
-/* The record and the parameters are in host RAM: bring them to where they rest. */
-static strata_status send_home(strata_engine *engine, uint32_t tile, bool fresh)
-{
-    const struct offload_plan *plan = &engine->plan;
-    uint8_t *record = record_buffer(engine, tile);
-    if (record != NULL && tier_of(engine, STRATA_STATE, tile) == STRATA_DEVICE)
-        copy_now(engine, home_of(engine, STRATA_STATE, tile), record,
-                 strata_plan_part_bytes(plan, STRATA_STATE, tile));
-    if (fresh && plan->record_bytes[tile] > 0)
-        STRATA_TRY(strata_store_transfer(engine->store, true,
-                                         strata_plan_record_place(plan, tile, 0), 0, record));
-    if (tier_of(engine, STRATA_PARAM, tile) == STRATA_NVME)
-        STRATA_TRY(strata_store_transfer(engine->store, true,
-                                         (uint32_t)plan->homes[STRATA_PARAM].at[tile], 0,
-                                         frame_param(engine)));
-    return STRATA_OK;
-}
+/* Taking. */
 
-strata_status strata_records_init(strata_engine *engine, bool fresh, strata_error *error)
+/* The record of a span where the host can read it; NULL: in a device that it does not reach. */
+static strata_status record_of(struct walk *walk, const struct span *span, const uint8_t **out)
 {
-    strata_status status = STRATA_OK;
-    struct progress progress;
-    uint64_t done = 0;
-    const struct progress_call call = {engine->desc.progress, engine->desc.progress_user};
-    strata_progress_begin(&progress, &call, fresh ? "initial weights" : "resuming",
-                          engine->plan.model.block_count *
-                              (uint64_t)strata_record_block_bytes(engine->record_type),
-                          strata_now_ns());
-    for (uint32_t i = 0; status == STRATA_OK && i < engine->plan.model.tile_count; i++) {
-        if (fresh)
-            initial_record(engine, i);
-        else
-            status = committed_record(engine, i);
-        if (status == STRATA_OK)
-            status = send_home(engine, i, fresh);
-        done += strata_plan_part_bytes(&engine->plan, STRATA_STATE, i);
-        strata_progress_at(&progress, done, strata_now_ns());
-    }
-    if (status == STRATA_OK)
-        return device_status(engine, error);
-    if (error != NULL)
-        *error = *strata_store_error(engine->store);
-    return status;
-}
-
-/* Where a tile's state record can be read by the host. NULL: it is in the device. */
-static strata_status state_of(strata_engine *engine, uint32_t tile, const uint8_t **out)
-{
+    const strata_engine *engine = walk->engine;
+    uint8_t tier = state_tier(engine, span->tile);
     *out = NULL;
-    uint8_t tier = tier_of(engine, STRATA_STATE, tile);
-    if (tier == STRATA_HOST)
-        *out = home_of(engine, STRATA_STATE, tile);
+    if (tier == STRATA_HOST || (tier == STRATA_DEVICE && engine->desc.device->ops->in_ram))
+        *out = strata_address_home(&engine->memory, STRATA_STATE, span->tile);
     if (tier != STRATA_NVME)
         return STRATA_OK;
-    uint8_t *frame = frame_state(engine);
-    *out = frame;
-    if (engine->cached_tile == tile)
-        return STRATA_OK;
-    engine->cached_tile = STRATA_NONE;
-    uint32_t slot = strata_schedule_slot(engine->schedule, tile);
-    strata_status status = strata_store_transfer(
-        engine->store, false, strata_plan_record_place(&engine->plan, tile, slot),
-        engine->applied, frame);
-    if (status != STRATA_OK) {
-        engine->error = *strata_store_error(engine->store);
-        return status;
-    }
-    engine->cached_tile = tile;
+    const struct read *read = read_of(walk, span->tile);
+    while (!read->arrived)
+        STRATA_TRY(take_arrival(walk));
+    *out = read->io.buffer;
     return STRATA_OK;
 }
-
-typedef void (*piece_fn)(void *user, const float *piece, uint64_t elems);
-
-struct range {
-    const struct group *group;
-    strata_record record;
-    uint64_t first; /* element of the group */
-    uint64_t count;
-};
 
 static uint64_t offset_of(enum record_type type, strata_record record, uint64_t elem)
 {
@@ -222,51 +225,85 @@ static uint64_t offset_of(enum record_type type, strata_record record, uint64_t 
                                       : place.v;
 }
 
-/* Hand out elements of a tile, from first, which lie in one block, as fp32. */
-static strata_status for_piece(strata_engine *engine, uint32_t tile, strata_record record,
-                               uint64_t first, uint64_t count, piece_fn fn, void *user)
+/* Hand out elements of a tile which lie in one block, as fp32. */
+static strata_status take_piece(struct walk *walk, const struct span *piece,
+                                const uint8_t *record)
 {
-    const uint8_t *state;
-    strata_dtype dtype =
-        record == STRATA_MASTER ? STRATA_FP32 : strata_record_moments(engine->record_type);
-    uint64_t offset = offset_of(engine->record_type, record, first);
-    STRATA_TRY(state_of(engine, tile, &state));
-    const void *piece = engine->bounce_bytes;
-    if (state != NULL)
-        piece = state + offset;
-    else
-        copy_now(engine, engine->bounce_bytes, home_of(engine, STRATA_STATE, tile) + offset,
-                 count * strata_dtype_bytes(dtype));
-    STRATA_TRY(device_status(engine, &engine->error));
-    strata_convert(STRATA_ISA_BEST, engine->bounce, STRATA_FP32, piece, dtype, count);
-    fn(user, engine->bounce, count);
-    return STRATA_OK;
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static strata_status for_range(strata_engine *engine, const struct range *range, piece_fn fn,
-                               void *user)
-{
-    const struct model *model = &engine->plan.model;
-    uint64_t end = range->first + range->count;
-    for (uint64_t at = range->first; at < end;) {
-        /* Tiles are whole blocks and all but the last have one length. */
-        uint32_t index = range->group->first_tile + (uint32_t)(at / model->tile_elems);
-        uint64_t stop = least(end, (at / STRATA_BLOCK_ELEMS + 1) * STRATA_BLOCK_ELEMS);
-        STRATA_TRY(for_piece(engine, index, range->record, at - model->tiles[index].first,
-                             stop - at, fn, user));
-        at = stop;
+    strata_engine *engine = walk->engine;
+    strata_dtype dtype = piece->record == STRATA_MASTER
+                             ? STRATA_FP32
+                             : strata_record_moments(engine->record_type);
+    uint64_t offset = offset_of(engine->record_type, piece->record, piece->first);
+    const void *values = engine->bounce_bytes;
+    if (record != NULL) {
+        values = record + offset;
+    } else {
+        const uint8_t *home = strata_address_home(&engine->memory, STRATA_STATE, piece->tile);
+        strata_stream_copy(engine->stream, engine->bounce_bytes, home + offset,
+                           piece->count * strata_dtype_bytes(dtype));
+        strata_stream_sync(engine->stream);
+        STRATA_TRY(strata_engine_device_status(engine, &engine->error));
     }
+    if (dtype != STRATA_FP32) {
+        strata_convert(STRATA_ISA_BEST, engine->bounce, STRATA_FP32, values, dtype,
+                       piece->count);
+        values = engine->bounce;
+    }
+    walk->take(walk->take_user, values, piece->count);
     return STRATA_OK;
 }
 
-static void hash_piece(void *user, const float *piece, uint64_t elems)
+static strata_status take_span(struct walk *walk, const struct span *span)
 {
-    strata_hash_add(user, piece, elems * sizeof *piece);
+    const uint8_t *record;
+    STRATA_TRY(record_of(walk, span, &record));
+    struct span piece = *span;
+    for (uint64_t end = span->first + span->count; piece.first < end;
+         piece.first += piece.count) {
+        uint64_t left = STRATA_BLOCK_ELEMS - piece.first % STRATA_BLOCK_ELEMS;
+        piece.count = left < end - piece.first ? left : end - piece.first;
+        STRATA_TRY(take_piece(walk, &piece, record));
+    }
+    walk->taken_bytes += span->count * sizeof(float);
+    strata_progress_at(&walk->progress, walk->taken_bytes, strata_now_ns());
+    return STRATA_OK;
+}
+
+static strata_status take_spans(struct walk *walk)
+{
+    struct span span;
+    for (;;) {
+        /* What the span before needed is free by now. */
+        read_ahead(walk);
+        struct cursor next = walk->now;
+        if (!next_span(walk, &next, &span))
+            return STRATA_OK;
+        STRATA_TRY(take_span(walk, &span));
+        walk->now = next;
+    }
+}
+
+/* A walk of an engine that has settled; what it does and from where is the caller's. */
+static strata_status run_walk(struct walk *walk, const char *what, uint64_t total_bytes)
+{
+    strata_engine *engine = walk->engine;
+    const struct progress_call call = {engine->desc.progress, engine->desc.progress_user};
+    uint32_t frames = engine->plan.frame_count[FRAME_UPDATE];
+    walk->ahead = walk->now;
+    walk->read_count = frames < READ_AHEAD ? frames : READ_AHEAD;
+    for (uint32_t i = 0; i < walk->read_count; i++)
+        walk->reads[i].tile = STRATA_NONE;
+    walk->arrivals = engine->arrivals;
+    strata_progress_begin(&walk->progress, &call, what, total_bytes, strata_now_ns());
+    strata_status status = take_spans(walk);
+    while (walk->under_way > 0)
+        (void)take_arrival(walk);
+    return status;
+}
+
+static void hash_values(void *user, const float *values, uint64_t count)
+{
+    strata_hash_add(user, values, count * sizeof *values);
 }
 
 strata_status strata_engine_hash(strata_engine *engine, uint8_t out[16])
@@ -276,29 +313,21 @@ strata_status strata_engine_hash(strata_engine *engine, uint8_t out[16])
         return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
                            "hash: out is NULL");
     STRATA_TRY(strata_wait(engine, 0, NULL));
-    engine->cached_tile = STRATA_NONE;
     strata_hash_reset(engine->hash);
-    const struct model *model = &engine->plan.model;
-    for (uint32_t g = 0; g < model->group_count; g++) {
-        const struct group *group = &model->groups[g];
-        for (uint32_t t = 0; t < group->tensor_count; t++) {
-            const struct tensor *tensor = &model->tensors[group->first_tensor + t];
-            for (int record = STRATA_MASTER; record <= STRATA_MOMENT2; record++) {
-                struct range range = {group, (strata_record)record, tensor->offset,
-                                      tensor->elems};
-                STRATA_TRY(for_range(engine, &range, hash_piece, engine->hash));
-            }
-        }
-    }
+    struct walk walk = {.engine = engine,
+                        .end_tensor = engine->plan.model.tensor_count,
+                        .take = hash_values,
+                        .take_user = engine->hash};
+    STRATA_TRY(run_walk(&walk, "hashing", 3 * engine->plan.model.elems * sizeof(float)));
     strata_hash_digest(engine->hash, out);
     return STRATA_OK;
 }
 
-static void copy_piece(void *user, const float *piece, uint64_t elems)
+static void copy_values(void *user, const float *values, uint64_t count)
 {
     float **out = user;
-    memcpy(*out, piece, elems * sizeof *piece);
-    *out += elems;
+    memcpy(*out, values, count * sizeof *values);
+    *out += count;
 }
 
 /* Which tensor is meant, and does it have these elements? */
@@ -338,8 +367,15 @@ strata_status strata_engine_read(strata_engine *engine, uint32_t group, uint32_t
         return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
                            "read: out is NULL");
     STRATA_TRY(strata_wait(engine, 0, NULL));
-    const struct model *model = &engine->plan.model;
-    engine->cached_tile = STRATA_NONE;
-    struct range range = {&model->groups[group], record, t->offset + first, count};
-    return for_range(engine, &range, copy_piece, &out);
+    if (count == 0)
+        return STRATA_OK;
+    uint32_t index = (uint32_t)(t - engine->plan.model.tensors);
+    struct walk walk = {.engine = engine,
+                        .end_tensor = index + 1,
+                        .one_range = true,
+                        .to = first + count,
+                        .now = {.tensor = index, .record = (int)record, .at = first},
+                        .take = copy_values,
+                        .take_user = &out};
+    return run_walk(&walk, "reading", count * sizeof *out);
 }

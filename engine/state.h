@@ -4,8 +4,8 @@
 /*
  * What an engine is made of, shared by the files of this folder: resolve.c completes what was
  * asked for, planning.c plans it, engine.c makes and destroys it, step.c walks it through a
- * step, lanes.c is what the pager has others compute, records.c reads and writes master weights
- * and moments between steps.
+ * step, lanes.c is what the pager has others compute, fill.c makes the first state, records.c
+ * reads master weights and moments between steps.
  *
  * Thread: the engine's caller; lanes.c says what runs elsewhere.
  */
@@ -18,6 +18,9 @@
 
 /* A step may be in its updates, the next one in its backward, whose scale is known. */
 #define LOSS_SCALES 4u
+
+/* Records that may be on their way between steps; more than are read ahead. */
+#define ARRIVALS 32u
 
 /* What is in the store to go on from; zero: there is none, or it has no commit. */
 struct found_store {
@@ -52,7 +55,7 @@ struct strata_engine {
     float *bounce;      /* one norm block on its way to or from the device */
     void *bounce_bytes; /* the same in the dtype that rests there */
     struct hash_state *hash;
-    uint32_t cached_tile; /* state record that lies in the first update frame */
+    struct channel *arrivals; /* of records that are read between steps; NULL: no store */
     bool in_step;
     uint64_t steps;        /* done, earlier runs' included */
     uint64_t base_step;    /* done before this run */
@@ -85,9 +88,14 @@ extern const struct lane_functions strata_engine_lanes_host;
 strata_status strata_lanes_load(strata_device *device, strata_error *error);
 extern const struct lane_functions strata_engine_lanes_cuda;
 
-/* records.c: fill every home, with the initial weights and zero moments (fresh; a durable
- * engine's are in slot 0 as well) or with what first_line names. */
-strata_status strata_records_init(strata_engine *engine, bool fresh, strata_error *error);
+/* fill.c: fill every home, with the initial weights and zero moments (fresh; a durable engine's
+ * are in slot 0 as well) or with what first_line names. */
+strata_status strata_engine_fill(strata_engine *engine, bool fresh, strata_error *error);
+/* The first of these values that is infinite or NaN; count: none. */
+uint64_t strata_first_not_finite(const float *values, uint64_t count);
+
+/* records.c: what queued copies came to, once they have been waited for. */
+strata_status strata_engine_device_status(const strata_engine *engine, strata_error *out);
 
 /* resolve.c: everything that has a default, given one; the rest is borrowed from desc. */
 strata_status strata_engine_resolve(strata_engine_desc *out, const strata_engine_desc *desc,

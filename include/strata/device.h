@@ -21,8 +21,8 @@
  * the rest of this header means the same on both.
  *
  * Queueing never allocates, and fails for nothing but a call that makes no sense: a NULL, an
- * event of another device, a kind of work that the device does not take. That returns INVALID or
- * UNSUPPORTED and does nothing; a caller who is sure need not look. A full queue blocks the
+ * event of another device, a kind of work that the device does not take. That returns INVALID
+ * or UNSUPPORTED and does nothing; a caller who is sure need not look. A full queue blocks the
  * caller. What fails later, on the device, is kept: strata_device_error() has the first
  * failure, and every engine on the device answers with it.
  *

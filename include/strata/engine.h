@@ -52,7 +52,9 @@ typedef struct strata_engine strata_engine;
 
 /*
  * Initial master weights: elements first .. first + count - 1 of tensor `tensor` of group
- * `group`. Called at create only, from the caller's thread.
+ * `group`. Called at create only, from the caller's thread and any worker's, from several at
+ * once, each for other elements. Every element is asked for once, in no particular order. What
+ * is not finite is refused (STRATA_E_INVALID).
  */
 typedef void (*strata_init_fn)(void *user, uint32_t group, uint32_t tensor, uint64_t first,
                                uint64_t count, float *out);
@@ -160,6 +162,10 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_create(strata_engine **o
  * NULL is fine.
  */
 STRATA_API void strata_engine_destroy(strata_engine *engine);
+
+/* The descriptor with every default resolved. What it borrowed for create is NULL. Lent until
+ * destroy. NULL: NULL. */
+STRATA_API const strata_engine_desc *strata_engine_desc_of(const strata_engine *engine);
 
 /* The plan as carried out. Lent until destroy. NULL: NULL. */
 STRATA_API const strata_plan *strata_engine_plan_of(const strata_engine *engine);

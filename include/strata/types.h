@@ -169,8 +169,8 @@ typedef struct strata_lane_stats {
  */
 typedef void (*strata_progress_fn)(void *user, const char *what, uint64_t done, uint64_t total);
 
-/* "fp32", "bf16", "fp16"; "auto", "device", "host", "nvme"; "unknown" for what is none, and 0 bytes. Static
- * storage. Thread: any. */
+/* "fp32", "bf16", "fp16"; "auto", "device", "host", "nvme"; "unknown" for what is none, and 0
+ * bytes. Static storage. Thread: any. */
 STRATA_API const char *strata_dtype_name(strata_dtype dtype);
 STRATA_API const char *strata_tier_name(strata_tier tier);
 STRATA_API uint32_t strata_dtype_bytes(strata_dtype dtype);

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 /*
- * A device whose streams wait at gates by holding whoever queues, as CUDA's do: an acquire or an
- * unstash that a failure lets through has no bytes, and must say so.
+ * A device whose streams wait at gates by holding whoever queues, as CUDA's do: an acquire or
+ * an unstash that a failure lets through has no bytes, and must say so.
  *
  * The host device is given such a wait, and each read of a step fails in turn. Whatever an
  * acquire calls good is compared with the initial weights.

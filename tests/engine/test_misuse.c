@@ -1,6 +1,6 @@
 /*
- * Misuse of the engine's functions: each call that makes no sense is refused with a status and a
- * story of what was expected, changes nothing, and the run goes on from there to the same
+ * Misuse of the engine's functions: each call that makes no sense is refused with a status and
+ * a story of what was expected, changes nothing, and the run goes on from there to the same
  * weights as a run without it. Of the other headers: tests/offload/test_device_misuse.c.
  */
 

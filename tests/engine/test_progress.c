@@ -120,6 +120,7 @@ Test(progress, a_new_run_tells_of_its_store_and_weights)
     expect_done("writing the store");
     expect_done("initial weights");
     cr_expect_null(find("resuming"));
+    expect_done("hashing");
 }
 
 Test(progress, a_resumed_run_tells_of_what_it_reads)

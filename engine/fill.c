@@ -1,0 +1,357 @@
+/*
+ * Filling every home at create: with the initial weights and zero moments, or with what the
+ * store's commit holds.
+ *
+ * Tiles are worked on in order, several at a time: their transfers are under way together, and
+ * one tile after the other is computed by all workers, block by block. Where a part cannot be
+ * made where it rests (on NVMe, in a device that the host does not reach) it is made in one of
+ * the update frames, which have no other use yet; so nothing is taken that the plan has not
+ * counted.
+ *
+ * Weights do not depend on the order or the worker: each block is a call of the caller's
+ * strata_init_fn for disjoint elements.
+ *
+ * Thread: the engine's caller, and the workers; transfers end on I/O threads, which only send.
+ */
+
+#include "base/channel.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/progress.h"
+#include "engine/state.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Tiles under way at once, where frames allow: enough that a drive's queue never runs dry. */
+#define FILL_FLIGHTS 16u
+
+/* A tile that is being filled. */
+struct flight {
+    struct store_io state;
+    struct store_io param;
+    uint32_t tile;
+    uint32_t pending; /* transfers under way */
+    bool busy;
+};
+
+struct fill {
+    strata_engine *engine;
+    bool fresh;
+    struct channel *ended; /* struct store_io *: transfers, as they end */
+    struct flight *flights;
+    uint32_t busy;
+    uint64_t done_bytes;
+    struct progress progress;
+    strata_error error;
+};
+
+/* One tile's work for the workers. */
+struct fill_job {
+    strata_engine *engine;
+    bool fresh;
+    uint32_t tile;
+    uint8_t *state; /* the record, and the parameters: at home or in a frame */
+    uint8_t *param;
+    _Atomic uint64_t bad; /* an element of the tile that is not finite, and 1; 0: none */
+};
+
+uint64_t strata_first_not_finite(const float *values, uint64_t count)
+{
+    /* Every bit pattern from infinity's on; as integers, which become vectors. */
+    const uint32_t infinity = 0x7f800000u;
+    uint32_t largest = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, values + i, sizeof bits);
+        bits &= 0x7fffffffu;
+        largest = bits > largest ? bits : largest;
+    }
+    uint64_t first = 0;
+    while (largest >= infinity && isfinite(values[first]))
+        first++;
+    return largest >= infinity ? first : count;
+}
+
+static uint8_t tier_of(const strata_engine *engine, strata_part part, uint32_t tile)
+{
+    return engine->plan.homes[part].tier[tile];
+}
+
+/* Can the host make the part where it rests? */
+static bool at_home(const strata_engine *engine, strata_part part, uint32_t tile)
+{
+    uint8_t tier = tier_of(engine, part, tile);
+    return tier == STRATA_HOST || (tier == STRATA_DEVICE && engine->desc.device->ops->in_ram);
+}
+
+static bool needs_frame(const strata_engine *engine, uint32_t tile)
+{
+    return !at_home(engine, STRATA_STATE, tile) || !at_home(engine, STRATA_PARAM, tile);
+}
+
+static uint8_t *buffer_of(const struct fill *fill, const struct flight *flight,
+                          strata_part part)
+{
+    const strata_engine *engine = fill->engine;
+    if (at_home(engine, part, flight->tile))
+        return strata_address_home(&engine->memory, part, flight->tile);
+    return strata_address_update_frame(&engine->memory, (uint32_t)(flight - fill->flights),
+                                       part);
+}
+
+/* Flight i has update frame i. What needs no frame leaves them to others. */
+static struct flight *free_flight(struct fill *fill, uint32_t tile)
+{
+    uint32_t frames = fill->engine->plan.frame_count[FRAME_UPDATE];
+    bool frame = needs_frame(fill->engine, tile);
+    uint32_t end = frame && frames < FILL_FLIGHTS ? frames : FILL_FLIGHTS;
+    for (uint32_t i = end; i-- > 0;)
+        if (!fill->flights[i].busy)
+            return &fill->flights[i];
+    return NULL;
+}
+
+/* Initial weights of one block, padding included. */
+static void initial_block(struct fill_job *job, uint64_t at, float *out)
+{
+    strata_engine *engine = job->engine;
+    const struct model *model = &engine->plan.model;
+    const struct tile *tile = &model->tiles[job->tile];
+    const struct group *group = &model->groups[tile->group];
+    for (uint64_t i = 0; i < STRATA_BLOCK_ELEMS;) {
+        uint64_t elem = tile->first + at + i;
+        const struct tensor *tensor = strata_model_tensor_at(model, tile->group, elem);
+        if (tensor == NULL) {
+            memset(out + i, 0, (STRATA_BLOCK_ELEMS - i) * sizeof *out);
+            break;
+        }
+        uint64_t count = tensor->offset + tensor->elems - elem;
+        count = count < STRATA_BLOCK_ELEMS - i ? count : STRATA_BLOCK_ELEMS - i;
+        engine->desc.init(engine->desc.init_user, tile->group,
+                          (uint32_t)(tensor - model->tensors) - group->first_tensor,
+                          elem - tensor->offset, count, out + i);
+        i += count;
+    }
+    uint64_t bad = strata_first_not_finite(out, STRATA_BLOCK_ELEMS);
+    if (bad < STRATA_BLOCK_ELEMS)
+        atomic_store_explicit(&job->bad, at + bad + 1, memory_order_relaxed);
+}
+
+static void fill_block(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    struct fill_job *job = user;
+    const strata_engine *engine = job->engine;
+    uint64_t at = (uint64_t)index * STRATA_BLOCK_ELEMS;
+    uint64_t bytes = strata_record_block_bytes(engine->record_type);
+    uint8_t *block = job->state + strata_record_place(engine->record_type, at).master;
+    const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
+    if (job->fresh) {
+        initial_block(job, at, (float *)block);
+        /* Moments of zero are bytes of zero in every dtype. */
+        memset(block + master_bytes, 0, bytes - master_bytes);
+    }
+    strata_convert(STRATA_ISA_BEST, job->param + at * engine->plan.w,
+                   engine->plan.compute_dtype, block, STRATA_FP32, STRATA_BLOCK_ELEMS);
+}
+
+static strata_status refuse_weight(const strata_engine *engine, uint32_t tile, uint64_t at,
+                                   strata_error *error)
+{
+    const struct tile *of = &engine->plan.model.tiles[tile];
+    const struct tensor *tensor =
+        strata_model_tensor_at(&engine->plan.model, of->group, of->first + at);
+    return strata_fail(error, STRATA_E_INVALID, 0,
+                       "initial weights: element %llu of tensor %s is not finite",
+                       (unsigned long long)(of->first + at - tensor->offset), tensor->name);
+}
+
+static void transfer_ended(void *user, struct store_io *io)
+{
+    strata_channel_send(user, &io);
+}
+
+static void start_transfer(struct fill *fill, struct flight *flight, struct store_io *io,
+                           const struct store_io *what)
+{
+    *io = *what;
+    io->done = transfer_ended;
+    io->user = fill->ended;
+    flight->pending++;
+    strata_store_start(fill->engine->store, io);
+}
+
+/* What was made in a frame goes to where it rests, and what is new to the store. */
+static void send_home(struct fill *fill, struct flight *flight)
+{
+    strata_engine *engine = fill->engine;
+    uint32_t tile = flight->tile;
+    for (int part = STRATA_PARAM; part < STRATA_PART_COUNT; part++) {
+        if (part == STRATA_GRAD || tier_of(engine, part, tile) != STRATA_DEVICE ||
+            at_home(engine, part, tile))
+            continue;
+        strata_stream_copy(engine->stream, strata_address_home(&engine->memory, part, tile),
+                           buffer_of(fill, flight, part),
+                           strata_plan_part_bytes(&engine->plan, part, tile));
+        strata_stream_sync(engine->stream);
+    }
+    if (fill->fresh && engine->plan.record_bytes[tile] > 0)
+        start_transfer(
+            fill, flight, &flight->state,
+            &(struct store_io){.write = true,
+                               .place = strata_plan_record_place(&engine->plan, tile, 0),
+                               .buffer = buffer_of(fill, flight, STRATA_STATE)});
+    if (tier_of(engine, STRATA_PARAM, tile) == STRATA_NVME)
+        start_transfer(
+            fill, flight, &flight->param,
+            &(struct store_io){.write = true,
+                               .place = (uint32_t)engine->plan.homes[STRATA_PARAM].at[tile],
+                               .buffer = buffer_of(fill, flight, STRATA_PARAM)});
+}
+
+static void end_flight(struct fill *fill, struct flight *flight)
+{
+    if (flight->pending > 0)
+        return;
+    flight->busy = false;
+    fill->busy--;
+    fill->done_bytes += strata_plan_part_bytes(&fill->engine->plan, STRATA_STATE, flight->tile);
+    strata_progress_at(&fill->progress, fill->done_bytes, strata_now_ns());
+}
+
+static strata_status make_tile(struct fill *fill, struct flight *flight)
+{
+    strata_engine *engine = fill->engine;
+    struct fill_job job = {.engine = engine,
+                           .fresh = fill->fresh,
+                           .tile = flight->tile,
+                           .state = buffer_of(fill, flight, STRATA_STATE),
+                           .param = buffer_of(fill, flight, STRATA_PARAM)};
+    uint32_t blocks = engine->plan.model.tiles[flight->tile].elems / STRATA_BLOCK_ELEMS;
+    STRATA_TRY(
+        strata_workers_run(engine->desc.workers, STRATA_JOB_PANEL, fill_block, &job, blocks));
+    uint64_t bad = atomic_load_explicit(&job.bad, memory_order_relaxed);
+    if (bad > 0)
+        return refuse_weight(engine, flight->tile, bad - 1, &fill->error);
+    send_home(fill, flight);
+    return STRATA_OK;
+}
+
+static strata_status begin_tile(struct fill *fill, struct flight *flight, uint32_t tile)
+{
+    const strata_engine *engine = fill->engine;
+    *flight = (struct flight){.tile = tile, .busy = true};
+    fill->busy++;
+    if (!fill->fresh) {
+        uint32_t slot = engine->first_line.slots[tile];
+        start_transfer(
+            fill, flight, &flight->state,
+            &(struct store_io){.place = strata_plan_record_place(&engine->plan, tile, slot),
+                               .updates = engine->base_updates,
+                               .buffer = buffer_of(fill, flight, STRATA_STATE)});
+        return STRATA_OK;
+    }
+    strata_status status = make_tile(fill, flight);
+    end_flight(fill, flight);
+    return status;
+}
+
+/* Wait for a transfer, and do what comes after it. */
+static strata_status take_ended(struct fill *fill)
+{
+    struct store_io *io;
+    while (!strata_channel_receive(fill->ended, &io, UINT64_MAX))
+        continue;
+    struct flight *flight = fill->flights;
+    while (io != &flight->state && io != &flight->param)
+        flight++;
+    flight->pending--;
+    strata_status status = io->status;
+    if (status != STRATA_OK)
+        (void)strata_fail(&fill->error, status, strata_store_error(fill->engine->store)->native,
+                          "%s", strata_store_error(fill->engine->store)->message);
+    else if (!io->write && fill->error.status == STRATA_OK)
+        status = make_tile(fill, flight);
+    end_flight(fill, flight);
+    return status;
+}
+
+/* A device that the host does not reach, and no frame, since no update needs one: initial
+ * weights go to it block by block. */
+static strata_status fill_by_blocks(struct fill *fill, uint32_t tile)
+{
+    strata_engine *engine = fill->engine;
+    uint64_t bytes = strata_record_block_bytes(engine->record_type);
+    const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
+    uint8_t *state = strata_address_home(&engine->memory, STRATA_STATE, tile);
+    uint8_t *param = strata_address_home(&engine->memory, STRATA_PARAM, tile);
+    struct fill_job job = {.engine = engine, .fresh = true, .tile = tile};
+    for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS) {
+        uint8_t *block = state + at / STRATA_BLOCK_ELEMS * bytes;
+        initial_block(&job, at, engine->bounce);
+        strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, engine->plan.compute_dtype,
+                       engine->bounce, STRATA_FP32, STRATA_BLOCK_ELEMS);
+        strata_stream_copy(engine->stream, block, engine->bounce, master_bytes);
+        strata_stream_zero(engine->stream, block + master_bytes, bytes - master_bytes);
+        strata_stream_copy(engine->stream, param + at * engine->plan.w, engine->bounce_bytes,
+                           STRATA_BLOCK_ELEMS * (uint64_t)engine->plan.w);
+        strata_stream_sync(engine->stream);
+    }
+    fill->done_bytes += strata_plan_part_bytes(&engine->plan, STRATA_STATE, tile);
+    strata_progress_at(&fill->progress, fill->done_bytes, strata_now_ns());
+    uint64_t bad = atomic_load_explicit(&job.bad, memory_order_relaxed);
+    return bad > 0 ? refuse_weight(engine, tile, bad - 1, &fill->error) : STRATA_OK;
+}
+
+/* Begin the next tile, or wait for one under way. */
+static strata_status go_on(struct fill *fill, uint32_t *next)
+{
+    const strata_engine *engine = fill->engine;
+    if (*next == engine->plan.model.tile_count)
+        return take_ended(fill);
+    if (needs_frame(engine, *next) && engine->plan.frame_count[FRAME_UPDATE] == 0)
+        return fill_by_blocks(fill, (*next)++);
+    struct flight *flight = free_flight(fill, *next);
+    return flight != NULL ? begin_tile(fill, flight, (*next)++) : take_ended(fill);
+}
+
+/* After a failure, only what is under way is waited for. */
+static strata_status fill_tiles(struct fill *fill)
+{
+    uint32_t next = 0;
+    strata_status status = STRATA_OK;
+    while (status == STRATA_OK &&
+           (fill->busy > 0 || next < fill->engine->plan.model.tile_count))
+        status = go_on(fill, &next);
+    while (fill->busy > 0)
+        (void)take_ended(fill);
+    return status;
+}
+
+strata_status strata_engine_fill(strata_engine *engine, bool fresh, strata_error *error)
+{
+    struct fill fill = {.engine = engine, .fresh = fresh};
+    const struct progress_call call = {engine->desc.progress, engine->desc.progress_user};
+    uint64_t bytes = engine->plan.model.block_count *
+                     (uint64_t)strata_record_block_bytes(engine->record_type);
+    fill.flights = calloc(FILL_FLIGHTS, sizeof *fill.flights);
+    if (fill.flights == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for %u tiles under way",
+                           FILL_FLIGHTS);
+    strata_status status = strata_channel_create(&fill.ended, 2 * FILL_FLIGHTS,
+                                                 sizeof(struct store_io *), &fill.error);
+    strata_progress_begin(&fill.progress, &call, fresh ? "initial weights" : "resuming", bytes,
+                          strata_now_ns());
+    if (status == STRATA_OK)
+        status = fill_tiles(&fill);
+    if (status == STRATA_OK)
+        status = strata_engine_device_status(engine, &fill.error);
+    strata_channel_destroy(fill.ended);
+    free(fill.flights);
+    if (status != STRATA_OK)
+        return strata_fail(error, status, fill.error.native, "%s", fill.error.message);
+    return STRATA_OK;
+}
