@@ -70,8 +70,10 @@ static strata_status take_arenas(strata_engine *engine, strata_error *error)
     if (!huge)
         say(engine, "huge pages were not to be had: I/O and copies cost more cpu time");
     STRATA_TRY(device->ops->shared_create(
-        device, engine->plan.model.block_count * sizeof *engine->block_sums, &sums, error));
+        device, (engine->plan.model.block_count + 1) * sizeof *engine->block_sums, &sums,
+        error));
     engine->block_sums = sums;
+    engine->device_spoiled = (uint32_t *)(engine->block_sums + engine->plan.model.block_count);
     return pin_host(engine, error);
 }
 
@@ -202,6 +204,7 @@ strata_status strata_engine_create(strata_engine **out, const strata_engine_desc
     strata_engine *engine = calloc(1, sizeof *engine);
     if (engine == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for an engine");
+    engine->spoiled_tile = engine->maybe_spoiled_tile = STRATA_NONE;
     strata_status status = build(engine, desc, error);
     if (status != STRATA_OK) {
         strata_engine_destroy(engine);

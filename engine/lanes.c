@@ -19,6 +19,7 @@
 #include "optim/loss_scale.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* Elements of a work item: with all its streams 1.8 MiB of fp32 state and bf16 in and out,
@@ -120,6 +121,30 @@ static strata_status not_finite(strata_engine *engine, uint64_t step, strata_err
                        (unsigned long long)step);
 }
 
+float strata_lane_guess(void *user, uint64_t step)
+{
+    return (float)(1 / *loss_scale_of(user, step));
+}
+
+/* Has an update that stands made what is not finite? */
+static strata_status spoiled(const strata_engine *engine, strata_error *error)
+{
+    uint32_t tile = atomic_load_explicit(&engine->spoiled_tile, memory_order_relaxed);
+    if (tile == STRATA_NONE && *engine->device_spoiled == 0)
+        return STRATA_OK;
+    const struct model *model = &engine->plan.model;
+    return strata_fail(error, STRATA_E_NUMERIC, 0,
+                       "an update made a weight or moment that is not finite%s%s: the last "
+                       "commit stands",
+                       tile != STRATA_NONE ? ": group " : " in the device",
+                       tile != STRATA_NONE ? model->groups[model->tiles[tile].group].name : "");
+}
+
+strata_status strata_lane_may_commit(void *user, strata_error *error)
+{
+    return spoiled(user, error);
+}
+
 static double sum_of_blocks(const strata_engine *engine)
 {
     double sum = 0;
@@ -157,12 +182,13 @@ strata_status strata_lane_total(void *user, uint64_t step, strata_step_result *o
     }
     out->updates = engine->updates;
     *loss_scale_of(engine, step + 1) = out->next_loss_scale;
-    return STRATA_OK;
-}
-
-float strata_lane_guess(void *user, uint64_t step)
-{
-    return (float)(1 / *loss_scale_of(user, step));
+    /* What was made ahead of this norm stands if it was made with the right scale. */
+    bool stands = !out->skipped && out->grad_scale == strata_lane_guess(engine, step);
+    if (stands && engine->maybe_spoiled_tile != STRATA_NONE)
+        atomic_store_explicit(&engine->spoiled_tile, engine->maybe_spoiled_tile,
+                              memory_order_relaxed);
+    engine->maybe_spoiled_tile = STRATA_NONE;
+    return spoiled(engine, error);
 }
 
 /* Updates. */
@@ -170,6 +196,10 @@ float strata_lane_guess(void *user, uint64_t step)
 struct update_pass {
     strata_engine *engine;
     const struct update_job *job;
+    /* Set by any worker: the step of the gradient, or of the one before, made what is not
+     * finite. */
+    _Atomic bool spoiled_by_fold;
+    _Atomic bool spoiled;
     strata_adam_step fold; /* the step that each of the job's gradients belongs to */
     strata_adam_step grad;
 };
@@ -183,19 +213,20 @@ struct block {
 
 /* AdamW over one block of a tile, tensor by tensor. The padding of a group's end has state zero
  * and weights zero, whatever lies in the gradient's buffer. */
-static void apply(const struct update_pass *work, const strata_adam_step *step, uint64_t at,
-                  const struct block *block)
+static strata_status apply(const struct update_pass *work, const strata_adam_step *step,
+                           uint64_t at, const struct block *block)
 {
     const strata_engine *engine = work->engine;
     const struct offload_plan *plan = &engine->plan;
     const struct tile *tile = &plan->model.tiles[work->job->tile];
+    strata_status status = STRATA_OK;
     for (uint64_t i = 0; i < STRATA_BLOCK_ELEMS;) {
         const struct tensor *tensor =
             strata_model_tensor_at(&plan->model, tile->group, tile->first + at + i);
         if (tensor == NULL) {
             if (block->param != NULL)
                 memset(block->param + i * plan->w, 0, (STRATA_BLOCK_ELEMS - i) * plan->w);
-            return;
+            return status;
         }
         uint64_t stop = tensor->offset + tensor->elems - tile->first - at;
         stop = stop < STRATA_BLOCK_ELEMS ? stop : STRATA_BLOCK_ELEMS;
@@ -215,9 +246,11 @@ static void apply(const struct update_pass *work, const strata_adam_step *step, 
             .tensor = (uint32_t)(tensor - plan->model.tensors),
             .element = tile->first + at + i - tensor->offset,
         };
-        strata_adam_update(STRATA_ISA_BEST, step, &range);
+        strata_status now = strata_adam_update(STRATA_ISA_BEST, step, &range);
+        status = status == STRATA_OK ? now : status;
         i = stop;
     }
+    return status;
 }
 
 /* Weights of a state that stays: the update runs on a copy, which never leaves the cache. */
@@ -229,7 +262,7 @@ static void apply_to_copy(const struct update_pass *work, uint64_t at, struct bl
     uint8_t *copy = engine->scratch + worker * bytes;
     memcpy(copy, block.state, bytes);
     block.state = copy;
-    apply(work, &work->grad, at, &block);
+    (void)apply(work, &work->grad, at, &block); /* The copy is not kept. */
 }
 
 /* The digests of a norm block's bytes, whole pieces in every dtype. */
@@ -242,7 +275,7 @@ static void hash_block(struct hash128 *digests, const void *block, uint64_t at, 
 
 /* All that is done with a block, while it is in cache: what was read is hashed before it
  * changes, what will be written after that. */
-static void update_block(const struct update_pass *work, uint64_t at, uint32_t worker)
+static void update_block(struct update_pass *work, uint64_t at, uint32_t worker)
 {
     const struct update_job *job = work->job;
     const struct offload_plan *plan = &work->engine->plan;
@@ -253,13 +286,14 @@ static void update_block(const struct update_pass *work, uint64_t at, uint32_t w
     hash_block(job->digests.state_read, block.state, at, state_bytes);
     if (job->work & UPDATE_FOLD) {
         block.grad = (const uint8_t *)job->fold.grad + at * plan->w;
-        apply(work, &work->fold, at, &block);
+        if (apply(work, &work->fold, at, &block) != STRATA_OK)
+            atomic_store_explicit(&work->spoiled_by_fold, true, memory_order_relaxed);
     }
     block.grad = (const uint8_t *)job->grad.grad + at * plan->w;
     block.param = (uint8_t *)job->param + at * plan->w;
     hash_block(job->digests.grad_read, block.grad, at, flat_bytes);
-    if (job->work & UPDATE_APPLY)
-        apply(work, &work->grad, at, &block);
+    if ((job->work & UPDATE_APPLY) && apply(work, &work->grad, at, &block) != STRATA_OK)
+        atomic_store_explicit(&work->spoiled, true, memory_order_relaxed);
     if (job->work & UPDATE_WEIGHTS)
         apply_to_copy(work, at, block, worker);
     /* Master weights come first in a block; those of the padding are zero. */
@@ -275,16 +309,17 @@ static void update_block(const struct update_pass *work, uint64_t at, uint32_t w
 
 static void update_chunk(void *user, uint32_t index, uint32_t worker)
 {
-    const struct update_pass *work = user;
+    struct update_pass *work = user;
     uint64_t elems = work->engine->plan.model.tiles[work->job->tile].elems;
     uint64_t at = (uint64_t)index * CHUNK_ELEMS;
     for (uint64_t end = at + chunk_elems(elems, index); at < end; at += STRATA_BLOCK_ELEMS)
         update_block(work, at, worker);
 }
 
-void strata_lane_update(void *user, const struct update_job *job)
+/* out_ahead: by a gradient whose norm may not be known. */
+static void run_pass(strata_engine *engine, const struct update_job *job, bool *out_certain,
+                     bool *out_ahead)
 {
-    strata_engine *engine = user;
     struct update_pass work = {.engine = engine, .job = job};
     if (job->work & UPDATE_FOLD)
         work.fold =
@@ -292,6 +327,20 @@ void strata_lane_update(void *user, const struct update_job *job)
     work.grad = strata_adam_prepare(&engine->adam, job->grad.t, job->grad.lr, job->grad.scale);
     strata_workers_run(engine->desc.workers, STRATA_JOB_UPDATE, update_chunk, &work,
                        chunk_count(engine->plan.model.tiles[job->tile].elems));
+    *out_certain = atomic_load_explicit(&work.spoiled_by_fold, memory_order_relaxed);
+    *out_ahead = atomic_load_explicit(&work.spoiled, memory_order_relaxed);
+}
+
+/* A gradient's norm is known once the update that it makes has been counted. */
+void strata_lane_update(void *user, const struct update_job *job)
+{
+    strata_engine *engine = user;
+    bool certain, ahead;
+    run_pass(engine, job, &certain, &ahead);
+    if (ahead && job->grad.t > engine->updates)
+        engine->maybe_spoiled_tile = job->tile;
+    if (certain || (ahead && job->grad.t <= engine->updates))
+        atomic_store_explicit(&engine->spoiled_tile, job->tile, memory_order_relaxed);
 }
 
 /* On the device's streams. */
@@ -353,7 +402,12 @@ struct update_args {
 static void run_update(void *user)
 {
     const struct update_args *args = user;
-    strata_lane_update(args->engine, &args->job);
+    bool certain, ahead;
+    run_pass(args->engine, &args->job, &certain, &ahead);
+    /* What is made here stands: where norms are waited for, these updates wait. */
+    if (certain || ahead)
+        atomic_store_explicit(&args->engine->spoiled_tile, args->job.tile,
+                              memory_order_relaxed);
 }
 
 static void queue_update(void *user, strata_stream *stream, const struct update_job *job)
@@ -367,6 +421,7 @@ const struct lane_functions strata_engine_lanes_host = {
     .update = strata_lane_update,
     .total = strata_lane_total,
     .guess = strata_lane_guess,
+    .may_commit = strata_lane_may_commit,
     .round = queue_round,
     .device_norm = queue_norm,
     .device_update = queue_update,

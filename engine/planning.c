@@ -114,7 +114,8 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
     };
     STRATA_TRY(strata_plan_begin(&engine->plan, &plan, error));
     struct tables *tables = &engine->plan.tables;
-    strata_tables_count(tables, engine->plan.model.block_count * sizeof *engine->block_sums);
+    strata_tables_count(tables,
+                        (engine->plan.model.block_count + 1) * sizeof *engine->block_sums);
     engine->bounce = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof *engine->bounce);
     /* For any dtype. */
     engine->bounce_bytes = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));

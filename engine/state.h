@@ -44,9 +44,17 @@ struct strata_engine {
     strata_stream *stream; /* copies between steps */
     bool pinned;           /* the host arena, for the device's copies */
     double *block_sums;    /* by norm block; written on the cpu lane or by the device */
-    double partial_sum;    /* of the step's blocks so far; the cpu lane's */
-    uint64_t normed;       /* steps whose norm is known; the cpu lane's */
-    uint64_t updates;      /* applied by them; the cpu lane's */
+    /* Behind them: not 0 once a kernel of the device has made what is not finite. */
+    const volatile uint32_t *device_spoiled;
+    /* An update that stands has made a weight or moment of this tile not finite; STRATA_NONE:
+     * none has. Set by the cpu lane or a stream's thread, read by the pager before a commit;
+     * the message that the update is done orders them. */
+    _Atomic uint32_t spoiled_tile;
+    /* The same of an update ahead of the norm, which may not stand; the cpu lane's. */
+    uint32_t maybe_spoiled_tile;
+    double partial_sum; /* of the step's blocks so far; the cpu lane's */
+    uint64_t normed;    /* steps whose norm is known; the cpu lane's */
+    uint64_t updates;   /* applied by them; the cpu lane's */
     /* By step. That of step n + 1 is written by the cpu lane before it reports the norm of n,
      * and read by whoever has been told that norm. */
     double loss_scales[LOSS_SCALES];
@@ -80,6 +88,7 @@ void strata_lane_update(void *user, const struct update_job *job);
 strata_status strata_lane_total(void *user, uint64_t step, strata_step_result *out,
                                 strata_error *error);
 float strata_lane_guess(void *user, uint64_t step);
+strata_status strata_lane_may_commit(void *user, strata_error *error);
 /* With them, functions that the host device's streams run. */
 extern const struct lane_functions strata_engine_lanes_host;
 

@@ -49,13 +49,17 @@
 
 #include "strata/adam.h"
 
-#include "base/error.h"
 #include "optim/half.h"
 #include "optim/isa.h"
 #include "base/random.h"
 
 /* Elements that 16 Philox blocks serve; what the vector forms do at a time. */
 #define GROUP 128u
+
+/* Bits of the largest number of a dtype. A moment above the second may be rounded to
+ * infinity. */
+#define LARGEST_FP32_BITS 0x7f7fffffu
+#define LARGEST_BF16_BITS 0x7f7f0000u
 
 static inline float adam_element(const strata_adam_step *step, bool decays, float *m, float *v,
                                  float w, float grad)
@@ -82,8 +86,16 @@ static uint32_t random_half(uint32_t t, const strata_adam_range *range, size_t i
     return element % GROUP < GROUP / 2 ? word & 0xffff : word >> 16;
 }
 
+static uint32_t larger(uint32_t largest, float x)
+{
+    uint32_t bits = half_bits(x) & 0x7fffffffu;
+    return bits > largest ? bits : largest;
+}
+
+/* largest: of the bits of all m', v' and w' without their signs. Above those of the largest
+ * number come infinity's, then the NaNs'. */
 static void adam_scalar(const strata_adam_step *step, const strata_adam_range *range,
-                        size_t first, size_t end)
+                        size_t first, size_t end, uint32_t *largest)
 {
     bool small = range->moment_dtype == STRATA_BF16;
     strata_dtype moments = small ? STRATA_BF16 : STRATA_FP32;
@@ -92,6 +104,7 @@ static void adam_scalar(const strata_adam_step *step, const strata_adam_range *r
         float v = half_load(range->v, moments, i);
         float w = adam_element(step, !range->no_decay, &m, &v, range->master[i],
                                half_load(range->grad, range->grad_dtype, i));
+        *largest = larger(larger(larger(*largest, m), v), w);
         half_store(range->master, STRATA_FP32, i, w);
         if (small) {
             uint32_t r = random_half(step->t, range, i);
@@ -160,15 +173,14 @@ static bool adam_streams(const strata_adam_range *range, struct adam_form form,
 #else
 
 /* Never reached: strata_isa_usable() says no. */
-static void adam_avx2(const strata_adam_step *step, const strata_adam_range *range)
+static uint32_t adam_avx2(const strata_adam_step *step, const strata_adam_range *range)
 {
-    adam_scalar(step, range, 0, range->count);
+    uint32_t largest = 0;
+    adam_scalar(step, range, 0, range->count, &largest);
+    return largest;
 }
 
-static void adam_avx512(const strata_adam_step *step, const strata_adam_range *range)
-{
-    adam_scalar(step, range, 0, range->count);
-}
+#    define adam_avx512 adam_avx2
 
 #endif
 
@@ -191,7 +203,8 @@ strata_adam_params strata_adam_defaults(void)
 strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t t, double lr,
                                      float grad_scale)
 {
-    STRATA_CHECK(t >= 1);
+    if (params == NULL || t == 0)
+        return (strata_adam_step){.t = 0};
     double beta1 = params->beta1;
     double beta2 = params->beta2;
     double weight_decay = params->weight_decay;
@@ -209,21 +222,41 @@ strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t 
     };
 }
 
-void strata_adam_update(strata_isa isa, const strata_adam_step *step,
+/* A step that was prepared has the root of a bias correction, which is never below 1. */
+static bool makes_sense(strata_isa isa, const strata_adam_step *step,
                         const strata_adam_range *range)
 {
-    STRATA_CHECK(range->moment_dtype == 0 || range->moment_dtype == STRATA_FP32 ||
-                 range->moment_dtype == STRATA_BF16);
+    if (!strata_isa_usable(isa) || step == NULL || range == NULL || step->inv_sqrt_bias2 == 0)
+        return false;
+    if (range->moment_dtype != 0 && range->moment_dtype != STRATA_FP32 &&
+        range->moment_dtype != STRATA_BF16)
+        return false;
+    if (strata_dtype_bytes(range->grad_dtype) == 0 ||
+        (range->param != NULL && strata_dtype_bytes(range->param_dtype) == 0))
+        return false;
+    return range->count == 0 || (range->grad != NULL && range->master != NULL &&
+                                 range->m != NULL && range->v != NULL);
+}
+
+strata_status strata_adam_update(strata_isa isa, const strata_adam_step *step,
+                                 const strata_adam_range *range)
+{
+    if (!makes_sense(isa, step, range))
+        return STRATA_E_INVALID;
+    uint32_t largest = 0;
     switch (strata_isa_resolve(isa)) {
     case STRATA_ISA_BEST:
     case STRATA_ISA_SCALAR:
-        adam_scalar(step, range, 0, range->count);
+        adam_scalar(step, range, 0, range->count, &largest);
         break;
     case STRATA_ISA_AVX2:
-        adam_avx2(step, range);
+        largest = adam_avx2(step, range);
         break;
     case STRATA_ISA_AVX512:
-        adam_avx512(step, range);
+        largest = adam_avx512(step, range);
         break;
     }
+    bool small = range->moment_dtype == STRATA_BF16;
+    return largest <= (small ? LARGEST_BF16_BITS : LARGEST_FP32_BITS) ? STRATA_OK
+                                                                      : STRATA_E_NUMERIC;
 }

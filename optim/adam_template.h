@@ -8,6 +8,9 @@
  * 128 and after the last one goes to the scalar code: the bits are the same, and a range is
  * long.
  *
+ * The largest bits of any size, as in adam_scalar(), are kept in integers: a comparison of
+ * numbers would lose a NaN.
+ *
  * Stores past the caches serve param alone. It is written and not read, and from memory that
  * saves its line being fetched; for what is read and written they cost more than they save.
  */
@@ -58,7 +61,8 @@ TARGET INLINE void SUFFIX(adam_put_param)(const strata_adam_range *range, struct
 /* m_random, v_random: used by bf16 moments. */
 TARGET INLINE void SUFFIX(adam_vector)(const struct SUFFIX(adam_scalars) * k,
                                        const strata_adam_range *range, struct adam_form form,
-                                       size_t i, vec_int m_random, vec_int v_random)
+                                       size_t i, vec_int m_random, vec_int v_random,
+                                       vec_int *largest)
 {
     vec w = vec_load(range->master + i);
     vec g = vec_mul(SUFFIX(adam_load)(range->grad, form.grad, i), k->grad_scale);
@@ -70,6 +74,7 @@ TARGET INLINE void SUFFIX(adam_vector)(const struct SUFFIX(adam_scalars) * k,
     v = vec_fma(k->one_minus_beta2, vec_mul(g, g), v);
     vec denom = vec_fma(vec_sqrt(v), k->inv_sqrt_bias2, k->eps);
     w = vec_fma(k->minus_step_size, vec_div(m, denom), vec_mul(w, k->decay));
+    *largest = vec_int_largest(vec_int_largest(vec_int_largest(*largest, m), v), w);
     w = vec_canon(w);
     vec_store(range->master + i, w);
     if (form.moments == STRATA_FP32) {
@@ -135,9 +140,10 @@ TARGET INLINE void SUFFIX(adam_random)(vec_int words[4 * HALVES], uint32_t t,
 TARGET INLINE size_t SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k,
                                        const strata_adam_step *step,
                                        const strata_adam_range *range, struct adam_form form,
-                                       size_t first)
+                                       size_t first, uint32_t *out_largest)
 {
     size_t i = first;
+    vec_int largest = vec_int_set1(0);
     for (; i + GROUP <= range->count; i += GROUP) {
         vec_int words[4 * HALVES] = {0};
         if (form.moments == STRATA_BF16)
@@ -146,16 +152,20 @@ TARGET INLINE size_t SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k,
         for (size_t j = 0; j < 4 * HALVES; j++) {
             vec_int m_random = vec_int_low16(words[j]);
             vec_int v_random = vec_int_low16(vec_int_swap8(words[j]));
-            SUFFIX(adam_vector)(k, range, form, i + j * VL, m_random, v_random);
+            SUFFIX(adam_vector)(k, range, form, i + j * VL, m_random, v_random, &largest);
         }
 #pragma GCC unroll 8
         for (size_t j = 0; j < 4 * HALVES; j++) {
             size_t at = i + GROUP / 2 + j * VL;
             vec_int m_random = vec_int_high16(words[j]);
             vec_int v_random = vec_int_high16(vec_int_swap8(words[j]));
-            SUFFIX(adam_vector)(k, range, form, at, m_random, v_random);
+            SUFFIX(adam_vector)(k, range, form, at, m_random, v_random, &largest);
         }
     }
+    uint32_t each[VL];
+    vec_int_store(each, largest);
+    for (uint32_t j = 0; j < VL; j++)
+        *out_largest = each[j] > *out_largest ? each[j] : *out_largest;
     return i;
 }
 
@@ -163,7 +173,7 @@ TARGET INLINE size_t SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k,
 TARGET static size_t SUFFIX(adam_select)(const struct SUFFIX(adam_scalars) * k,
                                          const strata_adam_step *step,
                                          const strata_adam_range *range, struct adam_form form,
-                                         size_t first)
+                                         size_t first, uint32_t *largest)
 {
     const struct adam_form bf16 = {STRATA_BF16, STRATA_BF16, STRATA_FP32, form.l2, form.stream};
     const struct adam_form fp16 = {STRATA_FP16, STRATA_FP16, STRATA_FP32, form.l2, form.stream};
@@ -173,17 +183,18 @@ TARGET static size_t SUFFIX(adam_select)(const struct SUFFIX(adam_scalars) * k,
     bool alike = form.grad == form.param;
     bool large = form.moments == STRATA_FP32;
     if (alike && large && form.grad == STRATA_BF16)
-        return SUFFIX(adam_loop)(k, step, range, bf16, first);
+        return SUFFIX(adam_loop)(k, step, range, bf16, first, largest);
     if (alike && large && form.grad == STRATA_FP16)
-        return SUFFIX(adam_loop)(k, step, range, fp16, first);
+        return SUFFIX(adam_loop)(k, step, range, fp16, first, largest);
     if (alike && large && form.grad == STRATA_FP32)
-        return SUFFIX(adam_loop)(k, step, range, fp32, first);
+        return SUFFIX(adam_loop)(k, step, range, fp32, first, largest);
     if (alike && form.grad == STRATA_BF16)
-        return SUFFIX(adam_loop)(k, step, range, all_bf16, first);
-    return SUFFIX(adam_loop)(k, step, range, form, first);
+        return SUFFIX(adam_loop)(k, step, range, all_bf16, first, largest);
+    return SUFFIX(adam_loop)(k, step, range, form, first, largest);
 }
 
-TARGET static void SUFFIX(adam)(const strata_adam_step *step, const strata_adam_range *range)
+TARGET static uint32_t SUFFIX(adam)(const strata_adam_step *step,
+                                    const strata_adam_range *range)
 {
     const struct SUFFIX(adam_scalars) k = {
         .grad_scale = vec_set1(step->grad_scale),
@@ -204,11 +215,13 @@ TARGET static void SUFFIX(adam)(const strata_adam_step *step, const strata_adam_
     };
     size_t first = adam_first(range, form, VL);
     form.stream = adam_streams(range, form, VL, first);
-    adam_scalar(step, range, 0, first);
-    size_t done = SUFFIX(adam_select)(&k, step, range, form, first);
-    adam_scalar(step, range, done, range->count);
+    uint32_t largest = 0;
+    adam_scalar(step, range, 0, first, &largest);
+    size_t done = SUFFIX(adam_select)(&k, step, range, form, first, &largest);
+    adam_scalar(step, range, done, range->count, &largest);
     if (form.stream)
         _mm_sfence(); /* whoever is told that the range is done must find it in memory */
+    return largest;
 }
 
 #undef HALVES

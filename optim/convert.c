@@ -10,7 +10,6 @@
 
 #include "strata/adam.h"
 
-#include "base/error.h"
 #include "optim/half.h"
 #include "optim/isa.h"
 
@@ -68,18 +67,23 @@ static void round_to(strata_isa isa, uint16_t *dst, strata_dtype dtype, const fl
         round_scalar(dst, dtype, src, count);
 }
 
-void strata_convert(strata_isa isa, void *dst, strata_dtype dst_dtype, const void *src,
-                    strata_dtype src_dtype, size_t count)
+strata_status strata_convert(strata_isa isa, void *dst, strata_dtype dst_dtype, const void *src,
+                             strata_dtype src_dtype, size_t count)
 {
+    if (!strata_isa_usable(isa) || strata_dtype_bytes(dst_dtype) == 0 ||
+        strata_dtype_bytes(src_dtype) == 0 || (count > 0 && (dst == NULL || src == NULL)))
+        return STRATA_E_INVALID;
+    if (dst_dtype != src_dtype && dst_dtype != STRATA_FP32 && src_dtype != STRATA_FP32)
+        return STRATA_E_INVALID;
     isa = strata_isa_resolve(isa);
     if (dst_dtype == src_dtype) {
         if (count > 0)
             memcpy(dst, src, count * strata_dtype_bytes(src_dtype));
-        return;
+        return STRATA_OK;
     }
-    STRATA_CHECK(dst_dtype == STRATA_FP32 || src_dtype == STRATA_FP32);
     if (dst_dtype == STRATA_FP32)
         widen(isa, dst, src, src_dtype, count);
     else
         round_to(isa, dst, dst_dtype, src, count);
+    return STRATA_OK;
 }

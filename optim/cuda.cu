@@ -89,6 +89,12 @@ static __global__ void adam_kernel(strata_adam_step step, struct cuda_update u)
                            half_load(state + place.master, STRATA_FP32, 0),
                            half_load(u.grad, u.dtype, u.first + i));
     if (!u.weights_only) {
+        uint32_t limit = moments == STRATA_FP32 ? 0x7f7fffffu : 0x7f7f0000u;
+        bool spoiled = (half_bits(w) & 0x7fffffffu) > limit ||
+                       (half_bits(m) & 0x7fffffffu) > limit ||
+                       (half_bits(v) & 0x7fffffffu) > limit;
+        if (spoiled && u.spoiled != NULL)
+            *u.spoiled = 1;
         half_store(state + place.master, STRATA_FP32, 0, w);
         store_moments(state + place.m, state + place.v, moments, m, v,
                       moments == STRATA_FP32 ? 0 : random_half(step.t, &u, i));

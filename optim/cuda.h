@@ -27,6 +27,9 @@ struct cuda_update {
     void *state;        /* the record */
     void *param;        /* NULL: not written */
     strata_dtype dtype; /* of grad and param */
+    /* NULL, or memory that the device can write to: set to 1 where strata_adam_update() would
+     * say NUMERIC. Not with weights_only. */
+    uint32_t *spoiled;
     enum record_type record_type;
     uint64_t first;
     uint64_t count;

@@ -14,9 +14,10 @@
 
 #include "strata/adam.h"
 
-#include "base/error.h"
 #include "optim/half.h"
 #include "optim/isa.h"
+
+#include <math.h>
 
 #define SUMS 16
 
@@ -55,7 +56,9 @@ static size_t norm_avx2(double sums[SUMS], const void *grad, strata_dtype dtype,
 
 double strata_norm_block(strata_isa isa, const void *grad, strata_dtype dtype, size_t count)
 {
-    STRATA_CHECK(count <= STRATA_BLOCK_ELEMS);
+    if (count > STRATA_BLOCK_ELEMS || !strata_isa_usable(isa) ||
+        strata_dtype_bytes(dtype) == 0 || (grad == NULL && count > 0))
+        return NAN;
     double sums[SUMS] = {0};
     size_t done = 0;
     isa = strata_isa_resolve(isa);

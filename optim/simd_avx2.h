@@ -24,6 +24,8 @@
  *     vec_int_add(a, b)
  *     vec_int_product(a, m)                       of the even ones, 64 bits each
  *     vec_int_upper(a)                            of 64 bits, to the even ones
+ *     vec_int_largest(a, x)                       of a's and the bits of x without its sign
+ *     vec_int_store(p, a)
  *     vec_int_pair(a, b)                          a's even ones stay, b's go behind them
  *     vec_sums           16 sums in double; {0} is how they begin
  *     vec_sums_add_fp32(&sums, p), vec_sums_add_bf16(&sums, p), vec_sums_add_fp16(&sums, p)
@@ -41,35 +43,38 @@
 #define TARGET       __attribute__((target("avx2,fma,f16c")))
 #define VL           8
 
-#define vec                        __m256
-#define vec_load(p)                _mm256_loadu_ps(p)
-#define vec_store(p, x)            _mm256_storeu_ps(p, x)
-#define vec_stream(p, x)           _mm256_stream_ps(p, x)
-#define vec_set1(s)                _mm256_set1_ps(s)
-#define vec_sub(a, b)              _mm256_sub_ps(a, b)
-#define vec_mul(a, b)              _mm256_mul_ps(a, b)
-#define vec_div(a, b)              _mm256_div_ps(a, b)
-#define vec_sqrt(a)                _mm256_sqrt_ps(a)
-#define vec_fma(a, b, c)           _mm256_fmadd_ps(a, b, c)
-#define vec_canon(x)               canon_avx2(x)
-#define vec_load_bf16(p)           load_bf16_avx2(p)
-#define vec_load_fp16(p)           _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p)))
-#define vec_half                   __m128i
-#define vec_bf16(x)                round_bf16_avx2(x)
-#define vec_fp16(x)                _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)
-#define vec_bf16_random(x, r)      round_random_avx2(x, r)
-#define vec_half_store(p, h)       _mm_storeu_si128((void *)(p), h)
-#define vec_half_stream(p, h)      _mm_stream_si128((void *)(p), h)
-#define vec_int                    __m256i
-#define vec_int_set1(s)            _mm256_set1_epi32((int)(s))
-#define vec_int_xor3(a, b, c)      _mm256_xor_si256(_mm256_xor_si256(a, b), c)
-#define vec_int_low16(a)           _mm256_and_si256(a, _mm256_set1_epi32(0xffff))
-#define vec_int_high16(a)          _mm256_srli_epi32(a, 16)
-#define vec_int_swap8(a)           int_swap8_avx2(a)
-#define vec_int_evens()            _mm256_setr_epi32(0, 0, 2, 0, 4, 0, 6, 0)
-#define vec_int_add(a, b)          _mm256_add_epi32(a, b)
-#define vec_int_product(a, m)      _mm256_mul_epu32(a, m)
-#define vec_int_upper(a)           _mm256_srli_epi64(a, 32)
+#define vec                   __m256
+#define vec_load(p)           _mm256_loadu_ps(p)
+#define vec_store(p, x)       _mm256_storeu_ps(p, x)
+#define vec_stream(p, x)      _mm256_stream_ps(p, x)
+#define vec_set1(s)           _mm256_set1_ps(s)
+#define vec_sub(a, b)         _mm256_sub_ps(a, b)
+#define vec_mul(a, b)         _mm256_mul_ps(a, b)
+#define vec_div(a, b)         _mm256_div_ps(a, b)
+#define vec_sqrt(a)           _mm256_sqrt_ps(a)
+#define vec_fma(a, b, c)      _mm256_fmadd_ps(a, b, c)
+#define vec_canon(x)          canon_avx2(x)
+#define vec_load_bf16(p)      load_bf16_avx2(p)
+#define vec_load_fp16(p)      _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p)))
+#define vec_half              __m128i
+#define vec_bf16(x)           round_bf16_avx2(x)
+#define vec_fp16(x)           _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)
+#define vec_bf16_random(x, r) round_random_avx2(x, r)
+#define vec_half_store(p, h)  _mm_storeu_si128((void *)(p), h)
+#define vec_half_stream(p, h) _mm_stream_si128((void *)(p), h)
+#define vec_int               __m256i
+#define vec_int_set1(s)       _mm256_set1_epi32((int)(s))
+#define vec_int_xor3(a, b, c) _mm256_xor_si256(_mm256_xor_si256(a, b), c)
+#define vec_int_low16(a)      _mm256_and_si256(a, _mm256_set1_epi32(0xffff))
+#define vec_int_high16(a)     _mm256_srli_epi32(a, 16)
+#define vec_int_swap8(a)      int_swap8_avx2(a)
+#define vec_int_evens()       _mm256_setr_epi32(0, 0, 2, 0, 4, 0, 6, 0)
+#define vec_int_add(a, b)     _mm256_add_epi32(a, b)
+#define vec_int_product(a, m) _mm256_mul_epu32(a, m)
+#define vec_int_upper(a)      _mm256_srli_epi64(a, 32)
+#define vec_int_largest(a, x)                                                                  \
+    _mm256_max_epu32(a, _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)))
+#define vec_int_store(p, a)        _mm256_storeu_si256((void *)(p), a)
 #define vec_int_pair(a, b)         _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xaa)
 #define vec_sums                   struct sums_avx2
 #define vec_sums_add_fp32(sums, p) sums_add_fp32_avx2(sums, p)

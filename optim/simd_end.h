@@ -32,6 +32,8 @@
 #undef vec_int_add
 #undef vec_int_product
 #undef vec_int_upper
+#undef vec_int_largest
+#undef vec_int_store
 #undef vec_int_pair
 #undef vec_sums
 #undef vec_sums_add_fp32

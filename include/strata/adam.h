@@ -56,7 +56,7 @@ typedef struct strata_adam_step {
 /*
  * t: how many updates have been applied, this one included; from 1. grad_scale multiplies every
  * gradient element first. Powers by squaring in double; one square root and divisions in
- * double.
+ * double. t 0 or no params: a step that strata_adam_update() refuses.
  */
 STRATA_API strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t t,
                                                 double lr, float grad_scale);
@@ -89,18 +89,27 @@ typedef enum strata_isa {
 /* Is the variant compiled in and does this CPU have it? */
 STRATA_API bool strata_isa_usable(strata_isa isa);
 
-/* Update one range with the variant given (which must be usable). */
-STRATA_API void strata_adam_update(strata_isa isa, const strata_adam_step *step,
-                                   const strata_adam_range *range);
+/*
+ * Update one range with the variant given.
+ *
+ * STRATA_E_NUMERIC: the range is updated, and a weight or moment in it has become infinite or
+ * NaN, or with bf16 moments larger than the largest bf16. STRATA_E_INVALID: a variant that is
+ * not usable, no step or one that was not prepared, no such dtype, an array that is NULL; then
+ * nothing has changed.
+ */
+STRATA_API strata_status strata_adam_update(strata_isa isa, const strata_adam_step *step,
+                                            const strata_adam_range *range);
 
 /* Convert between fp32 and any dtype: down by nearest-even, NaN as 0x7fc0 (bf16) or 0x7e00
- * (fp16); up exactly. */
-STRATA_API void strata_convert(strata_isa isa, void *dst, strata_dtype dst_dtype,
-                               const void *src, strata_dtype src_dtype, size_t count);
+ * (fp16); up exactly. STRATA_E_INVALID: none of both is fp32 and they differ, no such dtype, an
+ * array that is NULL, or a variant that is not usable. */
+STRATA_API strata_status strata_convert(strata_isa isa, void *dst, strata_dtype dst_dtype,
+                                        const void *src, strata_dtype src_dtype, size_t count);
 
 /*
  * The sum of squares of one norm block: 16 partial sums in double, element i into sum i mod 16,
- * added 0 to 15. count is at most STRATA_BLOCK_ELEMS.
+ * added 0 to 15. count is at most STRATA_BLOCK_ELEMS; NaN for more, for no such dtype, for a
+ * variant that is not usable and for NULL.
  */
 STRATA_API double strata_norm_block(strata_isa isa, const void *grad, strata_dtype dtype,
                                     size_t count);

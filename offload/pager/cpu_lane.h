@@ -46,6 +46,9 @@ struct lane_functions {
     /* Any thread: what a step's gradients are multiplied with if its norm is within the limit.
      * Called once the norm of the step before is known. */
     float (*guess)(void *user, uint64_t step);
+    /* The pager, before a commit whose updates are all done: is what they made fit to be
+     * kept? */
+    strata_status (*may_commit)(void *user, strata_error *error);
     /* device */
     void (*round)(void *user, strata_stream *stream, void *dst, const float *src,
                   uint64_t elems);

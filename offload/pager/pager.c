@@ -138,6 +138,12 @@ static void on_lane(void *user, const struct lane_done *done)
 static void start_commit(struct pager *p, const struct op *op)
 {
     struct commit_job job = {0};
+    strata_error error = {.status = STRATA_OK};
+    const struct lanes_desc *lanes = &p->desc.lanes;
+    if (lanes->functions->may_commit(lanes->functions_user, &error) != STRATA_OK) {
+        fail(p, &error);
+        return;
+    }
     job.line_count = strata_schedule_commit_lines(p->desc.schedule, job.lines);
     const struct step_facts *next =
         strata_lanes_step(p->lanes, job.lines[0].step - p->desc.lanes.base_step);

@@ -1,0 +1,120 @@
+/*
+ * A commit never holds what is not finite: a gradient whose norm is finite, and whose square is
+ * not in fp32, spoils a second moment. The run stops, and the commit before it stands.
+ */
+
+#include "strata/store.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/toy.h"
+
+#include <criterion/criterion.h>
+
+#include <string.h>
+
+#define HUGE_GRADIENT 1e25f /* squared beyond fp32 */
+
+static struct temp_dir dir;
+
+static void setup(void)
+{
+    strata_temp_dir_make(&dir);
+}
+
+static void teardown(void)
+{
+    strata_temp_dir_remove(&dir);
+}
+
+TestSuite(finite, .init = setup, .fini = teardown);
+
+static struct toy_run durable_run(strata_tier states)
+{
+    strata_tier others = states == STRATA_DEVICE ? STRATA_DEVICE : STRATA_HOST;
+    return (struct toy_run){.params = others,
+                            .grads = others,
+                            .states = states,
+                            .stash = STRATA_HOST,
+                            .dir = dir.path,
+                            .durability = STRATA_DURABLE_PROCESS,
+                            .commit_every = 1,
+                            .steps = 6};
+}
+
+static uint64_t last_commit(void)
+{
+    const char *dirs[] = {dir.path};
+    strata_store_listing listing;
+    strata_error error = {.status = STRATA_OK};
+    cr_assert_eq(strata_store_list(&listing, dirs, 1, &error), STRATA_OK, "%s", error.message);
+    cr_assert_gt(listing.commit_count, 0);
+    return listing.commits[0].step;
+}
+
+/* The step that spoils is the second. Afterwards the run goes on from the first, as if it had
+ * never been tried. */
+static void expect_stop(strata_tier states, strata_dtype states_dtype, float clip)
+{
+    struct toy_run run = durable_run(states);
+    run.states_dtype = states_dtype;
+    run.clip = clip;
+    run.poison = HUGE_GRADIENT;
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_E_NUMERIC, "states in %s: %s", strata_tier_name(states),
+                 result.status == STRATA_OK ? "went on" : result.error.message);
+    cr_expect_not_null(strstr(result.error.message, "not finite"), "%s", result.error.message);
+    cr_expect_eq(last_commit(), 1);
+    run.poison = 0;
+    run.resume = true;
+    struct toy_result resumed = strata_toy_run(&run);
+    cr_expect_eq(resumed.status, STRATA_OK, "%s", resumed.error.message);
+    cr_expect_eq(resumed.first_step, 1);
+}
+
+Test(finite, a_moment_that_overflows_is_never_committed_from_host_ram)
+{
+    expect_stop(STRATA_HOST, STRATA_FP32, 0);
+}
+
+Test(finite, a_moment_that_overflows_is_never_committed_from_nvme)
+{
+    expect_stop(STRATA_NVME, STRATA_FP32, 0);
+}
+
+Test(finite, a_moment_that_overflows_is_never_committed_from_the_device)
+{
+    expect_stop(STRATA_DEVICE, STRATA_FP32, 0);
+}
+
+Test(finite, a_bf16_moment_that_overflows_is_never_committed)
+{
+    expect_stop(STRATA_NVME, STRATA_BF16, 0);
+}
+
+/* The update ahead of the norm overflows, and is made again with the gradient clipped. */
+Test(finite, what_the_norm_undoes_stops_no_run)
+{
+    struct toy_run run = durable_run(STRATA_NVME);
+    run.clip = 1;
+    run.clip_mode = STRATA_CLIP_SPECULATIVE;
+    run.poison = HUGE_GRADIENT;
+    struct toy_result ahead = strata_toy_run(&run);
+    cr_assert_eq(ahead.status, STRATA_OK, "%s", ahead.error.message);
+    cr_expect_gt(ahead.stats.tiles_redone, 0);
+    run.durability = STRATA_SCRATCH;
+    run.dir = NULL;
+    run.states = STRATA_HOST;
+    run.clip_mode = STRATA_CLIP_DEFERRED;
+    struct toy_result deferred = strata_toy_run(&run);
+    cr_assert_eq(deferred.status, STRATA_OK, "%s", deferred.error.message);
+    cr_expect_arr_eq(ahead.hash, deferred.hash, sizeof ahead.hash);
+}
+
+/* The largest gradient whose square is a number leaves a moment that is one. */
+Test(finite, the_largest_gradient_that_has_a_square_goes_on)
+{
+    struct toy_run run = durable_run(STRATA_HOST);
+    run.poison = 1e19f;
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_OK, "%s", result.error.message);
+    cr_expect_eq(last_commit(), 6);
+}
