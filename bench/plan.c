@@ -125,7 +125,7 @@ static strata_status forecast(struct answer *out, const strata_model_desc *model
     struct forecast_desc desc = {
         .plan = {.model = model,
                  .compute_dtype = STRATA_BF16,
-                 .state_elem_bytes = 12,
+                 .record = {1, 12 * STRATA_BLOCK_ELEMS},
                  .tile_elems = tile_elems(model, machine->gpus),
                  .device_bytes = machine->device_bytes,
                  .host_bytes = machine->ram_bytes / machine->gpus,

@@ -146,16 +146,16 @@ static void fill_block(void *user, uint32_t index, uint32_t worker)
     struct fill_job *job = user;
     const strata_engine *engine = job->engine;
     uint64_t at = (uint64_t)index * STRATA_BLOCK_ELEMS;
-    uint64_t bytes = strata_record_block_bytes(engine->record_type);
-    uint8_t *block = job->state + strata_record_place(engine->record_type, at).master;
+    const struct group_layout *layout = strata_plan_layout(&engine->plan, job->tile);
+    uint8_t *block = job->state + strata_layout_bytes(layout, STRATA_STATE, at);
     const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
     if (job->fresh) {
         initial_block(job, at, (float *)block);
         /* Moments of zero are bytes of zero in every dtype. */
-        memset(block + master_bytes, 0, bytes - master_bytes);
+        memset(block + master_bytes, 0, layout->record.block_bytes - master_bytes);
     }
-    strata_convert(STRATA_ISA_BEST, job->param + at * engine->plan.w,
-                   engine->plan.compute_dtype, block, STRATA_FP32, STRATA_BLOCK_ELEMS);
+    strata_convert(STRATA_ISA_BEST, job->param + strata_layout_bytes(layout, STRATA_PARAM, at),
+                   layout->param_dtype, block, STRATA_FP32, STRATA_BLOCK_ELEMS);
 }
 
 static strata_status refuse_weight(const strata_engine *engine, uint32_t tile, uint64_t at,
@@ -284,20 +284,23 @@ static strata_status take_ended(struct fill *fill)
 static strata_status fill_by_blocks(struct fill *fill, uint32_t tile)
 {
     strata_engine *engine = fill->engine;
-    uint64_t bytes = strata_record_block_bytes(engine->record_type);
+    const struct group_layout *layout = strata_plan_layout(&engine->plan, tile);
+    uint64_t param_bytes = strata_layout_bytes(layout, STRATA_PARAM, STRATA_BLOCK_ELEMS);
     const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
     uint8_t *state = strata_address_home(&engine->memory, STRATA_STATE, tile);
     uint8_t *param = strata_address_home(&engine->memory, STRATA_PARAM, tile);
     struct fill_job job = {.engine = engine, .fresh = true, .tile = tile};
     for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS) {
-        uint8_t *block = state + at / STRATA_BLOCK_ELEMS * bytes;
+        uint8_t *block = state + strata_layout_bytes(layout, STRATA_STATE, at);
         initial_block(&job, at, engine->bounce);
-        strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, engine->plan.compute_dtype,
+        strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, layout->param_dtype,
                        engine->bounce, STRATA_FP32, STRATA_BLOCK_ELEMS);
         strata_stream_copy(engine->stream, block, engine->bounce, master_bytes);
-        strata_stream_zero(engine->stream, block + master_bytes, bytes - master_bytes);
-        strata_stream_copy(engine->stream, param + at * engine->plan.w, engine->bounce_bytes,
-                           STRATA_BLOCK_ELEMS * (uint64_t)engine->plan.w);
+        strata_stream_zero(engine->stream, block + master_bytes,
+                           layout->record.block_bytes - master_bytes);
+        strata_stream_copy(engine->stream,
+                           param + strata_layout_bytes(layout, STRATA_PARAM, at),
+                           engine->bounce_bytes, param_bytes);
         strata_stream_sync(engine->stream);
     }
     fill->done_bytes += strata_plan_part_bytes(&engine->plan, STRATA_STATE, tile);

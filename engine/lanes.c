@@ -59,12 +59,14 @@ static void norm_chunk(void *user, uint32_t index, uint32_t worker)
     const struct norm_work *work = user;
     const struct offload_plan *plan = &work->engine->plan;
     const struct tile *tile = &plan->model.tiles[work->tile];
+    const struct group_layout *layout = strata_plan_layout(plan, work->tile);
     uint64_t first = (uint64_t)index * CHUNK_ELEMS;
     uint64_t end = first + chunk_elems(tile->elems, index);
     for (uint64_t at = first; at < end; at += STRATA_BLOCK_ELEMS)
         work->engine->block_sums[tile->first_block + at / STRATA_BLOCK_ELEMS] =
-            strata_norm_block(STRATA_ISA_BEST, work->grad + at * plan->w, plan->compute_dtype,
-                              STRATA_BLOCK_ELEMS);
+            strata_norm_block(STRATA_ISA_BEST,
+                              work->grad + strata_layout_bytes(layout, STRATA_GRAD, at),
+                              layout->wire_dtype, STRATA_BLOCK_ELEMS);
 }
 
 static void sum_blocks(strata_engine *engine, uint32_t tile, const void *grad)
@@ -195,6 +197,7 @@ strata_status strata_lane_total(void *user, uint64_t step, strata_step_result *o
 
 struct update_pass {
     strata_engine *engine;
+    const struct group_layout *layout; /* of the tile's group */
     const struct update_job *job;
     /* Set by any worker: the step of the gradient, or of the one before, made what is not
      * finite. */
@@ -218,27 +221,30 @@ static strata_status apply(const struct update_pass *work, const strata_adam_ste
 {
     const strata_engine *engine = work->engine;
     const struct offload_plan *plan = &engine->plan;
+    const struct group_layout *layout = work->layout;
     const struct tile *tile = &plan->model.tiles[work->job->tile];
     strata_status status = STRATA_OK;
     for (uint64_t i = 0; i < STRATA_BLOCK_ELEMS;) {
+        uint64_t param_at = strata_layout_bytes(layout, STRATA_PARAM, i);
         const struct tensor *tensor =
             strata_model_tensor_at(&plan->model, tile->group, tile->first + at + i);
         if (tensor == NULL) {
             if (block->param != NULL)
-                memset(block->param + i * plan->w, 0, (STRATA_BLOCK_ELEMS - i) * plan->w);
+                memset(block->param + param_at, 0,
+                       strata_layout_bytes(layout, STRATA_PARAM, STRATA_BLOCK_ELEMS - i));
             return status;
         }
         uint64_t stop = tensor->offset + tensor->elems - tile->first - at;
         stop = stop < STRATA_BLOCK_ELEMS ? stop : STRATA_BLOCK_ELEMS;
         struct record_place place = strata_record_place(engine->record_type, i);
         struct strata_adam_range range = {
-            .grad = block->grad + i * plan->w,
+            .grad = block->grad + strata_layout_bytes(layout, STRATA_GRAD, i),
             .master = (float *)(block->state + place.master),
             .m = block->state + place.m,
             .v = block->state + place.v,
-            .param = block->param != NULL ? block->param + i * plan->w : NULL,
-            .grad_dtype = plan->compute_dtype,
-            .param_dtype = plan->compute_dtype,
+            .param = block->param != NULL ? block->param + param_at : NULL,
+            .grad_dtype = layout->wire_dtype,
+            .param_dtype = layout->param_dtype,
             .moment_dtype = strata_record_moments(engine->record_type),
             .count = stop - i,
             .no_decay = tensor->no_decay,
@@ -278,33 +284,35 @@ static void hash_block(struct hash128 *digests, const void *block, uint64_t at, 
 static void update_block(struct update_pass *work, uint64_t at, uint32_t worker)
 {
     const struct update_job *job = work->job;
-    const struct offload_plan *plan = &work->engine->plan;
-    struct record_place place = strata_record_place(work->engine->record_type, at);
-    struct block block = {.state = (uint8_t *)job->state + place.master};
-    uint64_t state_bytes = strata_record_block_bytes(work->engine->record_type);
-    uint64_t flat_bytes = STRATA_BLOCK_ELEMS * (uint64_t)plan->w;
+    const struct group_layout *layout = work->layout;
+    uint64_t grad_at = strata_layout_bytes(layout, STRATA_GRAD, at);
+    uint64_t state_bytes = layout->record.block_bytes;
+    uint64_t grad_bytes = strata_layout_bytes(layout, STRATA_GRAD, STRATA_BLOCK_ELEMS);
+    uint64_t param_bytes = strata_layout_bytes(layout, STRATA_PARAM, STRATA_BLOCK_ELEMS);
+    struct block block = {.state = (uint8_t *)job->state +
+                                   strata_layout_bytes(layout, STRATA_STATE, at)};
     hash_block(job->digests.state_read, block.state, at, state_bytes);
     if (job->work & UPDATE_FOLD) {
-        block.grad = (const uint8_t *)job->fold.grad + at * plan->w;
+        block.grad = (const uint8_t *)job->fold.grad + grad_at;
         if (apply(work, &work->fold, at, &block) != STRATA_OK)
             atomic_store_explicit(&work->spoiled_by_fold, true, memory_order_relaxed);
     }
-    block.grad = (const uint8_t *)job->grad.grad + at * plan->w;
-    block.param = (uint8_t *)job->param + at * plan->w;
-    hash_block(job->digests.grad_read, block.grad, at, flat_bytes);
+    block.grad = (const uint8_t *)job->grad.grad + grad_at;
+    block.param = (uint8_t *)job->param + strata_layout_bytes(layout, STRATA_PARAM, at);
+    hash_block(job->digests.grad_read, block.grad, at, grad_bytes);
     if ((job->work & UPDATE_APPLY) && apply(work, &work->grad, at, &block) != STRATA_OK)
         atomic_store_explicit(&work->spoiled, true, memory_order_relaxed);
     if (job->work & UPDATE_WEIGHTS)
         apply_to_copy(work, at, block, worker);
     /* Master weights come first in a block; those of the padding are zero. */
     if (job->work & UPDATE_REBUILD)
-        strata_convert(STRATA_ISA_BEST, block.param, plan->compute_dtype, block.state,
+        strata_convert(STRATA_ISA_BEST, block.param, layout->param_dtype, block.state,
                        STRATA_FP32, STRATA_BLOCK_ELEMS);
     if (job->work & UPDATE_TAKE)
-        memcpy((uint8_t *)job->grad_home + at * plan->w, block.grad, flat_bytes);
+        memcpy((uint8_t *)job->grad_home + grad_at, block.grad, grad_bytes);
     if (job->work & UPDATE_APPLY)
         hash_block(job->digests.state, block.state, at, state_bytes);
-    hash_block(job->digests.param, block.param, at, flat_bytes);
+    hash_block(job->digests.param, block.param, at, param_bytes);
 }
 
 static void update_chunk(void *user, uint32_t index, uint32_t worker)
@@ -320,7 +328,8 @@ static void update_chunk(void *user, uint32_t index, uint32_t worker)
 static void run_pass(strata_engine *engine, const struct update_job *job, bool *out_certain,
                      bool *out_ahead)
 {
-    struct update_pass work = {.engine = engine, .job = job};
+    struct update_pass work = {
+        .engine = engine, .layout = strata_plan_layout(&engine->plan, job->tile), .job = job};
     if (job->work & UPDATE_FOLD)
         work.fold =
             strata_adam_prepare(&engine->adam, job->fold.t, job->fold.lr, job->fold.scale);
@@ -349,6 +358,7 @@ struct round_args {
     strata_engine *engine;
     uint8_t *dst;
     const float *src;
+    strata_dtype dtype;
     uint64_t elems;
 };
 
@@ -356,10 +366,10 @@ static void round_chunk(void *user, uint32_t index, uint32_t worker)
 {
     (void)worker;
     const struct round_args *args = user;
-    const struct offload_plan *plan = &args->engine->plan;
     uint64_t first = (uint64_t)index * CHUNK_ELEMS;
-    strata_convert(STRATA_ISA_BEST, args->dst + first * plan->w, plan->compute_dtype,
-                   args->src + first, STRATA_FP32, chunk_elems(args->elems, index));
+    strata_convert(STRATA_ISA_BEST, args->dst + first * strata_dtype_bytes(args->dtype),
+                   args->dtype, args->src + first, STRATA_FP32,
+                   chunk_elems(args->elems, index));
 }
 
 static void run_round(void *user)
@@ -369,10 +379,15 @@ static void run_round(void *user)
                        chunk_count(args->elems));
 }
 
-static void queue_round(void *user, strata_stream *stream, void *dst, const float *src,
-                        uint64_t elems)
+static void queue_round(void *user, strata_stream *stream, uint32_t group, void *dst,
+                        const float *src)
 {
-    struct round_args args = {.engine = user, .dst = dst, .src = src, .elems = elems};
+    strata_engine *engine = user;
+    struct round_args args = {.engine = engine,
+                              .dst = dst,
+                              .src = src,
+                              .dtype = engine->plan.layouts[group].wire_dtype,
+                              .elems = engine->plan.model.groups[group].padded};
     strata_stream_call(stream, run_round, &args, sizeof args);
 }
 

@@ -30,7 +30,7 @@ static void launch_range(const strata_engine *engine, const struct pass *pass, u
         .grad = pass->grad,
         .state = pass->job->state,
         .param = pass->param,
-        .dtype = plan->compute_dtype,
+        .dtype = strata_plan_layout(plan, pass->job->tile)->param_dtype,
         .spoiled = (uint32_t *)(uintptr_t)engine->device_spoiled,
         .record_type = engine->record_type,
         .first = at,
@@ -52,13 +52,15 @@ static void launch_pass(const strata_engine *engine, const struct pass *pass)
 {
     const struct offload_plan *plan = &engine->plan;
     const struct tile *tile = &plan->model.tiles[pass->job->tile];
+    const struct group_layout *layout = strata_plan_layout(plan, pass->job->tile);
     for (uint64_t at = 0; at < tile->elems;) {
         const struct tensor *tensor =
             strata_model_tensor_at(&plan->model, tile->group, tile->first + at);
         if (tensor == NULL) {
             if (pass->param != NULL)
-                strata_stream_zero(pass->stream, pass->param + at * plan->w,
-                                   (tile->elems - at) * plan->w);
+                strata_stream_zero(pass->stream,
+                                   pass->param + strata_layout_bytes(layout, STRATA_PARAM, at),
+                                   strata_layout_bytes(layout, STRATA_PARAM, tile->elems - at));
             return;
         }
         uint64_t stop = tensor->offset + tensor->elems - tile->first;
@@ -68,14 +70,14 @@ static void launch_pass(const strata_engine *engine, const struct pass *pass)
     }
 }
 
-static void round_to_wire(void *user, strata_stream *stream, void *dst, const float *src,
-                          uint64_t elems)
+static void round_to_wire(void *user, strata_stream *stream, uint32_t group, void *dst,
+                          const float *src)
 {
-    const strata_engine *engine = user;
+    const struct offload_plan *plan = &((const strata_engine *)user)->plan;
     strata_stream_failed(stream,
                          strata_cuda_convert(strata_stream_native(stream), dst,
-                                             engine->plan.compute_dtype, src, STRATA_FP32,
-                                             elems),
+                                             plan->layouts[group].wire_dtype, src, STRATA_FP32,
+                                             plan->model.groups[group].padded),
                          "the rounding of a gradient");
 }
 
@@ -86,7 +88,8 @@ static void device_norm(void *user, strata_stream *stream, uint32_t tile, const 
     strata_stream_failed(stream,
                          strata_cuda_norm_blocks(
                              strata_stream_native(stream), engine->block_sums + of->first_block,
-                             grad, engine->plan.compute_dtype, of->elems / STRATA_BLOCK_ELEMS),
+                             grad, strata_plan_layout(&engine->plan, tile)->wire_dtype,
+                             of->elems / STRATA_BLOCK_ELEMS),
                          "the norm of a gradient");
 }
 
@@ -96,23 +99,26 @@ static strata_adam_step prepare(const strata_engine *engine, const struct update
 }
 
 /* Master weights come first in a block; those of the padding are zero. */
-static void rebuild(const strata_engine *engine, strata_stream *stream,
+static void rebuild(const struct offload_plan *plan, strata_stream *stream,
                     const struct update_job *job)
 {
-    const struct offload_plan *plan = &engine->plan;
-    for (uint64_t at = 0; at < plan->model.tiles[job->tile].elems; at += STRATA_BLOCK_ELEMS) {
-        struct record_place place = strata_record_place(engine->record_type, at);
-        round_to_wire((void *)(uintptr_t)engine, stream, (uint8_t *)job->param + at * plan->w,
-                      (const float *)((const uint8_t *)job->state + place.master),
-                      STRATA_BLOCK_ELEMS);
-    }
+    const struct group_layout *layout = strata_plan_layout(plan, job->tile);
+    for (uint64_t at = 0; at < plan->model.tiles[job->tile].elems; at += STRATA_BLOCK_ELEMS)
+        strata_stream_failed(
+            stream,
+            strata_cuda_convert(
+                strata_stream_native(stream),
+                (uint8_t *)job->param + strata_layout_bytes(layout, STRATA_PARAM, at),
+                layout->param_dtype,
+                (const uint8_t *)job->state + strata_layout_bytes(layout, STRATA_STATE, at),
+                STRATA_FP32, STRATA_BLOCK_ELEMS),
+            "the rounding of master weights");
 }
 
 static void device_update(void *user, strata_stream *stream, const struct update_job *job)
 {
     const strata_engine *engine = user;
     const struct offload_plan *plan = &engine->plan;
-    uint64_t elems = plan->model.tiles[job->tile].elems;
     struct pass pass = {.stream = stream, .job = job};
     if (job->work & UPDATE_FOLD) {
         pass.step = prepare(engine, &job->fold);
@@ -127,9 +133,10 @@ static void device_update(void *user, strata_stream *stream, const struct update
         launch_pass(engine, &pass);
     }
     if (job->work & UPDATE_REBUILD)
-        rebuild(user, stream, job);
+        rebuild(plan, stream, job);
     if (job->work & UPDATE_TAKE)
-        strata_stream_copy(stream, job->grad_home, job->grad.grad, elems * plan->w);
+        strata_stream_copy(stream, job->grad_home, job->grad.grad,
+                           strata_plan_part_bytes(plan, STRATA_GRAD, job->tile));
 }
 
 strata_status strata_lanes_load(strata_device *device, strata_error *error)

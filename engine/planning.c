@@ -99,7 +99,7 @@ static strata_status plan_once(strata_engine *engine, uint32_t skip, bool slot_a
         .slots = slots,
         .model = desc->model,
         .compute_dtype = desc->compute_dtype,
-        .state_elem_bytes = strata_record_elem_bytes(engine->record_type),
+        .record = {engine->record_type, strata_record_block_bytes(engine->record_type)},
         .tile_elems = desc->tile_elems,
         .device_bytes = desc->device_bytes,
         .host_bytes = desc->host_bytes,

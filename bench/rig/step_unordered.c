@@ -258,17 +258,14 @@ static void start_copy(struct step_unordered *run, struct slot *slot)
     const struct memory *memory = &run->engine->memory;
     const struct op *op = &slot->op;
     strata_stream *stream = op->lane == STRATA_LANE_H2D ? run->h2d : run->d2h;
-    uint64_t elems = op->placement != STRATA_NONE
-                         ? memory->plan->model
-                               .groups[memory->plan->residency.placements[op->placement].group]
-                               .padded
-                         : 0;
     if (op->kind == OP_ZERO) {
-        device->stream_zero(stream, strata_address_placement(memory, op->placement), 4 * elems);
+        device->stream_zero(stream, strata_address_placement(memory, op->placement),
+                            strata_address_work_bytes(memory->plan, op));
     } else if (op->kind == OP_ROUND) {
-        run->functions.round(run->engine, stream, strata_address_rounded(memory, op->placement),
-                             (const float *)strata_address_placement(memory, op->placement),
-                             elems);
+        run->functions.round(run->engine, stream,
+                             memory->plan->residency.placements[op->placement].group,
+                             strata_address_rounded(memory, op->placement),
+                             (const float *)strata_address_placement(memory, op->placement));
     } else {
         struct ends ends = strata_address_ends(memory, op);
         bool in = op->kind == OP_H2D;
@@ -410,7 +407,8 @@ static strata_status open_lanes(struct step_unordered *run, strata_error *error)
     STRATA_TRY(strata_cpu_lane_create(&run->cpu, &cpu, error));
     STRATA_TRY(strata_stream_create(&run->h2d, run->caller->device, "bench-h2d", error));
     STRATA_TRY(strata_stream_create(&run->d2h, run->caller->device, "bench-d2h", error));
-    run->digest_count = strata_hash_piece_count(plan->s * (uint64_t)plan->model.tile_elems);
+    run->digest_count = strata_hash_piece_count(
+        strata_layout_bytes(&plan->layouts[0], STRATA_STATE, plan->model.tile_elems));
     run->digests = calloc(SLOTS * run->digest_count, sizeof *run->digests);
     run->busy = calloc(strata_plan_record_place(plan, plan->model.tile_count, 0) + 1,
                        sizeof *run->busy);

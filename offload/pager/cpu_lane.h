@@ -50,8 +50,8 @@ struct lane_functions {
      * kept? */
     strata_status (*may_commit)(void *user, strata_error *error);
     /* device */
-    void (*round)(void *user, strata_stream *stream, void *dst, const float *src,
-                  uint64_t elems);
+    void (*round)(void *user, strata_stream *stream, uint32_t group, void *dst,
+                  const float *src);
     void (*device_norm)(void *user, strata_stream *stream, uint32_t tile, const void *grad);
     void (*device_update)(void *user, strata_stream *stream, const struct update_job *job);
 };

@@ -143,9 +143,8 @@ static void start_copy(struct lanes *l, struct slot *slot)
     const struct offload_plan *plan = l->desc.memory.plan;
     strata_stream *stream = op->lane == STRATA_LANE_H2D ? l->h2d : l->d2h;
     if (op->kind == OP_ZERO) {
-        uint32_t group = plan->residency.placements[op->placement].group;
         device->stream_zero(stream, strata_address_placement(&l->desc.memory, op->placement),
-                            4 * plan->model.groups[group].padded);
+                            strata_address_work_bytes(plan, op));
     } else {
         struct ends ends = strata_address_ends(&l->desc.memory, op);
         if (op->kind == OP_H2D)
@@ -161,9 +160,9 @@ static void start_round(struct lanes *l, struct slot *slot)
     const struct offload_plan *plan = l->desc.memory.plan;
     uint32_t placement = slot->op.placement;
     const float *src = (const float *)strata_address_placement(&l->desc.memory, placement);
-    l->desc.functions->round(
-        l->desc.functions_user, l->d2h, strata_address_rounded(&l->desc.memory, placement), src,
-        plan->model.groups[plan->residency.placements[placement].group].padded);
+    l->desc.functions->round(l->desc.functions_user, l->d2h,
+                             plan->residency.placements[placement].group,
+                             strata_address_rounded(&l->desc.memory, placement), src);
     notify(l, l->d2h, slot);
 }
 

@@ -21,13 +21,24 @@ struct update_hashes {
     struct hash128 digests[]; /* of all frames */
 };
 
-/* Digests of the largest tile's parts: a state read and written, a gradient, parameters. Every
- * tile is whole norm blocks, which are whole pieces in every dtype. */
+/* Digests of the largest tile's part. Every tile is whole norm blocks, which are whole pieces
+ * in every dtype. */
+static uint64_t most_pieces(const struct offload_plan *plan, strata_part part)
+{
+    uint64_t most = 0;
+    for (uint32_t g = 0; g < plan->model.group_count; g++) {
+        uint64_t bytes = strata_layout_bytes(&plan->layouts[g], part, plan->model.tile_elems);
+        uint64_t pieces = strata_hash_piece_count(bytes);
+        most = pieces > most ? pieces : most;
+    }
+    return most;
+}
+
+/* Of a state read and written, a gradient, parameters. */
 static uint64_t frame_digests(const struct offload_plan *plan)
 {
-    uint64_t elems = plan->model.tile_elems;
-    return 2 * (strata_hash_piece_count(plan->s * elems) +
-                strata_hash_piece_count(plan->w * elems));
+    return 2 * most_pieces(plan, STRATA_STATE) + most_pieces(plan, STRATA_GRAD) +
+           most_pieces(plan, STRATA_PARAM);
 }
 
 uint64_t strata_update_hashes_bytes(const struct offload_plan *plan)
@@ -44,14 +55,14 @@ strata_status strata_update_hashes_create(struct update_hashes **out,
     if (hashes == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the updates' hashes");
     hashes->plan = plan;
-    uint64_t state = strata_hash_piece_count(plan->s * (uint64_t)plan->model.tile_elems);
-    uint64_t rest = frame_digests(plan) / 2 - state;
+    uint64_t state = most_pieces(plan, STRATA_STATE);
+    uint64_t grad = most_pieces(plan, STRATA_GRAD);
     for (uint32_t i = 0; i < STRATA_MAX_FRAMES; i++) {
         struct hash128 *at = hashes->digests + i * frame_digests(plan);
         hashes->frames[i].digests = (struct update_digests){.state_read = at,
                                                             .state = at + state,
                                                             .grad_read = at + 2 * state,
-                                                            .param = at + 2 * state + rest};
+                                                            .param = at + 2 * state + grad};
     }
     return STRATA_OK;
 }
@@ -70,7 +81,7 @@ static bool on_nvme(const struct update_hashes *hashes, strata_part part, uint32
 static bool framed(const struct update_hashes *hashes, const struct op *op)
 {
     return op->frame != STRATA_NONE && op->frame_kind == FRAME_UPDATE &&
-           !hashes->plan->states_on_device;
+           !strata_plan_state_in_device(hashes->plan, op->tile);
 }
 
 struct update_digests strata_update_hashes_of(const struct update_hashes *hashes,

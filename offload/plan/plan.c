@@ -23,14 +23,16 @@ static const char *const tier_words[STRATA_TIER_COUNT] = {"", "device", "host", 
 uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part,
                                 uint32_t tile)
 {
-    return (uint64_t)plan->model.tiles[tile].elems * (part == STRATA_STATE ? plan->s : plan->w);
+    return strata_layout_bytes(strata_plan_layout(plan, tile), part,
+                               plan->model.tiles[tile].elems);
 }
 
 bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile)
 {
-    return !plan->states_on_device && (plan->homes[STRATA_STATE].tier[tile] == STRATA_NVME ||
-                                       plan->homes[STRATA_PARAM].tier[tile] != STRATA_HOST ||
-                                       plan->homes[STRATA_GRAD].tier[tile] != STRATA_HOST);
+    return !strata_plan_state_in_device(plan, tile) &&
+           (plan->homes[STRATA_STATE].tier[tile] == STRATA_NVME ||
+            plan->homes[STRATA_PARAM].tier[tile] != STRATA_HOST ||
+            plan->homes[STRATA_GRAD].tier[tile] != STRATA_HOST);
 }
 
 bool strata_plan_states_on_nvme(const struct offload_plan *plan)
@@ -73,26 +75,37 @@ static strata_status take_homes(struct offload_plan *plan, strata_error *error)
     }
     plan->park.tier = strata_tables_take(tables, tiles, sizeof *plan->park.tier);
     plan->park.at = strata_tables_take(tables, tiles, sizeof *plan->park.at);
-    plan->param_home =
-        strata_tables_take(tables, plan->model.group_count, sizeof *plan->param_home);
-    plan->grad_home =
-        strata_tables_take(tables, plan->model.group_count, sizeof *plan->grad_home);
     plan->place_bytes = strata_tables_take(
         tables, (uint64_t)tiles * 3 + plan->model.stash_block_count, sizeof *plan->place_bytes);
     plan->record_bytes = strata_tables_take(tables, tiles, sizeof *plan->record_bytes);
     return strata_tables_check(tables, error);
 }
 
+static strata_status make_layouts(struct offload_plan *plan, const struct plan_desc *desc,
+                                  strata_error *error)
+{
+    uint32_t count = plan->model.group_count;
+    plan->layouts = strata_tables_take(&plan->tables, count, sizeof *plan->layouts);
+    STRATA_TRY(strata_tables_check(&plan->tables, error));
+    for (uint32_t g = 0; g < count; g++)
+        plan->layouts[g] = (struct group_layout){
+            .param_dtype = desc->compute_dtype,
+            .wire_dtype = desc->compute_dtype,
+            .record = desc->record,
+            .staged = desc->compute_dtype != STRATA_FP32 || plan->model.ranks > 1,
+        };
+    return STRATA_OK;
+}
+
 strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc,
                                 strata_error *error)
 {
     *out = (struct offload_plan){.durable = desc->slots.durable,
-                                 .slots = strata_slots_per_tile(&desc->slots),
-                                 .compute_dtype = desc->compute_dtype,
-                                 .w = strata_dtype_bytes(desc->compute_dtype),
-                                 .s = desc->state_elem_bytes};
+                                 .slots = strata_slots_per_tile(&desc->slots)};
     strata_status status = strata_model_build(&out->model, &out->tables, desc->model,
                                               desc->tile_elems, desc->shard, error);
+    if (status == STRATA_OK)
+        status = make_layouts(out, desc, error);
     if (status == STRATA_OK)
         status = take_homes(out, error);
     if (status == STRATA_OK)
@@ -168,7 +181,10 @@ static void summarise(struct offload_plan *plan)
     strata_plan *summary = &plan->summary;
     summary->param_count = plan->model.elems;
     summary->padded_elems = plan->model.padded;
-    summary->state_bytes = plan->model.elems * (2 * (uint64_t)plan->w + plan->s);
+    for (uint32_t g = 0; g < plan->model.group_count; g++)
+        for (int part = 0; part < STRATA_PART_COUNT; part++)
+            summary->state_bytes += strata_layout_bytes(&plan->layouts[g], (strata_part)part,
+                                                        plan->model.groups[g].elems);
     summary->group_count = plan->model.group_count;
     summary->tile_count = plan->model.tile_count;
     summary->tile_elems = plan->model.tile_elems;

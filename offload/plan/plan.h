@@ -41,7 +41,7 @@ enum frame_kind {
 struct plan_desc {
     const strata_model_desc *model;
     strata_dtype compute_dtype;
-    uint32_t state_elem_bytes; /* of a state record; what they hold is the engine's business */
+    struct record_form record; /* of the states */
     uint32_t tile_elems;
     uint64_t device_bytes;
     uint64_t host_bytes;
@@ -68,14 +68,9 @@ struct offload_plan {
     struct tables tables;
     struct model model;
     struct residency residency;
-    strata_dtype compute_dtype;
-    uint32_t w; /* bytes of the compute dtype */
-    uint32_t s; /* bytes of an element's state record */
+    struct group_layout *layouts; /* by group */
     struct homes homes[STRATA_PART_COUNT];
     struct homes park; /* host or nvme; tiles of groups that park */
-    bool *param_home;  /* by group: in the device */
-    bool *grad_home;
-    bool states_on_device;
     bool fold;
     bool more_choices; /* the device can be filled in another way: desc.skip */
     bool open;         /* there are AUTO parts that desc.way decides about */
@@ -87,8 +82,8 @@ struct offload_plan {
     uint64_t pool_at;         /* device */
     uint64_t device_arena_bytes;
     uint64_t host_arena_bytes;
-    uint64_t frame_elems;                 /* elements of the largest tile: what a frame holds */
-    uint64_t frames_at[FRAME_KIND_COUNT]; /* host */
+    uint64_t update_frame_at[STRATA_PART_COUNT]; /* where a part lies in an update frame */
+    uint64_t frames_at[FRAME_KIND_COUNT];        /* host */
     uint64_t frame_stride[FRAME_KIND_COUNT];
     uint32_t frame_count[FRAME_KIND_COUNT];
     uint64_t *record_bytes; /* state record of each tile in the store; 0: none */
@@ -143,9 +138,23 @@ uint32_t strata_plan_record_place(const struct offload_plan *plan, uint32_t tile
 
 void strata_plan_free(struct offload_plan *plan);
 
+/* What the bytes of a tile's group are. */
+static inline const struct group_layout *strata_plan_layout(const struct offload_plan *plan,
+                                                            uint32_t tile)
+{
+    return &plan->layouts[plan->model.tiles[tile].group];
+}
+
 /* Bytes of one part of a tile. */
 uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part,
                                 uint32_t tile);
+
+/* Does the tile's state rest in the device? Then its gradient and parameters do too, and it is
+ * updated there. */
+static inline bool strata_plan_state_in_device(const struct offload_plan *plan, uint32_t tile)
+{
+    return plan->homes[STRATA_STATE].tier[tile] == STRATA_DEVICE;
+}
 
 /* Does the tile's update need a frame? What it needs it for is in its homes. */
 bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile);

@@ -19,20 +19,12 @@ struct device_choice {
     bool stash_at_home;
 };
 
-static struct residency_desc residency_desc(struct offload_plan *plan,
-                                            const struct device_choice *choice)
+/* Into the layouts, which the residency follows. */
+static void set_choice(struct offload_plan *plan, const struct device_choice *choice)
 {
-    for (uint32_t g = 0; g < plan->model.group_count; g++) {
-        plan->param_home[g] = choice->at_home[STRATA_PARAM];
-        plan->grad_home[g] = choice->at_home[STRATA_GRAD];
-    }
-    return (struct residency_desc){
-        .param_elem_bytes = plan->w,
-        .wire_elem_bytes =
-            plan->compute_dtype == STRATA_FP32 && plan->model.ranks == 1 ? 0 : plan->w,
-        .param_home = plan->param_home,
-        .grad_home = plan->grad_home,
-    };
+    for (uint32_t g = 0; g < plan->model.group_count; g++)
+        for (int part = 0; part < STRATA_PART_COUNT; part++)
+            plan->layouts[g].in_device[part] = choice->at_home[part];
 }
 
 /* All but the pool. */
@@ -41,12 +33,11 @@ static uint64_t device_fixed(const struct offload_plan *plan,
 {
     const struct model *model = &plan->model;
     uint64_t bytes = model->scratch_bytes;
-    if (choice->at_home[STRATA_PARAM])
-        bytes += model->padded * plan->w;
-    if (choice->at_home[STRATA_GRAD])
-        bytes += model->padded * plan->w;
-    if (choice->at_home[STRATA_STATE])
-        bytes += model->padded * plan->s;
+    for (uint32_t g = 0; g < model->group_count; g++)
+        for (int part = 0; part < STRATA_PART_COUNT; part++)
+            if (choice->at_home[part])
+                bytes += strata_layout_bytes(&plan->layouts[g], (strata_part)part,
+                                             model->groups[g].padded / model->ranks);
     if (model->stash_block_count > 0)
         bytes += model->stash_bytes * (choice->stash_at_home ? model->stash_block_count : 1);
     return bytes;
@@ -55,16 +46,12 @@ static uint64_t device_fixed(const struct offload_plan *plan,
 static uint64_t largest_group_bytes(const struct offload_plan *plan)
 {
     uint64_t most = 0;
-    for (uint32_t g = 0; g < plan->model.group_count; g++)
-        if (plan->model.groups[g].padded * plan->w > most)
-            most = plan->model.groups[g].padded * plan->w;
+    for (uint32_t g = 0; g < plan->model.group_count; g++) {
+        uint64_t bytes =
+            strata_layout_bytes(&plan->layouts[g], STRATA_PARAM, plan->model.groups[g].padded);
+        most = bytes > most ? bytes : most;
+    }
     return most;
-}
-
-static uint64_t device_need(struct offload_plan *plan, const struct device_choice *choice)
-{
-    struct residency_desc desc = residency_desc(plan, choice);
-    return device_fixed(plan, choice) + strata_residency_minimum(&plan->model, &desc);
 }
 
 /* What AUTO may put in the device, best first. Gradients without their states save no traffic
@@ -107,11 +94,12 @@ static bool legal(const struct device_choice *choice)
 static bool fits_device(struct offload_plan *plan, const struct device_choice *choice,
                         uint64_t device_bytes, uint64_t slack)
 {
-    if (device_need(plan, choice) + slack > device_bytes)
+    set_choice(plan, choice);
+    uint64_t fixed = device_fixed(plan, choice) + slack;
+    if (fixed + strata_residency_minimum(&plan->model, plan->layouts) > device_bytes)
         return false;
-    struct residency_desc desc = residency_desc(plan, choice);
-    uint64_t left = device_bytes - device_fixed(plan, choice) - slack;
-    return strata_residency_build(&plan->residency, &plan->model, &desc, left);
+    return strata_residency_build(&plan->residency, &plan->model, plan->layouts,
+                                  device_bytes - fixed);
 }
 
 /* The best preference that has room, but for as many as desc->skip. At first only with room for
@@ -141,19 +129,19 @@ static struct device_choice choose_device(struct offload_plan *plan,
 static strata_status lay_out_pool(struct offload_plan *plan, const struct device_choice *choice,
                                   uint64_t fixed, uint64_t limit, strata_error *error)
 {
-    struct residency_desc desc = residency_desc(plan, choice);
-    uint64_t minimum = strata_residency_minimum(&plan->model, &desc);
+    set_choice(plan, choice);
+    uint64_t minimum = strata_residency_minimum(&plan->model, plan->layouts);
     strata_plan_tier *tier = &plan->summary.tiers[STRATA_DEVICE];
     tier->need_bytes = fixed + minimum;
     if (fixed + minimum > limit)
         return strata_plan_refuse(error, STRATA_DEVICE, fixed + minimum, limit);
-    if (strata_residency_build(&plan->residency, &plan->model, &desc, limit - fixed))
+    if (strata_residency_build(&plan->residency, &plan->model, plan->layouts, limit - fixed))
         return STRATA_OK;
     uint64_t capacity = limit - fixed;
     do
         capacity += STRATA_HUGE_PAGE_BYTES;
     while (capacity < 4 * (limit - fixed + STRATA_HUGE_PAGE_BYTES) &&
-           !strata_residency_build(&plan->residency, &plan->model, &desc, capacity));
+           !strata_residency_build(&plan->residency, &plan->model, plan->layouts, capacity));
     return strata_plan_refuse(error, STRATA_DEVICE, fixed + capacity, limit);
 }
 
@@ -167,10 +155,10 @@ static void place_device_homes(struct offload_plan *plan, const struct plan_desc
         for (uint32_t i = 0; i < plan->model.tile_count; i++) {
             plan->homes[part].tier[i] = STRATA_DEVICE;
             plan->homes[part].at[i] = at;
-            at += strata_plan_part_bytes(plan, (strata_part)part, i);
+            uint64_t bytes = strata_plan_part_bytes(plan, (strata_part)part, i);
+            plan->summary.tiers[STRATA_DEVICE].home_bytes[part] += bytes;
+            at += bytes;
         }
-        plan->summary.tiers[STRATA_DEVICE].home_bytes[part] =
-            plan->model.padded * (part == STRATA_STATE ? plan->s : plan->w);
     }
     plan->scratch_at = at;
     at += plan->model.scratch_bytes;
@@ -217,7 +205,6 @@ strata_status strata_plan_fill_device(struct offload_plan *plan, const struct pl
     if (!legal(&choice))
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "states in the device need parameters and gradients there too");
-    plan->states_on_device = choice.at_home[STRATA_STATE];
     uint64_t fixed = device_fixed(plan, &choice);
     plan->stash_frames = plan->model.stash_block_count > 0 && !choice.stash_at_home ? 1 : 0;
     if (plan->stash_frames == 1)

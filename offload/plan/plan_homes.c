@@ -80,11 +80,15 @@ static void settle_whole(struct offload_plan *plan, const struct plan_desc *desc
 /* Host bytes of a tile's part at most. Where a gradient rests it is parked, too. */
 static uint64_t most_host_bytes(const struct offload_plan *plan, int part)
 {
-    uint64_t each = part == STRATA_STATE ? plan->s : plan->w;
+    uint64_t elems = plan->model.tile_elems;
+    uint64_t most = 0;
     bool parks = false;
-    for (uint32_t g = 0; part == STRATA_GRAD && g < plan->model.group_count; g++)
-        parks |= plan->residency.parks[g];
-    return (each + (parks ? 4 : 0)) * plan->model.tile_elems;
+    for (uint32_t g = 0; g < plan->model.group_count; g++) {
+        uint64_t bytes = strata_layout_bytes(&plan->layouts[g], (strata_part)part, elems);
+        most = bytes > most ? bytes : most;
+        parks |= part == STRATA_GRAD && plan->residency.parks[g];
+    }
+    return most + (parks ? strata_layout_sum_bytes(elems) : 0);
 }
 
 /* Give AUTO parts homes in `room` host bytes. */

@@ -21,6 +21,17 @@ static uint64_t round_up(uint64_t value, uint64_t unit)
     return (value + unit - 1) / unit * unit;
 }
 
+static uint64_t max_of(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* A tile of a gradient that is not finished. */
+static uint64_t park_bytes(const struct offload_plan *plan, uint32_t tile)
+{
+    return strata_layout_sum_bytes(plan->model.tiles[tile].elems);
+}
+
 /* Which kinds of chains the homes call for. */
 static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_COUNT])
 {
@@ -31,21 +42,32 @@ static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_CO
             plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME ||
             (strata_plan_folds(plan, i) && plan->homes[STRATA_PARAM].tier[i] == STRATA_HOST);
         out[FRAME_UPDATE] |= strata_plan_update_needs_frame(plan, i) ||
-                             (plan->durable && plan->states_on_device);
+                             (plan->durable && strata_plan_state_in_device(plan, i));
         out[FRAME_PARK] |= plan->park.tier[i] == STRATA_NVME;
     }
     out[FRAME_STASH] = plan->stash == STRATA_NVME && plan->model.stash_block_count > 0;
 }
 
+/* A frame holds the largest tile's part. */
 void strata_plan_set_strides(struct offload_plan *plan)
 {
-    uint64_t tile = 0;
-    for (uint32_t i = 0; i < plan->model.tile_count; i++)
-        tile = plan->model.tiles[i].elems > tile ? plan->model.tiles[i].elems : tile;
-    plan->frame_elems = tile;
-    const uint64_t bytes[FRAME_KIND_COUNT] = {plan->w * tile, plan->w * tile,
-                                              (plan->s + 2 * (uint64_t)plan->w) * tile,
-                                              4 * tile, plan->model.stash_bytes};
+    uint64_t most[STRATA_PART_COUNT] = {0};
+    uint64_t most_sum = 0;
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        for (int part = 0; part < STRATA_PART_COUNT; part++)
+            most[part] = max_of(most[part], strata_plan_part_bytes(plan, (strata_part)part, i));
+        most_sum = max_of(most_sum, park_bytes(plan, i));
+    }
+    plan->update_frame_at[STRATA_STATE] = 0;
+    plan->update_frame_at[STRATA_GRAD] = most[STRATA_STATE];
+    plan->update_frame_at[STRATA_PARAM] = most[STRATA_STATE] + most[STRATA_GRAD];
+    const uint64_t bytes[FRAME_KIND_COUNT] = {
+        [FRAME_FETCH] = most[STRATA_PARAM],
+        [FRAME_GRAD] = most[STRATA_GRAD],
+        [FRAME_UPDATE] = plan->update_frame_at[STRATA_PARAM] + most[STRATA_PARAM],
+        [FRAME_PARK] = most_sum,
+        [FRAME_STASH] = plan->model.stash_bytes,
+    };
     for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
         plan->frame_stride[kind] = round_up(bytes[kind], STRATA_HUGE_PAGE_BYTES);
 }
@@ -65,7 +87,7 @@ uint64_t strata_plan_host_home_bytes(const struct offload_plan *plan)
             if (plan->homes[part].tier[i] == STRATA_HOST)
                 bytes += strata_plan_part_bytes(plan, (strata_part)part, i);
         if (plan->park.tier[i] == STRATA_HOST)
-            bytes += 4 * (uint64_t)plan->model.tiles[i].elems;
+            bytes += park_bytes(plan, i);
     }
     return bytes;
 }
@@ -103,7 +125,7 @@ static void number_places(struct offload_plan *plan)
         }
         if (plan->park.tier[i] == STRATA_NVME) {
             plan->park.at[i] = plan->place_count;
-            plan->place_bytes[plan->place_count++] = 4 * (uint64_t)plan->model.tiles[i].elems;
+            plan->place_bytes[plan->place_count++] = park_bytes(plan, i);
         }
         bool record = plan->durable || plan->homes[STRATA_STATE].tier[i] == STRATA_NVME;
         plan->record_bytes[i] = record ? strata_plan_part_bytes(plan, STRATA_STATE, i) : 0;
@@ -176,8 +198,8 @@ void strata_plan_place_host(struct offload_plan *plan)
         if (plan->park.tier[i] != STRATA_HOST)
             continue;
         plan->park.at[i] = at;
-        at += 4 * (uint64_t)plan->model.tiles[i].elems;
-        tier->home_bytes[STRATA_GRAD] += 4 * (uint64_t)plan->model.tiles[i].elems;
+        at += park_bytes(plan, i);
+        tier->home_bytes[STRATA_GRAD] += park_bytes(plan, i);
     }
     if (plan->stash == STRATA_HOST)
         plan->stash_at = at;

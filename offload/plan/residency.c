@@ -19,20 +19,19 @@
  * were left so long ago that the difference does not matter to a prefetch. */
 #define RECENT 64u
 
-static uint64_t param_bytes(const struct model *model, const struct residency_desc *desc,
+static uint64_t param_bytes(const struct model *model, const struct group_layout *layouts,
                             uint32_t group)
 {
-    return desc->param_home[group] ? 0 : model->groups[group].padded * desc->param_elem_bytes;
+    return strata_layout_param_pool_bytes(&layouts[group], model->groups[group].padded);
 }
 
-static uint64_t grad_bytes(const struct model *model, const struct residency_desc *desc,
+static uint64_t grad_bytes(const struct model *model, const struct group_layout *layouts,
                            uint32_t group)
 {
-    uint64_t staging = desc->grad_home[group] ? 0 : desc->wire_elem_bytes;
-    return model->groups[group].padded * (4 + staging);
+    return strata_layout_grad_pool_bytes(&layouts[group], model->groups[group].padded);
 }
 
-uint64_t strata_residency_minimum(const struct model *model, const struct residency_desc *desc)
+uint64_t strata_residency_minimum(const struct model *model, const struct group_layout *layouts)
 {
     uint64_t held = 0;
     uint64_t most = 0;
@@ -40,9 +39,9 @@ uint64_t strata_residency_minimum(const struct model *model, const struct reside
         const struct use *use = &model->uses[u];
         if (use->kind != STRATA_USE_ACQUIRE && use->kind != STRATA_USE_RELEASE)
             continue;
-        uint64_t bytes = param_bytes(model, desc, use->index);
+        uint64_t bytes = param_bytes(model, layouts, use->index);
         if (use->grad)
-            bytes += grad_bytes(model, desc, use->index);
+            bytes += grad_bytes(model, layouts, use->index);
         held = use->kind == STRATA_USE_ACQUIRE ? held + bytes : held - bytes;
         most = held > most ? held : most;
     }
@@ -71,7 +70,7 @@ enum stay { GONE, STAYS, HELD };
 struct layout {
     struct residency *residency;
     const struct model *model;
-    const struct residency_desc *desc;
+    const struct group_layout *layouts;
     uint64_t capacity;
     uint8_t *stay;   /* enum stay by placement */
     uint32_t *there; /* those that are not GONE */
@@ -216,10 +215,10 @@ static struct placement make(const struct layout *layout, enum placement_kind ki
         .group = use->index,
         .first_use = acquire,
         .last_use = use->partner,
-        .home = param && layout->desc->param_home[use->index],
+        .home = param && layout->layouts[use->index].in_device[STRATA_PARAM],
         .offset = offset,
-        .bytes = param ? param_bytes(layout->model, layout->desc, use->index)
-                       : grad_bytes(layout->model, layout->desc, use->index),
+        .bytes = param ? param_bytes(layout->model, layout->layouts, use->index)
+                       : grad_bytes(layout->model, layout->layouts, use->index),
     };
 }
 
@@ -337,7 +336,7 @@ static bool walk(struct layout *layout)
 }
 
 bool strata_residency_build(struct residency *residency, const struct model *model,
-                            const struct residency_desc *desc, uint64_t capacity)
+                            const struct group_layout *layouts, uint64_t capacity)
 {
     residency->count = 0;
     residency->load_count = 0;
@@ -345,7 +344,7 @@ bool strata_residency_build(struct residency *residency, const struct model *mod
     struct layout layout = {
         .residency = residency,
         .model = model,
-        .desc = desc,
+        .layouts = layouts,
         .capacity = capacity,
         .stay = residency->stay,
         .there = residency->there,

@@ -18,7 +18,7 @@
  * Thread: read only once built.
  */
 
-#include "offload/plan/model.h"
+#include "offload/plan/layout.h"
 
 enum placement_kind { PLACEMENT_PARAM, PLACEMENT_GRAD };
 
@@ -49,15 +49,9 @@ struct residency {
     uint32_t *grad_now;
 };
 
-struct residency_desc {
-    uint32_t param_elem_bytes; /* w */
-    uint32_t wire_elem_bytes;  /* staging for the rounded gradient: w, or 0 when fp32 */
-    const bool *param_home;    /* by group: parameters rest in the device */
-    const bool *grad_home;     /* by group: the rounded gradient rests there: no staging */
-};
-
 /* The formula's pool: the largest sum over the points of the use list of what is held. */
-uint64_t strata_residency_minimum(const struct model *model, const struct residency_desc *desc);
+uint64_t strata_residency_minimum(const struct model *model,
+                                  const struct group_layout *layouts);
 
 /* Take the arrays that build fills and works with; once. */
 strata_status strata_residency_create(struct residency *out, struct tables *tables,
@@ -66,6 +60,6 @@ strata_status strata_residency_create(struct residency *out, struct tables *tabl
 /* Lay out a pool of capacity bytes. false: what is held at some point does not fit in one
  * piece. */
 bool strata_residency_build(struct residency *residency, const struct model *model,
-                            const struct residency_desc *desc, uint64_t capacity);
+                            const struct group_layout *layouts, uint64_t capacity);
 
 #endif

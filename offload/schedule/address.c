@@ -24,20 +24,15 @@ uint8_t *strata_address_frame(const struct memory *memory, enum frame_kind kind,
 uint8_t *strata_address_update_frame(const struct memory *memory, uint32_t index,
                                      strata_part part)
 {
-    uint64_t elems = memory->plan->frame_elems;
-    uint64_t offset = 0;
-    if (part != STRATA_STATE)
-        offset = memory->plan->s * elems;
-    if (part == STRATA_PARAM)
-        offset += memory->plan->w * elems;
-    return strata_address_frame(memory, FRAME_UPDATE, index) + offset;
+    return strata_address_frame(memory, FRAME_UPDATE, index) +
+           memory->plan->update_frame_at[part];
 }
 
 uint8_t *strata_address_update(const struct memory *memory, const struct op *op,
                                strata_part part)
 {
     uint8_t tier = memory->plan->homes[part].tier[op->tile];
-    bool in_place = tier == STRATA_HOST || memory->plan->states_on_device;
+    bool in_place = tier == STRATA_HOST || strata_plan_state_in_device(memory->plan, op->tile);
     return in_place ? strata_address_home(memory, part, op->tile)
                     : strata_address_update_frame(memory, op->frame, part);
 }
@@ -63,10 +58,12 @@ uint8_t *strata_address_rounded(const struct memory *memory, uint32_t placement)
 {
     const struct offload_plan *plan = memory->plan;
     uint32_t g = plan->residency.placements[placement].group;
-    if (plan->grad_home[g])
+    if (plan->layouts[g].in_device[STRATA_GRAD])
         return strata_address_home(memory, STRATA_GRAD, plan->model.groups[g].first_tile);
     /* An fp32 wire is the buffer itself. */
-    uint64_t buffer = plan->compute_dtype == STRATA_FP32 ? 0 : 4 * plan->model.groups[g].padded;
+    uint64_t buffer = plan->layouts[g].wire_dtype == STRATA_FP32
+                          ? 0
+                          : strata_layout_sum_bytes(plan->model.groups[g].padded);
     return strata_address_placement(memory, placement) + buffer;
 }
 
@@ -95,19 +92,20 @@ uint8_t *strata_address_stash_home(const struct memory *memory, uint32_t event)
     return arena + plan->stash_at + stash_block(plan, event) * plan->model.stash_bytes;
 }
 
-uint64_t strata_address_bytes(const struct offload_plan *plan, const struct op *op)
+/* Bytes of some elements of an op's group, of what the op is about. */
+static uint64_t bytes_of_elems(const struct offload_plan *plan, uint32_t group,
+                               enum op_what what, uint64_t elems)
 {
-    if (op->what == WHAT_STASH)
-        return plan->model.stash_bytes;
-    uint64_t elems = plan->model.tiles[op->tile].elems;
-    switch (op->what) {
-    case WHAT_STATE:
-        return elems * plan->s;
-    case WHAT_PARK:
-        return elems * 4;
+    const struct group_layout *layout = &plan->layouts[group];
+    switch (what) {
     case WHAT_PARAM:
+        return strata_layout_bytes(layout, STRATA_PARAM, elems);
     case WHAT_GRAD:
-        return elems * plan->w;
+        return strata_layout_bytes(layout, STRATA_GRAD, elems);
+    case WHAT_STATE:
+        return strata_layout_bytes(layout, STRATA_STATE, elems);
+    case WHAT_PARK:
+        return strata_layout_sum_bytes(elems);
     case WHAT_STASH:
     case WHAT_NOTHING:
         break;
@@ -116,30 +114,70 @@ uint64_t strata_address_bytes(const struct offload_plan *plan, const struct op *
     return 0;
 }
 
-/* An update's, for each element: gradient and state in, state and parameters out. */
-static uint64_t update_bytes(const struct offload_plan *plan, uint32_t work)
+uint64_t strata_address_bytes(const struct offload_plan *plan, const struct op *op)
 {
-    uint64_t w = plan->w;
-    uint64_t s = plan->s;
+    if (op->what == WHAT_STASH)
+        return plan->model.stash_bytes;
+    const struct tile *tile = &plan->model.tiles[op->tile];
+    return bytes_of_elems(plan, tile->group, op->what, tile->elems);
+}
+
+/* An update's: gradient and state in, state and parameters out. */
+static uint64_t update_bytes(const struct offload_plan *plan, const struct op *op)
+{
+    uint64_t param = strata_plan_part_bytes(plan, STRATA_PARAM, op->tile);
+    uint64_t grad = strata_plan_part_bytes(plan, STRATA_GRAD, op->tile);
+    uint64_t state = strata_plan_part_bytes(plan, STRATA_STATE, op->tile);
+    uint64_t master = strata_layout_sum_bytes(plan->model.tiles[op->tile].elems);
+    uint32_t work = op->work;
     uint64_t bytes = 0;
     if (work & (UPDATE_FOLD | UPDATE_APPLY))
-        bytes += 2 * s + w;
+        bytes += 2 * state + grad;
     if (work & UPDATE_APPLY)
-        bytes += w;
+        bytes += param;
     /* The state is in cache if it has just been folded. */
     if (work & UPDATE_WEIGHTS)
-        bytes += 2 * w + (work & UPDATE_FOLD ? 0 : s);
+        bytes += grad + param + (work & UPDATE_FOLD ? 0 : state);
     if (work & UPDATE_REBUILD)
-        bytes += 4 + w;
+        bytes += master + param;
     if (work & UPDATE_TAKE)
-        bytes += w + (work & UPDATE_WEIGHTS ? 0 : w);
+        bytes += grad + (work & UPDATE_WEIGHTS ? 0 : grad);
     return bytes;
+}
+
+/* What is done to a placement as a whole: a buffer zeroed, or rounded. */
+static uint64_t group_work_bytes(const struct offload_plan *plan, const struct op *op)
+{
+    uint32_t g = plan->residency.placements[op->placement].group;
+    uint64_t elems = plan->model.groups[g].padded;
+    uint64_t rounded = strata_layout_bytes(&plan->layouts[g], STRATA_GRAD, elems);
+    return strata_layout_sum_bytes(elems) + (op->kind == OP_ROUND ? rounded : 0);
 }
 
 uint64_t strata_address_work_bytes(const struct offload_plan *plan, const struct op *op)
 {
-    return plan->model.tiles[op->tile].elems *
-           (op->kind == OP_NORM ? plan->w : update_bytes(plan, op->work));
+    switch (op->kind) {
+    case OP_ZERO:
+    case OP_ROUND:
+        return group_work_bytes(plan, op);
+    case OP_NORM:
+        return strata_plan_part_bytes(plan, STRATA_GRAD, op->tile);
+    case OP_UPDATE:
+        return update_bytes(plan, op);
+    case OP_TOTAL:
+        return plan->model.block_count * sizeof(double);
+    case OP_NVME_READ:
+    case OP_NVME_WRITE:
+    case OP_H2D:
+    case OP_D2H:
+    case OP_GATHER:
+    case OP_REDUCE:
+    case OP_SHARE:
+    case OP_COMMIT:
+    case OP_OPEN:
+        break;
+    }
+    return 0;
 }
 
 /* What this rank receives: of a group the other ranks' parts, of the sums all of theirs. */
@@ -149,7 +187,8 @@ static uint64_t received_bytes(const struct offload_plan *plan, const struct op 
     if (op->kind == OP_SHARE)
         return others * plan->model.block_count * sizeof(double);
     uint32_t group = plan->residency.placements[op->placement].group;
-    return plan->model.groups[group].padded / plan->model.ranks * others * plan->w;
+    uint64_t elems = plan->model.groups[group].padded / plan->model.ranks * others;
+    return bytes_of_elems(plan, group, op->what, elems);
 }
 
 uint64_t strata_address_lane_bytes(const struct offload_plan *plan, const struct op *op)
@@ -215,22 +254,23 @@ struct transfer strata_address_transfer(const struct memory *memory, const struc
 static struct ends placement_ends(const struct memory *memory, const struct op *op)
 {
     const struct offload_plan *plan = memory->plan;
-    uint64_t first = plan->model.tiles[op->tile].first;
+    const struct tile *tile = &plan->model.tiles[op->tile];
+    uint64_t first = bytes_of_elems(plan, tile->group, op->what, tile->first);
     struct ends ends = {.bytes = strata_address_bytes(memory->plan, op)};
     bool framed = op->frame != STRATA_NONE;
     switch (op->what) {
     case WHAT_PARAM:
-        ends.device = strata_address_placement(memory, op->placement) + first * plan->w;
+        ends.device = strata_address_placement(memory, op->placement) + first;
         ends.host = framed ? strata_address_frame(memory, FRAME_FETCH, op->frame)
                            : strata_address_home(memory, STRATA_PARAM, op->tile);
         break;
     case WHAT_PARK:
-        ends.device = strata_address_placement(memory, op->placement) + first * 4;
+        ends.device = strata_address_placement(memory, op->placement) + first;
         ends.host = framed ? strata_address_frame(memory, FRAME_PARK, op->frame)
                            : memory->host + plan->park.at[op->tile];
         break;
     case WHAT_GRAD:
-        ends.device = strata_address_rounded(memory, op->placement) + first * plan->w;
+        ends.device = strata_address_rounded(memory, op->placement) + first;
         ends.host = framed ? strata_address_grad_frame(memory, op)
                            : strata_address_home(memory, STRATA_GRAD, op->tile);
         break;

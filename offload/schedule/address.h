@@ -52,7 +52,7 @@ struct transfer strata_address_transfer(const struct memory *memory, const struc
 /* Bytes that a transfer or copy moves: of its tile, or of an activation block. */
 uint64_t strata_address_bytes(const struct offload_plan *plan, const struct op *op);
 
-/* Bytes of memory that an update or a norm touches. */
+/* Bytes of memory that an op which computes touches; 0 of the others. */
 uint64_t strata_address_work_bytes(const struct offload_plan *plan, const struct op *op);
 
 /* Bytes an op counts on its lane: those it moves, or those of host memory it works on. What

@@ -102,12 +102,10 @@ static uint32_t group_of(const struct offload_plan *plan, const struct op *op)
 /* What stays in the device is counted as well. */
 static uint64_t bytes_of(const struct offload_plan *plan, const struct op *op)
 {
-    if (op->kind == OP_NORM || op->kind == OP_UPDATE)
-        return strata_address_work_bytes(plan, op);
-    if (op->kind != OP_ZERO && op->kind != OP_ROUND)
-        return strata_address_lane_bytes(plan, op);
-    return plan->model.groups[group_of(plan, op)].padded *
-           (op->kind == OP_ZERO ? 4 : 4 + (uint64_t)plan->w);
+    if (op->kind == OP_TOTAL)
+        return 0;
+    uint64_t work_bytes = strata_address_work_bytes(plan, op);
+    return work_bytes > 0 ? work_bytes : strata_address_lane_bytes(plan, op);
 }
 
 /* The first placement of the group in the step is the use that its update was for. */

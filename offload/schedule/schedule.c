@@ -67,7 +67,7 @@ static strata_lane lane_of(enum op_kind kind)
 static bool on_device(const struct schedule *s, enum op_kind kind, uint32_t tile)
 {
     return (kind == OP_NORM && home_tier(s, STRATA_GRAD, tile) == STRATA_DEVICE) ||
-           (kind == OP_UPDATE && s->plan->states_on_device);
+           (kind == OP_UPDATE && strata_plan_state_in_device(s->plan, tile));
 }
 
 uint64_t strata_schedule_key(const struct schedule *s, uint64_t step, uint32_t placement)
@@ -153,10 +153,11 @@ static bool needs_frame(const struct schedule *s, const struct chain *chain,
     case CHAIN_UPDATE:
         *out_kind = FRAME_UPDATE;
         return strata_plan_update_needs_frame(s->plan, chain->tile) ||
-               (s->plan->states_on_device && strata_schedule_commit_due(s, chain->step));
+               (strata_plan_state_in_device(s->plan, chain->tile) &&
+                strata_schedule_commit_due(s, chain->step));
     case CHAIN_SAVE:
         *out_kind = FRAME_UPDATE;
-        return s->plan->states_on_device;
+        return strata_plan_state_in_device(s->plan, chain->tile);
     case CHAIN_PARK_IN:
     case CHAIN_PARK_OUT:
         *out_kind = FRAME_PARK;

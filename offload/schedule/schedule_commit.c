@@ -26,7 +26,7 @@ static bool commits(const struct schedule *s, const struct chain *chain)
 
 static bool on_nvme(const struct schedule *s, uint32_t tile)
 {
-    return !s->plan->states_on_device && home_tier(s, STRATA_STATE, tile) == STRATA_NVME;
+    return home_tier(s, STRATA_STATE, tile) == STRATA_NVME;
 }
 
 static void queue_commit(struct schedule *s)
@@ -96,7 +96,7 @@ void strata_schedule_start_save(struct schedule *s, uint32_t c)
         return;
     s->chains[c].started = true;
     /* What rests in the device comes through the chain's frame. */
-    if (s->plan->states_on_device)
+    if (strata_plan_state_in_device(s->plan, s->chains[c].tile))
         strata_schedule_queue(s, c, OP_D2H, WHAT_STATE);
     else
         strata_schedule_write_state(s, c);

@@ -241,7 +241,7 @@ static void grad_released(struct schedule *s, uint32_t placement, uint64_t step)
         start_tiles_out(s, placement, step, CHAIN_PARK_OUT);
         return;
     }
-    bool rounds = s->plan->compute_dtype != STRATA_FP32 || s->plan->grad_home[p->group];
+    bool rounds = strata_layout_rounds(&s->plan->layouts[p->group]);
     if (!rounds && s->plan->model.ranks == 1) {
         start_tiles_out(s, placement, step, CHAIN_GRAD);
         return;
@@ -271,7 +271,7 @@ void strata_schedule_group_done(struct schedule *s, uint32_t c, const struct op 
     }
     start_tiles_out(s, placement, op->step, CHAIN_GRAD);
     /* What rests in the device has arrived: the buffer is free. */
-    if (s->plan->grad_home[place(s, placement)->group])
+    if (s->plan->layouts[place(s, placement)->group].in_device[STRATA_GRAD])
         close_placement(s, placement);
 }
 

@@ -47,7 +47,7 @@ static bool is_known(const struct schedule *s, uint64_t step)
 
 static bool may_guess(const struct schedule *s, uint32_t tile)
 {
-    if (s->mode != UPDATES_AHEAD || s->doubt || s->plan->states_on_device)
+    if (s->mode != UPDATES_AHEAD || s->doubt)
         return false;
     if (strata_schedule_folds(s, tile))
         return true;
@@ -184,7 +184,7 @@ static void fetch_grad(struct schedule *s, uint32_t c)
         return;
     chain->has_grad = true;
     uint8_t tier = home_tier(s, STRATA_GRAD, chain->tile);
-    if (s->plan->states_on_device)
+    if (strata_plan_state_in_device(s->plan, chain->tile))
         return;
     if (tier == STRATA_NVME)
         strata_schedule_queue(s, c, OP_NVME_READ, WHAT_GRAD);
@@ -218,8 +218,7 @@ static void start_update(struct schedule *s, uint32_t c)
     chain->started = true;
     if (strata_schedule_folds(s, chain->tile))
         compute(s, c);
-    else if (!s->plan->states_on_device &&
-             home_tier(s, STRATA_STATE, chain->tile) == STRATA_NVME)
+    else if (home_tier(s, STRATA_STATE, chain->tile) == STRATA_NVME)
         strata_schedule_queue(s, c, OP_NVME_READ, WHAT_STATE);
 }
 
@@ -385,23 +384,23 @@ static void computed(struct schedule *s, uint32_t c)
     struct chain *chain = &s->chains[c];
     uint32_t tile = chain->tile;
     uint8_t param = home_tier(s, STRATA_PARAM, tile);
+    bool in_device = strata_plan_state_in_device(s->plan, tile);
     if (chain->work & UPDATE_FOLD)
         set_behind(s, tile, false, 0);
     if (chain->work & UPDATE_TAKE)
         set_behind(s, tile, true, chain->step);
     if (chain->work & UPDATE_APPLY) {
-        if (s->plan->states_on_device && strata_schedule_commit_due(s, chain->step))
+        bool due = strata_schedule_commit_due(s, chain->step);
+        if (in_device && due)
             strata_schedule_queue(s, c, OP_D2H, WHAT_STATE);
-        else if (!s->plan->states_on_device &&
-                 (home_tier(s, STRATA_STATE, tile) == STRATA_NVME ||
-                  strata_schedule_commit_due(s, chain->step)))
+        else if (home_tier(s, STRATA_STATE, tile) == STRATA_NVME || (!in_device && due))
             strata_schedule_write_state(s, c);
     }
     if ((chain->work & (UPDATE_APPLY | UPDATE_WEIGHTS | UPDATE_REBUILD)) == 0)
         return;
     if (param == STRATA_NVME)
         strata_schedule_queue(s, c, OP_NVME_WRITE, WHAT_PARAM);
-    else if (param == STRATA_DEVICE && !s->plan->states_on_device)
+    else if (param == STRATA_DEVICE && !in_device)
         strata_schedule_queue(s, c, OP_H2D, WHAT_PARAM);
     else
         param_at_home(s, c);

@@ -115,8 +115,10 @@ static void time_stages(const struct simulate_desc *desc, uint32_t tile, bool in
     uint32_t work = strata_plan_folds(plan, tile) ? UPDATE_FOLD | UPDATE_WEIGHTS | UPDATE_TAKE
                                                   : UPDATE_APPLY;
     struct op norm = {.kind = OP_NORM, .tile = tile, .on_device = grad == STRATA_DEVICE};
-    struct op update = {
-        .kind = OP_UPDATE, .tile = tile, .work = work, .on_device = plan->states_on_device};
+    struct op update = {.kind = OP_UPDATE,
+                        .tile = tile,
+                        .work = work,
+                        .on_device = strata_plan_state_in_device(plan, tile)};
     out[STAGE_GRAD_OUT] = grad != STRATA_DEVICE ? move_s(desc, OP_D2H, WHAT_GRAD, tile) : 0;
     out[STAGE_NORM] = op_s(desc, norm);
     out[STAGE_GRAD_WRITE] =
@@ -129,16 +131,16 @@ static void time_stages(const struct simulate_desc *desc, uint32_t tile, bool in
     out[STAGE_PARAM_IN] = in ? move_s(desc, OP_H2D, WHAT_PARAM, tile) : 0;
 }
 
-/* One tile more goes the way, through stages [first, end). */
-static void add_tile(struct bound_way *way, const struct offload_plan *plan,
-                     const double stages[STAGE_COUNT], int first, int end)
+/* One tile more goes the way, through stages [first, end). in_device: it is updated there. */
+static void add_tile(struct bound_way *way, bool in_device, const double stages[STAGE_COUNT],
+                     int first, int end)
 {
     double of[RESOURCE_COUNT] = {0};
     double all_s = 0;
     for (int stage = first; stage < end; stage++) {
         bool write = stage == STAGE_GRAD_WRITE || stage == STAGE_PARAM_WRITE;
         bool read = stage == STAGE_GRAD_READ || stage == STAGE_PARAM_READ;
-        bool out = stage == STAGE_GRAD_OUT || plan->states_on_device;
+        bool out = stage == STAGE_GRAD_OUT || in_device;
         enum resource resource = write || read             ? RESOURCE_DRIVES
                                  : stage == STAGE_PARAM_IN ? RESOURCE_H2D
                                  : out                     ? RESOURCE_D2H
@@ -210,7 +212,7 @@ static uint32_t ways_of_group(const struct simulate_desc *desc, uint32_t g, uint
     if (complete == STRATA_NONE)
         return 0;
     uint32_t to = desc->begins == STEP_AFTER_UPDATES ? 0 : placements[first].first_use;
-    bool rounds = plan->compute_dtype != STRATA_FP32 || plan->grad_home[g];
+    bool rounds = strata_layout_rounds(&plan->layouts[g]);
     double round_s =
         rounds ? op_s(desc, (struct op){.kind = OP_ROUND, .placement = complete}) : 0;
     out[0] = begin_way(placements[complete].last_use, to);
@@ -218,10 +220,11 @@ static uint32_t ways_of_group(const struct simulate_desc *desc, uint32_t g, uint
     for (uint32_t i = group->first_tile; i < group->first_tile + group->tile_count; i++) {
         double stages[STAGE_COUNT];
         bool waits = strata_schedule_awaits_norm(desc->schedule, i);
+        bool in_device = strata_plan_state_in_device(plan, i);
         time_stages(desc, i, !placements[first].home, stages);
-        add_tile(&out[0], plan, stages, 0, waits ? STAGE_NORMED : STAGE_COUNT);
+        add_tile(&out[0], in_device, stages, 0, waits ? STAGE_NORMED : STAGE_COUNT);
         if (waits)
-            add_tile(&out[1], plan, stages, STAGE_NORMED, STAGE_COUNT);
+            add_tile(&out[1], in_device, stages, STAGE_NORMED, STAGE_COUNT);
         if (plan->homes[STRATA_STATE].tier[i] != STRATA_NVME)
             continue;
         out[waits].state_read_s += move_s(desc, OP_NVME_READ, WHAT_STATE, i);
@@ -248,13 +251,14 @@ static struct bound_way norm_way(const struct simulate_desc *desc)
     }
     if (last == STRATA_NONE)
         return way;
-    const struct group *group = &desc->plan->model.groups[residency->placements[last].group];
+    uint32_t g = residency->placements[last].group;
+    const struct group *group = &desc->plan->model.groups[g];
     for (uint32_t i = group->first_tile; i < group->first_tile + group->tile_count; i++) {
         double stages[STAGE_COUNT];
         time_stages(desc, i, false, stages);
-        add_tile(&way, desc->plan, stages, 0, STAGE_GRAD_WRITE);
+        add_tile(&way, strata_plan_state_in_device(desc->plan, i), stages, 0, STAGE_GRAD_WRITE);
     }
-    double round_s = desc->plan->compute_dtype != STRATA_FP32
+    double round_s = desc->plan->layouts[g].wire_dtype != STRATA_FP32
                          ? op_s(desc, (struct op){.kind = OP_ROUND, .placement = last})
                          : 0;
     double total_s = op_s(desc, (struct op){.kind = OP_TOTAL});

@@ -66,8 +66,7 @@ static struct cost transfer(const struct offload_plan *plan, const strata_profil
 static struct cost cpu(const struct offload_plan *plan, const strata_profile *profile,
                        const struct op *op)
 {
-    double bytes = op->kind == OP_TOTAL ? 8.0 * (double)plan->model.block_count
-                                        : (double)strata_address_work_bytes(plan, op);
+    double bytes = (double)strata_address_work_bytes(plan, op);
     double rate =
         op->kind == OP_UPDATE ? profile->update_bytes_per_s : profile->norm_bytes_per_s;
     struct cost cost = moving(bytes, rate, profile->op_s, 1);
@@ -90,10 +89,7 @@ static struct cost collective(const struct offload_plan *plan, const strata_prof
 struct cost strata_cost_of(const struct offload_plan *plan, const strata_profile *profile,
                            const struct op *op)
 {
-    double elems = 0;
-    if (op->kind == OP_ZERO || op->kind == OP_ROUND)
-        elems =
-            (double)plan->model.groups[plan->residency.placements[op->placement].group].padded;
+    double work_bytes = (double)strata_address_work_bytes(plan, op);
     switch (op->kind) {
     case OP_NVME_READ:
     case OP_NVME_WRITE:
@@ -103,13 +99,13 @@ struct cost strata_cost_of(const struct offload_plan *plan, const strata_profile
     case OP_D2H:
         return copy(plan, profile, op);
     case OP_ZERO:
-        return in_device(profile, 4.0 * elems, false);
+        return in_device(profile, work_bytes, false);
     case OP_ROUND:
-        return in_device(profile, (4.0 + plan->w) * elems, true);
+        return in_device(profile, work_bytes, true);
     case OP_NORM:
     case OP_UPDATE:
         if (op->on_device)
-            return in_device(profile, (double)strata_address_work_bytes(plan, op), true);
+            return in_device(profile, work_bytes, true);
         return cpu(plan, profile, op);
     case OP_TOTAL:
         return cpu(plan, profile, op);

@@ -13,19 +13,23 @@
 #include <string.h>
 
 #define MAX_GROUPS 24u
-#define W          2u
+#define W          2u /* bytes of bf16 */
 
 static char names[MAX_GROUPS][16];
 static strata_tensor_desc tensors[MAX_GROUPS];
 static strata_group_desc groups[MAX_GROUPS];
 static strata_use uses[4 * MAX_GROUPS + 64];
 static strata_model_desc desc;
-static bool nowhere[MAX_GROUPS];
 static struct tables tables;
 static struct model model;
 static struct residency residency;
-static const struct residency_desc how = {
-    .param_elem_bytes = W, .wire_elem_bytes = W, .param_home = nowhere, .grad_home = nowhere};
+static struct group_layout how[MAX_GROUPS];
+
+static void lay_out_all(const struct group_layout *layout)
+{
+    for (uint32_t g = 0; g < MAX_GROUPS; g++)
+        how[g] = *layout;
+}
 
 static void add(uint32_t group, bool grad)
 {
@@ -37,6 +41,8 @@ static void add(uint32_t group, bool grad)
 static void start(uint32_t count, uint64_t blocks)
 {
     desc = (strata_model_desc){.groups = groups, .group_count = count, .uses = uses};
+    lay_out_all(&(struct group_layout){
+        .param_dtype = STRATA_BF16, .wire_dtype = STRATA_BF16, .staged = true});
     for (uint32_t g = 0; g < count; g++) {
         snprintf(names[g], sizeof names[g], "g%u", g);
         tensors[g] = (strata_tensor_desc){
@@ -76,19 +82,19 @@ TestSuite(residency, .fini = teardown);
 Test(residency, one_group_at_a_time_fits_the_formula_minimum)
 {
     transformer(10, 3);
-    uint64_t minimum = strata_residency_minimum(&model, &how);
+    uint64_t minimum = strata_residency_minimum(&model, how);
     cr_expect_eq(minimum, 3 * STRATA_BLOCK_ELEMS * (W + 4 + W));
-    cr_expect(strata_residency_build(&residency, &model, &how, minimum));
+    cr_expect(strata_residency_build(&residency, &model, how, minimum));
     cr_expect_leq(residency.pool_bytes, minimum);
-    cr_expect_not(strata_residency_build(&residency, &model, &how, minimum - 1));
+    cr_expect_not(strata_residency_build(&residency, &model, how, minimum - 1));
 }
 
 Test(residency, with_room_for_all_each_group_is_loaded_once)
 {
     transformer(10, 3);
     uint64_t all = 10 * 3 * STRATA_BLOCK_ELEMS * (uint64_t)W;
-    cr_assert(strata_residency_build(&residency, &model, &how,
-                                     all + strata_residency_minimum(&model, &how)));
+    cr_assert(strata_residency_build(&residency, &model, how,
+                                     all + strata_residency_minimum(&model, how)));
     cr_expect_eq(residency.load_count, 10);
 }
 
@@ -100,7 +106,7 @@ Test(residency, the_turning_point_is_not_loaded_twice)
     transformer(12, 1);
     uint64_t group = STRATA_BLOCK_ELEMS * (uint64_t)W;
     for (uint64_t k = 4; k <= 14; k++) {
-        cr_assert(strata_residency_build(&residency, &model, &how, k * group));
+        cr_assert(strata_residency_build(&residency, &model, how, k * group));
         uint64_t beside = k - 3;
         uint64_t best = beside >= 12 ? 12 : 24 - beside;
         cr_expect_leq(residency.load_count, best + 2, "room for %llu: %u loads",
@@ -121,9 +127,9 @@ Test(residency, what_is_held_together_lies_apart)
         uses[desc.use_count++] = (strata_use){.kind = STRATA_USE_RELEASE, .index = g + 1};
     }
     finish();
-    uint64_t minimum = strata_residency_minimum(&model, &how);
+    uint64_t minimum = strata_residency_minimum(&model, how);
     cr_expect_eq(minimum, 2 * 2 * STRATA_BLOCK_ELEMS * (W + 4 + W));
-    cr_assert(strata_residency_build(&residency, &model, &how, 2 * minimum));
+    cr_assert(strata_residency_build(&residency, &model, how, 2 * minimum));
     for (uint32_t i = 0; i < residency.count; i++) {
         for (uint32_t j = 0; j < i; j++) {
             const struct placement *a = &residency.placements[i];
@@ -143,27 +149,24 @@ Test(residency, a_gradient_without_room_is_parked_in_between)
         add(g, true);
     add(0, true);
     finish();
-    cr_assert(strata_residency_build(&residency, &model, &how,
-                                     strata_residency_minimum(&model, &how)));
+    cr_assert(
+        strata_residency_build(&residency, &model, how, strata_residency_minimum(&model, how)));
     cr_expect(residency.parks[0]);
     cr_expect_not(residency.parks[1]);
-    cr_assert(strata_residency_build(&residency, &model, &how,
-                                     8 * strata_residency_minimum(&model, &how)));
+    cr_assert(strata_residency_build(&residency, &model, how,
+                                     8 * strata_residency_minimum(&model, how)));
     cr_expect_not(residency.parks[0], "with room it stays");
 }
 
 Test(residency, parameters_at_home_take_no_pool)
 {
-    static bool all_home[MAX_GROUPS];
-    for (uint32_t g = 0; g < MAX_GROUPS; g++)
-        all_home[g] = true;
-    const struct residency_desc at_home = {.param_elem_bytes = W,
-                                           .wire_elem_bytes = W,
-                                           .param_home = all_home,
-                                           .grad_home = all_home};
     transformer(4, 1);
-    cr_expect_eq(strata_residency_minimum(&model, &at_home), 4 * STRATA_BLOCK_ELEMS);
-    cr_assert(strata_residency_build(&residency, &model, &at_home, 4 * STRATA_BLOCK_ELEMS));
+    lay_out_all(&(struct group_layout){.param_dtype = STRATA_BF16,
+                                       .wire_dtype = STRATA_BF16,
+                                       .staged = true,
+                                       .in_device = {true, true, false}});
+    cr_expect_eq(strata_residency_minimum(&model, how), 4 * STRATA_BLOCK_ELEMS);
+    cr_assert(strata_residency_build(&residency, &model, how, 4 * STRATA_BLOCK_ELEMS));
     cr_expect_eq(residency.load_count, 0);
 }
 
@@ -233,8 +236,6 @@ static uint32_t fewest_loads(const uint32_t *list, uint32_t length, uint32_t fra
 
 Test(residency, with_groups_of_one_size_loads_are_the_fewest_of_all_ways_to_evict)
 {
-    static const struct residency_desc equal = {
-        .param_elem_bytes = 4, .param_home = nowhere, .grad_home = nowhere};
     uint32_t random = 1;
     for (int i = 0; i < 400; i++) {
         uint32_t list[MOST_USES];
@@ -248,8 +249,10 @@ Test(residency, with_groups_of_one_size_loads_are_the_fewest_of_all_ways_to_evic
             add(list[u], last);
         }
         finish();
+        lay_out_all(
+            &(struct group_layout){.param_dtype = STRATA_FP32, .wire_dtype = STRATA_FP32});
         for (uint32_t frames = 2; frames <= count + 1; frames++) {
-            cr_assert(strata_residency_build(&residency, &model, &equal,
+            cr_assert(strata_residency_build(&residency, &model, how,
                                              frames * 4 * (uint64_t)STRATA_BLOCK_ELEMS));
             cr_assert_eq(residency.load_count, fewest_loads(list, length, frames),
                          "list %d, %u frames: %u loads", i, frames, residency.load_count);

@@ -148,7 +148,7 @@ static strata_forecast forecast_in(const struct setup *setup, uint32_t way,
         .plan =
             {.model = strata_llama_model(llama),
              .compute_dtype = setup->policy->dtype,
-             .state_elem_bytes = 12,
+             .record = {1, 12 * STRATA_BLOCK_ELEMS},
              .tile_elems = strata_default_tile_elems(strata_llama_model(llama)),
              .device_bytes = setup->device_bytes,
              .host_bytes = setup->host_bytes,

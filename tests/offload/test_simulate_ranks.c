@@ -77,7 +77,7 @@ static strata_status simulate(struct run *run, const strata_profile *profile,
     struct plan_desc desc = {
         .model = &model,
         .compute_dtype = STRATA_BF16,
-        .state_elem_bytes = 12,
+        .record = {1, 12 * STRATA_BLOCK_ELEMS},
         .tile_elems = STRATA_BLOCK_ELEMS,
         .device_bytes = 16u << 20,
         .host_bytes = 64u << 20,

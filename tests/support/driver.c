@@ -194,8 +194,8 @@ static void check_end(struct driver *d)
 {
     for (uint32_t i = 0; i < d->plan.model.tile_count; i++) {
         HOLDS(d->norms[i] == STEPS && d->params[i] == d->truth[STEPS]);
-        bool host =
-            d->plan.states_on_device || d->plan.homes[STRATA_STATE].tier[i] == STRATA_HOST;
+        bool host = strata_plan_state_in_device(&d->plan, i) ||
+                    d->plan.homes[STRATA_STATE].tier[i] == STRATA_HOST;
         uint64_t state =
             host ? d->states[i]
                  : *strata_driver_content(d, i, strata_schedule_slot(d->schedule, i));

@@ -80,7 +80,7 @@ static struct plan_desc some_plan(struct driver *d, const struct random_model *m
     struct plan_desc desc = {
         .model = &model->desc,
         .compute_dtype = strata_driver_roll(d, 2) ? STRATA_BF16 : STRATA_FP32,
-        .state_elem_bytes = strata_driver_roll(d, 2) ? 12 : 8,
+        .record = {1, STRATA_BLOCK_ELEMS * (strata_driver_roll(d, 2) ? 12u : 8u)},
         .tile_elems = STRATA_BLOCK_ELEMS * (1 + (uint32_t)strata_driver_roll(d, 3)),
         .device_bytes = 16u << 20,
         .host_bytes = 64u << 20,

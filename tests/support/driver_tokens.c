@@ -55,7 +55,7 @@ static void note_commit(struct driver *d)
 static void note_update(struct driver *d, const struct op *op)
 {
     struct frame_tokens *frame = frame_of(d, op);
-    bool device = d->plan.states_on_device;
+    bool device = strata_plan_state_in_device(&d->plan, op->tile);
     bool nvme = !device && d->plan.homes[STRATA_STATE].tier[op->tile] == STRATA_NVME;
     bool in_place = device || d->plan.homes[STRATA_PARAM].tier[op->tile] == STRATA_HOST;
     bool grad_there = device || d->plan.homes[STRATA_GRAD].tier[op->tile] == STRATA_HOST;
@@ -116,8 +116,7 @@ static void note_written(struct driver *d, const struct op *op)
 {
     const struct frame_tokens *frame = frame_of(d, op);
     bool framed =
-        d->plan.states_on_device ||
-        (op->what == WHAT_STATE && d->plan.homes[STRATA_STATE].tier[op->tile] == STRATA_NVME);
+        op->what == WHAT_STATE && d->plan.homes[STRATA_STATE].tier[op->tile] != STRATA_HOST;
     if (op->what == WHAT_STATE)
         *strata_driver_content(d, op->tile, op->slot) =
             framed ? frame->state : d->states[op->tile];
