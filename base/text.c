@@ -97,3 +97,16 @@ char *strata_format_size(uint64_t bytes, char *buffer, size_t buffer_bytes)
              (unsigned)(tenths % 10), names[name]);
     return buffer;
 }
+
+char *strata_format_clock(double seconds, char *buffer, size_t buffer_bytes)
+{
+    if (!(seconds < 3.6e9))
+        seconds = 3.6e9;
+    unsigned long long whole = seconds > 0 ? (unsigned long long)(seconds + 0.5) : 0;
+    if (whole >= 3600)
+        snprintf(buffer, buffer_bytes, "%llu:%02llu:%02llu", whole / 3600, whole / 60 % 60,
+                 whole % 60);
+    else
+        snprintf(buffer, buffer_bytes, "%llu:%02llu", whole / 60, whole % 60);
+    return buffer;
+}

@@ -2,9 +2,9 @@
 #define STRATA_BASE_TEXT_H
 
 /*
- * Sizes as people write and read them. "16M" is 16 x 1024^2; K, M, G and T are powers of 1024,
- * in either case, with an optional "iB" or "B"; a fraction is fine ("1.5G"); no sign, no
- * exponent.
+ * Sizes and times as people write and read them. "16M" is 16 x 1024^2; K, M, G and T are powers
+ * of 1024, in either case, with an optional "iB" or "B"; a fraction is fine ("1.5G"); no sign,
+ * no exponent.
  *
  * Thread: any.
  */
@@ -20,5 +20,9 @@ STRATA_NODISCARD strata_status strata_parse_size(const char *text, uint64_t *out
 
 /* "96.0 MiB", "340.3 MiB", "512 B"; returns buffer, always terminated. 16 bytes are enough. */
 char *strata_format_size(uint64_t bytes, char *buffer, size_t buffer_bytes);
+
+/* "0:42", "12:05", "3:12:05"; what is no number, or more than 1,000,000 hours, is that many.
+ * Returns buffer, always terminated. 16 bytes are enough. */
+char *strata_format_clock(double seconds, char *buffer, size_t buffer_bytes);
 
 #endif

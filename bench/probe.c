@@ -265,7 +265,7 @@ static strata_status run(struct found *found, const struct options *options,
     struct trainer *trainer;
     struct trainer_step step;
     double flops = 0;
-    strata_status status = strata_trainer_create(&trainer, options, error);
+    strata_status status = strata_trainer_create(&trainer, options, NULL, error);
     if (status == STRATA_OK)
         status = strata_trainer_start(trainer, NULL, NULL, error);
     for (uint32_t i = 1; i <= STEPS && status == STRATA_OK; i++) {

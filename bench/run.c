@@ -200,7 +200,7 @@ static strata_status perform(struct run *run, strata_error *error)
     STRATA_TRY(probe(run, error));
     for (uint32_t i = 0; i < run->train.store_dir_count; i++)
         run->train.store_dirs[i] = run->scratch[i].path;
-    strata_status status = strata_trainer_create(&trainer, &run->train, error);
+    strata_status status = strata_trainer_create(&trainer, &run->train, NULL, error);
     if (status == STRATA_OK)
         status = train(run, trainer, error);
     strata_trainer_destroy(trainer);

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 /* The scan reads the whole file; 256 KiB a call is where larger ones stop being faster. */
@@ -108,6 +109,10 @@ static strata_status read_tokens(struct data *data, uint64_t first, uint64_t cou
 {
     const uint32_t width = data->token_bytes;
     const uint64_t limit = data->desc.vocab_size;
+    const uint64_t end = first + count;
+    struct progress progress;
+    strata_progress_begin(&progress, &data->desc.progress, "checking the data", width * end,
+                          strata_now_ns());
     while (count > 0) {
         uint64_t piece = count < BUFFER_BYTES / width ? count : BUFFER_BYTES / width;
         STRATA_TRY(
@@ -126,6 +131,8 @@ static strata_status read_tokens(struct data *data, uint64_t first, uint64_t cou
         }
         first += piece;
         count -= piece;
+        if (out == NULL)
+            strata_progress_at(&progress, width * first, strata_now_ns());
     }
     return STRATA_OK;
 }
@@ -262,6 +269,9 @@ strata_status strata_data_identify(struct data *data, struct data_identity *out,
     /* By words, eight times as fast as by bytes: the file is read at the drive's speed. Each
      * step maps hashes one to one, so a change in one place is always seen. */
     uint64_t hash = 0xcbf29ce484222325u;
+    struct progress progress;
+    strata_progress_begin(&progress, &data->desc.progress, "hashing the data", data->file_bytes,
+                          strata_now_ns());
     for (uint64_t at = 0; at < data->file_bytes; at += BUFFER_BYTES) {
         uint64_t left = data->file_bytes - at;
         size_t piece = left < BUFFER_BYTES ? (size_t)left : BUFFER_BYTES;
@@ -273,6 +283,8 @@ strata_status strata_data_identify(struct data *data, struct data_identity *out,
             uint64_t high = token_at(data->buffer + i + 4, 4);
             hash = (hash ^ (low | high << 32)) * 0x100000001b3u;
         }
+        strata_progress_at(&progress, at + (left < BUFFER_BYTES ? left : BUFFER_BYTES),
+                           strata_now_ns());
     }
     *out = (struct data_identity){.bytes = data->file_bytes, .hash = hash};
     return STRATA_OK;

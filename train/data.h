@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/progress.h"
 #include "strata/status.h"
 
 struct data;
@@ -26,6 +27,7 @@ struct data_desc {
     uint32_t seq;        /* required                                                          */
     uint32_t batch;      /* required; batch x seq below 2^31                                  */
     uint64_t vocab_size; /* required; a token of that value or above is refused               */
+    struct progress_call progress; /* of reading the whole file: open and identify            */
 };
 
 /* Host bytes that open takes, for reserved_host_bytes. */

@@ -27,6 +27,7 @@
 #include "base/error.h"
 #include "train/log.h"
 #include "train/options.h"
+#include "train/progress_line.h"
 #include "train/report.h"
 #include "train/store_command.h"
 #include "train/trainer.h"
@@ -71,6 +72,7 @@ struct run {
     const struct options *options;
     struct trainer *trainer;
     struct report report;
+    struct progress_line progress;
     struct log log;
     char state_hash[33]; /* empty: none was asked for */
 };
@@ -152,7 +154,9 @@ static strata_status start_and_train(struct run *run, strata_error *error)
 
 static strata_status perform(struct run *run, strata_error *error)
 {
-    STRATA_TRY(strata_trainer_create(&run->trainer, run->options, error));
+    struct progress_call call = {.fn = strata_progress_line, .user = &run->progress};
+    strata_progress_line_begin(&run->progress, run->options->quiet);
+    STRATA_TRY(strata_trainer_create(&run->trainer, run->options, &call, error));
     STRATA_TRY(strata_log_check(&run->log, run->trainer, run->options->log, error));
     strata_report_begin(&run->report, run->options);
     strata_report_first_lines(&run->report, run->trainer);
@@ -198,6 +202,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     struct run run = {.options = &options, .log = {.file = -1}};
     status = perform(&run, &error);
+    strata_progress_line_end(&run.progress);
     strata_trainer_destroy(run.trainer);
     strata_log_close(&run.log);
     if (status != STRATA_OK) {

@@ -10,9 +10,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/text.h"
+#include "train/terminal.h"
 
 static bool shows_utf8(void)
 {
@@ -32,7 +32,7 @@ void strata_report_begin(struct report *report, const struct options *options)
     if (options->quiet)
         return;
     report->out = options->json ? stderr : stdout;
-    report->live = isatty(STDERR_FILENO) == 1;
+    report->live = strata_terminal_is_there();
     report->plain = !report->live;
 }
 

@@ -14,10 +14,10 @@
 
 #include "train/report.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
+
+#include "base/text.h"
+#include "train/terminal.h"
 
 /* A bar of more cells than that says no more. */
 #define MAX_BAR_CELLS 8u
@@ -34,20 +34,6 @@ static const char *const ascii_levels[] = {" ", ".", ":", "#"};
 /* Names short enough for the live line, in the order of strata_lane. */
 static const char *const lane_labels[STRATA_LANE_COUNT] = {"rd",   "wr",  "h2d", "d2h",
                                                            "comm", "cpu", "dev"};
-
-/* "0:42", "12:05", "3:12:05". */
-static const char *clock_text(double seconds, char *buffer, size_t bytes)
-{
-    if (!(seconds < 3.6e9))
-        seconds = 3.6e9;
-    unsigned long long whole = (unsigned long long)(seconds + 0.5);
-    if (whole >= 3600)
-        snprintf(buffer, bytes, "%llu:%02llu:%02llu", whole / 3600, whole / 60 % 60,
-                 whole % 60);
-    else
-        snprintf(buffer, bytes, "%llu:%02llu", whole / 60, whole % 60);
-    return buffer;
-}
 
 /* One lane as "rd|##  |", or as "rd#" with a single cell; returns the bytes written. */
 static size_t draw_bar(bool blocks, const char *label, double share, uint32_t cells, char *out)
@@ -115,7 +101,8 @@ size_t strata_report_live_text(const struct report *report, const struct trainer
                            step->loss, step->tokens_per_s);
     uint32_t tail_columns = (uint32_t)snprintf(
         tail, sizeof tail, "  %s left",
-        clock_text(report->mean_s * (double)(report->steps - step->step), left, sizeof left));
+        strata_format_clock(report->mean_s * (double)(report->steps - step->step), left,
+                            sizeof left));
     uint32_t cells = MAX_BAR_CELLS;
     while (cells > 0 && head_columns + bars_columns(cells) + tail_columns > room)
         cells--;
@@ -129,31 +116,15 @@ size_t strata_report_live_text(const struct report *report, const struct trainer
     return length < (int)buffer_bytes ? (size_t)length : buffer_bytes - 1;
 }
 
-static void write_stderr(const char *text, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t wrote = write(STDERR_FILENO, text, bytes);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        /* A terminal that is gone is no reason to stop training. */
-        if (wrote <= 0)
-            return;
-        text += wrote;
-        bytes -= (size_t)wrote;
-    }
-}
-
 static void draw_live(struct report *report, const struct trainer_step *step)
 {
     static const char clear_rest[] = "\033[K";
-    struct winsize size;
-    uint32_t columns =
-        ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    uint32_t columns = strata_terminal_columns();
     char text[1024] = "\r";
     size_t length = 1 + strata_report_live_text(report, step, columns, text + 1,
                                                 sizeof text - sizeof clear_rest - 1);
     memcpy(text + length, clear_rest, sizeof clear_rest - 1);
-    write_stderr(text, length + sizeof clear_rest - 1);
+    strata_terminal_write(text, length + sizeof clear_rest - 1);
     report->line_open = true;
 }
 
@@ -171,12 +142,14 @@ static void print_plain(const struct report *report, const struct trainer_step *
         snprintf(norm, sizeof norm, "skipped at loss scale %g", step->loss_scale);
     else
         snprintf(norm, sizeof norm, "norm %.3f", step->grad_norm);
-    int length = snprintf(
-        text, sizeof text, "step %llu/%llu: loss %.4f, %s, %.0f tokens/s, %s left\n",
-        (unsigned long long)step->step, (unsigned long long)report->steps, step->loss, norm,
-        step->tokens_per_s,
-        clock_text(report->mean_s * (double)(report->steps - step->step), left, sizeof left));
-    write_stderr(text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
+    int length =
+        snprintf(text, sizeof text, "step %llu/%llu: loss %.4f, %s, %.0f tokens/s, %s left\n",
+                 (unsigned long long)step->step, (unsigned long long)report->steps, step->loss,
+                 norm, step->tokens_per_s,
+                 strata_format_clock(report->mean_s * (double)(report->steps - step->step),
+                                     left, sizeof left));
+    strata_terminal_write(text,
+                          (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
 }
 
 void strata_report_step(struct report *report, const struct trainer_step *step)
@@ -198,6 +171,6 @@ void strata_report_step(struct report *report, const struct trainer_step *step)
 void strata_report_end_line(struct report *report)
 {
     if (report->line_open)
-        write_stderr("\n", 1);
+        strata_terminal_write("\n", 1);
     report->line_open = false;
 }

@@ -18,6 +18,7 @@
 #include "strata/store.h"
 #include "base/text.h"
 #include "train/document.h"
+#include "train/progress_line.h"
 #include "base/error.h"
 
 struct command {
@@ -25,6 +26,7 @@ struct command {
     FILE *out; /* NULL: no lines */
     strata_json *document;
     strata_json *damage; /* lines, in document once the scrub is done */
+    struct progress_line progress;
 };
 
 /* Names and values of an identity, a line each. line: 2 KiB at least. */
@@ -100,6 +102,7 @@ static void take_damage(void *user, const char *line)
 {
     struct command *command = user;
     FILE *out = command->out != NULL ? command->out : stderr;
+    strata_progress_line_end(&command->progress);
     fprintf(out, "damaged  %s\n", line);
     fflush(out);
     strata_json *one = strata_json_object();
@@ -129,8 +132,12 @@ static strata_status scrub(struct command *command, strata_error *error)
         .dir_count = command->options->store_dir_count,
         .on_bad = take_damage,
         .on_bad_user = command,
+        .progress = strata_progress_line,
+        .progress_user = &command->progress,
     };
+    strata_progress_line_begin(&command->progress, command->options->quiet);
     strata_status status = strata_store_scrub(&result, &desc, error);
+    strata_progress_line_end(&command->progress);
     strata_json *document = command->document;
     strata_json_set_uint(document, "step", result.step);
     strata_json_set_uint(document, "tiles", result.tiles);

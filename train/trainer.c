@@ -34,6 +34,7 @@
 
 struct trainer {
     const struct options *options;
+    struct progress_call progress;
     struct llama_config config;
     struct data *data;
     strata_workers *workers;
@@ -63,7 +64,8 @@ static struct data_desc describe_data(const struct trainer *trainer)
     return (struct data_desc){.path = trainer->options->data,
                               .seq = trainer->options->seq,
                               .batch = trainer->options->batch,
-                              .vocab_size = trainer->config.vocab_size};
+                              .vocab_size = trainer->config.vocab_size,
+                              .progress = trainer->progress};
 }
 
 /* Asked for or not, a GPU that answers with an error is a failure; one that is not there is so
@@ -169,13 +171,15 @@ static strata_status open_all(struct trainer *trainer, strata_error *error)
 }
 
 strata_status strata_trainer_create(struct trainer **out, const struct options *options,
-                                    strata_error *error)
+                                    const struct progress_call *progress, strata_error *error)
 {
     *out = NULL;
     struct trainer *trainer = calloc(1, sizeof *trainer);
     if (trainer == NULL)
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the trainer: none left");
     trainer->options = options;
+    if (progress != NULL)
+        trainer->progress = *progress;
     strata_status status = open_all(trainer, error);
     if (status != STRATA_OK) {
         strata_trainer_destroy(trainer);
@@ -235,6 +239,8 @@ strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, v
                                    strata_error *error)
 {
     trainer->desc.log = log;
+    trainer->desc.progress = trainer->progress.fn;
+    trainer->desc.progress_user = trainer->progress.user;
     trainer->desc.log_user = log_user;
     if (trainer->options->durability != STRATA_SCRATCH) {
         STRATA_TRY(strata_trainer_identity(trainer, trainer->identity, error));

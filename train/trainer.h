@@ -5,7 +5,7 @@
  * A training run, step by step: options in, numbers out. It opens everything in an order in
  * which what costs nothing is refused first, and it prints nothing.
  *
- *     strata_trainer_create(&trainer, &options, &error);      config, data, plan
+ *     strata_trainer_create(&trainer, &options, NULL, &error);      config, data, plan
  *     strata_trainer_start(trainer, log, user, &error);       memory, store, weights
  *     for (step = strata_trainer_steps_done(trainer) + 1; ...; step++)
  *         strata_trainer_step(trainer, step == last, &report, &error);
@@ -50,11 +50,14 @@ struct trainer_step {
  * themselves and starts the workers; no tier is touched. options is borrowed until destroy.
  * *out is owned.
  *
+ * progress is called for what takes long, here and in start, commit and hash; NULL: never.
+ * Copied.
+ *
  * STRATA_E_INVALID: what a file says cannot be meant, or does not go with the options.
  * The other refusals are those of strata_engine_plan(), the config reader and the data reader.
  */
 strata_status strata_trainer_create(struct trainer **out, const struct options *options,
-                                    strata_error *error);
+                                    const struct progress_call *progress, strata_error *error);
 
 /*
  * What a resume must find unchanged, as "name=value" lines: the model (its config, its slices,

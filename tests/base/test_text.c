@@ -3,6 +3,7 @@
 #include "base/text.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -132,4 +133,19 @@ Test(text, what_was_written_reads_back_as_nearly_the_same)
         double ratio = (double)back / (double)bytes;
         cr_assert(ratio > 0.95 && ratio < 1.05, "%s", buffer);
     }
+}
+
+Test(text, a_time_has_hours_from_the_first_on)
+{
+    static const struct {
+        double seconds;
+        const char *text;
+    } cases[] = {
+        {0, "0:00"},    {0.49, "0:00"},          {0.5, "0:01"},         {59.4, "0:59"},
+        {59.5, "1:00"}, {3599.4, "59:59"},       {3599.5, "1:00:00"},   {45296, "12:34:56"},
+        {-3, "0:00"},   {1e30, "1000000:00:00"}, {NAN, "1000000:00:00"}};
+    char buffer[16];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        cr_expect_str_eq(strata_format_clock(cases[i].seconds, buffer, sizeof buffer),
+                         cases[i].text);
 }

@@ -66,6 +66,60 @@ static void expect_refusal(struct data_desc desc, strata_status status, const ch
 
 TestSuite(data, .fini = remove_file);
 
+/* Each look at the clock is a second after the one before, once this is set. */
+static bool clock_runs;
+
+uint64_t __real_strata_now_ns(void);
+uint64_t __wrap_strata_now_ns(void);
+
+uint64_t __wrap_strata_now_ns(void)
+{
+    static uint64_t seconds;
+    return clock_runs ? ++seconds * 1000000000u : __real_strata_now_ns();
+}
+
+struct seen {
+    uint32_t calls;
+    uint64_t done;
+    char what[40];
+};
+
+static void see(void *user, const char *what, uint64_t done, uint64_t total)
+{
+    struct seen *seen = user;
+    cr_expect_gt(done, seen->done);
+    cr_expect_leq(done, total);
+    seen->calls++;
+    seen->done = done;
+    snprintf(seen->what, sizeof seen->what, "%s", what);
+}
+
+Test(data, reading_the_whole_file_says_how_far_it_is)
+{
+    enum { COUNT = 3 * 262144 + 5 };
+    static char bytes[COUNT];
+    struct seen seen = {0};
+    struct data_identity identity;
+    struct data *data;
+    strata_error error = {0};
+    memset(bytes, 'x', COUNT);
+    write_file(bytes, COUNT);
+    struct data_desc desc = describe(3, 2, 200); // so that every token is looked at
+    desc.progress = (struct progress_call){.fn = see, .user = &seen};
+    clock_runs = true;
+    cr_assert_eq(strata_data_open(&data, &desc, &error), STRATA_OK, "%s", error.message);
+    cr_expect_eq(seen.calls, 4);
+    cr_expect_eq(seen.done, COUNT);
+    cr_expect_str_eq(seen.what, "checking the data");
+    seen = (struct seen){0};
+    cr_assert_eq(strata_data_identify(data, &identity, &error), STRATA_OK, "%s", error.message);
+    cr_expect_eq(seen.calls, 4);
+    cr_expect_eq(seen.done, COUNT);
+    cr_expect_str_eq(seen.what, "hashing the data");
+    clock_runs = false;
+    strata_data_close(data);
+}
+
 Test(data, sequence_b_of_step_s_follows_the_formula_and_wraps)
 {
     enum { SEQ = 3, BATCH = 4, COUNT = 7 };
