@@ -13,6 +13,8 @@
 #define ROUNDS_ACTIVATIONS 1
 
 #include "tests/train/test_ops.c"
+#include "tests/train/test_ops_attention.c"
+#include "tests/train/test_ops_vocab.c"
 
 #include "strata/adam.h"
 

@@ -1,0 +1,231 @@
+/*
+ * Rotary embedding and attention against plain versions in double precision (ops_rig.h), and
+ * all operators on several workers.
+ */
+
+#include "tests/train/ops_rig.h"
+
+/* Rotary embedding. */
+
+struct rotary_shape {
+    uint64_t rows;
+    uint32_t seq;
+    uint32_t heads;
+    uint32_t head_dim;
+};
+
+/* As the transformers library writes it: x cos + rotate_half(x) sin, halves, not neighbours. */
+static void plain_rotary(const void *shape, double *const *in, double *out)
+{
+    const struct rotary_shape *s = shape;
+    uint32_t half = s->head_dim / 2;
+    for (uint64_t r = 0; r < s->rows; r++) {
+        for (uint32_t h = 0; h < s->heads; h++) {
+            const double *x = in[0] + (r * s->heads + h) * s->head_dim;
+            for (uint32_t i = 0; i < s->head_dim; i++) {
+                double angle =
+                    (double)(r % s->seq) * pow(10000.0, -2.0 * (i % half) / s->head_dim);
+                double turned = i < half ? -x[i + half] : x[i - half];
+                out[(r * s->heads + h) * s->head_dim + i] =
+                    x[i] * cos(angle) + turned * sin(angle);
+            }
+        }
+    }
+}
+
+static float *rotary_table(const struct rotary_shape *s)
+{
+    uint32_t half = s->head_dim / 2;
+    float *table = zero_floats((uint64_t)s->seq * s->head_dim);
+    for (uint32_t position = 0; position < s->seq; position++) {
+        for (uint32_t i = 0; i < half; i++) {
+            double angle = position * pow(10000.0, -2.0 * i / s->head_dim);
+            table[position * s->head_dim + i] = (float)cos(angle);
+            table[position * s->head_dim + half + i] = (float)sin(angle);
+        }
+    }
+    return table;
+}
+
+Test(ops, rotary_turns_halves_and_inverse_is_its_gradient)
+{
+    struct rig rig = rig_open(2);
+    struct rotary_shape s = {.rows = 22, .seq = 11, .heads = 3, .head_dim = 6};
+    uint64_t count = s.rows * s.heads * s.head_dim;
+    float *table = rotary_table(&s);
+    float *x = random_floats(count, 21), *d_out = random_floats(count, 22);
+    float *out = copy_floats(x, count), *dx = copy_floats(d_out, count);
+    struct plain plain = {plain_rotary, &s, {x}, {count}, count};
+    struct op_rotary args = {out, table, s.rows, s.seq, s.heads, s.head_dim, false};
+    strata_op_rotary(&rig.ops, &args);
+    args.x = dx;
+    args.inverse = true;
+    strata_op_rotary(&rig.ops, &args);
+    strata_stream_sync(rig.stream);
+    expect_forward("rotary", &plain, out);
+    expect_gradient("rotary dx", &plain, 0, d_out, dx);
+    give(table), give(x), give(d_out), give(out), give(dx);
+    rig_close(&rig);
+}
+
+/* Attention. */
+
+static void plain_attention(const void *shape, double *const *in, double *out)
+{
+    const struct op_heads *s = shape;
+    double *p = doubles(s->seq);
+    for (uint64_t item = 0; item < (uint64_t)s->sequences * s->heads * s->seq; item++) {
+        uint64_t row = item % s->seq, head = item / s->seq % s->heads,
+                 seq = item / s->seq / s->heads;
+        uint64_t kv_head = head / (s->heads / s->kv_heads);
+        const double *q = in[0] + ((seq * s->seq + row) * s->heads + head) * s->head_dim;
+        double *o = out + ((seq * s->seq + row) * s->heads + head) * s->head_dim;
+        double sum = 0.0;
+        for (uint64_t j = 0; j <= row; j++) {
+            const double *k =
+                in[1] + ((seq * s->seq + j) * s->kv_heads + kv_head) * s->head_dim;
+            double score = 0.0;
+            for (uint64_t i = 0; i < s->head_dim; i++)
+                score += q[i] * k[i];
+            p[j] = exp(score / sqrt((double)s->head_dim));
+            sum += p[j];
+        }
+        memset(o, 0, s->head_dim * sizeof *o);
+        for (uint64_t j = 0; j <= row; j++) {
+            const double *v =
+                in[2] + ((seq * s->seq + j) * s->kv_heads + kv_head) * s->head_dim;
+            for (uint64_t i = 0; i < s->head_dim; i++)
+                o[i] += p[j] / sum * v[i];
+        }
+    }
+    free(p);
+}
+
+static uint64_t q_count(const struct op_heads *s)
+{
+    return (uint64_t)s->sequences * s->seq * s->heads * s->head_dim;
+}
+
+static uint64_t kv_count(const struct op_heads *s)
+{
+    return (uint64_t)s->sequences * s->seq * s->kv_heads * s->head_dim;
+}
+
+static void check_attention(struct op_heads s)
+{
+    struct rig rig = rig_open(2);
+    float *q = random_floats(q_count(&s), 31), *k = random_floats(kv_count(&s), 32);
+    float *v = random_floats(kv_count(&s), 33), *d_out = random_floats(q_count(&s), 34);
+    float *o = copy_floats(q, q_count(&s)); /* the output lies in the place of q */
+    float *dq = copy_floats(q, q_count(&s)), *dk = copy_floats(k, kv_count(&s));
+    float *dv = copy_floats(v, kv_count(&s));
+    float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
+    struct plain plain = {
+        plain_attention, &s, {q, k, v}, {q_count(&s), kv_count(&s), kv_count(&s)}, q_count(&s)};
+    strata_op_attention(&rig.ops, &(struct op_attention){o, k, v, o, scratch, s});
+    strata_op_attention_grad(&rig.ops,
+                             &(struct op_attention_grad){dq, dk, dv, d_out, scratch, s});
+    strata_stream_sync(rig.stream);
+    expect_forward("attention", &plain, o);
+    expect_gradient("attention dq", &plain, 0, d_out, dq);
+    expect_gradient("attention dk", &plain, 1, d_out, dk);
+    expect_gradient("attention dv", &plain, 2, d_out, dv);
+    give(q), give(k), give(v), give(d_out), give(o), give(dq), give(dk), give(dv),
+        give(scratch);
+    rig_close(&rig);
+}
+
+Test(ops, attention_and_its_gradient_agree_with_double)
+{
+    check_attention((struct op_heads){1, 1, 1, 1, 2});
+    check_attention(
+        (struct op_heads){2, 5, 6, 2, 4}); /* three query heads share a key-value head */
+    check_attention((struct op_heads){3, 7, 6, 6, 2}); /* more items than lanes */
+}
+
+Test(ops, attention_over_more_than_one_block_of_rows_agrees_with_double)
+{
+    check_attention((struct op_heads){2, 67, 2, 1, 2});
+}
+
+Test(ops, attention_never_looks_at_later_tokens)
+{
+    struct rig rig = rig_open(1);
+    struct op_heads s = {1, 9, 2, 1, 4};
+    float *q = random_floats(q_count(&s), 31), *k = random_floats(kv_count(&s), 32);
+    float *v = random_floats(kv_count(&s), 33), *o = zero_floats(q_count(&s)),
+          *o2 = zero_floats(q_count(&s));
+    float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
+    strata_op_attention(&rig.ops, &(struct op_attention){q, k, v, o, scratch, s});
+    strata_stream_sync(rig.stream);
+    for (uint64_t i = 5 * 4; i < kv_count(&s); i++) /* tokens 5 to 8 */
+        k[i] = v[i] = 100.0f;
+    strata_op_attention(&rig.ops, &(struct op_attention){q, k, v, o2, scratch, s});
+    strata_stream_sync(rig.stream);
+    cr_assert_arr_eq(o, o2, 5 * 8 * sizeof *o);
+    cr_assert_float_neq(o[5 * 8], o2[5 * 8], 1e-3f);
+    give(q), give(k), give(v), give(o), give(o2), give(scratch);
+    rig_close(&rig);
+}
+
+/* Thread counts. */
+
+/* One after another, all operators on shapes of many items; everything they wrote, in one
+ * array. */
+static float *run_all(uint32_t threads, uint64_t *out_count)
+{
+    struct rig rig = rig_open(threads);
+    struct op_heads s = {3, 70, 4, 2, 8};
+    uint64_t rows = (uint64_t)s.sequences * s.seq, width = (uint64_t)s.heads * s.head_dim;
+    uint64_t kv = kv_count(&s), q = q_count(&s), out = 300;
+    uint64_t total = q * 4 + kv * 2 + rows * out + out * width + width;
+    float *all = random_floats(total, 71), *d = random_floats(q, 73);
+    float *x = all, *dx = x + q, *normed = dx + q, *turned = normed + q, *k = turned + q,
+          *v = k + kv;
+    float *y = v + kv, *dw = y + rows * out, *dnorm = dw + out * width;
+    float *weight = random_floats(out * width, 72);
+    float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
+    struct rotary_shape shape = {rows, s.seq, s.heads, s.head_dim};
+    float *table = rotary_table(&shape);
+    uint32_t *tokens = take(rows * sizeof *tokens);
+    struct op_row_stat *stats = take(rows * sizeof *stats);
+    for (uint64_t i = 0; i < rows; i++)
+        tokens[i] = (uint32_t)(i * i % out);
+    struct op_entropy entropy = {y, tokens, stats, rows, 0, out, 0.5f};
+    strata_op_embed(&rig.ops, &(struct op_embed){tokens, weight, x, rows, width, 0, out});
+    strata_op_norm(&rig.ops, &(struct op_norm){x, weight, normed, rows, width, 1e-5f});
+    strata_op_rotary(
+        &rig.ops, &(struct op_rotary){turned, table, rows, s.seq, s.heads, s.head_dim, false});
+    strata_op_attention(&rig.ops, &(struct op_attention){turned, k, v, x, scratch, s});
+    strata_op_attention_grad(&rig.ops,
+                             &(struct op_attention_grad){turned, k, v, d, scratch, s});
+    strata_op_linear(&rig.ops, &(struct op_linear){normed, weight, y, rows, width, out, true});
+    strata_op_entropy_begin(&rig.ops, stats, rows);
+    strata_op_entropy_scan(&rig.ops, &entropy);
+    strata_op_entropy_grad(&rig.ops, &entropy);
+    strata_op_linear_dw(&rig.ops, &(struct op_linear_dw){normed, y, dw, rows, width, out});
+    strata_op_linear_dx(&rig.ops, &(struct op_linear){y, weight, dx, rows, width, out, true});
+    strata_op_norm_grad(
+        &rig.ops, &(struct op_norm_grad){x, weight, dx, dx, dnorm, rows, width, 1e-5f, true});
+    strata_op_swiglu(&rig.ops, &(struct op_swiglu){normed, x, normed, rows * width});
+    strata_op_embed_grad(&rig.ops,
+                         &(struct op_embed_grad){tokens, dx, dw, rows, width, 0, out});
+    strata_stream_sync(rig.stream);
+    rig_close(&rig);
+    give(d), give(weight), give(scratch), give(table), give(tokens), give(stats);
+    *out_count = total;
+    return all;
+}
+
+Test(ops, thread_count_changes_no_bit)
+{
+    uint64_t count;
+    float *one = run_all(1, &count);
+    float *three = run_all(3, &count);
+    float *four = run_all(4, &count);
+    cr_assert_eq(memcmp(one, three, count * sizeof *one), 0, "1 and 3 workers differ");
+    cr_assert_eq(memcmp(one, four, count * sizeof *one), 0, "1 and 4 workers differ");
+    for (uint64_t i = 0; i < count; i++)
+        cr_assert(isfinite(one[i]), "element %llu", (unsigned long long)i);
+    give(one), give(three), give(four);
+}
