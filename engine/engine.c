@@ -56,11 +56,13 @@ static strata_status pin_host(strata_engine *engine, strata_error *error)
 static strata_status take_arenas(strata_engine *engine, strata_error *error)
 {
     strata_device *device = engine->desc.device;
+    const struct progress_call progress = {engine->desc.progress, engine->desc.progress_user};
     void *memory;
     void *sums;
     if (engine->plan.host_arena_bytes > 0)
-        STRATA_TRY(strata_arena_create(&engine->host, engine->plan.host_arena_bytes,
-                                       "host arena", error));
+        STRATA_TRY(strata_arena_create_by(&engine->host, engine->plan.host_arena_bytes,
+                                          "host arena", engine->desc.workers, &progress,
+                                          error));
     STRATA_TRY(device->ops->arena_create(device, engine->plan.device_arena_bytes, &memory,
                                          &engine->device_huge, error));
     engine->memory =

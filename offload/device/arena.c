@@ -9,20 +9,23 @@
  * for, and the answer is kept: a kernel whose transparent huge pages are set to "never" accepts
  * the advice and ignores it, hence the look at that setting.
  *
- * Every page is touched here. A budget that the machine cannot keep then fails at create, with
- * a message, instead of in the middle of a step. The pages stay out of core dumps, which would
- * be as large as the budget, and out of children, whose copy-on-write would break transfers in
- * flight.
+ * Every page is touched here, by the workers where there are some, since the kernel clears it:
+ * one core clears some 4 GiB a second. A budget that the machine cannot keep then fails at
+ * create, with a message, instead of in the middle of a step. The pages stay out of core dumps,
+ * which would be as large as the budget, and out of children, whose copy-on-write would break
+ * transfers in flight.
  *
- * Thread: the owner of the struct.
+ * Thread: the owner of the struct; workers populate while it waits.
  */
 
 #include "offload/device/arena.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -31,6 +34,9 @@
 #ifndef MADV_POPULATE_WRITE
 #    define MADV_POPULATE_WRITE 23
 #endif
+
+/* What a worker populates at once: tens of milliseconds, so handing it out costs nothing. */
+#define PIECE_BYTES ((uint64_t)64 << 20)
 
 static uint64_t round_up(uint64_t bytes, uint64_t unit)
 {
@@ -85,8 +91,49 @@ static int populate(uint8_t *base, uint64_t bytes)
     return 0;
 }
 
-strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char *what,
-                                  strata_error *error)
+struct populating {
+    uint8_t *base;
+    uint64_t bytes;
+    _Atomic int cause; /* 0, or the errno of a piece that failed; set by any worker */
+};
+
+static void populate_piece(void *user, uint32_t index, uint32_t worker)
+{
+    struct populating *job = user;
+    uint64_t from = index * PIECE_BYTES;
+    uint64_t left = job->bytes - from;
+    int cause = populate(job->base + from, left < PIECE_BYTES ? left : PIECE_BYTES);
+    (void)worker;
+    if (cause != 0)
+        atomic_store_explicit(&job->cause, cause, memory_order_relaxed);
+}
+
+/* A few pieces for each worker at a time, so that progress can be reported in between. */
+static int populate_by(uint8_t *base, uint64_t bytes, strata_workers *workers,
+                       const struct progress_call *call)
+{
+    const uint64_t step = 4 * strata_workers_count(workers) * PIECE_BYTES;
+    struct progress progress;
+    strata_progress_begin(&progress, call, "taking memory", bytes, strata_now_ns());
+    for (uint64_t at = 0; at < bytes;) {
+        struct populating job = {.base = base + at,
+                                 .bytes = bytes - at < step ? bytes - at : step};
+        uint64_t pieces = (job.bytes + PIECE_BYTES - 1) / PIECE_BYTES;
+        if (strata_workers_run(workers, STRATA_JOB_UPDATE, populate_piece, &job,
+                               (uint32_t)pieces) != STRATA_OK)
+            return EINVAL;
+        int cause = atomic_load_explicit(&job.cause, memory_order_relaxed);
+        if (cause != 0)
+            return cause;
+        at += job.bytes;
+        strata_progress_at(&progress, at, strata_now_ns());
+    }
+    return 0;
+}
+
+strata_status strata_arena_create_by(struct arena *out, uint64_t bytes, const char *what,
+                                     strata_workers *workers,
+                                     const struct progress_call *progress, strata_error *error)
 {
     *out = (struct arena){.huge = true};
     if (bytes == 0)
@@ -103,7 +150,8 @@ strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char 
         // Neither matters for what the arena holds, so a kernel without them is fine.
         (void)madvise(base, mapped, MADV_DONTDUMP);
         (void)madvise(base, mapped, MADV_DONTFORK);
-        cause = populate(base, mapped);
+        cause = workers != NULL ? populate_by(base, mapped, workers, progress)
+                                : populate(base, mapped);
         if (cause != 0)
             munmap(base, mapped);
     }
@@ -116,6 +164,12 @@ strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char 
     out->base = base;
     out->bytes = bytes;
     return STRATA_OK;
+}
+
+strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char *what,
+                                  strata_error *error)
+{
+    return strata_arena_create_by(out, bytes, what, NULL, NULL, error);
 }
 
 void strata_arena_destroy(struct arena *arena)

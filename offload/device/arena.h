@@ -8,9 +8,8 @@
  * Thread: plain data; one owner.
  */
 
-#include "strata/status.h"
-
-#include <stdbool.h>
+#include "base/progress.h"
+#include "strata/workers.h"
 
 #define STRATA_PAGE_BYTES      4096u
 #define STRATA_HUGE_PAGE_BYTES (2u << 20)
@@ -21,8 +20,14 @@ struct arena {
     bool huge; /* madvise for huge pages was accepted */
 };
 
+/* The caller's thread touches the pages. */
 strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char *what,
                                   strata_error *error);
+
+/* The workers touch the pages. The progress function is called with "taking memory". */
+strata_status strata_arena_create_by(struct arena *out, uint64_t bytes, const char *what,
+                                     strata_workers *workers,
+                                     const struct progress_call *progress, strata_error *error);
 void strata_arena_destroy(struct arena *arena);
 
 #endif

@@ -28,7 +28,7 @@ static struct arena make(uint64_t bytes)
 /* Is every page of the range in memory? */
 static bool resident(const struct arena *arena)
 {
-    static unsigned char pages[8192];
+    static unsigned char pages[1 << 16];
     size_t count = (arena->bytes + STRATA_PAGE_BYTES - 1) / STRATA_PAGE_BYTES;
     cr_assert_leq(count, sizeof pages);
     cr_assert_eq(mincore(arena->base, arena->bytes, pages), 0);
@@ -130,6 +130,34 @@ Test(arena, destroy_gives_the_range_back)
     strata_arena_destroy(&arena);
     cr_expect_eq(mincore(base, STRATA_PAGE_BYTES, &page), -1);
     cr_expect_eq(errno, ENOMEM);
+}
+
+static void note_done(void *user, const char *what, uint64_t done, uint64_t total)
+{
+    cr_expect_str_eq(what, "taking memory");
+    cr_expect_leq(done, total);
+    *(uint64_t *)user = done;
+}
+
+/* Some pieces of all workers, one that is short, and one page. */
+Test(arena, workers_touch_every_page_of_any_length)
+{
+    const uint64_t lengths[] = {STRATA_PAGE_BYTES, 64 * MIB, 64 * MIB + 1, 200 * MIB};
+    strata_workers *workers;
+    strata_error error = {0};
+    const strata_workers_desc two = {.thread_count = 2, .unbound = true};
+    cr_assert_eq(strata_workers_create(&workers, &two, &error), STRATA_OK, "%s", error.message);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct arena arena;
+        uint64_t done = 0;
+        const struct progress_call progress = {note_done, &done};
+        cr_assert_eq(
+            strata_arena_create_by(&arena, lengths[i], "a test", workers, &progress, &error),
+            STRATA_OK, "%s", error.message);
+        cr_expect(resident(&arena), "%" PRIu64 " bytes", lengths[i]);
+        strata_arena_destroy(&arena);
+    }
+    strata_workers_destroy(workers);
 }
 
 Test(arena, too_much_is_refused_with_the_bytes_and_what_for)
