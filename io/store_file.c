@@ -37,6 +37,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -321,16 +322,16 @@ static strata_status claim(struct store_file *file, struct store_header *header,
     return check_open(file, file->fd, STRATA_STORE_FILE_NAME, error);
 }
 
-uint64_t strata_store_file_memory_bytes(const char *dir)
+uint64_t strata_store_file_memory_bytes(void)
 {
-    return strlen(dir) + 1 + sizeof STRATA_STORE_FILE_NAME;
+    return PATH_MAX + sizeof STRATA_STORE_FILE_NAME;
 }
 
 strata_status strata_store_file_find(struct store_file *out, const char *dir, bool read_only,
                                      struct store_header *out_header, strata_error *error)
 {
     *out = (struct store_file){.dir_fd = -1, .fd = -1, .read_only = read_only};
-    size_t path_bytes = strata_store_file_memory_bytes(dir);
+    size_t path_bytes = strata_store_file_memory_bytes();
     out->path = malloc(path_bytes);
     if (out->path == NULL)
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "host: no memory for a path");

@@ -41,8 +41,9 @@ struct store_file {
     bool direct;            /* O_DIRECT                                             */
 };
 
-/* Bytes of memory that find takes. */
-uint64_t strata_store_file_memory_bytes(const char *dir);
+/* Bytes of memory that find takes: the same for every directory, so that a plan's bytes do not
+ * depend on where its store lies. */
+uint64_t strata_store_file_memory_bytes(void);
 
 /*
  * out_header: aligned as a block; the header of the file found, checked. An empty file is found

@@ -106,8 +106,7 @@ uint64_t strata_store_table_bytes(const struct store_desc *desc)
     uint64_t channel = strata_channel_bytes(channel_capacity(strata_store_all_places(desc)),
                                             sizeof(struct store_io *));
     for (uint32_t i = 0; i < desc->dir_count; i++)
-        bytes += channel + queue_bytes(depth_of(desc)) +
-                 strata_store_file_memory_bytes(desc->dirs[i]);
+        bytes += channel + queue_bytes(depth_of(desc)) + strata_store_file_memory_bytes();
     return bytes;
 }
 
