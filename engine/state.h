@@ -13,6 +13,7 @@
 #include "offload/device/arena.h"
 #include "base/trace.h"
 #include "offload/pager/pager.h"
+#include "offload/plan/planner.h"
 #include "optim/record.h"
 #include "strata/engine.h"
 
@@ -21,12 +22,6 @@
 
 /* Records that may be on their way between steps; more than are read ahead. */
 #define ARRIVALS 32u
-
-/* What is in the store to go on from; zero: there is none, or it has no commit. */
-struct found_store {
-    uint32_t slots; /* per record */
-    uint32_t commit_every;
-};
 
 struct strata_engine {
     strata_engine_desc
@@ -70,8 +65,6 @@ struct strata_engine {
     uint64_t base_updates; /* applied before this run */
     uint64_t applied;      /* updates, as of the last wait for all of them */
     enum update_mode mode;
-    uint32_t home_way;       /* to give AUTO parts homes: struct plan_desc */
-    uint32_t spread_commits; /* steps for one, if it was simulated what one costs; 0 */
     enum record_type record_type;
     struct found_store found;      /* the one to be resumed */
     struct store_records records;  /* the store's descriptor's */

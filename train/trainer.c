@@ -108,10 +108,15 @@ static strata_status open_box(struct trainer *trainer, strata_error *error)
     return strata_profile_read_file(&trainer->profile, trainer->options->box, error);
 }
 
+uint64_t strata_trainer_host_bytes(const struct llama *llama, uint32_t seq, uint32_t batch)
+{
+    struct data_desc data = {.seq = seq, .batch = batch};
+    return strata_llama_host_bytes(llama) + strata_data_host_bytes(&data) + LOG_LINE_BYTES;
+}
+
 static void describe_engine(struct trainer *trainer)
 {
     const struct options *options = trainer->options;
-    struct data_desc data = describe_data(trainer);
     trainer->desc = (strata_engine_desc){
         .device = trainer->device,
         .workers = trainer->workers,
@@ -128,8 +133,8 @@ static void describe_engine(struct trainer *trainer)
         .device_bytes = options->device_bytes,
         .host_bytes = options->host_bytes,
         .nvme_bytes = options->nvme_bytes,
-        .reserved_host_bytes = strata_llama_host_bytes(trainer->llama) +
-                               strata_data_host_bytes(&data) + LOG_LINE_BYTES,
+        .reserved_host_bytes =
+            strata_trainer_host_bytes(trainer->llama, options->seq, options->batch),
         .params = options->params,
         .grads = options->grads,
         .states = options->states,

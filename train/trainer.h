@@ -45,6 +45,10 @@ struct trainer_step {
     strata_stats total;                         /* since the start            */
 };
 
+/* Host bytes that a trainer takes besides its engine: the model's object, buffers of tokens, a
+ * line of the log. batch: of this process. */
+uint64_t strata_trainer_host_bytes(const struct llama *llama, uint32_t seq, uint32_t batch);
+
 /*
  * Read the model's config, open the data, make the plan. Takes the memory of the objects
  * themselves and starts the workers; no tier is touched. options is borrowed until destroy.

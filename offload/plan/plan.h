@@ -89,7 +89,8 @@ struct offload_plan {
     uint64_t *record_bytes; /* state record of each tile in the store; 0: none */
     uint32_t slots;         /* per record */
     bool durable;
-    uint64_t *place_bytes; /* by place */
+    uint32_t new_commit_every; /* steps between commits of a store that is made for the plan */
+    uint64_t *place_bytes;     /* by place */
     uint32_t place_count;
     strata_plan summary;
 };

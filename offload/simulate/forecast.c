@@ -1,6 +1,5 @@
 /*
- * Plan, schedule, simulation, in the order in which an engine makes the first two; see
- * forecast.h.
+ * Plan, schedule, simulation; see forecast.h.
  *
  * Thread: any.
  */
@@ -62,59 +61,37 @@ strata_forecast strata_commits_spread(const strata_forecast windows[FORECAST_WIN
     return out;
 }
 
-/* The schedule is used up. */
-static strata_status simulate(strata_forecast *out, struct offload_plan *plan,
-                              struct schedule *schedule, const struct forecast_desc *desc,
-                              enum forecast_window window, strata_error *error)
-{
-    struct simulate_desc simulate = desc->simulate;
-    struct simulation *simulation;
-    simulate.plan = plan;
-    simulate.schedule = schedule;
-    strata_forecast_window(&simulate, window, plan->summary.commit_every);
-    if (desc->trace_path != NULL)
-        STRATA_TRY(strata_trace_create(&simulate.trace, TRACE_EVENTS, error));
-    strata_status status =
-        strata_simulation_create(&simulation, &plan->tables, &simulate, error);
-    if (status == STRATA_OK)
-        status = strata_simulation_run(simulation, out, error);
-    if (status == STRATA_OK && desc->trace_path != NULL)
-        status = strata_trace_save(simulate.trace, plan, simulate.profile->drives, "simulated",
-                                   desc->trace_path, error);
-    strata_trace_destroy(simulate.trace);
-    return status;
-}
-
-/* What a forecast is of, and whether it could have been of other homes. */
-struct made {
-    strata_forecast forecast;
-    strata_plan plan;
-    bool open;
+/* A plan's schedule, and what the caller wants of its tables. */
+struct making {
+    const struct forecast_desc *desc;
+    struct schedule *schedule;
 };
 
-static strata_status make(struct made *out, const struct forecast_desc *desc,
-                          enum forecast_window window, strata_error *error)
+static strata_status take_tables(void *user, struct offload_plan *plan,
+                                 const struct plan_desc *desc, strata_error *error)
 {
-    struct offload_plan plan;
-    struct schedule *schedule;
-    STRATA_TRY(strata_plan_begin(&plan, &desc->plan, error));
-    struct schedule_desc with = {.plan = &plan,
-                                 .mode = desc->mode,
-                                 .no_overlap = desc->no_overlap,
-                                 .slots = desc->plan.slots};
-    strata_status status = strata_schedule_create(&schedule, &plan.tables, &with, error);
-    if (status == STRATA_OK)
-        status = strata_plan_finish(&plan, &desc->plan, error);
-    if (status == STRATA_OK && plan.durable)
-        plan.summary.commit_every = desc->commit_every == 0 && strata_plan_states_on_nvme(&plan)
-                                        ? 1
-                                        : desc->commit_every;
-    if (status == STRATA_OK)
-        status = simulate(&out->forecast, &plan, schedule, desc, window, error);
-    out->plan = plan.summary;
-    out->open = plan.open;
-    strata_plan_free(&plan);
-    return status;
+    struct making *making = user;
+    const struct planner_desc *planner = &making->desc->planner;
+    struct schedule_desc with = {.plan = plan,
+                                 .mode = making->desc->mode,
+                                 .no_overlap = making->desc->no_overlap,
+                                 .slots = desc->slots};
+    if (planner->take_tables != NULL)
+        STRATA_TRY(planner->take_tables(planner->user, plan, desc, error));
+    return strata_schedule_create(&making->schedule, &plan->tables, &with, error);
+}
+
+static strata_status make(struct offload_plan *out, struct schedule **out_schedule,
+                          const struct forecast_desc *desc, strata_error *error)
+{
+    struct making making = {.desc = desc};
+    struct planner_desc planner = desc->planner;
+    planner.updates_ahead = desc->mode == UPDATES_AHEAD;
+    planner.take_tables = take_tables;
+    planner.user = &making;
+    STRATA_TRY(strata_planner_make(out, &planner, error));
+    *out_schedule = making.schedule;
+    return STRATA_OK;
 }
 
 /* One rank of several. */
@@ -156,56 +133,102 @@ static uint64_t pool_bytes(const strata_model_desc *model, uint32_t w)
 }
 
 /*
- * The plan below knows nothing of ranks, so the device's budget is put into the terms of a
+ * The planner knows nothing of ranks, so the device's budget is put into the terms of a
  * part: what rests there is as large as the part, but each copy is a whole group. First as if
  * only one group were copied at a time, which leaves most to rest there; if parameters then do
  * not rest there, as if all but scratch were for copies.
  */
-static strata_status make_rank(struct made *out, const struct forecast_desc *desc,
-                               enum forecast_window window, strata_error *error)
+static strata_status make_rank(struct offload_plan *out, struct schedule **out_schedule,
+                               const struct forecast_desc *desc, strata_error *error)
 {
     struct tables tables = {0};
-    strata_model_desc model;
+    strata_model_desc model = {0};
     struct forecast_desc one = *desc;
-    strata_status status = shard(&model, &tables, desc->plan.model, desc->ranks, error);
+    const struct plan_desc *whole = &desc->planner.plan;
+    strata_status status = shard(&model, &tables, whole->model, desc->ranks, error);
     if (status == STRATA_OK) {
-        uint64_t others = (desc->ranks - 1) *
-                          pool_bytes(&model, strata_dtype_bytes(desc->plan.compute_dtype));
-        one.plan.model = &model;
-        one.plan.device_bytes =
-            desc->plan.device_bytes > others ? desc->plan.device_bytes - others : 1;
-        status = make(out, &one, window, error);
+        uint64_t others =
+            (desc->ranks - 1) * pool_bytes(&model, strata_dtype_bytes(whole->compute_dtype));
+        one.planner.plan.model = &model;
+        one.planner.plan.device_bytes =
+            whole->device_bytes > others ? whole->device_bytes - others : 1;
+        status = make(out, out_schedule, &one, error);
     }
-    bool resting = out->plan.tiers[STRATA_DEVICE].home_bytes[STRATA_PARAM] > 0;
     uint64_t fixed = model.scratch_bytes + model.stash_bytes;
-    if (status == STRATA_OK && !resting && desc->plan.device_bytes > fixed) {
-        one.plan.device_bytes = (desc->plan.device_bytes - fixed) / desc->ranks + fixed;
-        status = make(out, &one, window, error);
+    if (status == STRATA_OK && whole->device_bytes > fixed &&
+        out->summary.tiers[STRATA_DEVICE].home_bytes[STRATA_PARAM] == 0) {
+        strata_plan_free(out);
+        one.planner.plan.device_bytes = (whole->device_bytes - fixed) / desc->ranks + fixed;
+        status = make(out, out_schedule, &one, error);
     }
     strata_tables_free(&tables);
     return status;
 }
 
-static strata_status make_way(struct made *out, const struct forecast_desc *desc, uint32_t way,
-                              enum forecast_window window, strata_error *error)
-{
-    struct forecast_desc one = *desc;
-    one.plan.way = way;
-    *out = (struct made){0};
-    return desc->ranks > 1 ? make_rank(out, &one, window, error)
-                           : make(out, &one, window, error);
-}
-
-/* The first way's result is in `best`; see whether another is better. A way that does not fit
- * is none. */
-static strata_status make_best(struct made *best, struct home_choice *choice,
+static strata_status make_plan(struct offload_plan *out, struct schedule **out_schedule,
                                const struct forecast_desc *desc, strata_error *error)
 {
-    strata_plan_offer(choice, 0, best->forecast.step_s);
-    for (uint32_t way = 1; way < STRATA_HOME_WAYS; way++) {
-        struct made other;
+    return desc->ranks > 1 ? make_rank(out, out_schedule, desc, error)
+                           : make(out, out_schedule, desc, error);
+}
+
+/* A forecast, whether other homes could have been given, and how often its plan commits. */
+struct trial {
+    strata_forecast forecast;
+    uint32_t commit_every;
+    bool open;
+};
+
+static strata_status simulate(strata_forecast *out, struct offload_plan *plan,
+                              struct simulate_desc *desc, strata_error *error)
+{
+    struct simulation *simulation;
+    STRATA_TRY(strata_simulation_create(&simulation, &plan->tables, desc, error));
+    return strata_simulation_run(simulation, out, error);
+}
+
+/* Plan, simulate a window of steps, and free the plan, whose schedule is used up. */
+static strata_status try_plan(struct trial *out, const struct forecast_desc *desc,
+                              enum forecast_window window, const char *trace_path,
+                              strata_error *error)
+{
+    struct offload_plan plan;
+    struct simulate_desc with = desc->simulate;
+    *out = (struct trial){0};
+    STRATA_TRY(make_plan(&plan, &with.schedule, desc, error));
+    with.plan = &plan;
+    strata_forecast_window(&with, window, plan.summary.commit_every);
+    strata_status status = STRATA_OK;
+    if (trace_path != NULL)
+        status = strata_trace_create(&with.trace, TRACE_EVENTS, error);
+    if (status == STRATA_OK)
+        status = simulate(&out->forecast, &plan, &with, error);
+    if (status == STRATA_OK && trace_path != NULL)
+        status = strata_trace_save(with.trace, &plan, with.profile->drives, "simulated",
+                                   trace_path, error);
+    strata_trace_destroy(with.trace);
+    out->commit_every = plan.summary.commit_every;
+    out->open = plan.open;
+    strata_plan_free(&plan);
+    return status;
+}
+
+/* Give AUTO parts homes in every way. One that does not fit is left out. */
+static strata_status choose_way(struct trial *best, struct home_choice *choice,
+                                const struct forecast_desc *desc, strata_error *error)
+{
+    struct forecast_desc one = *desc;
+    STRATA_TRY(try_plan(best, desc, WINDOW_QUIET, NULL, error));
+    if (!desc->compare_homes || !best->open)
+        return STRATA_OK;
+    strata_plan_offer(choice, desc->planner.plan.way, best->forecast.step_s);
+    for (uint32_t way = 0; way < STRATA_HOME_WAYS; way++) {
+        struct trial other;
         strata_error why = {.status = STRATA_OK};
-        strata_status status = make_way(&other, desc, way, WINDOW_QUIET, &why);
+        if (way == desc->planner.plan.way)
+            continue;
+        one.planner.plan.way = way;
+        strata_status status = try_plan(&other, &one, WINDOW_QUIET, NULL, &why);
         if (status == STRATA_E_NOMEM)
             continue;
         if (status != STRATA_OK)
@@ -217,36 +240,39 @@ static strata_status make_best(struct made *best, struct home_choice *choice,
     return STRATA_OK;
 }
 
-/* What its commits cost, if that is not in it yet. */
-static strata_status add_commits(struct made *best, const struct forecast_desc *desc,
-                                 uint32_t way, strata_error *error)
+/* What commits cost, if that is not in the forecast yet, and how often they are to come unless
+ * that is known. */
+static strata_status add_commits(struct trial *best, struct forecast_desc *desc,
+                                 strata_error *error)
 {
-    struct made commit;
-    if (!desc->plan.slots.durable || best->plan.commit_every == 1)
+    struct trial commit;
+    if (best->commit_every < 2) // none, or in every step
         return STRATA_OK;
-    STRATA_TRY(make_way(&commit, desc, way, WINDOW_COMMIT, error));
+    STRATA_TRY(try_plan(&commit, desc, WINDOW_COMMIT, NULL, error));
+    const struct planner_desc *planner = &desc->planner;
     const strata_forecast windows[] = {best->forecast, commit.forecast};
-    best->forecast =
-        strata_commits_spread(windows, desc->simulate.profile, &best->plan.commit_every);
+    uint32_t every =
+        planner->commit_every > 0 ? planner->commit_every : planner->found.commit_every;
+    best->forecast = strata_commits_spread(windows, desc->simulate.profile, &every);
+    desc->planner.spread_commits = every;
     return STRATA_OK;
 }
 
-strata_status strata_forecast_make(strata_forecast *out, strata_plan *out_plan,
+strata_status strata_forecast_make(struct offload_plan *out, struct schedule **out_schedule,
                                    const struct forecast_desc *desc, strata_error *error)
 {
-    struct home_choice choice = {.way = desc->plan.way};
-    struct forecast_desc quiet = *desc;
-    struct made best;
-    quiet.trace_path = NULL;
-    strata_status status = make_way(&best, &quiet, choice.way, WINDOW_QUIET, error);
-    if (status == STRATA_OK && desc->compare_homes && best.open)
-        status = make_best(&best, &choice, &quiet, error);
-    if (status == STRATA_OK && desc->trace_path != NULL)
-        status = make_way(&best, desc, choice.way, WINDOW_QUIET, error);
-    if (status == STRATA_OK)
-        status = add_commits(&best, &quiet, choice.way, error);
-    strata_plan_chosen(&best.plan, &choice);
-    *out = best.forecast;
-    *out_plan = best.plan;
-    return status;
+    struct home_choice choice = {.way = desc->planner.plan.way};
+    struct forecast_desc chosen = *desc;
+    struct trial best = {0};
+    if (desc->simulate.profile != NULL) {
+        STRATA_TRY(choose_way(&best, &choice, desc, error));
+        chosen.planner.plan.way = choice.way;
+        if (desc->trace_path != NULL)
+            STRATA_TRY(try_plan(&best, &chosen, WINDOW_QUIET, desc->trace_path, error));
+        STRATA_TRY(add_commits(&best, &chosen, error));
+    }
+    STRATA_TRY(make_plan(out, out_schedule, &chosen, error));
+    out->summary.forecast = best.forecast;
+    strata_plan_chosen(&out->summary, &choice);
+    return STRATA_OK;
 }

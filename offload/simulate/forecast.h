@@ -2,30 +2,40 @@
 #define STRATA_OFFLOAD_FORECAST_H
 
 /*
- * A plan and what a step of it will cost, without a device, a store or an engine: for choosing
- * among plans, for what-ifs and for tests.
+ * A plan and what a step of it will cost: for choosing among plans, before a run and for
+ * what-ifs. The plan is made by the one planner (offload/plan/planner.h). Here is decided what
+ * only a simulation can tell: in which way homes are given to what is left to AUTO, and how
+ * often there is a commit.
  *
- * Thread: any; each call has its own memory and gives it back.
+ * Thread: any; each call has its own memory.
  */
 
+#include "offload/plan/planner.h"
 #include "offload/simulate/simulate.h"
 
 struct forecast_desc {
-    struct plan_desc plan; /* its store's directories need not exist */
+    /* plan.way: the one that is tried first. take_tables: what is wanted besides the schedule's
+     * tables. updates_ahead is filled in. */
+    struct planner_desc planner;
     enum update_mode mode;
     bool no_overlap;
-    uint32_t commit_every; /* of durable plans; 0: as strata_commits_spread() has it */
     /* 0 or 1: one. More: what one of them does, which owns a contiguous part of each group's
      * elements. Copies in the device are whole groups; budgets and profile are the rank's, and
      * the profile's copy rates count the gathering of the other parts. */
     uint32_t ranks;
     bool compare_homes;     /* try all ways to give AUTO parts homes, and take the fastest */
     const char *trace_path; /* NULL: none; the simulated steps as a Chrome trace */
-    struct simulate_desc simulate; /* profile and begins; the rest is filled in */
+    /* profile and begins; the rest is filled in. profile NULL: nothing is simulated. */
+    struct simulate_desc simulate;
 };
 
-/* The refusals are those of the plan and of the simulation. */
-strata_status strata_forecast_make(strata_forecast *out, strata_plan *out_plan,
+/*
+ * The plan with its schedule, which points to *out and lives in its tables; the forecast is in
+ * the plan's summary. The caller frees the plan. On failure nothing is held.
+ *
+ * The refusals are those of the planner and of the simulation.
+ */
+strata_status strata_forecast_make(struct offload_plan *out, struct schedule **out_schedule,
                                    const struct forecast_desc *desc, strata_error *error);
 
 /*

@@ -128,7 +128,6 @@ struct setup {
 static strata_forecast forecast_in(const struct setup *setup, uint32_t way,
                                    uint32_t commit_every, strata_plan *out_plan)
 {
-    static strata_plan plan;
     struct llama_config config;
     struct llama *llama;
     strata_error error = {0};
@@ -145,30 +144,34 @@ static strata_forecast forecast_in(const struct setup *setup, uint32_t way,
     struct store_desc store = {
         .dirs = (const char *const[]){"."}, .dir_count = 1, .records = &records};
     struct forecast_desc desc = {
-        .plan =
-            {.model = strata_llama_model(llama),
-             .compute_dtype = setup->policy->dtype,
-             .record = {1, 12 * STRATA_BLOCK_ELEMS},
-             .tile_elems = strata_default_tile_elems(strata_llama_model(llama)),
-             .device_bytes = setup->device_bytes,
-             .host_bytes = setup->host_bytes,
-             .nvme_bytes = UINT64_MAX / 4,
-             .want =
-                 {[STRATA_STATE] = setup->policy->states, [STRATA_GRAD] = setup->policy->grads},
-             .want_stash = setup->policy->stash,
-             .way = way == BEST ? 0 : way,
-             .slots = {.durable = true},
-             .fold = setup->policy->mode == UPDATES_AHEAD,
-             .store = &store},
+        .planner = {.plan = {.model = strata_llama_model(llama),
+                             .compute_dtype = setup->policy->dtype,
+                             .record = {1, 12 * STRATA_BLOCK_ELEMS},
+                             .tile_elems = strata_default_tile_elems(strata_llama_model(llama)),
+                             .device_bytes = setup->device_bytes,
+                             .host_bytes = setup->host_bytes,
+                             .nvme_bytes = UINT64_MAX / 4,
+                             .want = {[STRATA_STATE] = setup->policy->states,
+                                      [STRATA_GRAD] = setup->policy->grads},
+                             .want_stash = setup->policy->stash,
+                             .way = way == BEST ? 0 : way,
+                             .slots = {.durable = true},
+                             .store = &store},
+                    .fold_each_step = true,
+                    .commit_every = commit_every},
         .mode = setup->policy->mode,
-        .commit_every = commit_every,
         .ranks = setup->ranks,
         .compare_homes = way == BEST,
         .simulate = {.profile = setup->profile, .begins = setup->policy->begins},
     };
-    strata_status status =
-        strata_forecast_make(&forecast, out_plan != NULL ? out_plan : &plan, &desc, &error);
+    struct offload_plan plan;
+    struct schedule *schedule;
+    strata_status status = strata_forecast_make(&plan, &schedule, &desc, &error);
     cr_assert_eq(status, STRATA_OK, "%s", error.message);
+    forecast = plan.summary.forecast;
+    if (out_plan != NULL)
+        *out_plan = plan.summary;
+    strata_plan_free(&plan);
     strata_llama_destroy(llama);
     return forecast;
 }

@@ -47,6 +47,7 @@ BEGIN {
     allowed["bench", "train/ops.h"] = allowed["bench", "train/document.h"] = 1
     allowed["bench", "train/report.h"] = 1
     allowed["bench", "engine/state.h"] = allowed["bench", "optim/record.h"] = 1
+    allowed["bench", "engine/planning.h"] = 1
 
     # Public headers that declare what lies above: what layers share stands in strata/types.h.
     above["strata/engine.h"] = above["strata/strata.h"] = " base io optim offload "
