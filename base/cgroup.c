@@ -84,19 +84,55 @@ static void take_cpu(const struct walk *walk, struct cgroup_limits *limits)
         limits->cpu_quota = cores;
 }
 
+/* One line of memory.stat: a name and a number. 0: no such line. */
+static uint64_t read_stat(const struct walk *walk, const char *name)
+{
+    char path[PATH_BYTES + 64];
+    char found[64];
+    unsigned long long value;
+    uint64_t out = 0;
+    snprintf(path, sizeof path, "%s/memory.stat", walk->path);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    while (out == 0 && fscanf(file, "%63s %llu", found, &value) == 2)
+        if (strcmp(found, name) == 0)
+            out = value;
+    fclose(file);
+    return out;
+}
+
+/* Pages of files, which the kernel gives up before it kills anybody. Version 1 has the sums
+ * over the groups below under names of their own. */
+static uint64_t reclaimable_bytes(const struct walk *walk)
+{
+    return walk->version2
+               ? read_stat(walk, "inactive_file") + read_stat(walk, "active_file")
+               : read_stat(walk, "total_inactive_file") + read_stat(walk, "total_active_file");
+}
+
+static uint64_t left_of(uint64_t limit, uint64_t used)
+{
+    return limit > used ? limit - used : 0;
+}
+
 static void take_memory(const struct walk *walk, struct cgroup_limits *limits)
 {
     uint64_t limit;
-    if (!read_numbers(walk, walk->version2 ? "memory.max" : "memory.limit_in_bytes", &limit,
-                      NULL))
-        return;
-    if (limit >= NO_LIMIT_BYTES || limit >= limits->memory_bytes)
-        return;
-    limits->memory_bytes = limit;
     uint64_t used = 0;
+    if (!read_numbers(walk, walk->version2 ? "memory.max" : "memory.limit_in_bytes", &limit,
+                      NULL) ||
+        limit >= NO_LIMIT_BYTES)
+        return;
     if (!read_numbers(walk, walk->version2 ? "memory.current" : "memory.usage_in_bytes", &used,
                       NULL))
         used = 0;
+    used = left_of(used, reclaimable_bytes(walk));
+    bool tighter =
+        left_of(limit, used) < left_of(limits->memory_bytes, limits->memory_used_bytes);
+    if (!tighter && limits->memory_bytes != UINT64_MAX)
+        return;
+    limits->memory_bytes = limit;
     limits->memory_used_bytes = used;
 }
 

@@ -4,7 +4,9 @@
 /*
  * What the control groups that this process is in grant it: CPU time and memory, of version 1
  * and version 2 alike. A limit holds for everything below it, so every group from the process's
- * own up to the root of the mount counts, and the tightest is reported.
+ * own up to the root of the mount counts, and the tightest is reported. For memory that is the
+ * one with the least left, which need not be the one with the smallest limit: a group higher up
+ * is shared with others.
  *
  * Thread: any.
  */
@@ -13,8 +15,9 @@
 
 struct cgroup_limits {
     double cpu_quota;           /* cores; 0: no quota                                     */
-    uint64_t memory_bytes;      /* tightest limit; UINT64_MAX: none                       */
-    uint64_t memory_used_bytes; /* charged to the group of that limit; 0: none or unknown */
+    uint64_t memory_bytes;      /* limit of the group with the least left; UINT64_MAX: none */
+    uint64_t memory_used_bytes; /* charged to that group, less the page cache that the kernel
+                                   takes back by itself; 0: none or unknown */
 };
 
 /*

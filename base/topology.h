@@ -23,8 +23,8 @@ struct topology {
     uint32_t pu[STRATA_MAX_PUS];
     uint32_t numa_count;
     double cpu_quota;                /* cores the cgroup grants; 0: no quota */
-    uint64_t memory_limit_bytes;     /* tightest cgroup limit; UINT64_MAX: none */
-    uint64_t memory_current_bytes;   /* charged to that cgroup now; 0: unknown */
+    uint64_t memory_limit_bytes;     /* of the cgroup with the least left; UINT64_MAX: none */
+    uint64_t memory_current_bytes;   /* in use there, page cache left out; 0: unknown */
     uint64_t memory_available_bytes; /* MemAvailable */
     uint64_t memlock_bytes;          /* RLIMIT_MEMLOCK; UINT64_MAX: unlimited or root */
 };

@@ -200,27 +200,41 @@ static strata_status check_device(const strata_engine *engine, strata_error *err
                        (unsigned long long)facts.free_bytes);
 }
 
-/* The host device's memory is RAM too. */
+/* Bytes of RAM that the run takes, and what is left of it: of the machine, and in the control
+ * group. The host device's memory is RAM too. */
+static strata_status check_host(uint64_t need, const struct topology *topology,
+                                strata_error *error)
+{
+    uint64_t limit = topology->memory_limit_bytes;
+    uint64_t used = topology->memory_current_bytes;
+    uint64_t left = limit > used ? limit - used : 0;
+    if (limit != UINT64_MAX && need > left)
+        return strata_fail(error, STRATA_E_NOMEM, 0,
+                           "host memory: this run takes %llu bytes, the cgroup has %llu left: "
+                           "%llu of its %llu are in use",
+                           (unsigned long long)need, (unsigned long long)left,
+                           (unsigned long long)used, (unsigned long long)limit);
+    if (need > topology->memory_available_bytes)
+        return strata_fail(error, STRATA_E_NOMEM, 0,
+                           "host memory: this run takes %llu bytes, the machine has %llu left",
+                           (unsigned long long)need,
+                           (unsigned long long)topology->memory_available_bytes);
+    return STRATA_OK;
+}
+
 strata_status strata_engine_check_machine(const strata_engine *engine, strata_error *error)
 {
     struct topology topology;
     STRATA_TRY(strata_topology_read(&topology, NULL, error));
-    uint64_t need = engine->plan.host_arena_bytes;
+    /* The plan's own tables are in use already. */
+    const struct tables *tables = &engine->plan.tables;
+    uint64_t need = engine->plan.summary.tiers[STRATA_HOST].used_bytes -
+                    (tables->bytes - tables->counted_bytes);
     if (engine->desc.device->ops->in_ram)
         need += engine->plan.device_arena_bytes;
     else
         STRATA_TRY(check_device(engine, error));
-    if (need > topology.memory_available_bytes)
-        return strata_fail(error, STRATA_E_NOMEM, 0,
-                           "host memory: this run takes %llu bytes, the machine has %llu free",
-                           (unsigned long long)need,
-                           (unsigned long long)topology.memory_available_bytes);
-    if (topology.memory_limit_bytes != UINT64_MAX && need > topology.memory_limit_bytes)
-        return strata_fail(error, STRATA_E_NOMEM, 0,
-                           "host memory: this run takes %llu bytes, the cgroup grants %llu",
-                           (unsigned long long)need,
-                           (unsigned long long)topology.memory_limit_bytes);
-    return STRATA_OK;
+    return check_host(need, &topology, error);
 }
 
 strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc,

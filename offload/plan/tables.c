@@ -39,6 +39,7 @@ void *strata_tables_take(struct tables *tables, uint64_t count, uint64_t each)
 void strata_tables_count(struct tables *tables, uint64_t bytes)
 {
     tables->bytes += bytes;
+    tables->counted_bytes += bytes;
 }
 
 strata_status strata_tables_check(const struct tables *tables, strata_error *error)
@@ -56,5 +57,5 @@ void strata_tables_free(struct tables *tables)
         tables->first = block->next;
         free(block);
     }
-    tables->bytes = 0;
+    tables->bytes = tables->counted_bytes = 0;
 }

@@ -14,8 +14,9 @@
 
 struct tables {
     struct table_block *first;
-    uint64_t bytes; /* taken so far, bookkeeping included */
-    bool failed;    /* a take got nothing; checked once, after all takes */
+    uint64_t bytes;         /* taken so far, bookkeeping included */
+    uint64_t counted_bytes; /* of these, by others and perhaps later */
+    bool failed;            /* a take got nothing; checked once, after all takes */
 };
 
 /* count x each zeroed bytes, 64-byte aligned; NULL and failed when memory ran out. */

@@ -328,6 +328,54 @@ Test(cgroup, version_2_takes_the_tightest_on_the_way_up)
     cr_assert_eq(found.cpu_quota, 3.5);
 }
 
+/* What the kernel takes back by itself is not in use. */
+Test(cgroup, page_cache_is_not_in_use)
+{
+    put("mountinfo", "36 25 0:31 / @/fs rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
+                     "31 25 0:27 / @/one rw - cgroup cgroup rw,memory\n");
+    put("cgroup", "0::/a\n4:memory:/b\n");
+    put("fs/a/memory.max", "100000\n");
+    put("fs/a/memory.current", "90000\n");
+    put("fs/a/memory.stat", "anon 1000\nfile 85000\ninactive_file 50000\nactive_file 30000\n"
+                            "inactive_anon 700\n");
+    cr_assert_eq(limits().memory_used_bytes, 10000);
+    put("one/b/memory.limit_in_bytes", "90000\n");
+    put("one/b/memory.usage_in_bytes", "80000\n");
+    put("one/b/memory.stat", "inactive_file 1\ntotal_inactive_file 20000\n"
+                             "total_active_file 3000\n");
+    struct cgroup_limits found = limits();
+    cr_assert_eq(found.memory_bytes, 90000);
+    cr_assert_eq(found.memory_used_bytes, 57000);
+}
+
+/* More cache than is charged, and more charged than is granted, leave no negative numbers. */
+Test(cgroup, a_group_over_its_limit_has_nothing_left)
+{
+    put("mountinfo", "36 25 0:31 / @/fs rw - cgroup2 cgroup2 rw\n");
+    put("cgroup", "0::/a\n");
+    put("fs/a/memory.max", "1000\n");
+    put("fs/a/memory.current", "5000\n");
+    put("fs/a/memory.stat", "inactive_file 9000\n");
+    cr_assert_eq(limits().memory_used_bytes, 0);
+    put("fs/a/memory.stat", "inactive_file 100\n");
+    cr_assert_eq(limits().memory_used_bytes, 4900);
+    cr_assert_eq(limits().memory_bytes, 1000);
+}
+
+/* The largest limit may be the tightest: others use the group higher up as well. */
+Test(cgroup, the_tightest_group_is_the_one_with_the_least_left)
+{
+    put("mountinfo", "36 25 0:31 / @/fs rw - cgroup2 cgroup2 rw\n");
+    put("cgroup", "0::/a/b\n");
+    put("fs/a/b/memory.max", "10000\n");
+    put("fs/a/b/memory.current", "1000\n");
+    put("fs/a/memory.max", "50000\n");
+    put("fs/a/memory.current", "49000\n");
+    struct cgroup_limits found = limits();
+    cr_assert_eq(found.memory_bytes, 50000);
+    cr_assert_eq(found.memory_used_bytes, 49000);
+}
+
 Test(cgroup, version_1_has_a_tree_for_each_controller)
 {
     put("mountinfo", "30 25 0:26 / @/fs/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
