@@ -75,7 +75,6 @@ strata_status strata_plan_ask_model(struct answer *out, const strata_model_desc 
         .host_bytes = machine->ram_bytes / machine->gpus,
         .nvme_bytes = (uint64_t)(machine->drive_bytes * machine->drives / machine->gpus),
         .reserved_host_bytes = reserved_bytes,
-        .stash = question->stash,
         .store_dirs = dirs,
         .store_dir_count = drives,
         .durability = drives > 0 ? STRATA_DURABLE_POWER : STRATA_SCRATCH,
@@ -116,13 +115,6 @@ strata_status strata_plan_ask(struct answer *out, const struct question *questio
     const strata_model_desc *model = strata_llama_model(llama);
     strata_error why = {0};
     strata_status status = strata_plan_ask_model(out, model, reserved, question, &why);
-    if (status == STRATA_E_NOMEM && machine->drives > 0) {
-        strata_error again = {0};
-        struct question on_nvme = *question;
-        on_nvme.stash = STRATA_NVME;
-        if (strata_plan_ask_model(out, model, reserved, &on_nvme, &again) == STRATA_OK)
-            status = STRATA_OK;
-    }
     strata_llama_destroy(llama);
     out->fits = status == STRATA_OK;
     if (out->fits)

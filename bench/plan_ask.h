@@ -21,7 +21,6 @@ struct question {
     uint32_t batch;       /* sequences of a step, of all GPUs */
     uint32_t micro_batch; /* 0: chosen */
     uint32_t vocab_slices;
-    strata_tier stash;
     const char *trace; /* NULL: none; the simulated steps as a Chrome trace */
     struct machine machine;
 };

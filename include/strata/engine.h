@@ -100,7 +100,7 @@ typedef struct strata_engine_desc {
     strata_tier params;
     strata_tier grads;
     strata_tier states;
-    strata_tier stash;             /* STRATA_AUTO: device if there is room, else host */
+    strata_tier stash;             /* STRATA_AUTO: the fastest tier with room */
     const char *const *store_dirs; /* NULL: no NVMe tier; copied; one directory per drive */
     uint32_t store_dir_count;
     strata_durability durability; /* STRATA_SCRATCH: nothing survives */

@@ -3,8 +3,8 @@
  *
  * What goes to the device is decided before the tables are known that host RAM has to hold, and
  * so is the count of slots, which the tables depend on. So a plan that does not fit is made
- * again with the next best choice. The choices are nested: first slots, then how the device is
- * filled.
+ * again with the next best choice. The choices are nested: where activations rest, then slots,
+ * then how the device is filled.
  *
  * Thread: any.
  */
@@ -112,10 +112,23 @@ static strata_status choose_slots(struct offload_plan *plan, const struct planne
     return fill_device(plan, desc, decided, error);
 }
 
+/* Activations that neither the device nor the host has room for go to NVMe. Where that does not
+ * help either, the refusal is that of the plan without. */
 strata_status strata_planner_make(struct offload_plan *out, const struct planner_desc *desc,
                                   strata_error *error)
 {
+    strata_error first = {.status = STRATA_OK};
+    strata_error why = {.status = STRATA_OK};
     struct plan_desc decided = desc->plan;
     decided.fold = strata_planner_may_fold(desc);
-    return choose_slots(out, desc, decided, error);
+    strata_status status = choose_slots(out, desc, decided, &first);
+    bool may_move = decided.want_stash == STRATA_AUTO && decided.store != NULL &&
+                    out->model.stash_block_count > 0 && !out->tables.failed;
+    if (status == STRATA_E_NOMEM && may_move) {
+        decided.want_stash = STRATA_NVME;
+        status = choose_slots(out, desc, decided, &why);
+    }
+    if (status != STRATA_OK)
+        return strata_fail(error, first.status, first.native, "%s", first.message);
+    return STRATA_OK;
 }

@@ -4,8 +4,9 @@
 /*
  * The one planner. What a plan's descriptor leaves open is decided here, for a run, for a
  * forecast and for a what-if alike: how the device is filled, whether states are kept a
- * gradient behind, how many slots a record has, and how many steps lie between commits. So a
- * budget that fits one of them fits all of them, with the same bytes.
+ * gradient behind, how many slots a record has, how many steps lie between commits, and whether
+ * activations have to go to NVMe. So a budget that fits one of them fits all of them, with the
+ * same bytes.
  *
  * A plan is made for one way to give AUTO parts homes. Which way is the fastest is decided by
  * offload/simulate/forecast.h, which asks for a plan of each.

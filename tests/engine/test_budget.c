@@ -3,13 +3,16 @@
  * written, and the refusal names tier, need and have.
  */
 
+#include "io/store_file.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/toy.h"
 
 #include <criterion/criterion.h>
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct temp_dir dir;
 
@@ -146,7 +149,7 @@ Test(budget, every_budget_is_kept_from_the_minimum_up)
 /* Does any way to name what is left to AUTO fit these budgets? */
 static bool feasible(const struct toy_run *run)
 {
-    for (int i = 0; i < 54; i++) {
+    for (int i = 0; i < 81; i++) {
         struct toy_run named = *run;
         strata_plan plan;
         strata_error error = {0};
@@ -212,4 +215,31 @@ Test(budget, a_missing_store_directory_is_an_io_error)
     struct toy_result result = strata_toy_run(&run);
     cr_expect_eq(result.status, STRATA_E_IO);
     cr_expect_eq(result.error.native, 2);
+}
+
+/* 16 kept commits, the last one, the next one and a slot to write ahead to: 19 in all. */
+Test(budget, sixteen_commits_are_kept_and_seventeen_refused)
+{
+    struct toy_run run = {.clip = 1,
+                          .dir = dir.path,
+                          .states = STRATA_NVME,
+                          .durability = STRATA_DURABLE_PROCESS,
+                          .commit_every = 2,
+                          .keep = 16,
+                          .keep_every = 2,
+                          .nvme_bytes = 256u << 20};
+    uint64_t nineteen = planned(&run).tiers[STRATA_NVME].need_bytes;
+    struct toy_run one_each = run;
+    one_each.commit_every = 1;
+    cr_expect_lt(planned(&one_each).tiers[STRATA_NVME].need_bytes, nineteen,
+                 "no slot is planned for writing ahead");
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_OK, "%s", result.error.message);
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/" STRATA_STORE_FILE_NAME, dir.path);
+    cr_expect_eq(unlink(path), 0);
+    run.keep = 17;
+    result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_E_INVALID);
+    cr_expect_str_eq(result.error.message, "keep 17 commits: at most 16");
 }

@@ -285,3 +285,53 @@ Test(planner, a_run_and_a_what_if_agree_on_random_budgets)
     cr_expect_eq(strata_temp_dir_count(dir.path), 0);
     strata_temp_dir_remove(&dir);
 }
+
+/* Four blocks of 4 MiB, and a device and a host that have room for one or two of them. */
+static struct said ask_with_activations(uint32_t drives, strata_tier stash)
+{
+    static struct made_up model;
+    static const char *const dirs[] = {"."};
+    model = (struct made_up){0};
+    for (uint32_t g = 0; g < 4; g++) {
+        model.tensors[g] = (strata_tensor_desc){.name = names[g], .shape = {BLOCK}, .rank = 1};
+        model.groups[g] = (strata_group_desc){
+            .name = names[g], .tensors = &model.tensors[g], .tensor_count = 1};
+        use(&model, STRATA_USE_STASH, g, false);
+        use(&model, STRATA_USE_ACQUIRE, g, false);
+        use(&model, STRATA_USE_RELEASE, g, false);
+    }
+    for (uint32_t g = 4; g-- > 0;) {
+        use(&model, STRATA_USE_UNSTASH, g, false);
+        use(&model, STRATA_USE_ACQUIRE, g, true);
+        use(&model, STRATA_USE_RELEASE, g, false);
+    }
+    model.desc.groups = model.groups;
+    model.desc.group_count = 4;
+    model.desc.uses = model.uses;
+    model.desc.stash_bytes = 4u << 20;
+    return ask_what_if(&(strata_engine_desc){.model = &model.desc,
+                                             .compute_dtype = STRATA_BF16,
+                                             .clip = 1,
+                                             .device_bytes = 12u << 20,
+                                             .host_bytes = 14u << 20,
+                                             .nvme_bytes = 64u << 20,
+                                             .stash = stash,
+                                             .store_dirs = dirs,
+                                             .store_dir_count = drives,
+                                             .keep_every = 1000,
+                                             .tile_elems = BLOCK});
+}
+
+Test(planner, activations_that_fit_nowhere_else_go_to_nvme)
+{
+    struct said moved = ask_with_activations(1, STRATA_AUTO);
+    cr_assert_eq(moved.status, STRATA_OK, "%s", moved.error.message);
+    cr_expect_eq(moved.plan.tiers[STRATA_NVME].stash_bytes, 16u << 20);
+    cr_expect_eq(moved.plan.tiers[STRATA_HOST].stash_bytes, 0);
+    struct said named = ask_with_activations(1, STRATA_HOST);
+    cr_expect_eq(named.status, STRATA_E_NOMEM, "what was asked for by name is not replaced");
+    cr_expect_eq(strncmp(named.error.message, "host memory", 11), 0, "%s", named.error.message);
+    struct said nowhere = ask_with_activations(0, STRATA_AUTO);
+    cr_expect_eq(nowhere.status, STRATA_E_NOMEM);
+    cr_expect_str_eq(nowhere.error.message, named.error.message);
+}
