@@ -14,6 +14,7 @@
 #include "base/trace.h"
 
 #include "base/error.h"
+#include "base/output.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -148,33 +149,23 @@ static void put_rows(FILE *file, const struct trace_desc *desc)
 strata_status strata_trace_write(const struct trace *trace, const char *path,
                                  const struct trace_desc *desc, strata_error *error)
 {
-    FILE *file = fopen(path, "we");
-    if (file == NULL)
-        return strata_fail(error, STRATA_E_IO, errno, "making trace %.150s: %s", path,
-                           strerror(errno));
+    struct output out;
+    STRATA_TRY(strata_output_open(&out, path, OUTPUT_TRACE, error));
     uint32_t count = atomic_load_explicit(&trace->count, memory_order_acquire);
     uint64_t left_out = atomic_load_explicit(&trace->left_out, memory_order_relaxed);
     uint64_t zero_ns = UINT64_MAX;
     for (uint32_t i = 0; i < count; i++)
         if (trace->events[i].start_ns < zero_ns)
             zero_ns = trace->events[i].start_ns;
-    fprintf(file,
+    fprintf(out.stream,
             "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"events_left_out\":%" PRIu64
             "},\"traceEvents\":[\n",
             left_out);
-    put_rows(file, desc);
+    put_rows(out.stream, desc);
     for (uint32_t i = 0; i < count; i++) {
-        put_span(file, &trace->events[i], zero_ns, desc);
-        put_arrows(file, &trace->events[i], zero_ns);
+        put_span(out.stream, &trace->events[i], zero_ns, desc);
+        put_arrows(out.stream, &trace->events[i], zero_ns);
     }
-    fputs("\n]}\n", file);
-    bool good = ferror(file) == 0;
-    int code = errno;
-    if (fclose(file) != 0 && good) {
-        code = errno;
-        good = false;
-    }
-    return good ? STRATA_OK
-                : strata_fail(error, STRATA_E_IO, code, "write of trace %.150s: %s", path,
-                              strerror(code));
+    fputs("\n]}\n", out.stream);
+    return strata_output_close(&out, error);
 }

@@ -52,7 +52,8 @@ void strata_trace_destroy(struct trace *trace);
 
 void strata_trace_add(struct trace *trace, const struct trace_event *event);
 
-/* Everything added so far. STRATA_E_IO: the file. */
+/* Everything added so far. What is at the path is replaced when the trace is whole; it is left
+ * alone where it is no trace: STRATA_E_INVALID. STRATA_E_IO: the file. */
 strata_status strata_trace_write(const struct trace *trace, const char *path,
                                  const struct trace_desc *desc, strata_error *error);
 

@@ -7,9 +7,11 @@
 
 #include "bench/options.h"
 
+#include "train/outputs.h"
 #include "train/trainer.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* The row that --help is, whose field says whether it was given. */
 static bool help_given(const struct command_line *line, const void *target)
@@ -19,6 +21,28 @@ static bool help_given(const struct command_line *line, const void *target)
             return *(const bool *)((const char *)target + line->rows[i].field);
     }
     return false;
+}
+
+/* The text of an option that this subcommand may not have. */
+static const char *text_of(const struct command_line *line, const void *target,
+                           const char *name)
+{
+    for (uint32_t i = 0; i < line->row_count; i++) {
+        const struct option_row *row = &line->rows[i];
+        if (row->kind == OPTION_TEXT && strcmp(row->name, name) == 0)
+            return *(const char *const *)((const char *)target + row->field);
+    }
+    return NULL;
+}
+
+static strata_status check_outputs(const struct command_line *line, const void *target,
+                                   strata_error *error)
+{
+    struct outputs outputs = {.model = text_of(line, target, "model"),
+                              .box = text_of(line, target, "box"),
+                              .trace = text_of(line, target, "trace"),
+                              .document = text_of(line, target, "o")};
+    return strata_outputs_check(&outputs, error);
 }
 
 bool strata_bench_options(enum bench_exit *out, const struct command_line *line, void *target,
@@ -31,9 +55,13 @@ bool strata_bench_options(enum bench_exit *out, const struct command_line *line,
         return false;
     }
     *out = BENCH_DONE;
-    if (!help_given(line, target))
+    if (help_given(line, target)) {
+        strata_command_line_help(line, stdout);
+        return false;
+    }
+    if (check_outputs(line, target, &error) == STRATA_OK)
         return true;
-    strata_command_line_help(line, stdout);
+    *out = strata_bench_fail(argv[0], &error);
     return false;
 }
 

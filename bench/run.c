@@ -24,6 +24,7 @@
 #include "bench/rig/scratch.h"
 #include "base/text.h"
 #include "train/document.h"
+#include "train/outputs.h"
 #include "train/trainer.h"
 
 #include <stdio.h>
@@ -93,6 +94,18 @@ static enum bench_exit parse(struct run *run, int argc, char **argv)
         return BENCH_USAGE;
     }
     return run->train.help || run->train.version ? BENCH_DONE : check_options(&run->train);
+}
+
+/* Data of its own lies in a scratch directory. */
+static strata_status check_outputs(const struct run *run, strata_error *error)
+{
+    const struct options *train = &run->train;
+    struct outputs outputs = {.data = train->data != run->data ? train->data : NULL,
+                              .model = train->model,
+                              .box = train->box,
+                              .trace = train->trace,
+                              .document = train->document};
+    return strata_outputs_check(&outputs, error);
 }
 
 static void print_help(void)
@@ -304,7 +317,9 @@ enum bench_exit strata_bench_run(int argc, char **argv)
         printf("offload-bench %s\n", strata_version());
     if (run.train.help || run.train.version)
         return BENCH_DONE;
-    strata_status status = perform(&run, &error);
+    strata_status status = check_outputs(&run, &error);
+    if (status == STRATA_OK)
+        status = perform(&run, &error);
     for (uint32_t i = 0; i < OPTIONS_MAX_STORE_DIRS; i++)
         strata_bench_scratch_remove(&run.scratch[i]);
     if (status != STRATA_OK)

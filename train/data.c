@@ -41,8 +41,6 @@ static const struct shard_kind {
 struct data {
     struct data_desc desc;
     int file;
-    dev_t device;
-    ino_t inode;
     uint64_t file_bytes;
     uint64_t first_byte; /* of the first token */
     uint32_t token_bytes;
@@ -201,8 +199,6 @@ static strata_status open_file(struct data *data, strata_error *error)
     if (facts.st_size == 0)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "data %.150s is empty: give a text or a token shard", path);
-    data->device = facts.st_dev;
-    data->inode = facts.st_ino;
     data->file_bytes = (uint64_t)facts.st_size;
     return STRATA_OK;
 }
@@ -300,13 +296,6 @@ const char *strata_data_kind(const struct data *data)
     return data->token_bytes == 1   ? "bytes"
            : data->token_bytes == 2 ? "16-bit tokens"
                                     : "32-bit tokens";
-}
-
-bool strata_data_is_file(const struct data *data, const char *path)
-{
-    struct stat facts;
-    return stat(path, &facts) == 0 && facts.st_dev == data->device &&
-           facts.st_ino == data->inode;
 }
 
 strata_status strata_data_batch(struct data *data, uint64_t step, const uint32_t **out_inputs,

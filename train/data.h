@@ -62,8 +62,6 @@ strata_status strata_data_identify(struct data *data, struct data_identity *out,
 uint64_t strata_data_token_count(const struct data *data);
 /* "bytes", "16-bit tokens" or "32-bit tokens". Static storage. */
 const char *strata_data_kind(const struct data *data);
-/* Is this path the same file? So that nobody writes a log over the data. */
-bool strata_data_is_file(const struct data *data, const char *path);
 
 /*
  * The tokens of a step, which counts from 0. *out_inputs and *out_targets are batch x seq

@@ -13,20 +13,22 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/output.h"
 
-static strata_status write_text(const char *text, const char *path, strata_error *error)
+static strata_status write_to_stdout(const char *text, strata_error *error)
 {
-    FILE *out = path != NULL ? fopen(path, "we") : stdout;
-    bool good = out != NULL && fprintf(out, "%s\n", text) > 0 && fflush(out) == 0;
-    int code = errno;
-    if (path != NULL && out != NULL && fclose(out) != 0 && good) {
-        code = errno;
-        good = false;
-    }
-    if (good)
+    if (printf("%s\n", text) > 0 && fflush(stdout) == 0)
         return STRATA_OK;
-    return strata_fail(error, STRATA_E_IO, code, "write of %s: %s",
-                       path != NULL ? path : "the JSON document to stdout", strerror(code));
+    return strata_fail(error, STRATA_E_IO, errno, "write of the JSON document to stdout: %s",
+                       strerror(errno));
+}
+
+static strata_status write_to_file(const char *text, const char *path, strata_error *error)
+{
+    struct output out;
+    STRATA_TRY(strata_output_open(&out, path, OUTPUT_DOCUMENT, error));
+    fprintf(out.stream, "%s\n", text); // A failure shows at close.
+    return strata_output_close(&out, error);
 }
 
 strata_status strata_document_write(const strata_json *document, bool to_stdout,
@@ -38,9 +40,9 @@ strata_status strata_document_write(const strata_json *document, bool to_stdout,
     if (text == NULL)
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
                            "memory for the JSON document: none left");
-    strata_status status = to_stdout ? write_text(text, NULL, error) : STRATA_OK;
+    strata_status status = to_stdout ? write_to_stdout(text, error) : STRATA_OK;
     if (file != NULL) {
-        strata_status other = write_text(text, file, error);
+        strata_status other = write_to_file(text, file, error);
         status = status == STRATA_OK ? other : status;
     }
     free(text);

@@ -12,9 +12,10 @@
 
 /*
  * To stdout, to file (NULL: to none), to both; a line end closes it. NULL for a document is one
- * that there was no memory for.
+ * that there was no memory for. The file is replaced when the document is whole; one that holds
+ * something else than a document of the programs is left alone.
  *
- * STRATA_E_NOMEM, STRATA_E_IO.
+ * STRATA_E_NOMEM, STRATA_E_IO, STRATA_E_INVALID: see strata_output_open().
  */
 strata_status strata_document_write(const strata_json *document, bool to_stdout,
                                     const char *file, strata_error *error);

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/output.h"
 #include "base/error.h"
 
 static strata_status failed(const struct log *log, const char *what, int code,
@@ -31,49 +32,20 @@ static strata_status failed(const struct log *log, const char *what, int code,
                        strerror(code));
 }
 
-/* There is no such file yet: could there be? */
-static strata_status check_parent(const struct log *log, strata_error *error)
-{
-    char parent[4096];
-    const char *slash = strrchr(log->path, '/');
-    size_t length = slash == NULL ? 0 : slash == log->path ? 1 : (size_t)(slash - log->path);
-    if (length >= sizeof parent)
-        return failed(log, "open", ENAMETOOLONG, error);
-    memcpy(parent, log->path, length);
-    parent[length] = '\0';
-    if (access(slash == NULL ? "." : parent, W_OK | X_OK) != 0)
-        return failed(log, "making", errno, error);
-    return STRATA_OK;
-}
-
-static bool same_file(const char *a, const char *b)
-{
-    struct stat first;
-    struct stat second;
-    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
-           first.st_ino == second.st_ino;
-}
-
-strata_status strata_log_check(struct log *log, const struct trainer *trainer, const char *path,
-                               strata_error *error)
+strata_status strata_log_check(struct log *log, const char *path, strata_error *error)
 {
     log->path = path;
     log->file = -1;
     if (path == NULL)
         return STRATA_OK;
-    if (strata_data_is_file(strata_trainer_data(trainer), path) ||
-        same_file(strata_trainer_options(trainer)->model, path))
-        return strata_fail(error, STRATA_E_INVALID, 0,
-                           "--log %.150s: this run reads that file: give another name", path);
     log->file = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-    if (log->file >= 0)
-        return STRATA_OK;
-    if (errno != ENOENT)
+    if (log->file < 0 && errno != ENOENT)
         return failed(log, "open", errno, error);
-    return check_parent(log, error);
+    return STRATA_OK;
 }
 
-/* Make the file where there is none; only a regular one can be cut. */
+/* Make the file where there is none; only a regular one can be cut, and not what stdout writes
+ * to at the same time. */
 static strata_status open_or_make(struct log *log, bool *out_regular, uint64_t *out_bytes,
                                   strata_error *error)
 {
@@ -84,7 +56,7 @@ static strata_status open_or_make(struct log *log, bool *out_regular, uint64_t *
         return failed(log, "making", errno, error);
     if (fstat(log->file, &facts) != 0)
         return failed(log, "stat", errno, error);
-    *out_regular = S_ISREG(facts.st_mode);
+    *out_regular = S_ISREG(facts.st_mode) && !strata_output_is_stream(log->file);
     *out_bytes = (uint64_t)facts.st_size;
     return STRATA_OK;
 }

@@ -27,13 +27,12 @@ struct log {
 };
 
 /*
- * The first half. path is borrowed until close; NULL is fine.
+ * The first half, of a path that strata_outputs_check() takes. It is borrowed until close; NULL
+ * is fine.
  *
- * STRATA_E_IO:      native ENOENT, EACCES, ...
- * STRATA_E_INVALID: the file is one that is being read: the data or the model.
+ * STRATA_E_IO: native EACCES, ...
  */
-strata_status strata_log_check(struct log *log, const struct trainer *trainer, const char *path,
-                               strata_error *error);
+strata_status strata_log_check(struct log *log, const char *path, strata_error *error);
 
 /* The second half of a new run. */
 strata_status strata_log_start(struct log *log, strata_error *error);

@@ -27,6 +27,7 @@
 #include "base/error.h"
 #include "train/log.h"
 #include "train/options.h"
+#include "train/outputs.h"
 #include "train/progress_line.h"
 #include "train/report.h"
 #include "train/store_command.h"
@@ -155,9 +156,10 @@ static strata_status start_and_train(struct run *run, strata_error *error)
 static strata_status perform(struct run *run, strata_error *error)
 {
     struct progress_call call = {.fn = strata_progress_line, .user = &run->progress};
+    STRATA_TRY(strata_outputs_check_options(run->options, error));
     strata_progress_line_begin(&run->progress, run->options->quiet);
     STRATA_TRY(strata_trainer_create(&run->trainer, run->options, &call, error));
-    STRATA_TRY(strata_log_check(&run->log, run->trainer, run->options->log, error));
+    STRATA_TRY(strata_log_check(&run->log, run->options->log, error));
     strata_report_begin(&run->report, run->options);
     strata_report_first_lines(&run->report, run->trainer);
     strata_report_plan(&run->report, strata_trainer_plan(run->trainer));

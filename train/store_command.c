@@ -18,6 +18,7 @@
 #include "strata/store.h"
 #include "base/text.h"
 #include "train/document.h"
+#include "train/outputs.h"
 #include "train/progress_line.h"
 #include "base/error.h"
 
@@ -203,7 +204,9 @@ strata_status strata_store_command(const struct options *options, strata_error *
     strata_json_set_string(command.document, "program", "offload-train");
     strata_json_set_string(command.document, "version", strata_version());
     strata_json_set_string(command.document, "command", names[options->command]);
-    strata_status status = perform(&command, error);
+    strata_status status = strata_outputs_check_options(options, error);
+    if (status == STRATA_OK)
+        status = perform(&command, error);
     if (options->command == STORE_SCRUB)
         strata_json_set(command.document, "damage", command.damage);
     else

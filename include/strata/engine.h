@@ -274,8 +274,11 @@ typedef struct strata_stats {
  * Write what the lanes did as a Chrome trace (chrome://tracing, ui.perfetto.dev): the first
  * trace_events spans of this run, one row for each lane and drive.
  *
- * STRATA_E_STATE: trace_events was 0. STRATA_E_INVALID: path is NULL. STRATA_E_IO: the file.
- * None is the engine's failure.
+ * A trace that is there already is replaced once the new one is whole.
+ *
+ * STRATA_E_STATE: trace_events was 0. STRATA_E_INVALID: path is NULL, or that of a store's
+ * file, or of one that is no trace: it is left alone. STRATA_E_IO: the file. None is the
+ * engine's failure.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_trace(strata_engine *engine,
                                                               const char *path,

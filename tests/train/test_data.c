@@ -329,19 +329,3 @@ Test(data, a_token_that_became_too_large_is_caught_when_it_is_used)
     cr_assert_eq(strata_data_batch(data, 0, &inputs, &targets, NULL), STRATA_E_CORRUPT);
     strata_data_close(data);
 }
-
-Test(data, the_same_file_is_known_by_another_name)
-{
-    write_file("abcdefgh", 8);
-    struct data_desc desc = describe(4, 1, 256);
-    struct data *data;
-    cr_assert_eq(strata_data_open(&data, &desc, NULL), STRATA_OK);
-    char other[80];
-    snprintf(other, sizeof other, "%s-link", path);
-    cr_assert_eq(link(path, other), 0);
-    cr_assert(strata_data_is_file(data, other));
-    cr_assert_not(strata_data_is_file(data, "/dev/null"));
-    cr_assert_not(strata_data_is_file(data, "/tmp/strata-no-such-file"));
-    unlink(other);
-    strata_data_close(data);
-}

@@ -182,7 +182,7 @@ Test(log, no_path_means_no_log)
 {
     struct log log = {0};
     struct trainer_step step = sample();
-    cr_assert_eq(strata_log_check(&log, NULL, NULL, NULL), STRATA_OK);
+    cr_assert_eq(strata_log_check(&log, NULL, NULL), STRATA_OK);
     cr_assert_eq(strata_log_start(&log, NULL), STRATA_OK);
     cr_assert_eq(strata_log_step(&log, &step, NULL, NULL), STRATA_OK);
     strata_log_close(&log);

@@ -205,12 +205,6 @@ Test(bad_input, batches_that_do_not_divide)
     expect_refusal(FILES SMALL OUTPUT "--batch 6 --micro-batch 4", 2, "does not divide");
 }
 
-Test(bad_input, a_log_over_the_data_or_the_config)
-{
-    expect_refusal(FILES SMALL "--store store --log text", 1, "reads that file");
-    expect_refusal(FILES SMALL "--store store --log ./config.json", 1, "reads that file");
-}
-
 /* The least a tier can do with, as the plan itself says. */
 static uint64_t needed(const char *tier)
 {

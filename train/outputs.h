@@ -1,0 +1,31 @@
+#ifndef STRATA_TRAIN_OUTPUTS_H
+#define STRATA_TRAIN_OUTPUTS_H
+
+/*
+ * Where a run's outputs may go: --log, --trace and -o, each other, and what the run reads.
+ *
+ * Thread: any.
+ */
+
+#include "train/options.h"
+
+/*
+ * Looked at before anything else, so that a run which is refused has made nothing. NULL for a
+ * path: it was not given.
+ *
+ * STRATA_E_INVALID, STRATA_E_IO: see strata_output_check().
+ */
+struct outputs {
+    const char *data;
+    const char *model; /* a name, a config.json, or a folder: then everything in it */
+    const char *box;
+    const char *log;
+    const char *trace;
+    const char *document;
+};
+strata_status strata_outputs_check(const struct outputs *outputs, strata_error *error);
+
+/* Those of a command line of offload-train. */
+strata_status strata_outputs_check_options(const struct options *options, strata_error *error);
+
+#endif
