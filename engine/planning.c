@@ -44,6 +44,7 @@ struct store_desc strata_engine_store_desc(const strata_engine *engine)
         .backend = desc->io,
         .allow = desc->allow,
         .depth = desc->io_depth,
+        .deadline_ns = (uint64_t)desc->io_deadline_s * 1000000000u,
         .log = desc->log,
         .log_user = desc->log_user,
         .progress = desc->progress,

@@ -205,11 +205,14 @@ int main(int argc, char **argv)
     struct run run = {.options = &options, .log = {.file = -1}};
     status = perform(&run, &error);
     strata_progress_line_end(&run.progress);
+    if (status != STRATA_OK)
+        complain(&error);
+    /* Whoever gives back what a drive holds waits for that drive. The kernel takes it all. */
+    if (status == STRATA_E_TIMEOUT)
+        _exit(EXIT_LATE);
     strata_trainer_destroy(run.trainer);
     strata_log_close(&run.log);
-    if (status != STRATA_OK) {
-        complain(&error);
+    if (status != STRATA_OK)
         return (int)strata_exit_code(&error);
-    }
     return stop_signal != 0 ? 128 + (int)stop_signal : EXIT_DONE;
 }

@@ -174,6 +174,8 @@ static const struct option_row rows[] = {
           "commits that stay besides the last (0)"),
     RANGE("keep-every", OPTION_COUNT, "M", keep_every, 1, TWO_TO_31,
           "those whose step is a multiple of M (1000)"),
+    RANGE("deadline", OPTION_COUNT, "SECONDS", deadline_s, 1, 86401,
+          "a drive that does not answer ends the run after that (120)"),
     FLAG("resume", resume, "go on from the last commit; without one, from step 0"),
     RANGE("at", OPTION_LONG, "STEP", at, 0, TWO_TO_31,
           "with --resume: from that commit; gives up later ones"),
@@ -229,8 +231,8 @@ static const struct command_line line = {
     .head = "usage: offload-train --data FILE [options]\n"
             "Train a transformer that is larger than the device's memory.\n"
             "Sizes take K, M, G, T (powers of 1024). Defaults are in parentheses.\n",
-    .tail = "\nexit codes: 0 done; 1 failed; 2 usage; 3 something is absent; 128 + n after "
-            "signal n\n",
+    .tail = "\nexit codes: 0 done; 1 failed; 2 usage; 3 something is absent; 5 deadline; "
+            "128 + n after signal n\n",
     .rows = rows,
     .row_count = sizeof rows / sizeof rows[0],
 };
@@ -394,6 +396,8 @@ enum exit_code strata_exit_code(const strata_error *error)
         return EXIT_DONE;
     case STRATA_E_UNSUPPORTED:
         return EXIT_ABSENT;
+    case STRATA_E_TIMEOUT:
+        return EXIT_LATE;
     case STRATA_E_IO:
         if (error->native == ENOENT || error->native == ENOTDIR || error->native == ENODEV ||
             error->native == ENXIO)

@@ -26,7 +26,9 @@ enum exit_code {
     /* The command line alone is wrong: unknown name, value out of range. */
     EXIT_USAGE = 2,
     /* Something that was named is not there: file, directory, device, io_uring. */
-    EXIT_ABSENT = 3
+    EXIT_ABSENT = 3,
+    /* A drive did not answer within --deadline. */
+    EXIT_LATE = 5
 };
 
 #define OPTIONS_MAX_STORE_DIRS 16
@@ -56,6 +58,7 @@ struct options {
     uint32_t commit_every; /* 0: auto; on resume what the store has                         */
     uint32_t keep;
     uint32_t keep_every;
+    uint32_t deadline_s;
     bool resume;
     uint64_t at; /* a step, or OPTIONS_LAST_COMMIT                                          */
     strata_io_backend io;

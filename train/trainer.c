@@ -145,6 +145,7 @@ static void describe_engine(struct trainer *trainer)
         .commit_every = options->commit_every,
         .keep = options->keep,
         .keep_every = options->keep_every,
+        .io_deadline_s = options->deadline_s,
         .resume = options->resume,
         .resume_at = options->at != OPTIONS_LAST_COMMIT,
         .resume_step = options->at,

@@ -115,6 +115,7 @@ typedef struct strata_engine_desc {
     strata_io_backend io;
     uint32_t allow;                /* STRATA_ALLOW_... bits */
     uint32_t io_depth;             /* 0: 32 requests in flight per drive */
+    uint32_t io_deadline_s;        /* 0: 120; a transfer that takes longer: STRATA_E_TIMEOUT */
     uint32_t tile_elems;           /* 0: see strata_default_tile_elems(); multiple of 16,384 */
     const strata_profile *profile; /* NULL: no forecast in the plan; borrowed until created */
     uint32_t trace_events; /* 0: none; kept for strata_engine_trace(), counted in host */

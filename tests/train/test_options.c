@@ -182,8 +182,7 @@ Test(options, unknown_options_and_arguments_are_refused_by_name)
 
 Test(options, options_of_later_versions_are_unknown)
 {
-    const char *const later[] = {"--save d", "--deadline 60", "--eval-data f", "--sample x",
-                                 "--export d"};
+    const char *const later[] = {"--save d", "--eval-data f", "--sample x", "--export d"};
     for (size_t i = 0; i < sizeof later / sizeof later[0]; i++)
         refuse(later[i], "unknown option");
     refuse("--clip-mode sometimes", "not a choice");
@@ -191,6 +190,18 @@ Test(options, options_of_later_versions_are_unknown)
     refuse("--loss-scale 2", "is for --compute-dtype fp16");
     refuse("--loss-scale 0 --compute-dtype fp16", "give dynamic or a number");
     refuse("--states-dtype int8", "not a choice");
+}
+
+Test(options, a_deadline_is_from_a_second_to_a_day)
+{
+    accept("--store d --deadline 1");
+    cr_expect_eq(options.deadline_s, 1);
+    accept("--store d --deadline 86400");
+    cr_expect_eq(options.deadline_s, 86400);
+    accept("--store d");
+    cr_expect_eq(options.deadline_s, 0, "the engine's default");
+    refuse("--store d --deadline 0", "--deadline 0");
+    refuse("--store d --deadline 86401", "--deadline 86401");
 }
 
 Test(options, names_are_not_shortened)
@@ -370,6 +381,7 @@ Test(options, exit_codes_follow_what_went_wrong)
         {{.status = STRATA_E_IO, .native = ENOENT}, EXIT_ABSENT},
         {{.status = STRATA_E_IO, .native = ENOTDIR}, EXIT_ABSENT},
         {{.status = STRATA_E_UNSUPPORTED}, EXIT_ABSENT},
+        {{.status = STRATA_E_TIMEOUT}, EXIT_LATE},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         cr_assert_eq(strata_exit_code(&cases[i].error), cases[i].code, "case %zu", i);
