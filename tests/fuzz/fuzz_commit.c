@@ -34,6 +34,8 @@ static void judge(const struct commit_record *record, const struct store_header 
     for (uint32_t i = 0; i < record->line_count; i++) {
         STRATA_CHECK(record->lines[i].table_copy < 2 + header->keep);
         STRATA_CHECK(record->lines[i].generation <= record->generation);
+        STRATA_CHECK(record->lines[i].updates <= record->lines[i].step);
+        STRATA_CHECK(record->lines[i].loss_scale > 0);
     }
 }
 

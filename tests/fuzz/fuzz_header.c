@@ -26,12 +26,18 @@ static void judge(const struct store_header *header)
     }
     STRATA_CHECK(header->drive_count > 0 && header->drive_index < header->drive_count);
     STRATA_CHECK(header->drive_count <= STRATA_STORE_MAX_DRIVES);
-    STRATA_CHECK(header->slots > 0 && header->slots <= 2 + STRATA_STORE_MAX_KEEP);
+    STRATA_CHECK(header->slots > 0 && header->slots <= STRATA_STORE_MAX_SLOTS);
     STRATA_CHECK(header->keep <= STRATA_STORE_MAX_KEEP);
     STRATA_CHECK(!header->durable || header->slots == 2 + header->keep ||
                  header->slots == 3 + header->keep);
     STRATA_CHECK(header->identity_bytes <= sizeof header->identity);
     STRATA_CHECK(header->durable_bytes <= INT64_MAX);
+    STRATA_CHECK(header->file_records <= header->record_count &&
+                 header->record_count <= STRATA_STORE_MAX_RECORDS);
+    for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++)
+        STRATA_CHECK(header->record_offsets[i] == 0 ||
+                     header->record_offsets[i] <
+                         header->durable_bytes - STRATA_STORE_BLOCK_BYTES + 1);
     for (uint32_t i = 0; i < header->drive_count; i++)
         STRATA_CHECK(header->shares[i] > 0 && header->shares[i] <= STRATA_STORE_FULL_SHARE);
 }

@@ -38,8 +38,8 @@ static void make_header(struct store_header *out, uint8_t slots)
 
 static void judge(const union table *table, uint64_t bytes, const struct store_header *header)
 {
-    struct listed_commit line = {.step = table->head.step,
-                                 .generation = table->head.generation};
+    struct listed_commit line = {
+        .step = table->head.step, .generation = table->head.generation, .updates = UINT64_MAX};
     if (!strata_store_table_valid(&table->head, bytes, header, &line))
         return;
     const struct table_entry *entries = (const struct table_entry *)(&table->head + 1);
@@ -78,7 +78,7 @@ static void seed(const char *name, uint8_t slots, uint32_t entry_count, bool who
     } seed;
     static union table table;
     struct store_header header;
-    struct listed_commit line = {.step = 41, .generation = 3};
+    struct listed_commit line = {.step = 41, .generation = 3, .updates = 41};
     uint64_t length = strata_store_table_length(entry_count);
     make_header(&header, slots);
     memset(&table, 0, sizeof table);
@@ -90,7 +90,7 @@ static void seed(const char *name, uint8_t slots, uint32_t entry_count, bool who
     struct table_entry *entries = (struct table_entry *)(&table.head + 1);
     for (uint32_t i = 0; i < entry_count; i++)
         entries[i] = (struct table_entry){
-            .record = i, .slot = i % header.slots, .bytes = 4096, .step = 41 - i % 2};
+            .record = i, .slot = i % header.slots, .bytes = 4096, .updates = 41 - i % 2};
     strata_store_table_finish(&table.head, length);
     STRATA_CHECK(strata_store_table_valid(&table.head, length, &header, &line));
     memset(&seed, 0, sizeof seed);
