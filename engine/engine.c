@@ -222,7 +222,7 @@ void strata_engine_destroy(strata_engine *engine)
         return;
     strata_pager_destroy(engine->pager);
     strata_trace_destroy(engine->trace);
-    strata_store_close(engine->store);
+    bool quiet = strata_store_close(engine->store);
     strata_channel_destroy(engine->arrivals);
     strata_stream_destroy(engine->stream);
     if (engine->block_sums != NULL)
@@ -232,7 +232,9 @@ void strata_engine_destroy(strata_engine *engine)
     if (engine->memory.device != NULL)
         engine->desc.device->ops->arena_destroy(engine->desc.device, engine->memory.device,
                                                 engine->plan.device_arena_bytes);
-    strata_arena_destroy(&engine->host);
+    /* A drive that does not answer may still write to the arena, which is left to it. */
+    if (quiet)
+        strata_arena_destroy(&engine->host);
     strata_hash_destroy(engine->hash);
     strata_plan_free(&engine->plan);
     if (engine->holds) {

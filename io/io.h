@@ -163,9 +163,13 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
 
 /*
  * Waits for what is in flight, at most the deadline once more; then a drive that never answers
- * is left to the kernel, which keeps the pages it may still write to. NULL is fine.
+ * is left to the kernel. NULL is fine.
+ *
+ * false: that happened, so something may still read from or write to the buffers of requests,
+ * at any time until the process ends. They must stay mapped, and be used for nothing else. A
+ * thread of a pool copies to the address that it was given, whatever is there by then.
  */
-void strata_io_queue_close(struct io_queue *queue);
+bool strata_io_queue_close(struct io_queue *queue);
 
 /* The region is registered with the kernel; out_cause: errno where that was refused, or 0. */
 bool strata_io_queue_registered(const struct io_queue *queue, int32_t *out_cause);

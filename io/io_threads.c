@@ -10,7 +10,9 @@
  * everything that may be in flight, so neither side ever waits for room.
  *
  * A thread that is stuck in the kernel can be neither stopped nor joined. Close then leaves the
- * pool's memory to it, for good: a leak of a few kilobytes beside a drive that is dead.
+ * pool's memory to it, for good: a leak of a few kilobytes beside a drive that is dead. It may
+ * still copy to the buffer that it was given, so that is left to it as well: the queue's close
+ * says so, and whoever owns the buffer keeps it.
  *
  * Thread: the queue's owner; wake from any; the pool's own. One mutex guards all of it.
  */

@@ -358,10 +358,10 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
     return STRATA_OK;
 }
 
-void strata_io_queue_close(struct io_queue *queue)
+bool strata_io_queue_close(struct io_queue *queue)
 {
     if (queue == NULL)
-        return;
+        return true;
     /* What comes in is dropped: nobody is left to reap it, only the buffers matter. */
     for (uint32_t i = 0; i < queue->depth; i++)
         queue->slots[i].req = NULL;
@@ -372,8 +372,10 @@ void strata_io_queue_close(struct io_queue *queue)
             collect(queue, queue->deadline_ns - waited_ns) < 0)
             break;
     }
+    bool quiet = queue->free_count == queue->depth;
     queue->backend->ops->close(queue->backend);
     free(queue);
+    return quiet;
 }
 
 bool strata_io_queue_registered(const struct io_queue *queue, int32_t *out_cause)

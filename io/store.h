@@ -158,13 +158,16 @@ strata_status strata_store_open(struct store **out, const struct store_desc *des
 /*
  * Waits for what is in flight, forgets scratch files, unlocks. NULL is fine. No other call may
  * be under way, a start whose transfer is done already included.
+ *
+ * false: a drive did not answer, and the kernel may still read from or write to the buffers of
+ * transfers, until the process ends. They must stay mapped and unused.
  */
-void strata_store_close(struct store *store);
+bool strata_store_close(struct store *store);
 
 /*
  * Queue a transfer; never fails and never blocks. A place has one transfer at a time, and its
- * first is a write. After STRATA_E_TIMEOUT the drive may still write to the buffer, or read it,
- * until the store is closed. A store that failed refuses what comes later with the same status.
+ * first is a write. After STRATA_E_TIMEOUT the drive may still write to the buffer, or read it:
+ * see strata_store_close(). A store that failed refuses what comes later with the same status.
  */
 void strata_store_start(struct store *store, struct store_io *io);
 

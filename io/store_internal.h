@@ -275,6 +275,9 @@ strata_status strata_store_relist(struct store *store);
  * receipt. */
 strata_status strata_store_confirm(struct store *store);
 
+/* Keep memory of malloc's until the process ends. */
+void strata_store_leave(void *block);
+
 /* As strata_store_start, for the store's own places too. */
 void strata_store_launch(struct store *store, struct store_io *io);
 

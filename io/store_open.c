@@ -425,9 +425,11 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
     strata_status status = open_parts(store, desc, error);
     store->fill = NULL;
     if (status != STRATA_OK) {
-        /* Before the block goes: requests that were given up may still be at it. */
-        strata_store_close(store);
-        free(fill_block);
+        /* A drive that does not answer may still be at the block, which is left to it. */
+        if (strata_store_close(store))
+            free(fill_block);
+        else
+            strata_store_leave(fill_block);
         return status;
     }
     free(fill_block);

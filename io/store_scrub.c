@@ -285,8 +285,9 @@ static void scrub_close(struct scrub_drive *scrub)
 {
     if (scrub->running)
         pthread_join(scrub->thread, NULL);
-    strata_io_queue_close(scrub->queue);
-    if (scrub->map != NULL)
+    /* A drive that does not answer may still write to the buffers, which are left to it. */
+    bool quiet = strata_io_queue_close(scrub->queue);
+    if (scrub->map != NULL && quiet)
         munmap(scrub->map, MAP_BYTES);
     free(scrub->digests);
     scrub->running = false;

@@ -120,8 +120,8 @@ void strata_bench_rig_close(struct io_rig *rig)
 {
     if (rig->backend != NULL)
         strata_io_uring.close(rig->backend);
-    strata_store_close(rig->store);
-    strata_arena_destroy(&rig->buffers);
+    if (strata_store_close(rig->store))
+        strata_arena_destroy(&rig->buffers);
     free(rig->digests);
     free(rig->place_bytes);
 }

@@ -439,6 +439,8 @@ Test(store, a_drive_that_does_not_answer_is_a_timeout)
         status = strata_store_rig_write(&rig, i, 0);
     cr_expect(status == STRATA_E_TIMEOUT);
     cr_expect(strstr(strata_store_error(rig.store)->message, "in flight") != NULL);
+    cr_expect(!strata_store_close(rig.store), "the buffers may still be used");
+    rig.store = NULL;
     strata_store_rig_remove(&rig);
 }
 
