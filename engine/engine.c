@@ -184,9 +184,7 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
     bool fresh;
     engine->loss_scale = first_loss_scale(&engine->desc);
     STRATA_TRY(open_store(engine, &fresh, error));
-    engine->normed = engine->base_step;
     engine->updates = engine->base_updates;
-    engine->loss_scales[(engine->base_step + 1) % LOSS_SCALES] = engine->loss_scale;
     STRATA_TRY(strata_engine_fill(engine, fresh, error));
     STRATA_TRY(start_pager(engine, error));
     if (fresh && engine->plan.durable)

@@ -40,11 +40,6 @@ static uint64_t chunk_elems(uint64_t elems, uint32_t index)
     return elems - first < CHUNK_ELEMS ? elems - first : CHUNK_ELEMS;
 }
 
-static double *loss_scale_of(strata_engine *engine, uint64_t step)
-{
-    return &engine->loss_scales[step % LOSS_SCALES];
-}
-
 /* Norms. */
 
 struct norm_work {
@@ -79,25 +74,26 @@ static void sum_blocks(strata_engine *engine, uint32_t tile, const void *grad)
 /* The sums so far can only grow. What they are added in here is not the norm's order, so their
  * rounding may say "over" of a norm that is just within: work is done later than it could be,
  * and nothing else. */
-static enum verdict verdict_so_far(strata_engine *engine, uint32_t tile)
+static enum verdict verdict_so_far(strata_engine *engine, uint32_t tile, double loss_scale)
 {
     const struct tile *of = &engine->plan.model.tiles[tile];
     for (uint64_t b = 0; b < of->elems / STRATA_BLOCK_ELEMS; b++)
         engine->partial_sum += engine->block_sums[of->first_block + b];
-    double norm = sqrt(engine->partial_sum) / *loss_scale_of(engine, engine->normed + 1);
+    double norm = sqrt(engine->partial_sum) / loss_scale;
     bool over = engine->desc.clip > 0 && !(norm <= engine->desc.clip);
     return over ? VERDICT_OVER : VERDICT_NONE;
 }
 
-enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad)
+enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad, double loss_scale)
 {
     strata_engine *engine = user;
     sum_blocks(engine, tile, grad);
-    return verdict_so_far(engine, tile);
+    return verdict_so_far(engine, tile, loss_scale);
 }
 
 /* Which tensor of which group begins the block that spoils the sum? */
-static strata_status not_finite(strata_engine *engine, uint64_t step, strata_error *error)
+static strata_status not_finite(const strata_engine *engine, const strata_step_result *of,
+                                strata_error *error)
 {
     const struct model *model = &engine->plan.model;
     for (uint32_t i = 0; i < model->tile_count; i++) {
@@ -115,17 +111,17 @@ static strata_status not_finite(strata_engine *engine, uint64_t step, strata_err
                 error, STRATA_E_NUMERIC, 0,
                 "the gradient of step %llu is not finite at loss scale %g: group "
                 "%s, tensor %s or one that follows it within %u elements",
-                (unsigned long long)step, *loss_scale_of(engine, step), group->name,
+                (unsigned long long)of->step, of->loss_scale, group->name,
                 model->tensors[t].name, STRATA_BLOCK_ELEMS);
         }
     }
     return strata_fail(error, STRATA_E_NUMERIC, 0, "the gradient norm of step %llu overflows",
-                       (unsigned long long)step);
+                       (unsigned long long)of->step);
 }
 
-float strata_lane_guess(void *user, uint64_t step)
+float strata_lane_guess(double loss_scale)
 {
-    return (float)(1 / *loss_scale_of(user, step));
+    return (float)(1 / loss_scale);
 }
 
 /* Has an update that stands made what is not finite? */
@@ -156,36 +152,31 @@ static double sum_of_blocks(const strata_engine *engine)
 }
 
 /* Finite squares of any dtype add up to a finite double: the sum tells an overflow as well. */
-strata_status strata_lane_total(void *user, uint64_t step, strata_step_result *out,
-                                strata_error *error)
+strata_status strata_lane_total(void *user, strata_step_result *result, strata_error *error)
 {
     strata_engine *engine = user;
     bool dynamic = strata_engine_scales(&engine->desc);
-    double loss_scale = *loss_scale_of(engine, step);
+    double loss_scale = result->loss_scale;
     double sum = sum_of_blocks(engine);
     engine->partial_sum = 0;
-    engine->normed = step;
-    *out = (strata_step_result){.step = step,
-                                .grad_norm = sqrt(sum) / loss_scale,
-                                .loss_scale = loss_scale,
-                                .next_loss_scale = loss_scale};
-    out->skipped = !isfinite(sum);
-    if (out->skipped) {
+    result->grad_norm = sqrt(sum) / loss_scale;
+    result->next_loss_scale = loss_scale;
+    result->skipped = !isfinite(sum);
+    if (result->skipped) {
         if (!dynamic || !strata_loss_scale_can_shrink(loss_scale))
-            return not_finite(engine, step, error);
-        out->next_loss_scale = strata_loss_scale_shrink(loss_scale);
+            return not_finite(engine, result, error);
+        result->next_loss_scale = strata_loss_scale_shrink(loss_scale);
     } else {
-        double scale = (double)engine->desc.clip / (out->grad_norm + NORM_EPS);
+        double scale = (double)engine->desc.clip / (result->grad_norm + NORM_EPS);
         bool clips = engine->desc.clip > 0 && scale < 1;
-        out->grad_scale = (float)((clips ? scale : 1) / loss_scale);
-        engine->updates++;
+        result->grad_scale = (float)((clips ? scale : 1) / loss_scale);
+        result->updates++;
         if (dynamic)
-            out->next_loss_scale = strata_loss_scale_grow(loss_scale, engine->updates);
+            result->next_loss_scale = strata_loss_scale_grow(loss_scale, result->updates);
     }
-    out->updates = engine->updates;
-    *loss_scale_of(engine, step + 1) = out->next_loss_scale;
+    engine->updates = result->updates;
     /* What was made ahead of this norm stands if it was made with the right scale. */
-    bool stands = !out->skipped && out->grad_scale == strata_lane_guess(engine, step);
+    bool stands = !result->skipped && result->grad_scale == strata_lane_guess(loss_scale);
     if (stands && engine->maybe_spoiled_tile != STRATA_NONE)
         atomic_store_explicit(&engine->spoiled_tile, engine->maybe_spoiled_tile,
                               memory_order_relaxed);

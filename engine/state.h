@@ -17,9 +17,6 @@
 #include "optim/record.h"
 #include "strata/engine.h"
 
-/* A step may be in its updates, the next one in its backward, whose scale is known. */
-#define LOSS_SCALES 4u
-
 /* Records that may be on their way between steps; more than are read ahead. */
 #define ARRIVALS 32u
 
@@ -48,11 +45,7 @@ struct strata_engine {
     /* The same of an update ahead of the norm, which may not stand; the cpu lane's. */
     uint32_t maybe_spoiled_tile;
     double partial_sum; /* of the step's blocks so far; the cpu lane's */
-    uint64_t normed;    /* steps whose norm is known; the cpu lane's */
-    uint64_t updates;   /* applied by them; the cpu lane's */
-    /* By step. That of step n + 1 is written by the cpu lane before it reports the norm of n,
-     * and read by whoever has been told that norm. */
-    double loss_scales[LOSS_SCALES];
+    uint64_t updates;   /* applied by the norms made so far; the cpu lane's */
     double loss_scale;  /* of the step that has begun; the caller's */
     uint8_t *scratch;   /* a record's block for each worker; NULL: updates never fold */
     float *bounce;      /* one norm block on its way to or from the device */
@@ -76,11 +69,10 @@ struct strata_engine {
 };
 
 /* lanes.c: the cpu lane's functions, the same whatever the device. */
-enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad);
+enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad, double loss_scale);
 void strata_lane_update(void *user, const struct update_job *job);
-strata_status strata_lane_total(void *user, uint64_t step, strata_step_result *out,
-                                strata_error *error);
-float strata_lane_guess(void *user, uint64_t step);
+strata_status strata_lane_total(void *user, strata_step_result *result, strata_error *error);
+float strata_lane_guess(double loss_scale);
 strata_status strata_lane_may_commit(void *user, strata_error *error);
 /* With them, functions that the host device's streams run. */
 extern const struct lane_functions strata_engine_lanes_host;

@@ -146,11 +146,10 @@ static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, ui
 /* Engines. */
 
 /* Every norm says that the step is to be skipped. */
-static strata_status skip(void *user, uint64_t step, strata_step_result *out,
-                          strata_error *error)
+static strata_status skip(void *user, strata_step_result *result, strata_error *error)
 {
-    STRATA_TRY(strata_lane_total(user, step, out, error));
-    out->skipped = true;
+    STRATA_TRY(strata_lane_total(user, result, error));
+    result->skipped = true;
     return STRATA_OK;
 }
 

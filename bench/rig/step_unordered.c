@@ -191,12 +191,11 @@ static void on_stream(void *user, uint64_t value, uint64_t now_ns)
 }
 
 /* The sum is made; that it may not be finite is of no interest here. */
-static strata_status total(void *user, uint64_t step, strata_step_result *out,
-                           strata_error *error)
+static strata_status total(void *user, strata_step_result *result, strata_error *error)
 {
     strata_error ignored = {.status = STRATA_OK};
     (void)error;
-    (void)strata_lane_total(user, step, out, &ignored);
+    (void)strata_lane_total(user, result, &ignored);
     return STRATA_OK;
 }
 
@@ -239,8 +238,10 @@ static struct update_job update_job(const struct step_unordered *run, const stru
 static void start_cpu(struct step_unordered *run, struct slot *slot)
 {
     const struct op *op = &slot->op;
-    struct cpu_job job = {
-        .kind = CPU_TOTAL, .slot = (uint32_t)(slot - run->slots), .step = op->step + 1};
+    struct cpu_job job = {.kind = CPU_TOTAL,
+                          .slot = (uint32_t)(slot - run->slots),
+                          .loss_scale = 1,
+                          .step = op->step + 1};
     if (op->kind == OP_UPDATE) {
         job.kind = CPU_UPDATE;
         job.update = update_job(run, op);

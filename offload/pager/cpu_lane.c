@@ -41,13 +41,16 @@ static void run(struct cpu_lane *lane, const struct cpu_job *job)
     struct cpu_result result = {.slot = job->slot, .start_ns = strata_now_ns()};
     switch (job->kind) {
     case CPU_NORM:
-        result.verdict = functions->norm(user, job->update.tile, job->update.grad.grad);
+        result.verdict =
+            functions->norm(user, job->update.tile, job->update.grad.grad, job->loss_scale);
         break;
     case CPU_UPDATE:
         functions->update(user, &job->update);
         break;
     case CPU_TOTAL:
-        result.status = functions->total(user, job->step, &result.total, &lane->error);
+        result.total = (strata_step_result){
+            .step = job->step, .updates = job->updates, .loss_scale = job->loss_scale};
+        result.status = functions->total(user, &result.total, &lane->error);
         break;
     }
     result.end_ns = strata_now_ns();

@@ -37,15 +37,16 @@ struct update_job {
 };
 
 struct lane_functions {
-    /* cpu lane. norm: what the sums so far say of the step, NONE if nothing yet. */
-    enum verdict (*norm)(void *user, uint32_t tile, const void *grad);
+    /* cpu lane. norm: what the sums so far say of the step, NONE if nothing yet. loss_scale:
+     * the step's. */
+    enum verdict (*norm)(void *user, uint32_t tile, const void *grad, double loss_scale);
     void (*update)(void *user, const struct update_job *job);
-    /* The step is counted from 1. NUMERIC: its norm is not finite. */
-    strata_status (*total)(void *user, uint64_t step, strata_step_result *out,
-                           strata_error *error);
+    /* result holds the step, counted from 1, its loss scale, and the updates applied before it;
+     * to be completed. NUMERIC: its norm is not finite. */
+    strata_status (*total)(void *user, strata_step_result *result, strata_error *error);
     /* Any thread: what a step's gradients are multiplied with if its norm is within the limit.
-     * Called once the norm of the step before is known. */
-    float (*guess)(void *user, uint64_t step);
+     */
+    float (*guess)(double loss_scale);
     /* The pager, before a commit whose updates are all done: is what they made fit to be
      * kept? */
     strata_status (*may_commit)(void *user, strata_error *error);
@@ -61,8 +62,10 @@ struct cpu_lane;
 struct cpu_job {
     enum { CPU_NORM, CPU_UPDATE, CPU_TOTAL } kind;
     uint32_t slot;            /* given back */
-    uint64_t step;            /* total: from 1 */
     struct update_job update; /* norm: tile and grad.grad only */
+    double loss_scale;        /* norm, total: the step's */
+    uint64_t step;            /* total: from 1 */
+    uint64_t updates;         /* total: applied before it */
 };
 
 struct cpu_result {

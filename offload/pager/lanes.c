@@ -23,11 +23,6 @@
 
 /* More than all lanes' depths together. */
 #define SLOTS 32u
-/* Steps whose facts are kept. strata_wait wants the last two that have ended, and the norm of
- * the one in progress may be known before its end. A caller that begins step n + 4 has been
- * granted the last gradient of n + 3, so the norm of n + 2 is known, so every tile has weights
- * of step n + 2 and with them step n in its state. */
-#define STEPS 4u
 
 struct slot {
     struct op op;
@@ -46,15 +41,14 @@ struct lanes {
     struct slot slots[SLOTS];
     uint32_t free_slots[SLOTS];
     uint32_t free_count;
-    struct step_facts steps[STEPS];
     strata_lane_stats stats[STRATA_LANE_COUNT];
     uint64_t end_ns[STRATA_LANE_COUNT];
     uint64_t computing_since_ns;
 };
 
-struct step_facts *strata_lanes_step(struct lanes *l, uint64_t step)
+static const struct step_facts *facts_of(const struct lanes *l, uint64_t step)
 {
-    return &l->steps[step % STEPS];
+    return strata_schedule_facts(l->desc.schedule, step);
 }
 
 /* What the lanes' threads say. */
@@ -102,14 +96,14 @@ static void on_cpu(void *user, const struct cpu_result *result)
 /* Starting ops. */
 
 /* Updates that the state record an op moves has seen. */
-static uint64_t record_updates(struct lanes *l, const struct op *op)
+static uint64_t record_updates(const struct lanes *l, const struct op *op)
 {
     if (op->kind == OP_NVME_READ)
-        return strata_lanes_step(l, op->step)->applied;
+        return facts_of(l, op->step)->applied;
     /* An update's own may be written before the verdict on its step. */
     if (op->work & UPDATE_APPLY)
-        return strata_lanes_step(l, op->step)->applied + 1;
-    return strata_lanes_step(l, op->step + 1)->applied;
+        return facts_of(l, op->step)->applied + 1;
+    return facts_of(l, op->step + 1)->applied;
 }
 
 static void start_transfer(struct lanes *l, struct slot *slot)
@@ -168,14 +162,13 @@ static void start_round(struct lanes *l, struct slot *slot)
 
 static struct update_grad grad_of(struct lanes *l, uint64_t step, const void *grad)
 {
-    const struct step_facts *of = strata_lanes_step(l, step);
-    uint64_t number = l->desc.base_step + step + 1;
+    const struct step_facts *of = facts_of(l, step);
+    bool known = step < strata_schedule_normed(l->desc.schedule);
     return (struct update_grad){
         .grad = grad,
         .t = of->applied + 1,
         .lr = of->lr,
-        .scale = of->known ? of->result.grad_scale
-                           : l->desc.functions->guess(l->desc.functions_user, number),
+        .scale = known ? of->result.grad_scale : l->desc.functions->guess(of->loss_scale),
     };
 }
 
@@ -224,7 +217,9 @@ static void start_on_cpu(struct lanes *l, struct slot *slot)
 {
     const struct op *op = &slot->op;
     struct cpu_job job = {.slot = (uint32_t)(slot - l->slots),
-                          .step = l->desc.base_step + op->step + 1};
+                          .loss_scale = facts_of(l, op->step)->loss_scale,
+                          .step = l->desc.base_step + op->step + 1,
+                          .updates = facts_of(l, op->step)->applied};
     if (op->kind == OP_UPDATE) {
         job.kind = CPU_UPDATE;
         job.update = update_job(l, op);
@@ -394,8 +389,9 @@ strata_status strata_lanes_create(struct lanes **out, const struct lanes_desc *d
     if (l == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the lanes");
     l->desc = *desc;
-    l->steps[0].applied = desc->base_updates;
-    l->steps[0].loss_scale = desc->base_loss_scale;
+    struct step_facts *first = strata_schedule_facts(desc->schedule, 0);
+    first->applied = desc->base_updates;
+    first->loss_scale = desc->base_loss_scale;
     for (uint32_t i = 0; i < SLOTS; i++)
         l->free_slots[l->free_count++] = i;
     strata_status status = open_lanes(l, error);

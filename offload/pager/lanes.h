@@ -31,6 +31,7 @@ struct lane_done {
 
 struct lanes_desc {
     struct memory memory;                   /* the finished plan and the arenas */
+    struct schedule *schedule;              /* borrowed; its facts of steps */
     strata_device *device;                  /* borrowed */
     struct store *store;                    /* borrowed; NULL: none */
     uint64_t base_step;                     /* steps done before this run */
@@ -44,15 +45,6 @@ struct lanes_desc {
     void *done_user;
 };
 
-/* What is known of a step that jobs need. */
-struct step_facts {
-    double lr;
-    uint64_t applied;  /* updates before it; known with the verdict on the one before */
-    double loss_scale; /* likewise; what a commit before it holds */
-    bool known;        /* result is its own */
-    strata_step_result result;
-};
-
 strata_status strata_lanes_create(struct lanes **out, const struct lanes_desc *desc,
                                   strata_error *error);
 /* None is under way. NULL is fine. */
@@ -60,9 +52,6 @@ void strata_lanes_destroy(struct lanes *lanes);
 
 /* Memory that create takes beyond the plan's tables. */
 uint64_t strata_lanes_table_bytes(const struct offload_plan *plan);
-
-/* The pager writes them; those of the last four steps are kept. */
-struct step_facts *strata_lanes_step(struct lanes *lanes, uint64_t step);
 
 /* Any but OP_OPEN and OP_COMMIT. */
 void strata_lanes_start(struct lanes *lanes, const struct op *op);

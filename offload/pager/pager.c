@@ -146,7 +146,7 @@ static void start_commit(struct pager *p, const struct op *op)
     }
     job.line_count = strata_schedule_commit_lines(p->desc.schedule, job.lines);
     const struct step_facts *next =
-        strata_lanes_step(p->lanes, job.lines[0].step - p->desc.lanes.base_step);
+        strata_schedule_facts(p->desc.schedule, job.lines[0].step - p->desc.lanes.base_step);
     job.updates = next->applied;
     job.loss_scale = next->loss_scale;
     strata_lanes_commit(p->lanes, op, &job);
@@ -175,15 +175,13 @@ static void start(struct pager *p, const struct op *op)
 /* Keep the norm of a step, and say what it means for what was guessed. */
 static enum verdict take_total(struct pager *p, uint64_t step, const strata_step_result *total)
 {
-    struct step_facts *of = strata_lanes_step(p->lanes, step);
+    struct step_facts *of = strata_schedule_facts(p->desc.schedule, step);
     of->result = *total;
-    of->known = true;
-    strata_lanes_step(p->lanes, step + 1)->applied = of->applied + !total->skipped;
-    strata_lanes_step(p->lanes, step + 1)->loss_scale = total->next_loss_scale;
+    strata_schedule_facts(p->desc.schedule, step + 1)->applied = of->applied + !total->skipped;
+    strata_schedule_facts(p->desc.schedule, step + 1)->loss_scale = total->next_loss_scale;
     if (total->skipped)
         return VERDICT_SKIP;
-    bool guessed = total->grad_scale ==
-                   p->desc.lanes.functions->guess(p->desc.lanes.functions_user, total->step);
+    bool guessed = total->grad_scale == p->desc.lanes.functions->guess(total->loss_scale);
     return guessed ? VERDICT_WITHIN : VERDICT_OVER;
 }
 
@@ -231,8 +229,7 @@ static void take(struct pager *p, const struct message *message)
         p->exiting = true;
         break;
     case MESSAGE_BEGIN:
-        strata_lanes_step(p->lanes, message->step)->lr = message->lr;
-        strata_lanes_step(p->lanes, message->step)->known = false;
+        strata_schedule_facts(p->desc.schedule, message->step)->lr = message->lr;
         break;
     case MESSAGE_ASK:
         if (!halted(p))
@@ -295,7 +292,8 @@ static bool answerable(const struct pager *p)
 
 static uint64_t applied(struct pager *p)
 {
-    return strata_lanes_step(p->lanes, strata_schedule_updated(p->desc.schedule))->applied;
+    return strata_schedule_facts(p->desc.schedule, strata_schedule_updated(p->desc.schedule))
+        ->applied;
 }
 
 static void take_stats(struct pager *p, struct pager_stats *out)
@@ -320,7 +318,7 @@ static void answer_caller(struct pager *p)
         return;
     struct answer answer = {.status = p->error.status};
     if (p->waiting.kind == MESSAGE_WAIT_NORM && answer.status == STRATA_OK)
-        answer.total = strata_lanes_step(p->lanes, p->waiting.step - 1)->result;
+        answer.total = strata_schedule_facts(p->desc.schedule, p->waiting.step - 1)->result;
     if (p->waiting.kind == MESSAGE_STATS)
         take_stats(p, p->waiting.stats);
     answer.applied = applied(p);
@@ -503,6 +501,7 @@ uint64_t strata_pager_table_bytes(const struct offload_plan *plan)
 
 static strata_status open_all(struct pager *p, strata_error *error)
 {
+    p->desc.lanes.schedule = p->desc.schedule;
     p->desc.lanes.done = on_lane;
     p->desc.lanes.done_user = p;
     STRATA_TRY(strata_channel_create(&p->events, EVENTS, sizeof(struct message), error));

@@ -22,7 +22,7 @@ struct pager;
 #define STRATA_MAX_STREAMS 16u
 
 struct pager_desc {
-    struct lanes_desc lanes;   /* done is filled in */
+    struct lanes_desc lanes;   /* schedule and done are filled in */
     struct schedule *schedule; /* borrowed; the pager's until destroy */
 };
 

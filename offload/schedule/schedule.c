@@ -455,6 +455,11 @@ bool strata_schedule_next(struct schedule *s, struct op *out)
     }
 }
 
+struct step_facts *strata_schedule_facts(struct schedule *s, uint64_t step)
+{
+    return &s->steps[step % STRATA_STEPS_KEPT].facts;
+}
+
 uint64_t strata_schedule_normed(const struct schedule *s)
 {
     return s->normed;

@@ -111,6 +111,27 @@ struct op {
     enum verdict verdict;
 };
 
+/*
+ * What is known of a step: one table, which the schedule holds and the thread that owns the
+ * schedule writes and reads; others get copies with their jobs. The schedule itself reads
+ * nothing but the verdict, which it writes. The driver writes the rest: lr when the step
+ * begins, the result with the norm, and with it what the next step begins with.
+ *
+ * The last four steps are kept. A caller waits for the norms of the last two that have ended,
+ * and that of the one in progress may be known before its end. A caller that begins step n + 4
+ * has been granted the last gradient of n + 3, so the norm of n + 2 is known, so every tile has
+ * weights of step n + 2 and with them step n in its state.
+ */
+#define STRATA_STEPS_KEPT 4u
+
+struct step_facts {
+    double lr;
+    uint64_t applied;          /* updates before it, earlier runs' included */
+    double loss_scale;         /* of its gradients; what a commit before it holds */
+    strata_step_result result; /* once its norm is known: step < strata_schedule_normed() */
+    enum verdict verdict;      /* likewise */
+};
+
 /* When an update may be computed. */
 enum update_mode {
     UPDATES_AT_ONCE, /* no norm is waited for: no clipping, no loss scale */
@@ -133,6 +154,9 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
 
 /* The plan is finished: frames exist. Once, before the first event. */
 void strata_schedule_start(struct schedule *schedule);
+
+/* Of one of the last four steps, the one in progress included. Lent until destroy. */
+struct step_facts *strata_schedule_facts(struct schedule *schedule, uint64_t step);
 
 /* The caller stands at a use of step n and would go on. */
 void strata_schedule_ask(struct schedule *schedule, uint64_t step, uint32_t use);

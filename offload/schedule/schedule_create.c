@@ -140,7 +140,7 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
         s->tiles[i].waiting = s->tiles[i].grad_chain = STRATA_NONE;
     s->norms_left = model->tile_count;
     s->ready_first = STRATA_NONE;
-    for (uint32_t i = 0; i < STEPS_KEPT; i++)
+    for (uint32_t i = 0; i < STRATA_STEPS_KEPT; i++)
         s->steps[i] =
             (struct step_state){.unframed = model->tile_count, .left = model->tile_count};
     *out = s;

@@ -112,11 +112,11 @@ struct stash_state {
     uint32_t placement; /* the first one that opens for a later use: its deadline */
 };
 
-/* Of one step: how many tiles still need a frame, and how many are not final and at home. */
+/* Of one step. */
 struct step_state {
-    uint32_t unframed;
-    uint32_t left;
-    enum verdict verdict;
+    struct step_facts facts;
+    uint32_t unframed; /* tiles that still need a frame */
+    uint32_t left;     /* tiles that are not final and at home */
 };
 
 /* What is to be looked at once the ready list is empty, in this order. */
@@ -127,9 +127,6 @@ enum look {
     LOOK_STASHES = 8,    /* a device block may be assigned */
     LOOK_AHEAD = 16      /* an update may read ahead */
 };
-
-/* Steps whose updates may be under way at once, and one whose verdict is still asked for. */
-#define STEPS_KEPT 4u
 
 struct schedule {
     const struct offload_plan *plan;
@@ -152,7 +149,7 @@ struct schedule {
     uint32_t ready_last;
     uint32_t looks; /* enum look bits */
     struct slots slots;
-    struct step_state steps[STEPS_KEPT];
+    struct step_state steps[STRATA_STEPS_KEPT];
     uint32_t in_flight[STRATA_LANE_COUNT];
     uint32_t free_frames[FRAME_KIND_COUNT][STRATA_MAX_FRAMES];
     uint32_t free_count[FRAME_KIND_COUNT];

@@ -36,7 +36,7 @@ static bool waits_for_norm(const struct schedule *s)
 
 enum verdict strata_schedule_verdict_on(const struct schedule *s, uint64_t step)
 {
-    return step < s->normed ? s->steps[step % STEPS_KEPT].verdict : VERDICT_NONE;
+    return step < s->normed ? s->steps[step % STRATA_STEPS_KEPT].facts.verdict : VERDICT_NONE;
 }
 
 /* Is the scale of the step's gradient settled? */
@@ -63,7 +63,7 @@ bool strata_schedule_awaits_norm(const struct schedule *s, uint32_t tile)
 /* The tile needs no more frames for this step. When none does, the next step's may begin. */
 static void frame_settled(struct schedule *s, uint32_t tile, uint64_t step)
 {
-    struct step_state *state = &s->steps[step % STEPS_KEPT];
+    struct step_state *state = &s->steps[step % STRATA_STEPS_KEPT];
     if (s->tiles[tile].framed > step)
         return;
     s->tiles[tile].framed++;
@@ -88,7 +88,7 @@ static void set_behind(struct schedule *s, uint32_t tile, bool behind, uint64_t 
 
 void strata_schedule_tile_updated(struct schedule *s, uint32_t tile, uint64_t step)
 {
-    struct step_state *state = &s->steps[step % STEPS_KEPT];
+    struct step_state *state = &s->steps[step % STRATA_STEPS_KEPT];
     if (--state->left == 0) {
         state->left = s->plan->model.tile_count;
         s->updated++;
@@ -469,7 +469,7 @@ bool strata_schedule_settled(const struct schedule *s)
 void strata_schedule_verdict(struct schedule *s, enum verdict verdict)
 {
     uint64_t step = s->normed++;
-    s->steps[step % STEPS_KEPT].verdict = verdict;
+    s->steps[step % STRATA_STEPS_KEPT].facts.verdict = verdict;
     s->doubt = verdict != VERDICT_WITHIN;
     if (waits_for_norm(s))
         strata_schedule_ready_tiles(s);

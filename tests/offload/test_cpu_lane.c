@@ -21,12 +21,10 @@ struct seen {
 };
 static struct seen seen;
 
-static strata_status look(void *user, uint64_t step, strata_step_result *out,
-                          strata_error *error)
+static strata_status look(void *user, strata_step_result *result, strata_error *error)
 {
     (void)user;
-    (void)step;
-    (void)out;
+    (void)result;
     (void)error;
     sigset_t blocked;
     pthread_sigmask(SIG_SETMASK, NULL, &blocked);
