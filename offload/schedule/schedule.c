@@ -4,9 +4,8 @@
  * Each lane and each kind of frame has a heap of chains that wait for it, keyed by deadline. So
  * an event costs a few heap operations, whatever the size of the model.
  *
- * A deadline is a placement's number counted through all steps: what is wanted by an earlier
- * placement goes first. An update is wanted by the first placement of its group in the next
- * step.
+ * A deadline is a placement's number, counted through all steps: what an earlier placement
+ * waits for goes first. The first placement of its group in the next step waits for an update.
  *
  * Thread: the pager.
  */
@@ -24,10 +23,10 @@ const uint32_t strata_lane_depth[STRATA_LANE_COUNT] = {
     [STRATA_LANE_D2H] = 4,       [STRATA_LANE_COMM] = 1,       [STRATA_LANE_CPU] = 2,
 };
 
-/* A drive works off what it was given in its own order. So less is given to it of what nobody
- * waits for: states that are read ahead, and states on their way home, which hold a frame and
- * no more. Else the weights of group 0, which the next step begins with, wait for megabytes
- * that could have waited for them; measured: 8 ms a step. */
+/* A drive works through its requests in an order of its own. So it gets few at once of those
+ * that nothing waits for: states that are read ahead, and states on their way home, which only
+ * hold a frame. Otherwise the weights of group 0, with which the next step begins, wait behind
+ * megabytes that could have waited for them; measured: 8 ms a step. */
 #define AHEAD_DEPTH       2u
 #define STATE_WRITE_DEPTH 4u
 
@@ -112,7 +111,7 @@ void strata_schedule_queue(struct schedule *s, uint32_t c, enum op_kind kind, en
     bool device = chain->tile != STRATA_NONE && on_device(s, kind, chain->tile);
     strata_lane lane = device ? STRATA_LANE_D2H : lane_of(kind);
     uint64_t key = chain->key;
-    /* Whoever holds a frame goes first on the cpu lane: others may be waiting for that frame.
+    /* On the cpu lane a chain that holds a frame goes first: others may wait for that frame.
      * Among writes the states go last: the device waits for weights. */
     bool others_first =
         (lane == STRATA_LANE_CPU && chain->frame == STRATA_NONE && kind != OP_TOTAL) ||

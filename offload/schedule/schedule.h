@@ -4,49 +4,62 @@
 /*
  * What moves when: the schedule of steps as a pure state machine.
  *
- * Events go in (the caller stands at a use; a stream got to a release; an op is done, and with
- * it perhaps the norm), ops come out (which lane, what, from which frame). No clock, no thread,
- * no I/O and, once created, no allocation: whoever drives it supplies time. The pager drives it
- * with real lanes, the simulator with a virtual clock, tests with completions in any order.
+ * A step walks the use list, and every use needs bytes that rest elsewhere. The schedule
+ * decides which bytes move next, on which lane, through which frame. It has no clock, no thread
+ * and no I/O, and after create it allocates nothing. A driver feeds it events and carries out
+ * the ops that it gives out:
  *
- * Work is in chains, each of which brings one thing from here to there, one op after the other:
+ *     the caller stands at a use        strata_schedule_ask
+ *     a stream got to a release         strata_schedule_released
+ *     a stream copied a stash block     strata_schedule_copied
+ *     an op is done                     strata_schedule_done
+ *     the next op to start              strata_schedule_next
+ *
+ * There are three drivers: the pager with real lanes (offload/pager/pager.h), the simulator
+ * with a virtual clock (offload/simulate/simulate.h), and tests with completions in any order
+ * (tests/support/driver.h). So what is predicted and what is tested is the code that runs.
+ *
+ * Work is in chains. A chain brings one thing to its place, one op after the other; what is in
+ * brackets happens only where the home of that part asks for it:
  *
  *     fetch    [nvme_read param] -> h2d
  *     grad     d2h -> norm -> [nvme_write]
  *     update   [nvme_read state, grad] [d2h grad] -> update -> [nvme_write state, param] [h2d]
  *     park     d2h -> [nvme_write], and back: a gradient that is not finished
  *     stash    d2h -> [nvme_write], and back: an activation block
- *     save     [d2h state] -> nvme_write state: of a state homed elsewhere, for a commit
+ *     save     [d2h state] -> nvme_write state: a commit of a state that rests elsewhere
  *
- * With several ranks each moves its own shards; a gather follows the fetches of a placement, a
- * reduction comes before a gradient's way home, and the block sums are shared before the norm.
+ * With several ranks each moves its own shards. A gather follows the fetches of a placement, a
+ * reduction precedes a gradient's way home, and the block sums are shared before the norm.
  *
- * The rules of progress:
+ * The rules of progress. Together they make sure that no order of completions can stop it:
  *
- *   - Device room is the residency's: placements open in order, each once those that overlap
- *     it have closed.
- *   - A chain takes the one frame it needs before its first op, or none; each kind of frame
- *     serves chains that end without another frame. The only ones that may hold a frame and
- *     wait for the caller's progress are updates that read ahead, and they never hold the last.
- *   - A tile's parameters for step n are fetched once its update n is final and written, and a
+ *   - The residency has laid out the device's room. Placements open in its order, each once
+ *     those that overlap it have closed.
+ *   - A chain takes the one frame it needs before its first op, or needs none. Each kind of
+ *     frame serves chains that end without another frame. Only an update that reads ahead may
+ *     hold a frame while it waits for the caller, and the last frame is never given to one.
+ *   - A tile's parameters for step n are fetched once its update n is final and written. A
  *     gradient placement of step n opens once the norm of step n - 1 is known.
- *   - A state record is written to a slot that no commit needs (offload/plan/slots.h), or waits
- *     for the commit in preparation. An update of step n begins once every tile of step n - 1
- *     has the frame it ends with, so that commit never waits for a frame that such a write
- *     holds.
- *   - The comm lane's order is fixed by the plan, the same on all ranks, and never follows from
- *     what has arrived (offload/schedule/schedule_comm.c).
+ *   - A state record is written to a slot that no commit needs (offload/plan/slots.h), or the
+ *     write waits for the commit in preparation. An update of step n begins once every tile of
+ *     step n - 1 has the frame it ends with, so that this commit never waits for a frame that
+ *     such a write holds.
+ *   - The comm lane's order is fixed by the plan and is the same on all ranks. It never depends
+ *     on what has arrived (offload/schedule/schedule_comm.c).
  *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
- *     first); on the cpu lane whoever holds a frame goes before all others. A drive is given
- *     few at once of what nobody waits for: states read ahead, states on their way home.
+ *     first). On the cpu lane a chain that holds a frame goes before all others. A drive gets
+ *     few requests at once of those that nothing waits for: states that are read ahead, and
+ *     states on their way home.
  *
  * Updates and the norm (offload/schedule/schedule_update.c): with clipping or a loss scale an
- * update's scale is known with the norm of the step, the verdict. An update is deferred until
- * then, or computed ahead as if the verdict were "within the limit" and, where it turns out
- * otherwise, redone from what was there before: on NVMe the slot before, in host RAM the state
- * itself, which is kept one gradient behind. Either way the result has the same bits.
+ * update's scale is known with the norm of the step. What the norm says of it is the verdict.
+ * An update is deferred until then, or computed ahead as if the verdict were "within the
+ * limit". If it is another, the update is redone from what was there before: on NVMe the slot
+ * before, in host RAM the state itself, which is kept one gradient behind. The bits are the
+ * same.
  *
- * Steps count from 0 here: "step n" uses weights that have seen the updates of n steps.
+ * Steps count from 0 here: step n uses weights that have seen the updates of n steps.
  *
  * Thread: one owner, the pager.
  */
@@ -74,7 +87,7 @@ enum op_kind {
 
 enum op_what { WHAT_PARAM, WHAT_GRAD, WHAT_STATE, WHAT_PARK, WHAT_STASH, WHAT_NOTHING };
 
-/* What the norm of a step says. */
+/* What the norm of a step means for an update that was computed without it. */
 enum verdict {
     VERDICT_NONE,   /* not known yet */
     VERDICT_WITHIN, /* the scale is the one that was guessed */
@@ -160,7 +173,7 @@ struct step_facts *strata_schedule_facts(struct schedule *schedule, uint64_t ste
 
 /* The caller stands at a use of step n and would go on. */
 void strata_schedule_ask(struct schedule *schedule, uint64_t step, uint32_t use);
-/* May it? An acquire: the placements are open. A stash or unstash: the device block is
+/* May it go on? An acquire: the placements are open. A stash or unstash: the device block is
  * assigned. */
 bool strata_schedule_granted(const struct schedule *schedule, uint64_t step, uint32_t use);
 
@@ -187,17 +200,16 @@ bool strata_schedule_next(struct schedule *schedule, struct op *out);
 uint64_t strata_schedule_normed(const struct schedule *schedule);
 uint64_t strata_schedule_updated(const struct schedule *schedule);
 
-/* Is the tile's update computed only once the norm of its step is known, though no norm has
- * been over the limit? */
+/* Would the tile's update be deferred until the norm of its step is known, as things stand? */
 bool strata_schedule_awaits_norm(const struct schedule *schedule, uint32_t tile);
 
-/* Bring states that are a gradient behind up to the latest step, once it is updated; is none
- * behind any more? */
+/* Begin to bring the states that are a gradient behind up to the latest step, whose updates are
+ * all at home. settled: true when no state is behind. */
 void strata_schedule_settle(struct schedule *schedule);
 bool strata_schedule_settled(const struct schedule *schedule);
 
-/* Commit the latest step, all of whose updates are at home and settled; nothing if it is, or is
- * being. */
+/* Begin to commit the latest step, whose updates are all at home and settled. It does nothing
+ * if that commit is made, or any is in preparation. */
 void strata_schedule_save(struct schedule *schedule);
 
 /* The step of the last durable commit, earlier runs' included. */

@@ -1,11 +1,11 @@
 /*
  * The comm lane's order.
  *
- * A collective ends only when all ranks have begun it, and a rank does one after the other. So
- * all ranks must have the same order, and no rank may wait, anywhere, for a collective that
- * comes after one it has not begun: else they wait for each other. What has arrived first is
- * another thing on each rank. So the order is fixed here, from the use list and the residency,
- * which are the same on all.
+ * A collective ends only when all ranks have begun it, and a rank does one at a time. So all
+ * ranks must have the same order, and no rank may wait for a collective before it has begun all
+ * that come before it: otherwise ranks wait for each other. What arrives first differs from
+ * rank to rank. So the order is fixed here, from the use list and the residency, which are the
+ * same on all ranks.
  *
  * The position of a collective is how many uses of the step are over when it can be due at the
  * earliest: a reduction's, once the gradient's last use is; a gather's, once all placements in
@@ -21,8 +21,8 @@
 #include "base/error.h"
 #include "offload/schedule/schedule_state.h"
 
-/* Insert in order; what comes later in the use list comes late here, so this is short work. */
-static void insert(struct schedule *s, struct comm_event event)
+/* Keeps the list in order. Events come nearly in order, so few have to move. */
+static void insert_event(struct schedule *s, struct comm_event event)
 {
     uint32_t at = s->comm_count++;
     while (at > 0 && s->comm[at - 1].position > event.position) {
@@ -49,11 +49,11 @@ void strata_schedule_order_comm(struct schedule *s)
                 position = q->last_use + 1;
         }
         if (p->kind == PLACEMENT_PARAM)
-            insert(s, (struct comm_event){OP_GATHER, i, position});
+            insert_event(s, (struct comm_event){OP_GATHER, i, position});
         else if (!p->park_out)
-            insert(s, (struct comm_event){OP_REDUCE, i, p->last_use + 1});
+            insert_event(s, (struct comm_event){OP_REDUCE, i, p->last_use + 1});
     }
-    insert(s, (struct comm_event){OP_SHARE, STRATA_NONE, s->plan->model.use_count + 1});
+    insert_event(s, (struct comm_event){OP_SHARE, STRATA_NONE, s->plan->model.use_count + 1});
     for (uint32_t at = 0; at + 1 < s->comm_count; at++)
         s->placements[s->comm[at].placement].comm = at;
 }

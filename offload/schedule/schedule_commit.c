@@ -19,7 +19,7 @@ bool strata_schedule_commit_due(const struct schedule *s, uint64_t step)
 }
 
 /* Does the chain's record belong to a commit of its step? */
-static bool commits(const struct schedule *s, const struct chain *chain)
+static bool is_of_commit(const struct schedule *s, const struct chain *chain)
 {
     return chain->kind == CHAIN_SAVE || strata_schedule_commit_due(s, chain->step);
 }
@@ -35,7 +35,8 @@ static void queue_commit(struct schedule *s)
     strata_schedule_queue(s, s->commit_chain, OP_COMMIT, WHAT_NOTHING);
 }
 
-static void name(struct schedule *s, uint32_t tile)
+/* The tile's newest record joins the commit in preparation. The last one makes it complete. */
+static void name_in_commit(struct schedule *s, uint32_t tile)
 {
     strata_slots_name(&s->slots, tile, s->slots.current[tile]);
     if (strata_slots_ready(&s->slots))
@@ -46,8 +47,8 @@ void strata_schedule_state_final(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
     strata_slots_written(&s->slots, chain->tile, chain->slot);
-    if (commits(s, chain))
-        name(s, chain->tile);
+    if (is_of_commit(s, chain))
+        name_in_commit(s, chain->tile);
 }
 
 void strata_schedule_state_written(struct schedule *s, uint32_t c)
@@ -72,10 +73,10 @@ void strata_schedule_write_state(struct schedule *s, uint32_t c)
     /* What is to be redone need not be written. */
     if (chain->ahead && strata_schedule_verdict_on(s, chain->step) > VERDICT_WITHIN)
         return;
-    bool ready =
-        !commits(s, chain) || strata_slots_prepare(&s->slots, s->base_step + chain->step + 1);
+    bool ready = !is_of_commit(s, chain) ||
+                 strata_slots_prepare(&s->slots, s->base_step + chain->step + 1);
     if (ready && chain->kind == CHAIN_SAVE && on_nvme(s, chain->tile)) {
-        name(s, chain->tile);
+        name_in_commit(s, chain->tile);
         strata_schedule_end_save(s, c);
         return;
     }
@@ -140,7 +141,7 @@ void strata_schedule_save(struct schedule *s)
                  strata_slots_prepare(&s->slots, step));
     for (uint32_t i = 0; i < s->plan->model.tile_count; i++) {
         if (on_nvme(s, i)) {
-            name(s, i);
+            name_in_commit(s, i);
             continue;
         }
         strata_schedule_begin(s, s->first_update + i, CHAIN_SAVE, s->updated - 1, 0);

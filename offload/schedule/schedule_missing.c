@@ -1,13 +1,13 @@
 /*
- * Why the caller waits. Nothing here changes anything; who asks, the pager or the simulator,
- * asks when a wait begins, and counts the whole of it as that.
+ * Why the caller waits. Nothing here changes the state. The pager and the simulator ask when a
+ * wait begins, and count all of its time under that answer.
  *
  * Thread: the pager.
  */
 
 #include "offload/schedule/schedule_state.h"
 
-static bool behind(const struct schedule *s, uint32_t group_index, uint64_t step)
+static bool waits_for_updates(const struct schedule *s, uint32_t group_index, uint64_t step)
 {
     const struct group *group = &s->plan->model.groups[group_index];
     for (uint32_t i = 0; i < group->tile_count; i++)
@@ -24,7 +24,7 @@ strata_stall strata_schedule_missing(const struct schedule *s, uint64_t step, ui
         return granted ? STRATA_STALL_FETCH : STRATA_STALL_ROOM;
     uint32_t grad = s->plan->residency.use_grad[use];
     bool grad_waits = grad != STRATA_NONE && s->placements[grad].opened <= step;
-    bool updating = behind(s, u->index, step);
+    bool updating = waits_for_updates(s, u->index, step);
     /* A gradient's place of this step, and a deferred update of the one before, both wait for
      * the norm. */
     if (s->normed < step && (grad_waits || updating))

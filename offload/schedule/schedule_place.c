@@ -12,14 +12,14 @@
 #include "base/error.h"
 #include "offload/schedule/schedule_state.h"
 
-static const struct placement *place(const struct schedule *s, uint32_t placement)
+static const struct placement *placement_of(const struct schedule *s, uint32_t placement)
 {
     return &s->plan->residency.placements[placement];
 }
 
 static const struct group *group_of(const struct schedule *s, uint32_t placement)
 {
-    return &s->plan->model.groups[place(s, placement)->group];
+    return &s->plan->model.groups[placement_of(s, placement)->group];
 }
 
 /* The first op of a fetch, a park or a gradient's way home. */
@@ -58,11 +58,11 @@ void strata_schedule_start_move(struct schedule *s, uint32_t c)
 /* Opening. */
 
 /* One tile, or the zeroing, of a placement has arrived. */
-static void arrived(struct schedule *s, uint32_t placement, uint64_t step)
+static void note_arrival(struct schedule *s, uint32_t placement, uint64_t step)
 {
     struct placement_state *state = &s->placements[placement];
     uint32_t c = state->group_chain;
-    bool param = place(s, placement)->kind == PLACEMENT_PARAM;
+    bool param = placement_of(s, placement)->kind == PLACEMENT_PARAM;
     if (--state->left > 0)
         return;
     if (param && s->plan->model.ranks > 1) {
@@ -80,10 +80,10 @@ static void arrived(struct schedule *s, uint32_t placement, uint64_t step)
 static void fetch_tile(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
-    if (place(s, chain->owner)->home) {
+    if (placement_of(s, chain->owner)->home) {
         /* Rests there already; only the update was to be waited for. */
         chain->busy = false;
-        arrived(s, chain->owner, chain->step);
+        note_arrival(s, chain->owner, chain->step);
         return;
     }
     strata_schedule_take_frame(s, c);
@@ -112,7 +112,7 @@ static void open_grad(struct schedule *s, uint32_t placement, uint64_t step)
     const struct group *group = group_of(s, placement);
     struct placement_state *state = &s->placements[placement];
     uint64_t key = strata_schedule_key(s, step, placement);
-    if (!place(s, placement)->park_in) {
+    if (!placement_of(s, placement)->park_in) {
         state->left = 1;
         strata_schedule_begin(s, state->group_chain, CHAIN_GROUP, step, key);
         strata_schedule_queue(s, state->group_chain, OP_ZERO, WHAT_GRAD);
@@ -138,7 +138,7 @@ static bool chains_busy(const struct schedule *s, uint32_t placement)
 
 static bool may_open(const struct schedule *s, uint32_t placement, uint64_t step)
 {
-    const struct placement *p = place(s, placement);
+    const struct placement *p = placement_of(s, placement);
     if (s->placements[placement].closed < step)
         return false;
     if (p->kind == PLACEMENT_GRAD && (s->normed < step || chains_busy(s, placement)))
@@ -147,7 +147,7 @@ static bool may_open(const struct schedule *s, uint32_t placement, uint64_t step
         (s->updated < step || !strata_schedule_asked_past(s, step, p->first_use)))
         return false;
     for (uint32_t i = 0; i < s->open_count; i++) {
-        const struct placement *other = place(s, s->open_list[i]);
+        const struct placement *other = placement_of(s, s->open_list[i]);
         if (p->offset < other->offset + other->bytes && other->offset < p->offset + p->bytes)
             return false;
         /* A tile is read once at a time. */
@@ -168,7 +168,7 @@ void strata_schedule_open_placements(struct schedule *s)
         s->next_placement++;
         s->placements[placement].opened++;
         s->open_list[s->open_count++] = placement;
-        if (place(s, placement)->kind == PLACEMENT_PARAM)
+        if (placement_of(s, placement)->kind == PLACEMENT_PARAM)
             open_param(s, placement, step);
         else
             open_grad(s, placement, step);
@@ -195,7 +195,7 @@ void strata_schedule_fetch_done(struct schedule *s, uint32_t c, const struct op 
         return;
     }
     strata_schedule_end(s, c);
-    arrived(s, s->chains[c].owner, op->step);
+    note_arrival(s, s->chains[c].owner, op->step);
 }
 
 void strata_schedule_new_version(struct schedule *s, uint32_t tile)
@@ -235,7 +235,7 @@ static void start_tiles_out(struct schedule *s, uint32_t placement, uint64_t ste
 /* The last gradient use of a placement is over on the stream. */
 static void grad_released(struct schedule *s, uint32_t placement, uint64_t step)
 {
-    const struct placement *p = place(s, placement);
+    const struct placement *p = placement_of(s, placement);
     uint32_t c = s->placements[placement].group_chain;
     if (p->park_out) {
         start_tiles_out(s, placement, step, CHAIN_PARK_OUT);
@@ -266,12 +266,12 @@ void strata_schedule_group_done(struct schedule *s, uint32_t c, const struct op 
         return;
     }
     if (op->kind == OP_ZERO) {
-        arrived(s, placement, op->step);
+        note_arrival(s, placement, op->step);
         return;
     }
     start_tiles_out(s, placement, op->step, CHAIN_GRAD);
     /* What rests in the device has arrived: the buffer is free. */
-    if (s->plan->layouts[place(s, placement)->group].in_device[STRATA_GRAD])
+    if (s->plan->layouts[placement_of(s, placement)->group].in_device[STRATA_GRAD])
         close_placement(s, placement);
 }
 
@@ -280,9 +280,9 @@ void strata_schedule_released(struct schedule *s, uint64_t step, uint32_t use)
     const struct residency *residency = &s->plan->residency;
     uint32_t param = residency->use_param[use];
     uint32_t grad = residency->use_grad[use];
-    if (grad != STRATA_NONE && place(s, grad)->last_use == use)
+    if (grad != STRATA_NONE && placement_of(s, grad)->last_use == use)
         grad_released(s, grad, step);
-    if (place(s, param)->last_use == use)
+    if (placement_of(s, param)->last_use == use)
         close_placement(s, param);
     strata_schedule_look(s, LOOK_AHEAD);
 }
@@ -341,7 +341,7 @@ static void park_ended(struct schedule *s, uint32_t c)
     strata_schedule_end(s, c);
     /* The placement that takes it back may have opened before the bytes were parked. */
     for (uint32_t i = s->chains[c].owner + 1; i < s->plan->residency.count; i++) {
-        const struct placement *p = place(s, i);
+        const struct placement *p = placement_of(s, i);
         if (p->kind != PLACEMENT_GRAD || p->group != group)
             continue;
         if (p->park_in && s->placements[i].opened > step)
@@ -363,7 +363,7 @@ void strata_schedule_park_done(struct schedule *s, uint32_t c, const struct op *
         s->tiles[chain->tile].parked = false;
         uint64_t step = chain->step;
         strata_schedule_end(s, c);
-        arrived(s, owner, step);
+        note_arrival(s, owner, step);
         return;
     }
     if (op->kind == OP_D2H) {

@@ -1,9 +1,9 @@
 /*
  * Activation blocks between forward and backward.
  *
- * Device blocks are taken in the order of the use list, round robin, so none is ever short of
- * one that an earlier event holds for good. A block that leaves for NVMe goes through a host
- * frame; the device block is free once the copy is in it.
+ * Device blocks are assigned in the order of the use list, in turn. So no event waits for a
+ * block that an event after it holds. A block that leaves for NVMe goes through a host frame;
+ * the device block is free once the copy is in the frame.
  *
  * Thread: the pager.
  */

@@ -22,7 +22,7 @@
  * calls does not depend on what follows from what.
  *
  * A chain may be on the list although it can do nothing yet; its handler looks at the state and
- * does what is possible. So it does not matter who put it there, or how often.
+ * does what is possible. So it does not matter why it was put there, or how often.
  *
  * A chain is an entry of one array. Tiles of a placement have theirs in a row, so have the
  * updates (one per tile) and the stash events; an entry serves the same purpose again in the
@@ -249,8 +249,8 @@ enum verdict strata_schedule_verdict_on(const struct schedule *s, uint64_t step)
 void strata_schedule_next_update(struct schedule *s, uint32_t tile);
 /* An update's chain is ready: what it can do by now. */
 void strata_schedule_go_on_update(struct schedule *s, uint32_t c);
-/* Settle what the chain's OP_UPDATE, about to be given out, does. false: nothing is left for
- * it; the chain has gone on without. */
+/* Decide what the chain's OP_UPDATE does, now that it is about to be given out. false: there is
+ * nothing left to do, the op is dropped, and the chain has ended its update without it. */
 bool strata_schedule_choose_work(struct schedule *s, uint32_t c);
 void strata_schedule_update_done(struct schedule *s, uint32_t c, const struct op *op);
 void strata_schedule_settle_done(struct schedule *s, uint32_t c, const struct op *op);

@@ -1,5 +1,5 @@
 /*
- * Updates: when they begin, what they do, and what the norm makes of them.
+ * Updates: when they begin, what they do, and what the norm means for them.
  *
  * With clipping or a loss scale the factor of a step's gradient is known only with the norm of
  * the whole step. Waiting for it pushes all updates behind the last gradient; so an update may
@@ -20,8 +20,8 @@
  * is within it: a function of the norms, never of time. The bits are the same in all cases.
  *
  * Reading ahead: an update may take a frame and read its state before its gradient is there. So
- * the drive has work while a backward begins. Such chains wait for the caller's progress, which
- * may hang on other chains that need a frame of this kind, so one frame is always left.
+ * the drive has work while a backward begins. Such chains wait for the caller, and the caller
+ * may wait for other chains that need a frame of this kind; so one frame always remains.
  *
  * Thread: the pager.
  */
@@ -60,7 +60,8 @@ bool strata_schedule_awaits_norm(const struct schedule *s, uint32_t tile)
     return waits_for_norm(s) && !may_guess(s, tile);
 }
 
-/* The tile needs no more frames for this step. When none does, the next step's may begin. */
+/* The tile needs no more frames for this step. When this holds for all tiles, updates of the
+ * next step may begin. */
 static void frame_settled(struct schedule *s, uint32_t tile, uint64_t step)
 {
     struct step_state *state = &s->steps[step % STRATA_STEPS_KEPT];
@@ -97,9 +98,9 @@ void strata_schedule_tile_updated(struct schedule *s, uint32_t tile, uint64_t st
     strata_schedule_ready_tile(s, tile);
 }
 
-/* The weights of the chain's step are final and at home, and so is the state, save for what a
- * commit still wants of it. */
-static void finish(struct schedule *s, uint32_t c)
+/* The weights of the chain's step are final and at home, and so is the state. If a commit is
+ * due and the state is not written for it yet, the chain goes on with that. */
+static void finish_tile(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
     uint32_t tile = chain->tile;
@@ -124,7 +125,7 @@ static void pass_over(struct schedule *s, uint32_t c)
 {
     s->ahead_frames -= s->chains[c].reads_ahead;
     strata_schedule_end(s, c);
-    finish(s, c);
+    finish_tile(s, c);
 }
 
 static bool guessed(const struct chain *chain)
@@ -132,8 +133,9 @@ static bool guessed(const struct chain *chain)
     return (chain->work & (UPDATE_APPLY | UPDATE_WEIGHTS)) != 0;
 }
 
-/* What was computed ahead, and has ended, is judged. */
-static void judge(struct schedule *s, uint32_t c, enum verdict verdict)
+/* An update that was computed ahead has ended, and the verdict is known: it stands, or it is
+ * done again. */
+static void judge_guess(struct schedule *s, uint32_t c, enum verdict verdict)
 {
     struct chain *chain = &s->chains[c];
     uint32_t tile = chain->tile;
@@ -150,7 +152,7 @@ static void judge(struct schedule *s, uint32_t c, enum verdict verdict)
     }
     if (chain->state_written)
         strata_schedule_state_final(s, c);
-    finish(s, c);
+    finish_tile(s, c);
 }
 
 /* No op of an update's chain is under way or to come. */
@@ -160,16 +162,16 @@ static void end_update(struct schedule *s, uint32_t c)
     enum verdict verdict = strata_schedule_verdict_on(s, chain->step);
     strata_schedule_end(s, c);
     if (!chain->ahead)
-        finish(s, c);
+        finish_tile(s, c);
     else if (verdict == VERDICT_NONE)
         s->tiles[chain->tile].undecided = true;
     else
-        judge(s, c, verdict);
+        judge_guess(s, c, verdict);
 }
 
 /* Beginning. */
 
-static void compute(struct schedule *s, uint32_t c)
+static void queue_update(struct schedule *s, uint32_t c)
 {
     s->ahead_frames -= s->chains[c].reads_ahead;
     s->chains[c].reads_ahead = false;
@@ -199,7 +201,7 @@ static void compute_when_there(struct schedule *s, uint32_t c)
     if (chain->pending > 0)
         return;
     if (chain->again == VERDICT_SKIP) {
-        compute(s, c);
+        queue_update(s, c);
         return;
     }
     if (!chain->has_grad)
@@ -208,7 +210,7 @@ static void compute_when_there(struct schedule *s, uint32_t c)
         pass_over(s, c);
     else if (chain->guesses || is_known(s, chain->step) ||
              (chain->reads_ahead && may_guess(s, chain->tile)))
-        compute(s, c);
+        queue_update(s, c);
 }
 
 /* It has the frame it needs. */
@@ -217,13 +219,13 @@ static void start_update(struct schedule *s, uint32_t c)
     struct chain *chain = &s->chains[c];
     chain->started = true;
     if (strata_schedule_folds(s, chain->tile))
-        compute(s, c);
+        queue_update(s, c);
     else if (home_tier(s, STRATA_STATE, chain->tile) == STRATA_NVME)
         strata_schedule_queue(s, c, OP_NVME_READ, WHAT_STATE);
 }
 
-/* The verdict on a chain's step is in. One that was given out before, and is not what the
- * verdict asks for, is redone when it has ended. */
+/* The verdict on the chain's step is known. If the op was given out before, and did something
+ * else than the verdict asks for, the update is redone when it has ended. */
 static void take_verdict(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
@@ -274,7 +276,7 @@ void strata_schedule_next_update(struct schedule *s, uint32_t tile)
         enum verdict verdict = strata_schedule_verdict_on(s, s->chains[c].step);
         state->undecided = verdict == VERDICT_NONE;
         if (!state->undecided)
-            judge(s, c, verdict);
+            judge_guess(s, c, verdict);
         return;
     }
     uint64_t step = state->updates;
@@ -379,7 +381,7 @@ static void param_at_home(struct schedule *s, uint32_t c)
 }
 
 /* An update has been computed: write what is not in place, save what a commit wants. */
-static void computed(struct schedule *s, uint32_t c)
+static void note_computed(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
     uint32_t tile = chain->tile;
@@ -407,7 +409,7 @@ static void computed(struct schedule *s, uint32_t c)
 }
 
 /* The gradient that the state lacked is in it. */
-static void folded(struct schedule *s, uint32_t c)
+static void note_folded(struct schedule *s, uint32_t c)
 {
     struct chain *chain = &s->chains[c];
     set_behind(s, chain->tile, false, 0);
@@ -422,7 +424,7 @@ static void folded(struct schedule *s, uint32_t c)
 void strata_schedule_settle_done(struct schedule *s, uint32_t c, const struct op *op)
 {
     if (op->kind == OP_UPDATE) {
-        folded(s, c);
+        note_folded(s, c);
         return;
     }
     strata_schedule_state_written(s, c);
@@ -437,7 +439,7 @@ void strata_schedule_update_done(struct schedule *s, uint32_t c, const struct op
         return;
     }
     if (op->kind == OP_UPDATE)
-        computed(s, c);
+        note_computed(s, c);
     else if (op->kind == OP_D2H)
         strata_schedule_write_state(s, c);
     else if (op->what == WHAT_STATE)

@@ -348,7 +348,7 @@ static void time_stream(const struct simulate_desc *desc, double *out)
     out[model->use_count] = sum_s;
 }
 
-static void insert(struct bound_way *ways, uint32_t count, struct bound_way way)
+static void insert_way(struct bound_way *ways, uint32_t count, struct bound_way way)
 {
     for (; count > 0 && ways[count - 1].from < way.from; count--)
         ways[count] = ways[count - 1];
@@ -363,12 +363,12 @@ double strata_bound_of_chains(const struct simulate_desc *desc,
     uint32_t count = 0;
     time_stream(desc, scratch->stream_s);
     if (desc->begins != STEP_AT_ONCE)
-        insert(scratch->ways, count++, norm);
+        insert_way(scratch->ways, count++, norm);
     for (uint32_t g = 0; g < model->group_count; g++) {
         struct bound_way ways[2];
         uint32_t found = ways_of_group(desc, g, norm.from, norm.own_s, ways);
         for (uint32_t i = 0; i < found; i++)
-            insert(scratch->ways, count++, ways[i]);
+            insert_way(scratch->ways, count++, ways[i]);
     }
     return longest_circle_s(desc, scratch, count);
 }

@@ -18,7 +18,7 @@
 #define FLUSH_S 0.005
 
 /* Moving bytes at a rate after an overhead; how many of them each byte costs host memory. */
-static struct cost moving(double bytes, double rate, double overhead_s, double dram_each)
+static struct cost cost_of_bytes(double bytes, double rate, double overhead_s, double dram_each)
 {
     double work_s = overhead_s + bytes / rate;
     return (struct cost){.work_s = work_s, .dram = work_s > 0 ? bytes * dram_each / work_s : 0};
@@ -35,41 +35,41 @@ static struct cost on_cores(const strata_profile *profile, struct cost cost, boo
 /* Work within the device: read and written bytes of its own memory. */
 static struct cost in_device(const strata_profile *profile, double bytes, bool all_workers)
 {
-    struct cost cost =
-        moving(bytes, profile->device_bytes_per_s, profile->op_s, profile->host_device ? 1 : 0);
+    struct cost cost = cost_of_bytes(bytes, profile->device_bytes_per_s, profile->op_s,
+                                     profile->host_device ? 1 : 0);
     return on_cores(profile, cost, all_workers);
 }
 
-static struct cost copy(const struct offload_plan *plan, const strata_profile *profile,
-                        const struct op *op)
+static struct cost cost_of_copy(const struct offload_plan *plan, const strata_profile *profile,
+                                const struct op *op)
 {
     double rate = op->kind == OP_H2D ? profile->h2d_bytes_per_s : profile->d2h_bytes_per_s;
     double bytes = (double)strata_address_lane_bytes(plan, op);
     /* A host device's copy reads and writes host memory. */
-    struct cost cost = moving(bytes, rate, profile->op_s, profile->host_device ? 2 : 1);
+    struct cost cost = cost_of_bytes(bytes, rate, profile->op_s, profile->host_device ? 2 : 1);
     return on_cores(profile, cost, false);
 }
 
-static struct cost transfer(const struct offload_plan *plan, const strata_profile *profile,
-                            const struct op *op)
+static struct cost cost_of_transfer(const struct offload_plan *plan,
+                                    const strata_profile *profile, const struct op *op)
 {
     if (op->kind == OP_COMMIT)
         return (struct cost){.work_s = FLUSH_S};
     double rate = op->kind == OP_NVME_READ ? profile->drive_read_bytes_per_s
                                            : profile->drive_write_bytes_per_s;
     double bytes = (double)strata_address_lane_bytes(plan, op);
-    struct cost cost = moving(bytes, rate, profile->drive_op_s, 1);
+    struct cost cost = cost_of_bytes(bytes, rate, profile->drive_op_s, 1);
     cost.cores = profile->drive_cpu_s_per_byte * bytes / cost.work_s;
     return cost;
 }
 
-static struct cost cpu(const struct offload_plan *plan, const strata_profile *profile,
-                       const struct op *op)
+static struct cost cost_of_cpu(const struct offload_plan *plan, const strata_profile *profile,
+                               const struct op *op)
 {
     double bytes = (double)strata_address_work_bytes(plan, op);
     double rate =
         op->kind == OP_UPDATE ? profile->update_bytes_per_s : profile->norm_bytes_per_s;
-    struct cost cost = moving(bytes, rate, profile->op_s, 1);
+    struct cost cost = cost_of_bytes(bytes, rate, profile->op_s, 1);
     cost.cores = op->kind == OP_TOTAL ? 1 : profile->cores;
     if (op->kind == OP_UPDATE && profile->update_cores > 0)
         cost.cores = profile->update_cores;
@@ -77,12 +77,12 @@ static struct cost cpu(const struct offload_plan *plan, const strata_profile *pr
 }
 
 /* A host device's ranks exchange bytes through host memory. */
-static struct cost collective(const struct offload_plan *plan, const strata_profile *profile,
-                              const struct op *op)
+static struct cost cost_of_collective(const struct offload_plan *plan,
+                                      const strata_profile *profile, const struct op *op)
 {
     double bytes = (double)strata_address_lane_bytes(plan, op);
-    struct cost cost =
-        moving(bytes, profile->comm_bytes_per_s, profile->op_s, profile->host_device ? 2 : 0);
+    struct cost cost = cost_of_bytes(bytes, profile->comm_bytes_per_s, profile->op_s,
+                                     profile->host_device ? 2 : 0);
     return on_cores(profile, cost, false);
 }
 
@@ -94,10 +94,10 @@ struct cost strata_cost_of(const struct offload_plan *plan, const strata_profile
     case OP_NVME_READ:
     case OP_NVME_WRITE:
     case OP_COMMIT:
-        return transfer(plan, profile, op);
+        return cost_of_transfer(plan, profile, op);
     case OP_H2D:
     case OP_D2H:
-        return copy(plan, profile, op);
+        return cost_of_copy(plan, profile, op);
     case OP_ZERO:
         return in_device(profile, work_bytes, false);
     case OP_ROUND:
@@ -106,13 +106,13 @@ struct cost strata_cost_of(const struct offload_plan *plan, const strata_profile
     case OP_UPDATE:
         if (op->on_device)
             return in_device(profile, work_bytes, true);
-        return cpu(plan, profile, op);
+        return cost_of_cpu(plan, profile, op);
     case OP_TOTAL:
-        return cpu(plan, profile, op);
+        return cost_of_cpu(plan, profile, op);
     case OP_GATHER:
     case OP_REDUCE:
     case OP_SHARE:
-        return collective(plan, profile, op);
+        return cost_of_collective(plan, profile, op);
     case OP_OPEN:
         break;
     }

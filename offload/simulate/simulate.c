@@ -94,7 +94,7 @@ struct simulation {
     struct bound_scratch bound_scratch;
 };
 
-static double noise(struct simulation *sim)
+static double jitter_factor(struct simulation *sim)
 {
     if (sim->desc.jitter == 0)
         return 1;
@@ -103,11 +103,12 @@ static double noise(struct simulation *sim)
     return 1 + sim->desc.jitter * (2 * unit - 1);
 }
 
-static void push(struct simulation *sim, uint32_t server, const struct op *op, struct cost cost)
+static void push_job(struct simulation *sim, uint32_t server, const struct op *op,
+                     struct cost cost)
 {
     struct server *s = &sim->servers[server];
     STRATA_CHECK(s->count < QUEUE);
-    cost.work_s *= noise(sim);
+    cost.work_s *= jitter_factor(sim);
     if (s->count == 0)
         s->begun_s = sim->now_s;
     s->jobs[(s->first + s->count++) % QUEUE] = (struct job){.op = *op, .cost = cost};
@@ -234,7 +235,7 @@ static void set_rates(const struct simulation *sim)
 
 /* Time. */
 
-static void pass(struct simulation *sim, double dt)
+static void pass_time(struct simulation *sim, double dt)
 {
     sim->now_s += dt;
     bool busy[STRATA_LANE_COUNT] = {false};
@@ -301,7 +302,7 @@ static bool advance(struct simulation *sim)
     }
     if (dt < 0)
         return false;
-    pass(sim, dt);
+    pass_time(sim, dt);
     end_jobs(sim);
     return true;
 }
@@ -322,8 +323,8 @@ static void start_ops(struct simulation *sim)
             sim->desc.note(sim->desc.note_user, &op);
         if (sim->measuring)
             sim->sum.bytes[op.lane] += strata_address_lane_bytes(sim->desc.plan, &op);
-        push(sim, server_of(sim, &op), &op,
-             strata_cost_of(sim->desc.plan, sim->desc.profile, &op));
+        push_job(sim, server_of(sim, &op), &op,
+                 strata_cost_of(sim->desc.plan, sim->desc.profile, &op));
     }
 }
 
@@ -354,7 +355,8 @@ static void begin_copy(struct simulation *sim, struct stream_entry entry)
         sim->stream = STREAM_COPIED;
         return;
     }
-    push(sim, SERVER_STREAM, &no_op, strata_cost_of_block(sim->desc.plan, sim->desc.profile));
+    push_job(sim, SERVER_STREAM, &no_op,
+             strata_cost_of_block(sim->desc.plan, sim->desc.profile));
     sim->stream = STREAM_COPYING;
 }
 
@@ -368,7 +370,7 @@ static void begin_compute(struct simulation *sim, struct stream_entry entry)
         sim->stream = STREAM_DONE;
         return;
     }
-    push(sim, SERVER_STREAM, &no_op, cost);
+    push_job(sim, SERVER_STREAM, &no_op, cost);
     sim->stream = STREAM_COMPUTING;
 }
 
@@ -382,8 +384,8 @@ static void end_step(struct simulation *sim, uint64_t steps)
     sim->end_s = sim->now_s;
 }
 
-/* What the schedule learns of an entry: a copied block before what is computed next. */
-static void tell(struct simulation *sim, struct stream_entry entry)
+/* Report an entry to the schedule: the stream got there. */
+static void report_entry(struct simulation *sim, struct stream_entry entry)
 {
     const struct use *use = &sim->desc.plan->model.uses[entry.use];
     if (use->kind == STRATA_USE_RELEASE)
@@ -432,7 +434,7 @@ static bool stream_moves(struct simulation *sim)
         begin_copy(sim, entry);
         return true;
     case STREAM_COPIED:
-        tell(sim, entry);
+        report_entry(sim, entry);
         begin_compute(sim, entry);
         return true;
     case STREAM_DONE:
@@ -497,7 +499,7 @@ double strata_drive_days(const strata_profile *profile, const strata_forecast *f
     return written > 0 ? rated / written * forecast->step_s / SECONDS_A_DAY : 0;
 }
 
-static void finish(const struct simulation *sim, strata_forecast *out)
+static void fill_forecast(const struct simulation *sim, strata_forecast *out)
 {
     double each = 1.0 / sim->desc.steps;
     *out = sim->sum;
@@ -519,7 +521,7 @@ static void finish(const struct simulation *sim, strata_forecast *out)
     out->chain_s = strata_bound_of_chains(&sim->desc, &sim->bound_scratch);
 }
 
-static bool ended(const struct simulation *sim)
+static bool all_steps_ended(const struct simulation *sim)
 {
     return sim->step == sim->desc.warm_steps + sim->desc.steps && sim->queue_count == 0;
 }
@@ -528,16 +530,16 @@ strata_status strata_simulation_run(struct simulation *sim, strata_forecast *out
                                     strata_error *error)
 {
     strata_schedule_start(sim->desc.schedule);
-    while (!ended(sim)) {
+    while (!all_steps_ended(sim)) {
         start_ops(sim);
         while (caller_moves(sim) || stream_moves(sim))
             start_ops(sim);
-        if (!ended(sim) && !advance(sim))
+        if (!all_steps_ended(sim) && !advance(sim))
             return strata_fail(error, STRATA_E_STATE, 0,
                                "simulation: step %llu of the schedule stands still at use %u",
                                (unsigned long long)sim->step, sim->use);
     }
-    finish(sim, out);
+    fill_forecast(sim, out);
     return STRATA_OK;
 }
 

@@ -35,7 +35,7 @@ struct simulate_desc {
     uint64_t seed;
     struct trace *trace;  /* NULL: none; borrowed */
     enum verdict verdict; /* of every step; NONE: within */
-    /* NULL: nobody wants to know; every op as it is started */
+    /* NULL: not called. Called with every op as it is started */
     void (*note)(void *user, const struct op *op);
     void *note_user;
 };
