@@ -282,6 +282,100 @@ Test(options, numbers_out_of_range_are_refused)
     cr_assert_eq(options.seed, UINT64_MAX);
 }
 
+/* Every range of the table: what is just inside it, and what is just outside. What concerns two
+ * options at once is looked at later, so a strange option behind ends the parsing before. */
+static const struct {
+    const char *name;
+    const char *inside[2];
+    const char *outside[2];
+} ranges[] = {
+    {"loss-scale", {"1e-30", "9.99e29"}, {"9e-31", "1e30"}},
+    {"vocab-slices", {"1", "1048575"}, {"0", "1048576"}},
+    {"seed", {"0", "18446744073709551615"}, {"-1", "18446744073709551616"}},
+    {"threads", {"1", "4096"}, {"0", "4097"}},
+    {"tile", {"16384", "1073741824"}, {"16383", "1073741825"}},
+    {"commit-every", {"1", "2147483647"}, {"0", "2147483648"}},
+    {"keep", {"0", "16"}, {"-1", "17"}},
+    {"keep-every", {"1", "2147483647"}, {"0", "2147483648"}},
+    {"at", {"0", "2147483647"}, {"-1", "2147483648"}},
+    {"steps", {"1", "2147483647"}, {"0", "2147483648"}},
+    {"seq", {"1", "2147483647"}, {"0", "2147483648"}},
+    {"batch", {"1", "2147483647"}, {"0", "2147483648"}},
+    {"micro-batch", {"1", "2147483647"}, {"0", "2147483648"}},
+    {"warmup", {"0", "2147483647"}, {"-1", "2147483648"}},
+    {"lr", {"0", "3.39e38"}, {"-1e-30", "3.4e38"}},
+    {"lr-min", {"0", "3.39e38"}, {"-1e-30", "3.4e38"}},
+    {"beta1", {"0", "0.9999999"}, {"-1e-30", "1"}},
+    {"beta2", {"0", "0.9999999"}, {"-1e-30", "1"}},
+    {"eps", {"0", "3.39e38"}, {"-1e-30", "3.4e38"}},
+    {"weight-decay", {"0", "3.39e38"}, {"-1e-30", "3.4e38"}},
+    {"clip", {"0", "3.39e38"}, {"-1e-30", "3.4e38"}},
+    {"device-mem", {"1", "9223372036854775807"}, {"0", "9223372036854775808"}},
+    {"host-mem", {"1", "9223372036854775807"}, {"0", "9223372036854775808"}},
+    {"nvme-mem", {"1", "9223372036854775807"}, {"0", "9223372036854775808"}},
+};
+
+Test(options, every_limit_is_taken_at_its_edge_and_refused_one_past_it)
+{
+    char line[128], word[64];
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        for (int side = 0; side < 2; side++) {
+            snprintf(line, sizeof line, "--%s %s --strange", ranges[i].name,
+                     ranges[i].inside[side]);
+            refuse(line, "unknown option --strange");
+            snprintf(line, sizeof line, "--%s %s --strange", ranges[i].name,
+                     ranges[i].outside[side]);
+            snprintf(word, sizeof word, "--%s", ranges[i].name);
+            refuse(line, word);
+            cr_expect_not_null(strstr(error.message, ranges[i].outside[side]), "%s",
+                               error.message);
+        }
+    }
+}
+
+/* The help has a line for each option with a number or a size; none may lack its case above. */
+Test(options, every_option_with_a_range_has_a_case)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    uint32_t found = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    strata_options_help(out);
+    fclose(out);
+    for (char *line = text; line != NULL; line = strchr(line + 1, '\n')) {
+        char name[40], value[40];
+        if (sscanf(line, "\n  --%39s %39s", name, value) != 2 ||
+            (strcmp(value, "N") != 0 && strcmp(value, "M") != 0 && strcmp(value, "X") != 0 &&
+             strcmp(value, "SIZE") != 0 && strcmp(value, "STEP") != 0 &&
+             strcmp(value, "ELEMS") != 0 && strcmp(value, "auto|K") != 0 &&
+             strcmp(value, "dynamic|X") != 0))
+            continue;
+        size_t i = 0;
+        while (i < sizeof ranges / sizeof ranges[0] && strcmp(ranges[i].name, name) != 0)
+            i++;
+        cr_expect_lt(i, sizeof ranges / sizeof ranges[0], "--%s has no case", name);
+        found++;
+    }
+    cr_expect_eq(found, sizeof ranges / sizeof ranges[0]);
+    free(text);
+}
+
+Test(options, the_list_of_directories_ends_at_sixteen_and_at_4095_bytes)
+{
+    char list[8192] = "--store ";
+    for (int i = 0; i < OPTIONS_MAX_STORE_DIRS; i++)
+        sprintf(list + strlen(list), "%sd%d", i > 0 ? "," : "", i);
+    accept(list);
+    cr_expect_eq(options.store_dir_count, OPTIONS_MAX_STORE_DIRS);
+    strcat(list, ",more");
+    refuse(list, "too many: give at most 16 directories");
+    memset(list + 8, 'x', 4095);
+    list[8 + 4095] = '\0';
+    accept(list);
+    strcat(list, "x");
+    refuse(list, "at most 4095 bytes of directories");
+}
+
 Test(options, options_that_do_not_go_together_are_refused)
 {
     refuse("--batch 6 --micro-batch 4", "does not divide");

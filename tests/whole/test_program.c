@@ -463,6 +463,55 @@ Test(program, bench_copy_says_when_it_is_below_what_was_asked_for)
     cr_expect_not_null(strstr(result.err, "less than 100 of a bare copy"), "%s", result.err);
 }
 
+/* A strange option behind shows that the one before was taken: nothing is measured. */
+Test(program, bench_takes_every_limit_at_its_edge_and_refuses_one_past_it)
+{
+    static const struct {
+        const char *option;
+        const char *inside[2];
+        const char *outside[2];
+    } ranges[] = {
+        {"adam --params", {"1", "10000000000"}, {"0", "10000000001"}},
+        {"adam --repetitions", {"1", "99"}, {"0", "100"}},
+        {"copy --size", {"1", "9223372036854775807"}, {"0", "9223372036854775808"}},
+        {"copy --repetitions", {"1", "99"}, {"0", "100"}},
+        {"copy --least", {"0", "999.9"}, {"-0.1", "1000"}},
+        {"gemm --threads", {"1", "4096"}, {"0", "4097"}},
+        {"gemm --repetitions", {"1", "99"}, {"0", "100"}},
+        {"io --size", {"1", "9223372036854775807"}, {"0", "9223372036854775808"}},
+        {"io --repetitions", {"1", "99"}, {"0", "100"}},
+        {"matrix --size", {"16", "32768"}, {"15", "32769"}},
+        {"matrix --repetitions", {"1", "99"}, {"0", "100"}},
+        {"step --groups", {"2", "10000"}, {"1", "10001"}},
+        {"step --steps", {"3", "99"}, {"2", "100"}},
+        {"step --repetitions", {"1", "99"}, {"0", "100"}},
+        {"plan --gpus", {"1", "16777216"}, {"0", "16777217"}},
+        {"plan --seq", {"1", "16777216"}, {"0", "16777217"}},
+        {"plan --batch", {"1", "16777216"}, {"0", "16777217"}},
+        {"plan --micro-batch", {"1", "16777216"}, {"0", "16777217"}},
+        {"plan --vocab-slices", {"1", "16777216"}, {"0", "16777217"}},
+        {"plan --ram", {"1", "9223372036854775807"}, {"0", "9223372036854775808"}},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        for (int side = 0; side < 2; side++) {
+            char words[128];
+            snprintf(words, sizeof words, "%s %s --strange", ranges[i].option,
+                     ranges[i].inside[side]);
+            bench(words, 2);
+            cr_expect_not_null(strstr(result.err, "unknown option --strange"), "%s: %s", words,
+                               result.err);
+            snprintf(words, sizeof words, "%s %s --strange", ranges[i].option,
+                     ranges[i].outside[side]);
+            bench(words, 2);
+            cr_expect_null(strstr(result.err, "--strange"), "%s: %s", words, result.err);
+            cr_expect_not_null(strstr(result.err, ranges[i].outside[side]), "%s: %s", words,
+                               result.err);
+            cr_expect_eq(strchr(result.err, '\n'), result.err + strlen(result.err) - 1,
+                         "one line: %s", result.err);
+        }
+    }
+}
+
 Test(program, bench_refuses_what_it_does_not_know)
 {
     bench("", 2);
