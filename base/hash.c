@@ -109,12 +109,6 @@ void strata_hash_add(struct hash_state *state, const void *data, size_t bytes)
     STRATA_CHECK(code == XXH_OK);
 }
 
-struct hash128 strata_hash_value(const struct hash_state *state)
-{
-    XXH128_hash_t hash = XXH3_128bits_digest(state->xxh);
-    return (struct hash128){.low = hash.low64, .high = hash.high64};
-}
-
 void strata_hash_digest(const struct hash_state *state, uint8_t out[16])
 {
     XXH128_canonical_t canonical;

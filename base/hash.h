@@ -42,7 +42,6 @@ strata_status strata_hash_create(struct hash_state **out, strata_error *error);
 void strata_hash_destroy(struct hash_state *state);
 void strata_hash_reset(struct hash_state *state);
 void strata_hash_add(struct hash_state *state, const void *data, size_t bytes);
-struct hash128 strata_hash_value(const struct hash_state *state);
 /* Big-endian bytes, as xxhash's canonical form. */
 void strata_hash_digest(const struct hash_state *state, uint8_t out[16]);
 
