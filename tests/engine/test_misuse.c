@@ -5,7 +5,7 @@
  */
 
 #include "strata/store.h"
-#include "tests/support/toy.h"
+#include "tests/engine/engine_rig.h"
 
 #include <criterion/criterion.h>
 
@@ -15,13 +15,6 @@
 
 #define STREAMS 16 /* that one engine may be used with */
 
-static strata_device *device;
-static strata_workers *workers;
-static strata_stream *stream;
-static strata_engine *engine;
-static strata_error error;
-static struct toy toy;
-
 static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
                  float *out)
 {
@@ -30,48 +23,16 @@ static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, ui
         out[i] = 0.01f * (float)((group * 7 + tensor * 3 + first + i) % 19);
 }
 
-static void setup(void)
-{
-    strata_toy_make(&toy);
-    cr_assert_eq(strata_device_open_host(&device, &error), STRATA_OK);
-    cr_assert_eq(
-        strata_workers_create(&workers, &(strata_workers_desc){.thread_count = 1}, &error),
-        STRATA_OK);
-    cr_assert_eq(strata_stream_create(&stream, device, "compute", &error), STRATA_OK);
-}
-
-static void teardown(void)
-{
-    strata_engine_destroy(engine);
-    strata_stream_destroy(stream);
-    strata_workers_destroy(workers);
-    strata_device_close(device);
-}
-
-TestSuite(misuse, .init = setup, .fini = teardown);
+TestSuite(misuse, .init = open_engine_rig, .fini = close_engine_rig);
 
 static strata_engine_desc describe(void)
 {
-    return (strata_engine_desc){.device = device,
-                                .workers = workers,
-                                .model = &toy.model,
-                                .adam = &toy.adam,
-                                .init = init,
-                                .compute_dtype = STRATA_BF16,
-                                .clip = 1,
-                                .device_bytes = 64u << 20,
-                                .host_bytes = 64u << 20,
-                                .tile_elems = STRATA_BLOCK_ELEMS,
-                                .params = STRATA_HOST,
-                                .grads = STRATA_HOST,
-                                .states = STRATA_HOST,
-                                .stash = STRATA_HOST};
+    return describe_engine(init);
 }
 
 static void create(void)
 {
-    strata_engine_desc desc = describe();
-    cr_assert_eq(strata_engine_create(&engine, &desc, &error), STRATA_OK, "%s", error.message);
+    create_engine(init);
 }
 
 static strata_status make_use(const strata_use *use)

@@ -11,7 +11,7 @@
  * process sees them; where the kernel does not allow that, these tests are skipped and say so.
  */
 
-#include "tests/support/checks.h"
+#include "tests/support/workshop.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -33,30 +33,7 @@
 /* Entries of a workshop that nobody touched: text, config.json, store, old.jsonl. */
 #define WORKSHOP_ENTRIES 4
 
-static struct temp_dir dir;
-static struct program_result result;
-
-static void set_up(void)
-{
-    strata_workshop_make(&dir);
-}
-
-static void tear_down(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(bad_input, .init = set_up, .fini = tear_down);
-
-/* One line, from the program, that has these words. */
-static void expect_line(const char *words)
-{
-    cr_assert_eq(strncmp(result.err, "offload-train: ", 15), 0, "stderr: '%s'", result.err);
-    char *end = strchr(result.err, '\n');
-    cr_assert_not_null(end);
-    cr_assert_eq(end[1], '\0', "more than a line: '%s'", result.err);
-    cr_assert_not_null(strstr(result.err, words), "'%s' lacks '%s'", result.err, words);
-}
+TestSuite(bad_input, .init = make_workshop, .fini = remove_workshop);
 
 static void expect_untouched(int entries)
 {
@@ -72,7 +49,7 @@ static void expect_refusal_with(const char *words, int code, const char *says, i
 {
     strata_program_run(&result, &dir, strata_train_program(), words);
     cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
-    expect_line(says);
+    expect_one_line(says);
     expect_untouched(WORKSHOP_ENTRIES + extra);
 }
 
@@ -295,7 +272,7 @@ Test(bad_input, a_store_in_use)
     int files = strata_workshop_store_count(&dir);
     strata_program_run(&result, &dir, strata_train_program(), FILES SMALL OUTPUT);
     cr_assert_eq(result.code, 1, "%s", result.err);
-    expect_line("in use");
+    expect_one_line("in use");
     cr_assert_eq(strata_workshop_store_count(&dir), files);
     char log[256];
     cr_assert(strata_workshop_read(&dir, "old.jsonl", log, sizeof log));
@@ -327,7 +304,7 @@ Test(bad_input, a_foreign_file_with_the_stores_name_is_left_alone)
     for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
         strata_program_run(&result, &dir, strata_train_program(), runs[i]);
         cr_assert_eq(result.code, 3, "%d: %s", result.code, result.err);
-        expect_line("strata.tiles");
+        expect_one_line("strata.tiles");
         cr_assert(strata_workshop_read(&dir, "store/strata.tiles", text, sizeof text));
         cr_assert_str_eq(text, "a file of somebody else's\n");
         cr_assert_eq(strata_workshop_store_count(&dir), 1);

@@ -11,7 +11,7 @@
  */
 
 #include "io/store_format.h"
-#include "tests/support/checks.h"
+#include "tests/support/workshop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,10 +31,6 @@
 
 #define DISK_BYTES (48ul << 20)
 
-static struct temp_dir dir;
-static struct program_result result;
-static const char *program;
-
 static void path_of(const char *name, char out[PATH_MAX + 64])
 {
     snprintf(out, PATH_MAX + 64, "%s/%s", dir.path, name);
@@ -43,7 +39,6 @@ static void path_of(const char *name, char out[PATH_MAX + 64])
 static void set_up(void)
 {
     char path[PATH_MAX + 64], options[32];
-    program = strata_train_program();
     strata_workshop_make(&dir);
     const char *why = strata_workshop_mount_disk(&dir, DISK_BYTES);
     snprintf(options, sizeof options, "size=%lu", DISK_BYTES);
@@ -95,36 +90,13 @@ static void make_room(void)
     strata_workshop_remove(&dir, "store/filler");
 }
 
-static void train(const char *words, int code)
-{
-    strata_program_run(&result, &dir, program, words);
-    cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
-}
-
-/* The latest run failed with one line that has these words. */
-static void expect_one_line(const char *says)
-{
-    char *end = strchr(result.err, '\n');
-    cr_assert(strncmp(result.err, "offload-train: ", 15) == 0 && end != NULL && end[1] == '\0',
-              "not one line: '%s'", result.err);
-    cr_assert_not_null(strstr(result.err, says), "'%s' lacks '%s'", result.err, says);
-}
-
-static void take_hash(char out[33])
-{
-    const char *line = strstr(result.out, "\nstate  ");
-    cr_assert_not_null(line, "no state hash in '%s'", result.out);
-    memcpy(out, line + 8, 32);
-    out[32] = '\0';
-}
-
 /* What a run ends with that commits nothing and is not disturbed. */
 static void whole(const char *steps, char out[33])
 {
     char words[1024];
     snprintf(words, sizeof words, RUN "--durability none --steps %s", steps);
     train(words, 0);
-    take_hash(out);
+    printed_hash(out);
 }
 
 /* The commit that stands is whole, and the run goes on from it to the expected state. */
@@ -134,7 +106,7 @@ static void expect_going_on(const char *words, const char *expected)
     train("--scrub store/drive --quiet", 0);
     make_room();
     train(words, 0);
-    take_hash(hash);
+    printed_hash(hash);
     cr_assert_str_eq(hash, expected);
 }
 
@@ -214,7 +186,7 @@ Test(disk_full, a_hole_under_a_run_ends_it_and_it_goes_on)
 #define LONG_RUN RUN "--log log --steps 120 "
     char expected[33];
     whole("120", expected);
-    pid_t process = strata_program_start(&dir, program, LONG_RUN);
+    pid_t process = strata_program_start(&dir, strata_train_program(), LONG_RUN);
     cr_assert_geq(strata_program_wait_lines(&dir, process, "log", 1), 1);
     cr_assert(kill(process, SIGSTOP) == 0);
     punch_scratch();

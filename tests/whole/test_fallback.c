@@ -11,7 +11,7 @@
  */
 
 #include "tests/support/kernel.h"
-#include "tests/support/checks.h"
+#include "tests/support/workshop.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -36,22 +36,7 @@
 /* nobody, by the number that it has everywhere. */
 #define NOBODY 65534
 
-static struct temp_dir dir;
-static struct program_result result;
-static const char *program;
-
-static void set_up(void)
-{
-    program = strata_train_program();
-    strata_workshop_make(&dir);
-}
-
-static void tear_down(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(fallback, .init = set_up, .fini = tear_down);
+TestSuite(fallback, .init = make_workshop, .fini = remove_workshop);
 
 /* Run the program in a child that has been taken something; NULL: that lacks nothing. */
 static void run_without(bool (*take_away)(void), const char *words)
@@ -61,7 +46,7 @@ static void run_without(bool (*take_away)(void), const char *words)
     if (child == 0) {
         if (take_away != NULL && !take_away())
             _exit(CANNOT);
-        _exit(strata_program_wait(strata_program_start(&dir, program, words)));
+        _exit(strata_program_wait(strata_program_start(&dir, strata_train_program(), words)));
     }
     result.code = strata_program_wait(child);
     strata_workshop_read(&dir, "out.txt", result.out, sizeof result.out);
@@ -70,22 +55,13 @@ static void run_without(bool (*take_away)(void), const char *words)
     strata_workshop_remove(&dir, "err.txt");
 }
 
-/* The hash that the latest run printed. */
-static void take_hash(char out[33])
-{
-    const char *line = strstr(result.out, "\nstate  ");
-    cr_assert_not_null(line, "no state hash in '%s'", result.out);
-    memcpy(out, line + 8, 32);
-    out[32] = '\0';
-}
-
 /* What a run in the device's memory ends with, which needs none of the things that may lack. */
 static void run_plain(char out[33])
 {
     run_without(NULL, "--data text --model config.json --seq 32 --batch 2 --steps 3 --lr 1e-3 "
                       "--tile 16384 --device-mem 64M --host-mem 64M --hash-state");
     cr_assert_eq(result.code, 0, "%s", result.err);
-    take_hash(out);
+    printed_hash(out);
 }
 
 /* The latest run ended well, with that state, and said so much of how. */
@@ -94,18 +70,15 @@ static void expect_run(const char *hash, const char *says)
     char is[33];
     cr_assert_eq(result.code, 0, "exit %d: %s", result.code, result.err);
     cr_assert_not_null(strstr(result.out, says), "'%s' lacks '%s'", result.out, says);
-    take_hash(is);
+    printed_hash(is);
     cr_assert_str_eq(is, hash);
 }
 
 /* The latest run was refused for a lack, with one line, and left nothing. */
 static void expect_refusal(const char *what, const char *remedy)
 {
-    char *end = strchr(result.err, '\n');
     cr_assert_eq(result.code, 3, "exit %d: %s", result.code, result.err);
-    cr_assert(strncmp(result.err, "offload-train: ", 15) == 0 && end != NULL && end[1] == '\0',
-              "not one line: '%s'", result.err);
-    cr_assert_not_null(strstr(result.err, what), "'%s' lacks '%s'", result.err, what);
+    expect_one_line(what);
     cr_assert_not_null(strstr(result.err, remedy), "'%s' lacks '%s'", result.err, remedy);
     cr_assert_eq(strata_workshop_store_count(&dir), 0, "something was left in the store");
     cr_assert(!strata_workshop_has(&dir, "log"), "a log was begun");
@@ -172,7 +145,7 @@ static bool take_locked_memory(void)
     if (geteuid() == 0 &&
         (setgroups(0, NULL) != 0 || setgid(NOBODY) != 0 || setuid(NOBODY) != 0))
         return false;
-    return access(program, X_OK) == 0 && access(dir.path, W_OK | X_OK) == 0;
+    return access(strata_train_program(), X_OK) == 0 && access(dir.path, W_OK | X_OK) == 0;
 }
 
 /* nobody gets the workshop, where root runs the tests. */

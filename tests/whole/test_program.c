@@ -3,7 +3,7 @@
  * The programs as a user meets them: what they print where, what the log holds, how they stop.
  */
 
-#include "tests/support/checks.h"
+#include "tests/support/workshop.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,32 +20,7 @@
 #define PAGED                                                                                  \
     "--params nvme --grads host --states nvme --stash host --store store --durability none "
 
-static struct temp_dir dir;
-static struct program_result result;
-
-static void set_up(void)
-{
-    strata_workshop_make(&dir);
-}
-
-static void tear_down(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(program, .init = set_up, .fini = tear_down);
-
-static void train(const char *words, int code)
-{
-    strata_program_run(&result, &dir, strata_train_program(), words);
-    cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
-}
-
-static void bench(const char *words, int code)
-{
-    strata_program_run(&result, &dir, strata_bench_program(), words);
-    cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
-}
+TestSuite(program, .init = make_workshop, .fini = remove_workshop);
 
 Test(program, help_and_version_go_to_stdout)
 {

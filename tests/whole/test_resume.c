@@ -7,7 +7,7 @@
  * with a commit and a log, and both must come out byte by byte as they went in.
  */
 
-#include "tests/support/checks.h"
+#include "tests/support/workshop.h"
 
 #include <limits.h>
 #include <signal.h>
@@ -26,53 +26,19 @@
 /* More than a stopped run gets done, and few enough for a sanitizer. */
 #define WHOLE_STEPS 100
 
-static struct temp_dir dir;
-static struct program_result result;
-static const char *program;
-
-static void set_up(void)
-{
-    program = strata_train_program();
-    strata_workshop_make(&dir);
-}
-
-static void tear_down(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(resume, .init = set_up, .fini = tear_down);
-
-static void train(const char *words, int code)
-{
-    strata_program_run(&result, &dir, program, words);
-    cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
-}
+TestSuite(resume, .init = make_workshop, .fini = remove_workshop);
 
 /* One line, from the program, that has these words. */
 static void refused(const char *words, const char *says)
 {
     train(words, 1);
-    char *end = strchr(result.err, '\n');
-    cr_assert(strncmp(result.err, "offload-train: ", 15) == 0 && end != NULL && end[1] == '\0',
-              "not one line: '%s'", result.err);
-    cr_assert_not_null(strstr(result.err, says), "'%s' lacks '%s'", result.err, says);
+    expect_one_line(says);
 }
 
 static void start_over(void)
 {
     strata_workshop_remove(&dir, "store/strata.tiles");
     strata_workshop_remove(&dir, "log");
-}
-
-/* The hash that the latest run printed. */
-static const char *printed_hash(char out[33])
-{
-    const char *line = strstr(result.out, "\nstate  ");
-    cr_assert_not_null(line, "no state hash in '%s'", result.out);
-    memcpy(out, line + 8, 32);
-    out[32] = '\0';
-    return out;
 }
 
 /* The hash of an undisturbed run, which commits nothing. */
@@ -118,7 +84,7 @@ static void expect_log_up_to(uint64_t steps)
 /* Start a run and return once it has logged a step. */
 static pid_t start_until_a_step(const char *words)
 {
-    pid_t process = strata_program_start(&dir, program, words);
+    pid_t process = strata_program_start(&dir, strata_train_program(), words);
     cr_assert_geq(strata_program_wait_lines(&dir, process, "log", 1), 1);
     return process;
 }

@@ -4,7 +4,7 @@
  * print where, and their exit codes. What they find is tested in io/test_store_tools.c.
  */
 
-#include "tests/support/checks.h"
+#include "tests/support/workshop.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,26 +17,7 @@
     "--tile 16384 --io threads --allow buffered-io --store store --commit-every 1 --keep 2 "   \
     "--keep-every 2 --quiet "
 
-static struct temp_dir dir;
-static struct program_result result;
-
-static void set_up(void)
-{
-    strata_workshop_make(&dir);
-}
-
-static void tear_down(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(store_command, .init = set_up, .fini = tear_down);
-
-static void train(const char *words, int code)
-{
-    strata_program_run(&result, &dir, strata_train_program(), words);
-    cr_assert_eq(result.code, code, "exit %d for '%s': %s", result.code, words, result.err);
-}
+TestSuite(store_command, .init = make_workshop, .fini = remove_workshop);
 
 /* Exit code, one line on stderr that says this, nothing on stdout. */
 static void refused(const char *words, int code, const char *says)

@@ -4,7 +4,7 @@
  * that says why. It must not go on and report steps as committed that nobody can go back to.
  */
 
-#include "tests/support/checks.h"
+#include "tests/support/workshop.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,20 +17,7 @@
     "--tile 16384 --io threads --allow buffered-io --store store --commit-every 1 --quiet "    \
     "--log log.jsonl "
 
-static struct temp_dir dir;
-static struct program_result result;
-
-static void set_up(void)
-{
-    strata_workshop_make(&dir);
-}
-
-static void tear_down(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(store_gone, .init = set_up, .fini = tear_down);
+TestSuite(store_gone, .init = make_workshop, .fini = remove_workshop);
 
 /* A run that would go on for days; returns once it has made a step. */
 static pid_t start_run(void)

@@ -10,7 +10,7 @@
  * I/O that could be counted; there the test is skipped.
  */
 
-#include "tests/support/checks.h"
+#include "tests/support/workshop.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -30,20 +30,7 @@
 #define STEPS      (MANY - FEW)
 #define TRIES      3
 
-static struct temp_dir dir;
-static struct program_result result;
-
-static void set_up(void)
-{
-    strata_workshop_make(&dir);
-}
-
-static void tear_down(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(traffic, .init = set_up, .fini = tear_down);
+TestSuite(traffic, .init = make_workshop, .fini = remove_workshop);
 
 /* Bytes that this process and the children it waited for had the drive move. */
 static double by_kernel(const char *word)
