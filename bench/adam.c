@@ -5,13 +5,13 @@
  *
  * Timed: passes over all parameters, from handing the first chunk to the workers to the end of
  * the last one. Not timed: memory, gradients, and a pass before each sample. Memory and cores
- * change their minds within minutes, so nothing is compared across time: in a repetition every
+ * vary within minutes, so nothing is compared across time: in a repetition every
  * way has its turn, one right after the other, and shares are medians of the ratios within a
  * repetition. A sample of a small model is as many passes as take about 20 ms.
  *
- * GB/s are 10^9 bytes of what the fused pass has to move, whatever the way moved besides; so
- * the figures of one line compare. The bound is a kernel that moves just these and computes
- * nothing.
+ * GB/s are 10^9 bytes of what the fused pass has to move, in every way, even one that moved
+ * more; so the figures of one line compare. The bound is a kernel that moves just these and
+ * computes nothing.
  *
  * Scalar code is bound by the core. It gets 4 Mi parameters at most, and as many repetitions as
  * the others: per parameter it would not be faster for more.
@@ -305,14 +305,11 @@ static enum bench_exit run_all(const struct adam_options *options)
     strata_json_set_uint(document, "repetitions", options->repetitions);
     strata_json_set(document, "variants", lists[0]);
     strata_json_set(document, "ratios", lists[1]);
-    enum bench_exit result = BENCH_FAILED;
-    if (status != STRATA_OK)
-        result = strata_bench_fail("adam", &error);
-    else if (strata_bench_write(&options->output, document))
-        result = BENCH_DONE;
-    strata_json_free(document);
     free(table);
-    return result;
+    if (status == STRATA_OK)
+        return strata_bench_finish(&options->output, document);
+    strata_json_free(document);
+    return strata_bench_fail("adam", &error);
 }
 
 /* Once more a size; in a double's form, because "1e8" is how they are thought of. */

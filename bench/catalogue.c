@@ -15,7 +15,7 @@
  *
  * A datasheet's rate is not what a training step reaches. Half of the matrix peak is what well
  * tuned trainers report as their utilisation; four fifths of a link's or memory's peak is what
- * long copies reach. Whoever has the machine should measure it instead.
+ * long copies reach. On a machine that is at hand, offload-bench probe measures it instead.
  *
  * Thread: any.
  */

@@ -285,11 +285,10 @@ static enum bench_exit report(struct copy_rig *rig, const struct copy_options *o
         }
         strata_json_set(document, load_names[load], one);
     }
-    bool good = strata_bench_write(&options->output, document);
-    strata_json_free(document);
+    enum bench_exit written = strata_bench_finish(&options->output, document);
     if (verdict == BENCH_BELOW)
         fprintf(stderr, "offload-bench copy: less than %g of a bare copy\n", options->least);
-    return good ? verdict : BENCH_FAILED;
+    return written == BENCH_DONE ? verdict : written;
 }
 
 static enum bench_exit run(const struct copy_options *options)

@@ -186,9 +186,7 @@ static enum bench_exit measure(struct gemm_rig *rig, const struct gemm_options *
     strata_json_set(document, "setting", json_setting(options, rig));
     strata_json_set(document, "products", products);
     strata_json_set(document, "together", json_together(&both));
-    bool good = strata_bench_write(&options->output, document);
-    strata_json_free(document);
-    return good ? BENCH_DONE : BENCH_FAILED;
+    return strata_bench_finish(&options->output, document);
 }
 
 #define FIELD(member) offsetof(struct gemm_options, member)

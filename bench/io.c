@@ -5,7 +5,7 @@
  *
  * Timed: passes over all places, each from its first request to its last completion. Not timed:
  * the creation of the file, one write of every place, and the first bare read, the cold one.
- * Drives and what lies over them change their minds within minutes, so nothing here is compared
+ * Drives and what lies over them vary within minutes, so nothing here is compared
  * across time: within a repetition every kind is measured all ways, one right after the other,
  * and repetitions take turns in which comes first; shares are medians of the ratios within a
  * repetition. What the store reads is verified, since it verifies everything.
@@ -15,7 +15,7 @@
  *
  * Two numbers need a word. The mix factor is the mixed rate over the rate that reads and writes
  * would have one after the other: 1 means that they share the drive, 2 that each has its own.
- * The regime is told from the first read and the later ones: where these are much faster,
+ * The regime follows from the first read and the later ones: where these are much faster,
  * something above the drive remembers what was read, and no rate here is the drive's. The file
  * had just been written then, so the test has one blind side: what writes left in such a memory
  * makes the first read fast too. Only a size beyond that memory shows it.
@@ -282,7 +282,7 @@ static strata_json *json_setting(const struct io_options *options, const struct 
 {
     struct utsname name = {.release = "unknown"};
     strata_json *object = strata_json_object();
-    (void)uname(&name); /* what is not told stays unknown */
+    (void)uname(&name); /* on failure the name stays empty */
     strata_json_set_string(object, "kernel", name.release);
     strata_json_set_string(object, "directory", options->dir);
     strata_json_set_string(object, "file_system", file_system_name(options->dir));
@@ -321,9 +321,7 @@ static enum bench_exit report(const struct io_options *options, const struct io_
     print_setting(out, options, rig);
     print_tables(out, set);
     strata_json *document = make_document(options, rig, set);
-    bool good = strata_bench_write(&options->output, document);
-    strata_json_free(document);
-    return good ? BENCH_DONE : BENCH_FAILED;
+    return strata_bench_finish(&options->output, document);
 }
 
 #define FIELD(member) offsetof(struct io_options, member)

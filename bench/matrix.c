@@ -122,7 +122,7 @@ static void rig_close(struct matrix_rig *rig)
 }
 
 /* Bytes of numbers between -2 and 2 of any dtype: in each two the upper one is small. */
-static void fill(struct matrix_rig *rig, void *array, uint64_t bytes)
+static void fill_array(struct matrix_rig *rig, void *array, uint64_t bytes)
 {
     static uint16_t pattern[FILL_BYTES / sizeof(uint16_t)];
     uint32_t random = 1;
@@ -138,7 +138,7 @@ static void fill(struct matrix_rig *rig, void *array, uint64_t bytes)
 }
 
 /* Seconds of some products. */
-static double run(struct matrix_rig *rig, uint32_t count)
+static double time_products(struct matrix_rig *rig, uint32_t count)
 {
     struct op_linear product = {.src = rig->src,
                                 .weight = rig->weight,
@@ -159,13 +159,13 @@ static strata_status measure(struct matrix_rig *rig, uint32_t repetitions,
 {
     double values[DTYPES][BENCH_MAX_SAMPLES];
     double cube = (double)rig->size * (double)rig->size * (double)rig->size;
-    fill(rig, rig->src, rig->size * rig->size * sizeof(float));
-    fill(rig, rig->weight, WIDTHS * rig->size * rig->size * sizeof(float));
+    fill_array(rig, rig->src, rig->size * rig->size * sizeof(float));
+    fill_array(rig, rig->weight, WIDTHS * rig->size * rig->size * sizeof(float));
     for (uint32_t r = 0; r < repetitions; r++)
         for (int i = 0; i < DTYPES; i++) {
             rig->ops.weight_dtype = dtypes[i];
-            (void)run(rig, 1);
-            values[i][r] = 2.0 * WIDTHS * cube * PRODUCTS / run(rig, PRODUCTS);
+            (void)time_products(rig, 1);
+            values[i][r] = 2.0 * WIDTHS * cube * PRODUCTS / time_products(rig, PRODUCTS);
         }
     for (int i = 0; i < DTYPES; i++)
         out[i] = strata_bench_spread(values[i], repetitions);
@@ -195,9 +195,7 @@ static enum bench_exit report(const struct matrix_rig *rig,
         fprintf(out, "%-5s %9.3f (%.3f..%.3f)\n", name, 1e-12 * rates[i].median,
                 1e-12 * rates[i].least, 1e-12 * rates[i].most);
     }
-    bool good = strata_bench_write(&options->output, document);
-    strata_json_free(document);
-    return good ? BENCH_DONE : BENCH_FAILED;
+    return strata_bench_finish(&options->output, document);
 }
 
 #define FIELD(member) offsetof(struct matrix_options, member)

@@ -259,8 +259,8 @@ static double rate_of(const struct found *found, enum kind kind, double otherwis
     return sum->seconds > 0 && sum->bytes > 0 ? sum->bytes / sum->seconds : otherwise;
 }
 
-static strata_status run(struct found *found, const struct options *options,
-                         strata_error *error)
+static strata_status run_steps(struct found *found, const struct options *options,
+                               strata_error *error)
 {
     struct trainer *trainer;
     struct trainer_step step;
@@ -443,7 +443,7 @@ static strata_status probe_lanes(struct found *found, const struct probe_desc *d
     if (status == STRATA_OK)
         status = describe_run(&train, desc, data, trace, error);
     if (status == STRATA_OK)
-        status = run(found, &train, error);
+        status = run_steps(found, &train, error);
     strata_bench_scratch_remove(&scratch);
     return status;
 }

@@ -139,6 +139,13 @@ bool strata_bench_write(const struct bench_output *output, const strata_json *do
     return false;
 }
 
+enum bench_exit strata_bench_finish(const struct bench_output *output, strata_json *document)
+{
+    bool good = strata_bench_write(output, document);
+    strata_json_free(document);
+    return good ? BENCH_DONE : BENCH_FAILED;
+}
+
 enum bench_exit strata_bench_report(const struct bench_output *output, const char *subcommand,
                                     const struct finding *findings, uint32_t count)
 {
@@ -149,8 +156,5 @@ enum bench_exit strata_bench_report(const struct bench_output *output, const cha
     }
     print_lines(output->json ? stderr : stdout, findings, count);
     strata_json *document = make_document(subcommand, findings, count);
-    if (!strata_bench_write(output, document))
-        result = BENCH_FAILED;
-    strata_json_free(document);
-    return result;
+    return strata_bench_finish(output, document) == BENCH_DONE ? result : BENCH_FAILED;
 }

@@ -74,6 +74,8 @@ double strata_bench_process_cpu_s(void);
  * written, or made (NULL), which is said on stderr.
  */
 bool strata_bench_write(const struct bench_output *output, const strata_json *document);
+/* The same at a subcommand's end: frees the document; BENCH_DONE or BENCH_FAILED. */
+enum bench_exit strata_bench_finish(const struct bench_output *output, strata_json *document);
 
 /*
  * Write the lines and the document. Returns BENCH_DONE, or BENCH_FAILED when a finding is FAIL

@@ -293,15 +293,12 @@ static strata_json *make_document(const struct run *run)
     return document;
 }
 
-static enum bench_exit tell(const struct run *run)
+static enum bench_exit report_run(const struct run *run)
 {
     struct bench_output output = {.json = run->train.json, .file = run->train.document};
     if (!run->train.quiet)
         print_result(output.json ? stderr : stdout, run);
-    strata_json *document = make_document(run);
-    bool good = strata_bench_write(&output, document);
-    strata_json_free(document);
-    return good ? BENCH_DONE : BENCH_FAILED;
+    return strata_bench_finish(&output, make_document(run));
 }
 
 enum bench_exit strata_bench_run(int argc, char **argv)
@@ -324,5 +321,5 @@ enum bench_exit strata_bench_run(int argc, char **argv)
         strata_bench_scratch_remove(&run.scratch[i]);
     if (status != STRATA_OK)
         return strata_bench_fail("run", &error);
-    return tell(&run);
+    return report_run(&run);
 }

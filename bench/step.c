@@ -7,8 +7,8 @@
  * Three cases, by how much the device computes in a step beside what all the rest takes alone
  * (the free way without computing): less, as much, and more. In each, a repetition runs every
  * way, one right after the other, and repetitions take turns in which comes first; ratios are
- * medians of the ratios within a repetition, since drives and neighbours change their minds
- * within minutes.
+ * medians of the ratios within a repetition, since drives and neighbours vary within
+ * minutes.
  *
  * Timed: steps in the stride of a run; the first and the last of a sample are left out. Not
  * timed: making engines and stores, and a sample of each way before the first repetition.
@@ -290,13 +290,10 @@ static enum bench_exit run(const struct step_options *options)
     if (status == STRATA_OK && options->trace != NULL)
         status = strata_engine_trace(rig.ways[STEP_OVERLAPPED].engine, options->trace, &error);
     strata_bench_step_close(&rig);
-    enum bench_exit result = BENCH_FAILED;
-    if (status != STRATA_OK)
-        result = strata_bench_fail("step", &error);
-    else if (strata_bench_write(&options->output, document))
-        result = BENCH_DONE;
+    if (status == STRATA_OK)
+        return strata_bench_finish(&options->output, document);
     strata_json_free(document);
-    return result;
+    return strata_bench_fail("step", &error);
 }
 
 /* The command line. */

@@ -266,7 +266,7 @@ static size_t slips(const char *word, size_t length, const char *name)
     return rows[length][name_length];
 }
 
-/* The name that was probably meant, a letter in three wrong at most; NULL: none is near. */
+/* The name that was probably meant, a letter in three wrong at most; NULL: no name is near. */
 static const char *near_name(const struct command_line *line, const char *word)
 {
     const char *found = NULL;

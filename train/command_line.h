@@ -124,7 +124,7 @@ void strata_command_line_help(const struct command_line *line, FILE *out);
 strata_status strata_option_refuse(const struct option_row *row, const char *text,
                                    const char *why, strata_error *error);
 
-/* Likewise: the choice whose name is this much of text; NULL: none is. */
+/* Likewise: the choice whose name is this much of text; NULL: there is no such choice. */
 const struct choice *strata_choice_find(const struct choice *choices, const char *text,
                                         size_t length);
 

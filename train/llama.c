@@ -40,7 +40,7 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
 }
 
 /* Zeroed memory of the object, counted. */
-static void *take(struct llama *llama, uint64_t count, uint64_t each)
+static void *take_zeroed(struct llama *llama, uint64_t count, uint64_t each)
 {
     llama->host_bytes += count * each;
     return calloc(count, each);
@@ -200,9 +200,9 @@ static strata_status build_groups(struct llama *llama, strata_error *error)
     uint32_t ends = llama->config.tied ? slices : 2 * slices;
     uint32_t group_count = ends + layers + 1;
     uint32_t tensor_count = ends + layers * LLAMA_LAYER_TENSORS + 1;
-    llama->groups = take(llama, group_count, sizeof *llama->groups);
-    llama->tensors = take(llama, tensor_count, sizeof *llama->tensors);
-    llama->names = take(llama, (uint64_t)group_count + tensor_count, NAME_BYTES);
+    llama->groups = take_zeroed(llama, group_count, sizeof *llama->groups);
+    llama->tensors = take_zeroed(llama, tensor_count, sizeof *llama->tensors);
+    llama->names = take_zeroed(llama, (uint64_t)group_count + tensor_count, NAME_BYTES);
     if (llama->groups == NULL || llama->tensors == NULL || llama->names == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the names of %u tensors",
                            tensor_count);
@@ -268,7 +268,7 @@ static strata_status build_uses(struct llama *llama, strata_error *error)
     struct recorder recorder = {.llama = llama};
     const struct llama_visitor visitor = {record_use, record_work, &recorder};
     STRATA_TRY(strata_llama_walk(llama, &visitor));
-    llama->uses = take(llama, recorder.count, sizeof *llama->uses);
+    llama->uses = take_zeroed(llama, recorder.count, sizeof *llama->uses);
     if (llama->uses == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for a use list of %u events",
                            recorder.count);
@@ -302,7 +302,7 @@ static strata_status build_rotary(struct llama *llama, strata_error *error)
 {
     const struct llama_config *c = &llama->config;
     uint64_t half = c->head_dim / 2;
-    llama->rotary = take(llama, llama->shape.seq * c->head_dim, sizeof *llama->rotary);
+    llama->rotary = take_zeroed(llama, llama->shape.seq * c->head_dim, sizeof *llama->rotary);
     if (llama->rotary == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0,
                            "no memory for the rotary table of %u positions", llama->shape.seq);

@@ -2,7 +2,7 @@
 /*
  * offload-train: train a transformer that is larger than the device's memory.
  *
- * The order of a run is an order of promises. First whatever costs nothing and may be refused:
+ * The order of a run is an order of promises. First all that costs nothing and may be refused:
  * the command line, the model's config, the data, the plan, the log file's name. Then the plan
  * is shown. Only then memory is taken and files are made; and only when that has worked an
  * older log is emptied, or cut back to where a resumed run begins. A run that is refused leaves

@@ -1,7 +1,7 @@
 /*
  * The operators' one entrance: what is called is the table's.
  *
- * Thread: whoever queues on the stream.
+ * Thread: the one that queues on the stream.
  */
 
 #include "train/ops.h"

@@ -19,7 +19,7 @@
  * Work is cut by shape alone, and every sum has one fixed order: neither the number of workers
  * nor a repetition changes a bit of any result. Nothing is allocated.
  *
- * Thread: whoever queues on the stream.
+ * Thread: the one that queues on the stream.
  */
 
 #include "strata/device.h"

@@ -14,7 +14,7 @@
  * products a shape for each block. Backward begins with the last block: it sees all keys, so
  * its parts of their gradients are set and not added, and nothing has to be zeroed.
  *
- * Thread: whoever queues on the stream; nothing is computed here.
+ * Thread: the one that queues on the stream; nothing is computed here.
  */
 
 #include "train/ops_cuda.h"

@@ -6,7 +6,7 @@
  * (products_cuda.c), put together in ops_cuda.c. Both are launched on a cudaStream_t, given as
  * void *. A kernel's launch returns what it came to: 0 or a cudaError_t.
  *
- * Thread: whoever queues on the stream, with its device current.
+ * Thread: the one that queues on the stream, with its device current.
  */
 
 #include "train/ops.h"

@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 /*
- * What a run tells people as text: the first lines, the plan, the tables at the end. See
+ * What a run says to people, as text: the first lines, the plan, the tables at the end. See
  * report.h; the live line is report_live.c's, the document report_json.c's.
  *
  * Thread: one per object.
@@ -215,7 +215,8 @@ void strata_report_plan(const struct report *report, const strata_plan *plan)
     fflush(out);
 }
 
-/* Where a run that was told to go on stands. Commit 0, the initial weights, is no progress. */
+/* Where a run stands that goes on from a commit. Commit 0, the initial weights, is no
+ * progress. */
 static void print_resumed(const struct report *report, const struct trainer *trainer)
 {
     const struct options *options = strata_trainer_options(trainer);

@@ -2,7 +2,7 @@
 #define STRATA_TRAIN_REPORT_H
 
 /*
- * What a run tells people: the first lines, the plan as a table, a live line while it trains,
+ * What a run says to people: the first lines, the plan as a table, a live line while it trains,
  * the tables at the end; and for programs the same as one JSON document.
  *
  * On a terminal the live line is one line on stderr, drawn over itself after every step and cut

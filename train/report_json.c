@@ -1,5 +1,5 @@
 /*
- * What a run tells programs: the one document. See report.h.
+ * What a run says to programs: the one document. See report.h.
  *
  * Thread: one per object.
  */

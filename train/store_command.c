@@ -98,7 +98,7 @@ static strata_status list(struct command *command, strata_error *error)
     return STRATA_OK;
 }
 
-/* Damage is an error: with --quiet it is told as well, where errors are. */
+/* Damage is an error: with --quiet it is printed as well, on stderr. */
 static void take_damage(void *user, const char *line)
 {
     struct command *command = user;
@@ -181,7 +181,7 @@ static strata_status perform(struct command *command, strata_error *error)
     return strata_fail(error, STRATA_E_INVALID, 0, "nothing to do with a store");
 }
 
-/* The document says what was found; where nothing could be looked at there is none. */
+/* The document says what was found; where nothing could be read, no document is written. */
 static bool has_document(strata_status status)
 {
     return status == STRATA_OK || status == STRATA_E_CORRUPT;

@@ -12,7 +12,7 @@
 
 #include "train/options.h"
 
-/* options->command is not STORE_NONE. STRATA_E_CORRUPT: something is damaged, and was told. */
+/* options->command is not STORE_NONE. STRATA_E_CORRUPT: damage was found, and was printed. */
 strata_status strata_store_command(const struct options *options, strata_error *error);
 
 #endif

@@ -189,8 +189,8 @@ static void run_chunk(void *user, uint32_t index, uint32_t worker)
         pass->block(pass, b);
 }
 
-static void run(struct pass *pass, strata_workers *workers,
-                void (*block)(const struct pass *pass, uint64_t index))
+static void run_pass(struct pass *pass, strata_workers *workers,
+                     void (*block)(const struct pass *pass, uint64_t index))
 {
     pass->block = block;
     strata_workers_run(workers, STRATA_JOB_UPDATE, run_chunk, pass,
@@ -211,18 +211,18 @@ void strata_bench_adam_pass(struct adam_rig *rig, strata_workers *workers,
     void (*const single[])(const struct pass *, uint64_t) = {
         [ADAM_BARE] = bare, [ADAM_FUSED] = fused, [ADAM_INSIDE] = inside};
     if (way == ADAM_CAST) {
-        run(&pass, workers, widen);
-        run(&pass, workers, step_alone);
-        run(&pass, workers, narrow);
+        run_pass(&pass, workers, widen);
+        run_pass(&pass, workers, step_alone);
+        run_pass(&pass, workers, narrow);
     } else if (way == ADAM_SCALE) {
-        run(&pass, workers, scale);
-        run(&pass, workers, fused);
+        run_pass(&pass, workers, scale);
+        run_pass(&pass, workers, fused);
     } else if (way == ADAM_APART) {
-        run(&pass, workers, hash_read);
-        run(&pass, workers, fused);
-        run(&pass, workers, hash_written);
+        run_pass(&pass, workers, hash_read);
+        run_pass(&pass, workers, fused);
+        run_pass(&pass, workers, hash_written);
     } else {
-        run(&pass, workers, single[way]);
+        run_pass(&pass, workers, single[way]);
     }
 }
 

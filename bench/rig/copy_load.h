@@ -3,7 +3,7 @@
 
 /*
  * What keeps the rest of the machine busy while copies are measured: AdamW on every worker, and
- * reads and writes of a scratch store, round and round until told to stop.
+ * reads and writes of a scratch store, round and round until stopped.
  *
  * Thread: one, and one of its own for each load.
  */
@@ -21,7 +21,7 @@ struct copy_load {
     bool rig_open;
     bool adam_runs;
     bool io_runs;
-    atomic_bool stop; /* told by start's caller, read by the loads */
+    atomic_bool stop; /* set by start's caller, read by the loads */
     pthread_t adam;
     pthread_t io;
     strata_error error; /* of the store; read after stop */

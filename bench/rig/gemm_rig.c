@@ -208,7 +208,7 @@ strata_status strata_bench_gemm_together(struct gemm_rig *rig, struct together_s
     strata_status status = time_both(&products, &updates, rig->pool, &out->both_s, error);
     if (status != STRATA_OK)
         return status;
-    /* Each alone once more: memory and cores change their minds within a sample, too. */
+    /* Each alone once more: memory and cores vary within a sample, too. */
     out->products_s += time_stream(&products, rig->single, run_products) / 2;
     out->updates_s += time_stream(&updates, rig->single, run_updates) / 2;
     return STRATA_OK;

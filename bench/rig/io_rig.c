@@ -4,8 +4,8 @@
  *
  * The bare loop works on the store's own file, through a ring of its own, behind the store's
  * back. That goes well because a place always gets the same bytes: those of its buffer. So the
- * store's hashes stay right whoever wrote last, and what it reads after a bare pass verifies
- * that pass too.
+ * store's hashes stay right whichever of the two wrote last, and what it reads after a bare
+ * pass verifies that pass too.
  *
  * The window of timing: from the first request to the last completion; buffers, rings and
  * threads are there before. CPU time is that of the whole process, so the kernel's work for our

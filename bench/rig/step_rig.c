@@ -4,8 +4,8 @@
  *
  * The engine without updates is the overlapped one with another pager: its norms say of every
  * step that it is to be skipped, so gradients go home and are summed, and no state is read,
- * updated or written. A public engine cannot be told that, nor be taken apart into its lanes;
- * hence engine/state.h.
+ * updated or written. The public API has no way to ask for that, nor to reach the lanes
+ * alone; hence engine/state.h.
  *
  * Thread: one owner; the caller's work runs on its stream.
  */

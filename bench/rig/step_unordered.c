@@ -3,13 +3,13 @@
  * A driver of the lanes without a schedule. See step_unordered.h.
  *
  * It does what the pager does with an op (offload/pager/lanes.c), less what only an order
- * needs: no gates, no steps, no verdicts. Whatever ends sends a message, as there, and the next
- * op of its lane is started.
+ * needs: no gates, no steps, no verdicts. An op that ends sends a message, as there, and the
+ * next op of its lane is started.
  *
  * One dependency cannot go: a place of the store has one transfer at a time. Where the next
  * weights to be read are just being written, their lane waits for the end of that.
  *
- * Thread: one owner; what ends is told from the I/O thread, the cpu lane and the streams.
+ * Thread: one owner; messages come from the I/O thread, the cpu lane and the streams.
  */
 
 #include "bench/rig/step_unordered.h"
@@ -337,7 +337,7 @@ static void feed(struct step_unordered *run, strata_lane lane, uint32_t steps)
     }
 }
 
-static void take(struct step_unordered *run, const struct message *message)
+static void take_message(struct step_unordered *run, const struct message *message)
 {
     struct slot *slot = &run->slots[message->slot];
     struct list *list = &run->lists[slot->lane];
@@ -375,7 +375,7 @@ strata_status strata_bench_unordered_sample(struct step_unordered *run, uint32_t
                 feed(run, (strata_lane)lane, steps);
         struct message message;
         if (strata_channel_receive(run->events, &message, UINT64_MAX))
-            take(run, &message);
+            take_message(run, &message);
     } while (run->free_count < SLOTS);
     if (run->failed) {
         const strata_error *why = strata_store_error(run->engine->store);
