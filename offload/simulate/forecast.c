@@ -112,8 +112,9 @@ static strata_status shard(strata_model_desc *out, struct tables *tables,
                 product *= whole->groups[g].tensors[t].shape[i];
             elems += product;
         }
+        /* Tensors' names differ; groups' do too. */
         tensors[g] = (strata_tensor_desc){
-            .name = "shard", .shape = {(elems + ranks - 1) / ranks}, .rank = 1};
+            .name = whole->groups[g].name, .shape = {(elems + ranks - 1) / ranks}, .rank = 1};
         groups[g] = (strata_group_desc){
             .name = whole->groups[g].name, .tensors = &tensors[g], .tensor_count = 1};
     }
