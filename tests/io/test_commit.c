@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "tests/io/commit_check.h"
+#include "tests/support/allocations.h"
 #include "tests/support/io_fault.h"
 #include "tests/support/kernel.h"
 #include "tests/support/store_rig.h"
@@ -66,8 +67,7 @@ Test(commit, records_that_are_not_committed_cost_nothing)
     run_to(&rig, 8);
     reopen(&rig);
     EXPECT_LIST(&rig, 6);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(commit, without_flush_the_order_is_the_same_and_a_killed_process_loses_nothing)
@@ -86,8 +86,7 @@ Test(commit, without_flush_the_order_is_the_same_and_a_killed_process_loses_noth
     cr_expect(count.seen == syncs, "only creation flushes");
     reopen(&rig);
     EXPECT_LIST(&rig, 3, 2);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(commit, a_record_without_bytes_is_not_in_the_store)
@@ -158,8 +157,7 @@ Test(commit, retained_commits_stay_whole)
     EXPECT_LIST(&rig, 12, 10, 8);
     reopen(&rig);
     EXPECT_LIST(&rig, 12, 10, 8);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 /* In requests: a table per drive, twice; a flush per drive; a commit record, twice; a flush of
@@ -272,8 +270,7 @@ static bool fail_once(const struct io_fault_plan *plan, strata_status expected)
     rig.ops_config = NULL;
     open_rig(&rig);
     cr_expect(rig.step == before || rig.step == after || (none && rig.step == 0));
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
     return fired;
 }
 
@@ -359,43 +356,32 @@ Test(commit, a_killed_run_loses_no_committed_step)
     strata_commit_rig_remove(&rig);
 }
 
-/* The call ends in a failed check; a child makes it, so that the store can be removed after. */
-static bool aborts(struct commit_rig *rig, void (*call)(struct commit_rig *rig))
+static void read_a_slot_never_written(void *user)
 {
-    int status;
-    pid_t child = fork();
-    cr_assert(child >= 0);
-    if (child == 0) {
-        fclose(stderr);
-        call(rig);
-        _exit(0);
-    }
-    cr_assert(waitpid(child, &status, 0) == child);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-}
-
-static void read_a_slot_never_written(struct commit_rig *rig)
-{
+    struct commit_rig *rig = user;
     (void)strata_store_transfer(rig->store, false, strata_store_slot_place(rig->store, 0, 2), 0,
                                 rig->buffer);
 }
 
-static void commit_a_slot_never_written(struct commit_rig *rig)
+static void commit_a_slot_never_written(void *user)
 {
+    struct commit_rig *rig = user;
     uint8_t slots[COMMIT_RECORDS] = {2};
     struct store_line line = {.step = 9, .slots = slots};
     (void)strata_store_commit(rig->store, &line, 1, 0, 1.0);
 }
 
-static void retain_what_was_never_committed(struct commit_rig *rig)
+static void retain_what_was_never_committed(void *user)
 {
+    struct commit_rig *rig = user;
     struct store_line lines[2] = {{9, rig->slots.lines[0].slots},
                                   {5, rig->slots.lines[0].slots}};
     (void)strata_store_commit(rig->store, lines, 2, 0, 1.0);
 }
 
-static void retain_more_than_may_be(struct commit_rig *rig)
+static void retain_more_than_may_be(void *user)
 {
+    struct commit_rig *rig = user;
     const uint8_t *slots = rig->slots.lines[0].slots;
     struct store_line lines[3] = {{9, slots}, {0, slots}, {0, slots}};
     (void)strata_store_commit(rig->store, lines, 3, 0, 1.0);
@@ -406,53 +392,33 @@ Test(commit, a_caller_that_breaks_the_rules_is_stopped)
     struct commit_rig rig;
     make_rig(&rig, 1, 1);
     open_rig(&rig);
-    cr_expect(aborts(&rig, read_a_slot_never_written));
-    cr_expect(aborts(&rig, commit_a_slot_never_written));
-    cr_expect(aborts(&rig, retain_what_was_never_committed));
-    cr_expect(aborts(&rig, retain_more_than_may_be));
+    cr_expect(strata_rig_aborts(read_a_slot_never_written, &rig));
+    cr_expect(strata_rig_aborts(commit_a_slot_never_written, &rig));
+    cr_expect(strata_rig_aborts(retain_what_was_never_committed, &rig));
+    cr_expect(strata_rig_aborts(retain_more_than_may_be, &rig));
     strata_commit_rig_remove(&rig);
-}
-
-/* What the address sanitizer offers; without it the addresses are null. */
-extern int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *,
-                                                                       size_t),
-                                                     void (*on_free)(const volatile void *))
-    __attribute__((weak));
-
-static _Atomic uint64_t taken_bytes;
-
-static void on_malloc(const volatile void *block, size_t bytes)
-{
-    (void)block;
-    taken_bytes += bytes;
-}
-
-static void on_free(const volatile void *block)
-{
-    (void)block;
 }
 
 /* As for scratch in test_store_file.c; and a commit takes nothing. */
 Test(commit, open_takes_the_memory_it_said_and_a_commit_none)
 {
     struct commit_rig rig;
-    if (__sanitizer_install_malloc_and_free_hooks == NULL)
+    if (!strata_allocations_count())
         cr_skip_test("counting allocations needs the address sanitizer");
     leave_at(&rig, 3, 2, 2);
-    cr_assert(__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) > 0);
     for (int round = 0; round < 2; round++) {
-        taken_bytes = 0;
+        strata_allocations_reset();
         cr_assert(strata_store_open(&rig.store, &rig.desc, NULL) == STRATA_OK);
-        uint64_t taken = taken_bytes, told = strata_store_table_bytes(&rig.desc);
+        uint64_t taken = strata_allocations_bytes(), told = strata_store_table_bytes(&rig.desc);
         cr_expect(taken <= told + 8192, "%d of %d", (int)taken, (int)told);
         cr_expect(taken + 3 * 20000 >= told, "%d of %d", (int)taken, (int)told);
         strata_commit_rig_close(&rig);
     }
     open_rig(&rig);
     run_to(&rig, 4);
-    taken_bytes = 0;
+    strata_allocations_reset();
     run_to(&rig, 9);
-    uint64_t taken = taken_bytes;
+    uint64_t taken = strata_allocations_bytes();
     cr_expect(taken == 0, "%d", (int)taken);
     strata_commit_rig_remove(&rig);
 }

@@ -21,20 +21,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct hash128 file_hash(const struct commit_rig *rig, uint32_t drive)
-{
-    char path[PATH_MAX + 32];
-    struct stat info;
-    int fd = open(strata_commit_rig_file(rig, drive, path), O_RDONLY | O_CLOEXEC);
-    cr_assert(fd >= 0 && fstat(fd, &info) == 0);
-    uint8_t *bytes = malloc((size_t)info.st_size);
-    cr_assert(bytes != NULL && read(fd, bytes, (size_t)info.st_size) == info.st_size);
-    struct hash128 hash = strata_hash(bytes, (size_t)info.st_size, 0);
-    free(bytes);
-    close(fd);
-    return hash;
-}
-
 /* Refused with this status and text; no byte of any file is another, nothing is held. */
 static void expect_refusal(struct commit_rig *rig, strata_status status, const char *text)
 {
@@ -58,33 +44,18 @@ static void expect_refusal(struct commit_rig *rig, strata_status status, const c
     }
 }
 
-/* Change bytes of a file behind the store's back. */
-static void damage(const struct commit_rig *rig, uint32_t drive, uint64_t offset)
-{
-    char path[PATH_MAX + 32];
-    uint8_t byte;
-    int fd = open(strata_commit_rig_file(rig, drive, path), O_RDWR | O_CLOEXEC);
-    cr_assert(fd >= 0 && pread(fd, &byte, 1, (off_t)offset) == 1);
-    byte ^= 8;
-    cr_assert(pwrite(fd, &byte, 1, (off_t)offset) == 1 && fsync(fd) == 0);
-    close(fd);
-}
-
 Test(resume, a_retained_commit_can_be_gone_on_from)
 {
     struct commit_rig rig;
     leave_at(&rig, 2, 2, 7);
-    rig.records.resume_step = 6;
-    open_rig(&rig);
+    go_on_from(&rig, 6);
     EXPECT_LIST(&rig, 6, 4);
     expect_whole(&rig);
     run_to(&rig, 9);
     EXPECT_LIST(&rig, 9, 8, 6);
-    rig.records.resume_step = UINT64_MAX;
-    reopen(&rig);
+    go_on(&rig);
     EXPECT_LIST(&rig, 9, 8, 6);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 /* Its slots are written from now on, so nobody may find it any more. */
@@ -93,15 +64,12 @@ Test(resume, a_commit_that_was_gone_back_behind_is_given_up_at_once)
     struct commit_rig rig;
     leave_at(&rig, 2, 2, 7);
     rig.commit_every = 100;
-    rig.records.resume_step = 4;
-    open_rig(&rig);
+    go_on_from(&rig, 4);
     EXPECT_LIST(&rig, 4);
     run_to(&rig, 6); /* records without a commit, into what were the slots of 6 and 7 */
-    rig.records.resume_step = UINT64_MAX;
-    reopen(&rig);
+    go_on(&rig);
     EXPECT_LIST(&rig, 4);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(resume, a_step_that_is_not_listed_is_refused_with_those_that_are)
@@ -132,8 +100,7 @@ Test(resume, a_run_is_never_overwritten)
     rig.records.resume = true;
     open_rig(&rig);
     EXPECT_LIST(&rig, 3);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(resume, a_run_of_another_identity_is_refused_by_its_first_difference)
@@ -231,8 +198,7 @@ Test(resume, a_drive_that_is_not_named_or_has_lost_its_file_is_missed)
     expect_refusal(&rig, STRATA_E_INVALID, "drive 2 of 3 of the store in");
     cr_assert(rename(moved, path) == 0);
     open_rig(&rig);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(resume, a_drive_of_another_store_is_refused)
@@ -318,26 +284,13 @@ Test(resume, a_store_without_a_commit_is_nobodys)
     open_rig(&rig);
     run_to(&rig, 1);
     reopen(&rig);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 /* Offsets from the beginning of a block that are tried: its ends, and all over. */
 static uint64_t next_offset(uint64_t at)
 {
     return at < 128 || at >= STRATA_STORE_BLOCK_BYTES - 20 ? at + 1 : at + 101;
-}
-
-static void find(struct commit_rig *rig, struct commit_places *out)
-{
-    open_rig(rig);
-    strata_commit_rig_find(rig, out);
-    strata_commit_rig_close(rig);
-}
-
-static void keep_line(void *user, const char *line)
-{
-    snprintf(user, 512, "%s", line);
 }
 
 /* The place of a copy of the first drive's table of this number. */
@@ -354,9 +307,8 @@ Test(resume, a_damaged_copy_of_the_commit_record_loses_nothing_and_the_log_says_
     struct commit_places places;
     char line[512], text[PATH_MAX + 128], path[PATH_MAX + 32];
     leave_at(&rig, 2, 0, 6);
-    find(&rig, &places);
-    rig.desc.log = keep_line;
-    rig.desc.log_user = line;
+    find_places(&rig, &places);
+    strata_store_keep_line(&rig.desc, line);
     for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
         uint64_t place = places.newest[at % 2];
         snprintf(text, sizeof text,
@@ -375,8 +327,7 @@ Test(resume, a_damaged_copy_of_the_commit_record_loses_nothing_and_the_log_says_
         strata_commit_rig_close(&rig);
     }
     open_rig(&rig);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(resume, a_commit_whose_record_is_lost_is_missed_and_an_older_one_is_gone_on_from_if_asked)
@@ -384,9 +335,8 @@ Test(resume, a_commit_whose_record_is_lost_is_missed_and_an_older_one_is_gone_on
     struct commit_rig rig;
     struct commit_places places;
     leave_at(&rig, 2, 0, 6);
-    find(&rig, &places);
-    for (uint32_t copy = 0; copy < 2; copy++)
-        damage(&rig, 0, places.newest[copy] + 700);
+    find_places(&rig, &places);
+    damage_copies(&rig, 0, places.newest, 700);
     expect_refusal(&rig, STRATA_E_CORRUPT,
                    ": step 6 is lost, its commit record is whole in "
                    "neither copy, 4096 bytes at ");
@@ -397,18 +347,15 @@ Test(resume, a_commit_whose_record_is_lost_is_missed_and_an_older_one_is_gone_on
     rig.records.resume = true;
     rig.records.resume_step = 3;
     expect_refusal(&rig, STRATA_E_CORRUPT, "; --resume --at 5 goes on");
-    rig.records.resume_step = 5;
-    open_rig(&rig);
+    go_on_from(&rig, 5);
     EXPECT_LIST(&rig, 5);
     expect_whole(&rig);
-    rig.records.resume_step = UINT64_MAX;
-    reopen(&rig); /* nobody misses it any more */
+    go_on(&rig); /* nobody misses it any more */
     EXPECT_LIST(&rig, 5);
     run_to(&rig, 9);
     reopen(&rig);
     EXPECT_LIST(&rig, 9);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(resume, a_damaged_copy_of_a_tile_table_loses_nothing_and_the_log_says_so)
@@ -417,9 +364,8 @@ Test(resume, a_damaged_copy_of_a_tile_table_loses_nothing_and_the_log_says_so)
     struct commit_places places;
     char line[512];
     leave_at(&rig, 2, 0, 6);
-    find(&rig, &places);
-    rig.desc.log = keep_line;
-    rig.desc.log_user = line;
+    find_places(&rig, &places);
+    strata_store_keep_line(&rig.desc, line);
     for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
         uint64_t table = places.tables[at / 2 % 2][0][at % 2];
         line[0] = '\0';
@@ -432,8 +378,7 @@ Test(resume, a_damaged_copy_of_a_tile_table_loses_nothing_and_the_log_says_so)
         damage(&rig, at / 2 % 2, table + at);
     }
     open_rig(&rig);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(resume, a_commit_without_a_whole_table_is_missed_and_an_older_one_is_gone_on_from_if_asked)
@@ -441,21 +386,18 @@ Test(resume, a_commit_without_a_whole_table_is_missed_and_an_older_one_is_gone_o
     struct commit_rig rig;
     struct commit_places places;
     leave_at(&rig, 2, 0, 6);
-    find(&rig, &places);
-    for (uint32_t copy = 0; copy < 2; copy++)
-        damage(&rig, 1, places.tables[1][0][copy] + 70);
+    find_places(&rig, &places);
+    damage_copies(&rig, 1, places.tables[1][0], 70);
     expect_refusal(&rig, STRATA_E_CORRUPT, "the tile table of step 6, 4096 bytes at ");
     expect_refusal(&rig, STRATA_E_CORRUPT,
                    "; --resume --at 5 goes on from the newest that is whole");
-    rig.records.resume_step = 5;
-    open_rig(&rig);
+    go_on_from(&rig, 5);
     EXPECT_LIST(&rig, 5);
     rig.records.resume_step = UINT64_MAX;
     run_to(&rig, 9);
     reopen(&rig);
     EXPECT_LIST(&rig, 9);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 /* Three records newer than the one gone on with, all without tables: none of them is in its
@@ -478,8 +420,7 @@ Test(resume, the_record_gone_on_with_is_not_the_next_to_be_written)
             if (offset != places.tables[0][1][copy])
                 damage(&rig, 0, offset + 80);
         }
-    rig.records.resume_step = 3;
-    open_rig(&rig);
+    go_on_from(&rig, 3);
     EXPECT_LIST(&rig, 3);
     cr_expect(rig.store->generation == 8, "listed again at once");
     run_to(&rig, 4);
@@ -496,7 +437,7 @@ Test(resume, a_run_without_a_good_table_is_refused_not_made_anew)
     struct commit_rig rig;
     struct commit_places places;
     leave_at(&rig, 2, 0, 3);
-    find(&rig, &places);
+    find_places(&rig, &places);
     for (uint32_t copy = 0; copy < 2; copy++)
         for (uint32_t table = 0; table < 2; table++)
             damage(&rig, 0, rig_table(&places, table, copy) + 70);
@@ -513,11 +454,9 @@ Test(resume, a_retained_commit_with_a_damaged_table_is_given_up_and_the_log_says
     char line[512] = "";
     leave_at(&rig, 2, 1, 5);
     struct commit_places places;
-    find(&rig, &places);
-    for (uint32_t copy = 0; copy < 2; copy++)
-        damage(&rig, 0, places.tables[0][1][copy] + 64);
-    rig.desc.log = keep_line;
-    rig.desc.log_user = line;
+    find_places(&rig, &places);
+    damage_copies(&rig, 0, places.tables[0][1], 64);
+    strata_store_keep_line(&rig.desc, line);
     open_rig(&rig);
     EXPECT_LIST(&rig, 5);
     cr_expect(strstr(line, "a retained commit is given up") != NULL, "%s", line);
@@ -553,8 +492,7 @@ Test(resume, a_durable_store_in_use_is_refused_and_goes_on)
     cr_expect(strstr(error.message, "is in use by another process") != NULL);
     run_to(&rig, 2);
     reopen(&rig);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 /* A child holds this lock when the opener comes, and says so before it lets go of it. */
@@ -664,8 +602,7 @@ Test(resume, once_a_killed_owners_lock_is_free_nothing_is_written_any_more)
     }
     open_rig(&rig);
     EXPECT_LIST(&rig, 0);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 /* Scratch that does not fit is refused before the run is touched; with less it goes on. */

@@ -555,35 +555,22 @@ Test(store, a_bit_flipped_in_any_read_of_its_life_is_found)
           STRATA_E_CORRUPT);
 }
 
-/* The call ends in a failed check; a child makes it, so that the store can be removed after. */
-static bool aborts(struct store_rig *rig, void (*call)(struct store_rig *rig))
-{
-    int status;
-    pid_t child = fork();
-    cr_assert(child >= 0);
-    if (child == 0) {
-        fclose(stderr);
-        call(rig);
-        _exit(0);
-    }
-    cr_assert(waitpid(child, &status, 0) == child);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-}
-
 static void ignore_done(void *user, struct store_io *io)
 {
     (void)user;
     (void)io;
 }
 
-static void read_unwritten(struct store_rig *rig)
+static void read_unwritten(void *user)
 {
+    struct store_rig *rig = user;
     struct store_io io = {.place = 1, .buffer = rig->buffer, .done = ignore_done};
     strata_store_start(rig->store, &io);
 }
 
-static void write_twice_at_once(struct store_rig *rig)
+static void write_twice_at_once(void *user)
 {
+    struct store_rig *rig = user;
     struct store_io ios[2];
     for (int i = 0; i < 2; i++) {
         ios[i] = (struct store_io){.write = true, .buffer = rig->buffer, .done = ignore_done};
@@ -591,8 +578,9 @@ static void write_twice_at_once(struct store_rig *rig)
     }
 }
 
-static void write_from_an_odd_address(struct store_rig *rig)
+static void write_from_an_odd_address(void *user)
 {
+    struct store_rig *rig = user;
     struct store_io io = {.write = true, .buffer = rig->buffer + 512, .done = ignore_done};
     strata_store_start(rig->store, &io);
 }
@@ -601,10 +589,10 @@ Test(store, a_caller_that_breaks_the_rules_is_stopped)
 {
     struct store_rig rig;
     open_rig(&rig, 1, STRATA_IO_URING);
-    cr_expect(aborts(&rig, read_unwritten));
-    cr_expect(aborts(&rig, write_twice_at_once));
-    cr_expect(aborts(&rig, write_from_an_odd_address));
+    cr_expect(strata_rig_aborts(read_unwritten, &rig));
+    cr_expect(strata_rig_aborts(write_twice_at_once, &rig));
+    cr_expect(strata_rig_aborts(write_from_an_odd_address, &rig));
     write_all(&rig, 0);
-    cr_expect(!aborts(&rig, read_unwritten), "written meanwhile");
+    cr_expect(!strata_rig_aborts(read_unwritten, &rig), "written meanwhile");
     strata_store_rig_remove(&rig);
 }

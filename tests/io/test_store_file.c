@@ -9,6 +9,7 @@
  */
 
 #include "base/error.h"
+#include "tests/support/allocations.h"
 #include "tests/support/kernel.h"
 #include "tests/support/store_rig.h"
 
@@ -377,11 +378,6 @@ Test(store_file, a_directory_that_may_not_be_written_is_refused)
     strata_store_rig_remove(&rig);
 }
 
-static void keep_line(void *user, const char *line)
-{
-    snprintf(user, 512, "%s", line);
-}
-
 /* Said of that directory alone; it is the user's own, so its mode stays. */
 Test(store_file, a_directory_that_others_may_write_to_is_told_and_left_as_it_is)
 {
@@ -392,8 +388,7 @@ Test(store_file, a_directory_that_others_may_write_to_is_told_and_left_as_it_is)
         char line[512] = "";
         strata_store_rig_make(&rig, 2, STRATA_IO_URING);
         cr_assert(chmod(rig.drives[1], modes[i]) == 0);
-        rig.desc.log = keep_line;
-        rig.desc.log_user = line;
+        strata_store_keep_line(&rig.desc, line);
         expect_open(&rig);
         bool told = strstr(line, "others may write to ") != NULL;
         cr_expect(told == ((modes[i] & 022) != 0), "%o: %s", (unsigned)modes[i], line);
@@ -516,8 +511,7 @@ Test(store_file, a_file_system_without_o_direct_needs_to_be_allowed)
     (void)expect_refusal(&rig, STRATA_E_UNSUPPORTED, "--allow buffered-io");
     expect_empty(&rig);
     rig.desc.allow = STRATA_ALLOW_BUFFERED_IO;
-    rig.desc.log = keep_line;
-    rig.desc.log_user = line;
+    strata_store_keep_line(&rig.desc, line);
     expect_open(&rig);
     cr_expect(!strata_store_is_direct(rig.store));
     cr_expect(strstr(line, "page cache") != NULL);
@@ -536,31 +530,11 @@ Test(store_file, a_forbidden_io_uring_is_refused_with_its_remedy)
     cr_expect(error.native == EPERM);
     expect_empty(&rig);
     rig.desc.allow = STRATA_ALLOW_THREADS_IO;
-    rig.desc.log = keep_line;
-    rig.desc.log_user = line;
+    strata_store_keep_line(&rig.desc, line);
     expect_open(&rig);
     cr_expect(strcmp(strata_store_backend_name(rig.store), "threads") == 0);
     cr_expect(strstr(line, "store: I/O by threads: io_uring_setup") != NULL, "%s", line);
     strata_store_rig_remove(&rig);
-}
-
-/* What the address sanitizer offers; without it the addresses are null. */
-extern int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *,
-                                                                       size_t),
-                                                     void (*on_free)(const volatile void *))
-    __attribute__((weak));
-
-static _Atomic uint64_t taken_bytes;
-
-static void on_malloc(const volatile void *block, size_t bytes)
-{
-    (void)block;
-    taken_bytes += bytes;
-}
-
-static void on_free(const volatile void *block)
-{
-    (void)block;
 }
 
 /*
@@ -570,27 +544,25 @@ static void on_free(const volatile void *block)
  */
 Test(store_file, open_takes_the_memory_it_said)
 {
-    if (__sanitizer_install_malloc_and_free_hooks == NULL)
+    if (!strata_allocations_count())
         cr_skip_test("counting allocations needs the address sanitizer");
     for (int backend = STRATA_IO_URING; backend <= STRATA_IO_THREADS; backend++) {
         struct store_rig rig;
         strata_store_rig_make(&rig, 3, (strata_io_backend)backend);
         uint64_t told = strata_store_table_bytes(&rig.desc);
-        if (backend == STRATA_IO_URING)
-            cr_assert(__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) > 0);
-        taken_bytes = 0;
+        strata_allocations_reset();
         cr_assert(strata_store_open(&rig.store, &rig.desc, NULL) == STRATA_OK);
-        uint64_t taken = taken_bytes;
+        uint64_t taken = strata_allocations_bytes();
         cr_expect(taken <= told + 8192, "%d of %d", (int)taken, (int)told);
         cr_expect(taken + 3 * 20000 >= told, "%d of %d", (int)taken, (int)told);
         /* And nothing once every thread is up, whose start costs the sanitizer some. */
         uint32_t failed = 0;
         for (uint32_t i = 0; i < RIG_PLACES; i++)
             failed += strata_store_rig_write(&rig, i, 0) != STRATA_OK;
-        taken_bytes = 0;
+        strata_allocations_reset();
         for (uint32_t i = 0; i < 100; i++)
             failed += strata_store_rig_write(&rig, i % RIG_PLACES, i) != STRATA_OK;
-        taken = taken_bytes;
+        taken = strata_allocations_bytes();
         cr_expect(failed == 0 && taken == 0, "%d", (int)taken);
         strata_store_rig_remove(&rig);
     }

@@ -12,6 +12,7 @@
 #include "strata/store.h"
 
 #include "tests/io/commit_check.h"
+#include "tests/io/scrub_check.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,10 +43,9 @@ enum content { ZEROS, NOISE, KINDS };
 static void put_block(const struct commit_rig *rig, uint32_t drive, uint64_t offset,
                       const void *block)
 {
-    char path[PATH_MAX + 32];
-    int fd = open(strata_commit_rig_file(rig, drive, path), O_WRONLY | O_CLOEXEC);
-    cr_assert(fd >= 0 && pwrite(fd, block, STRATA_STORE_BLOCK_BYTES, (off_t)offset) ==
-                             STRATA_STORE_BLOCK_BYTES);
+    int fd = open_file(rig, drive);
+    cr_assert(pwrite(fd, block, STRATA_STORE_BLOCK_BYTES, (off_t)offset) ==
+              STRATA_STORE_BLOCK_BYTES);
     close(fd);
 }
 
@@ -60,49 +60,11 @@ static void overwrite(const struct commit_rig *rig, uint64_t offset, enum conten
     put_block(rig, 0, offset, block);
 }
 
-static struct hash128 first_file(const struct commit_rig *rig)
-{
-    char path[PATH_MAX + 32];
-    struct stat info;
-    int fd = open(strata_commit_rig_file(rig, 0, path), O_RDONLY | O_CLOEXEC);
-    cr_assert(fd >= 0 && fstat(fd, &info) == 0);
-    uint8_t *bytes = malloc((size_t)info.st_size);
-    cr_assert(bytes != NULL && read(fd, bytes, (size_t)info.st_size) == info.st_size);
-    struct hash128 hash = strata_hash(bytes, (size_t)info.st_size, 0);
-    free(bytes);
-    close(fd);
-    return hash;
-}
-
 static strata_status list(const struct commit_rig *rig, strata_store_listing *out,
                           strata_error *error)
 {
     *error = (strata_error){.status = STRATA_OK};
     return strata_store_list(out, rig->dirs, rig->desc.dir_count, error);
-}
-
-struct told {
-    char lines[8][256];
-    uint32_t count;
-};
-
-static void take_line(void *user, const char *line)
-{
-    struct told *told = user;
-    cr_assert(told->count < 8);
-    snprintf(told->lines[told->count++], sizeof *told->lines, "%s", line);
-}
-
-static strata_status scrub(const struct commit_rig *rig, struct told *told,
-                           strata_scrub_result *out, strata_error *error)
-{
-    strata_scrub_desc desc = {.dirs = rig->dirs,
-                              .dir_count = rig->desc.dir_count,
-                              .on_bad = take_line,
-                              .on_bad_user = told};
-    *told = (struct told){.count = 0};
-    *error = (strata_error){.status = STRATA_OK};
-    return strata_store_scrub(out, &desc, error);
 }
 
 /* Damage: refused by all, with this text, and left as it is. */
@@ -112,7 +74,7 @@ static void expect_damage(struct commit_rig *rig, const char *text)
     strata_scrub_result result;
     struct told told;
     strata_error error = {.status = STRATA_OK};
-    struct hash128 before = first_file(rig);
+    struct hash128 before = file_hash(rig, 0);
     for (int resume = 0; resume < 2; resume++) {
         rig->records.resume = resume == 1;
         cr_expect(strata_commit_rig_open(rig, &error) == STRATA_E_CORRUPT, "%s: %s", text,
@@ -122,7 +84,7 @@ static void expect_damage(struct commit_rig *rig, const char *text)
     cr_expect(list(rig, &listing, &error) == STRATA_E_CORRUPT, "%s", text);
     cr_expect(strstr(error.message, text) != NULL, "%s: %s", text, error.message);
     cr_expect(scrub(rig, &told, &result, &error) == STRATA_E_CORRUPT, "%s", text);
-    struct hash128 after = first_file(rig);
+    struct hash128 after = file_hash(rig, 0);
     cr_expect(before.low == after.low && before.high == after.high, "%s", text);
 }
 
@@ -219,9 +181,7 @@ Test(store_records, a_run_whose_commit_records_are_all_gone_is_never_taken_for_n
             struct commit_rig rig;
             struct commit_places places;
             leave_at(&rig, 1, 0, steps);
-            open_rig(&rig);
-            strata_commit_rig_find(&rig, &places);
-            strata_commit_rig_close(&rig);
+            find_places(&rig, &places);
             for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++)
                 overwrite(&rig, places.records[i], (enum content)content);
             expect_damage_at(&rig, places.records[1]);
@@ -258,9 +218,7 @@ Test(store_records, the_only_commit_of_a_run_is_missed_when_both_its_copies_are_
     struct commit_rig rig;
     struct commit_places places;
     leave_at(&rig, 1, 0, 0);
-    open_rig(&rig);
-    strata_commit_rig_find(&rig, &places);
-    strata_commit_rig_close(&rig);
+    find_places(&rig, &places);
     for (uint32_t copy = 0; copy < 2; copy++)
         overwrite(&rig, places.newest[copy], ZEROS);
     expect_damage_at(&rig, places.records[0]);
@@ -301,9 +259,7 @@ Test(store_records, a_lost_commit_is_told_by_list_and_scrub_which_say_what_is_le
     struct told told;
     strata_error error;
     leave_at(&rig, 2, 1, 5);
-    open_rig(&rig);
-    strata_commit_rig_find(&rig, &places);
-    strata_commit_rig_close(&rig);
+    find_places(&rig, &places);
     for (uint32_t copy = 0; copy < 2; copy++)
         overwrite(&rig, places.newest[copy], NOISE);
     cr_expect(list(&rig, &listing, &error) == STRATA_E_CORRUPT);
@@ -347,9 +303,7 @@ Test(store_records, an_unreadable_sector_of_any_record_or_table_loses_nothing, .
     struct commit_places places;
     char what[64];
     leave_at(&rig, 1, 1, 5);
-    open_rig(&rig);
-    strata_commit_rig_find(&rig, &places);
-    strata_commit_rig_close(&rig);
+    find_places(&rig, &places);
     for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++) {
         snprintf(what, sizeof what, "record block %d", (int)i);
         expect_no_loss(&rig, places.records[i], what);
@@ -382,9 +336,7 @@ Test(store_records, a_run_none_of_whose_records_can_be_read_is_refused_not_made_
     struct commit_rig rig;
     struct commit_places places;
     leave_at(&rig, 1, 0, 3);
-    open_rig(&rig);
-    strata_commit_rig_find(&rig, &places);
-    strata_commit_rig_close(&rig);
+    find_places(&rig, &places);
     memcpy(unreadable, places.records, sizeof places.records);
     unreadable_count = STRATA_STORE_RECORD_BLOCKS;
     expect_damage(&rig, "Input/output error");
@@ -392,8 +344,7 @@ Test(store_records, a_run_none_of_whose_records_can_be_read_is_refused_not_made_
     rig.records.resume = true;
     open_rig(&rig);
     EXPECT_LIST(&rig, 3);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(store_records, the_copies_of_a_record_are_half_of_the_slots_apart)
@@ -428,8 +379,7 @@ Test(store_records, as_many_commits_as_may_be_are_retained_with_a_slot_for_updat
     expect_list(&rig, 1 + STRATA_STORE_MAX_KEEP, steps);
     reopen(&rig);
     expect_list(&rig, 1 + STRATA_STORE_MAX_KEEP, steps);
-    expect_whole(&rig);
-    strata_commit_rig_remove(&rig);
+    remove_whole(&rig);
 }
 
 Test(store_records, a_run_with_more_tiles_than_a_store_may_have_is_refused)

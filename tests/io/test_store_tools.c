@@ -7,57 +7,15 @@
  * commit names, nothing may be told at all.
  */
 
-#include "strata/store.h"
-
 #include "base/error.h"
-#include "tests/support/commit_rig.h"
-
-#include <criterion/criterion.h>
+#include "tests/io/commit_check.h"
+#include "tests/io/scrub_check.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define MAX_LINES 16
-
-/* What a scrub told. */
-struct told {
-    char lines[MAX_LINES][256];
-    uint32_t count;
-};
-
-static void take_line(void *user, const char *line)
-{
-    struct told *told = user;
-    cr_assert(told->count < MAX_LINES);
-    snprintf(told->lines[told->count++], sizeof *told->lines, "%s", line);
-}
-
-/* A store with a run of so many steps on it, closed. */
-static void make_run(struct commit_rig *rig, uint32_t drives, uint32_t keep, uint64_t steps)
-{
-    strata_error error = {.status = STRATA_OK};
-    strata_commit_rig_make(rig, drives, STRATA_IO_URING, false);
-    strata_commit_rig_keep(rig, keep, 2);
-    cr_assert(strata_commit_rig_open(rig, &error) == STRATA_OK, "%s", error.message);
-    while (rig->step < steps)
-        cr_assert(strata_commit_rig_step(rig) == STRATA_OK);
-    strata_commit_rig_close(rig);
-}
-
-static strata_status scrub(const struct commit_rig *rig, struct told *told,
-                           strata_scrub_result *out, strata_error *error)
-{
-    strata_scrub_desc desc = {.dirs = rig->dirs,
-                              .dir_count = rig->desc.dir_count,
-                              .on_bad = take_line,
-                              .on_bad_user = told};
-    *told = (struct told){.count = 0};
-    *error = (strata_error){.status = STRATA_OK};
-    return strata_store_scrub(out, &desc, error);
-}
 
 static uint64_t tile_count(const struct commit_rig *rig)
 {
@@ -80,25 +38,6 @@ static void expect_sound(const struct commit_rig *rig, uint64_t step)
     cr_expect(result.step == step && result.bad == 0);
     cr_expect(result.tiles == tile_count(rig) && result.bytes == bytes);
     cr_expect(result.seconds > 0 && result.backend != NULL);
-}
-
-static int open_file(const struct commit_rig *rig, uint32_t drive)
-{
-    char path[PATH_MAX + 32];
-    int fd = open(strata_commit_rig_file(rig, drive, path), O_RDWR | O_CLOEXEC);
-    cr_assert(fd >= 0);
-    return fd;
-}
-
-static void flip(const struct commit_rig *rig, uint32_t drive, uint64_t offset)
-{
-    uint8_t byte;
-    int fd = open_file(rig, drive);
-    cr_assert(pread(fd, &byte, 1, (off_t)offset) == 1);
-    byte ^= 0x20;
-    cr_assert(pwrite(fd, &byte, 1, (off_t)offset) == 1);
-    cr_assert(fsync(fd) == 0);
-    close(fd);
 }
 
 /* Where every record of the last commit is, by number; told by the store's own layout. */
@@ -155,7 +94,7 @@ Test(store_tools, list_names_the_commits_and_whose_they_are)
 {
     struct commit_rig rig;
     strata_store_listing listing;
-    make_run(&rig, 2, 3, 7);
+    leave_at(&rig, 2, 3, 7);
     expect_steps(&rig, (uint64_t[]){7, 6, 4, 2}, 4);
     cr_assert(strata_store_list(&listing, rig.dirs, 2, NULL) == STRATA_OK);
     cr_expect_str_eq(listing.identity, rig.records.identity);
@@ -183,7 +122,7 @@ Test(store_tools, drives_are_named_all_and_in_order)
 {
     struct commit_rig rig;
     strata_store_listing listing;
-    make_run(&rig, 3, 0, 1);
+    leave_at(&rig, 3, 0, 1);
     const char *turned[] = {rig.dirs[0], rig.dirs[2], rig.dirs[1]};
     const char *twice[] = {rig.dirs[0], rig.dirs[1], rig.dirs[1]};
     cr_expect(strata_store_list(&listing, rig.dirs, 2, NULL) == STRATA_E_INVALID);
@@ -215,7 +154,7 @@ Test(store_tools, a_store_in_use_is_refused)
     strata_store_listing listing;
     strata_scrub_result result;
     strata_error error = {.status = STRATA_OK};
-    make_run(&rig, 1, 1, 3);
+    leave_at(&rig, 1, 1, 3);
     cr_assert(strata_commit_rig_open(&rig, NULL) == STRATA_OK);
     cr_expect(strata_store_list(&listing, rig.dirs, 1, &error) == STRATA_E_STATE);
     cr_expect(strstr(error.message, "in use") != NULL, "%s", error.message);
@@ -230,7 +169,7 @@ Test(store_tools, scrub_reads_every_tile_of_the_last_commit)
 {
     for (uint32_t drives = 1; drives <= COMMIT_DRIVES_MAX; drives++) {
         struct commit_rig rig;
-        make_run(&rig, drives, drives - 1, 5);
+        leave_at(&rig, drives, drives - 1, 5);
         expect_sound(&rig, 5);
         strata_commit_rig_remove(&rig);
     }
@@ -243,13 +182,13 @@ Test(store_tools, scrub_tells_every_damaged_tile_with_file_and_offset)
     struct told told;
     strata_scrub_result result;
     strata_error error;
-    make_run(&rig, 2, 1, 5);
+    leave_at(&rig, 2, 1, 5);
     find_records(&rig, where);
     uint32_t flipped = 0;
     for (uint32_t i = 0; i < COMMIT_RECORDS; i++) {
         if (rig.record_bytes[i] == 0)
             continue;
-        flip(&rig, where[i].drive, where[i].offset + i * 977 % rig.record_bytes[i]);
+        damage(&rig, where[i].drive, where[i].offset + i * 977 % rig.record_bytes[i]);
         flipped++;
         cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
         cr_expect(told.count == flipped && result.bad == flipped);
@@ -266,13 +205,13 @@ Test(store_tools, damage_where_no_last_commit_is_means_nothing)
 {
     struct commit_rig rig;
     struct where where[COMMIT_RECORDS];
-    make_run(&rig, 1, 1, 5);
+    leave_at(&rig, 1, 1, 5);
     find_records(&rig, where);
     for (uint32_t i = 0; i < COMMIT_RECORDS; i++) {
         uint64_t slot0 = where[i].offset - where[i].slot * rig.record_bytes[i];
         for (uint32_t slot = 0; slot < rig.records.slots; slot++)
             if (slot != where[i].slot && rig.record_bytes[i] > 0)
-                flip(&rig, 0, slot0 + slot * rig.record_bytes[i] + 5);
+                damage(&rig, 0, slot0 + slot * rig.record_bytes[i] + 5);
     }
     expect_sound(&rig, 5);
     strata_commit_rig_remove(&rig);
@@ -307,20 +246,13 @@ Test(store_tools, tiles_of_many_requests_are_hashed_in_order)
     make_long_run(&rig);
     expect_sound(&rig, 0);
     find_records(&rig, where);
-    flip(&rig, where[1].drive, where[1].offset + rig.record_bytes[1] - 1);
-    flip(&rig, where[0].drive, where[0].offset + (5u << 20));
+    damage(&rig, where[1].drive, where[1].offset + rig.record_bytes[1] - 1);
+    damage(&rig, where[0].drive, where[0].offset + (5u << 20));
     cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
     cr_expect(told.count == 2 && result.bad == 2);
     expect_told(&rig, &told, 0, &where[0]);
     expect_told(&rig, &told, 1, &where[1]);
     strata_commit_rig_remove(&rig);
-}
-
-static void find(struct commit_rig *rig, struct commit_places *out)
-{
-    cr_assert(strata_commit_rig_open(rig, NULL) == STRATA_OK);
-    strata_commit_rig_find(rig, out);
-    strata_commit_rig_close(rig);
 }
 
 Test(store_tools, a_damaged_table_is_told_and_the_commit_before_is_verified)
@@ -330,10 +262,10 @@ Test(store_tools, a_damaged_table_is_told_and_the_commit_before_is_verified)
     struct told told;
     strata_scrub_result result;
     strata_error error;
-    make_run(&rig, 1, 0, 5);
-    find(&rig, &places);
+    leave_at(&rig, 1, 0, 5);
+    find_places(&rig, &places);
     for (uint32_t copy = 0; copy < 2; copy++) {
-        flip(&rig, 0, places.tables[0][0][copy] + 100);
+        damage(&rig, 0, places.tables[0][0][copy] + 100);
         cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
         cr_expect(told.count == copy + 1 && result.bad == copy + 1);
         cr_expect(result.step == (copy == 0 ? 5 : 4), "one copy is enough to verify it");
@@ -389,8 +321,8 @@ Test(store_tools, lengths_that_the_store_was_not_made_for_are_refused)
     strata_scrub_result result;
     strata_error error;
     struct commit_places places;
-    make_run(&rig, 1, 0, 2);
-    find(&rig, &places);
+    leave_at(&rig, 1, 0, 2);
+    find_places(&rig, &places);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         forge_length(&rig, &places, lengths[i]);
         cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
@@ -420,7 +352,7 @@ Test(store_tools, list_and_scrub_change_no_byte)
 {
     struct commit_rig rig;
     struct hash128 before[2];
-    make_run(&rig, 2, 2, 6);
+    leave_at(&rig, 2, 2, 6);
     for (uint32_t i = 0; i < 2; i++)
         before[i] = hash_file(&rig, i);
     expect_sound(&rig, 6);
@@ -436,7 +368,7 @@ Test(store_tools, a_dropped_commit_is_gone_and_the_others_are_whole)
 {
     struct commit_rig rig;
     bool same;
-    make_run(&rig, 2, 4, 9);
+    leave_at(&rig, 2, 4, 9);
     expect_steps(&rig, (uint64_t[]){9, 8, 6, 4, 2}, 5);
     cr_assert(strata_store_drop(rig.dirs, 2, 6, NULL) == STRATA_OK);
     expect_steps(&rig, (uint64_t[]){9, 8, 4, 2}, 4);
@@ -461,7 +393,7 @@ Test(store_tools, what_cannot_be_dropped_is_told)
 {
     struct commit_rig rig;
     strata_error error = {.status = STRATA_OK};
-    make_run(&rig, 1, 2, 6);
+    leave_at(&rig, 1, 2, 6);
     cr_expect(strata_store_drop(rig.dirs, 1, 6, &error) == STRATA_E_INVALID);
     cr_expect(strstr(error.message, "step 6 is the last commit") != NULL, "%s", error.message);
     error.status = STRATA_OK;
@@ -475,10 +407,9 @@ Test(store_tools, nothing_is_dropped_while_the_last_commit_is_damaged)
 {
     struct commit_rig rig;
     struct commit_places places;
-    make_run(&rig, 1, 2, 6);
-    find(&rig, &places);
-    for (uint32_t copy = 0; copy < 2; copy++)
-        flip(&rig, 0, places.tables[0][0][copy] + 100);
+    leave_at(&rig, 1, 2, 6);
+    find_places(&rig, &places);
+    damage_copies(&rig, 0, places.tables[0][0], 100);
     cr_expect(strata_store_drop(rig.dirs, 1, 4, NULL) == STRATA_E_CORRUPT);
     expect_steps(&rig, (uint64_t[]){6, 4, 2}, 3);
     strata_commit_rig_remove(&rig);

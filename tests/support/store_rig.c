@@ -10,8 +10,11 @@
 #include "base/error.h"
 #include "tests/support/kernel.h"
 
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 void strata_store_rig_make(struct store_rig *out, uint32_t drive_count,
                            strata_io_backend backend)
@@ -90,6 +93,31 @@ strata_status strata_store_rig_read(struct store_rig *rig, uint32_t place, uint3
     *out_same = memcmp(rig->buffer, expected, bytes) == 0;
     free(expected);
     return status;
+}
+
+static void keep_line(void *user, const char *line)
+{
+    snprintf(user, 512, "%s", line);
+}
+
+void strata_store_keep_line(struct store_desc *desc, char *line)
+{
+    desc->log = keep_line;
+    desc->log_user = line;
+}
+
+bool strata_rig_aborts(void (*call)(void *rig), void *rig)
+{
+    int status;
+    pid_t child = fork();
+    STRATA_CHECK(child >= 0);
+    if (child == 0) {
+        fclose(stderr);
+        call(rig);
+        _exit(0);
+    }
+    STRATA_CHECK(waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
 }
 
 int strata_open_descriptors(void)

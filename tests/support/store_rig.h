@@ -47,6 +47,13 @@ strata_status strata_store_rig_write(struct store_rig *rig, uint32_t place, uint
 strata_status strata_store_rig_read(struct store_rig *rig, uint32_t place, uint32_t round,
                                     bool *out_same);
 
+/* Have the latest line that a store logs in line, of 512 bytes. */
+void strata_store_keep_line(struct store_desc *desc, char *line);
+
+/* Does the call end in a failed check? A child makes it, so that the store can be removed
+ * after. */
+bool strata_rig_aborts(void (*call)(void *rig), void *rig);
+
 /* Descriptors this process has open. */
 int strata_open_descriptors(void);
 
