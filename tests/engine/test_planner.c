@@ -6,6 +6,7 @@
 
 #include "bench/plan_ask.h"
 #include "engine/planning.h"
+#include "tests/support/profiles.h"
 #include "tests/support/temp_dir.h"
 
 #include <criterion/criterion.h>
@@ -20,26 +21,14 @@
 #define MAX_USES   (6 * MAX_GROUPS)
 #define BLOCK      16384u
 
-static const strata_profile profile = {
-    .name = "two cores",
-    .host_device = true,
-    .cores = 2,
-    .drives = 1,
-    .flops_per_s = 150e9,
-    .dram_bytes_per_s = 20e9,
-    .update_bytes_per_s = 15e9,
-    .norm_bytes_per_s = 10e9,
-    .h2d_bytes_per_s = 6e9,
-    .d2h_bytes_per_s = 6e9,
-    .duplex = 1.5,
-    .device_bytes_per_s = 10e9,
-    .drive_read_bytes_per_s = 1.5e9,
-    .drive_write_bytes_per_s = 1e9,
-    .mix = 1,
-    .op_s = 50e-6,
-    .drive_op_s = 200e-6,
-    .update_share = 0.5,
-};
+static strata_profile profile;
+
+static void read_profile(void)
+{
+    strata_test_profile("two_cores", &profile);
+}
+
+TestSuite(planner, .init = read_profile);
 
 static const char *const names[MAX_GROUPS] = {"a", "b", "c", "d", "e"};
 

@@ -11,73 +11,23 @@
 #include <time.h>
 
 #include "offload/simulate/forecast.h"
+#include "tests/support/profiles.h"
 #include "train/llama.h"
 
 #define GIB ((uint64_t)1 << 30)
 
-/* Datasheet-like figures; what matters is that they lie as far apart as real ones do. */
-static const strata_profile desktop = {
-    .name = "desktop",
-    .cores = 16,
-    .drives = 1,
-    .flops_per_s = 80e12,
-    .dram_bytes_per_s = 60e9,
-    .update_bytes_per_s = 50e9,
-    .norm_bytes_per_s = 50e9,
-    .h2d_bytes_per_s = 25e9,
-    .d2h_bytes_per_s = 25e9,
-    .duplex = 1.9,
-    .device_bytes_per_s = 8e11,
-    .drive_read_bytes_per_s = 7e9,
-    .drive_write_bytes_per_s = 6e9,
-    .mix = 1.1,
-    .op_s = 20e-6,
-    .drive_op_s = 80e-6,
-    .update_share = 0.2,
-};
+static strata_profile desktop;
+static strata_profile server;
+static strata_profile laptop;
 
-static const strata_profile server = {
-    .name = "an eighth of a server",
-    .cores = 12,
-    .drives = 1,
-    .flops_per_s = 400e12,
-    .dram_bytes_per_s = 70e9,
-    .update_bytes_per_s = 60e9,
-    .norm_bytes_per_s = 60e9,
-    .h2d_bytes_per_s = 50e9,
-    .d2h_bytes_per_s = 50e9,
-    .duplex = 1.9,
-    .device_bytes_per_s = 3e12,
-    .drive_read_bytes_per_s = 6.8e9,
-    .drive_write_bytes_per_s = 5e9,
-    .mix = 1.1,
-    .op_s = 20e-6,
-    .drive_op_s = 80e-6,
-    .update_share = 0.2,
-};
+static void read_profiles(void)
+{
+    strata_test_profile("desktop", &desktop);
+    strata_test_profile("server", &server);
+    strata_test_profile("two_cores", &laptop);
+}
 
-/* A host device with two cores, as the demo has it. */
-static const strata_profile laptop = {
-    .name = "two cores",
-    .host_device = true,
-    .cores = 2,
-    .drives = 1,
-    .flops_per_s = 150e9,
-    .dram_bytes_per_s = 20e9,
-    .update_bytes_per_s = 15e9,
-    .norm_bytes_per_s = 10e9,
-    .h2d_bytes_per_s = 6e9,
-    .d2h_bytes_per_s = 6e9,
-    .duplex = 1.5,
-    .device_bytes_per_s = 10e9,
-    .drive_read_bytes_per_s = 1.5e9,
-    .drive_write_bytes_per_s = 1e9,
-    .mix = 1,
-    .drive_cpu_s_per_byte = 1e-10,
-    .op_s = 50e-6,
-    .drive_op_s = 200e-6,
-    .update_share = 0.5,
-};
+TestSuite(simulate, .init = read_profiles);
 
 /* What updates wait for, what waits for them, and where things rest: 0: AUTO. */
 struct policy {

@@ -4,6 +4,7 @@
  */
 
 #include "offload/simulate/simulate.h"
+#include "tests/support/profiles.h"
 
 #include <criterion/criterion.h>
 
@@ -13,24 +14,14 @@
 #define ELEMS  (BLOCKS * (uint64_t)STRATA_BLOCK_ELEMS)
 #define STEPS  4u
 
-static const strata_profile machine = {
-    .name = "two ranks",
-    .cores = 4,
-    .drives = 1,
-    .flops_per_s = 1e12,
-    .dram_bytes_per_s = 1e11,
-    .update_bytes_per_s = 1e11,
-    .norm_bytes_per_s = 1e11,
-    .h2d_bytes_per_s = 1e10,
-    .d2h_bytes_per_s = 1e10,
-    .duplex = 2,
-    .device_bytes_per_s = 1e12,
-    .drive_read_bytes_per_s = 1e10,
-    .drive_write_bytes_per_s = 1e10,
-    .mix = 2,
-    .update_share = 0.5,
-    .comm_bytes_per_s = 1e8, /* by far the slowest */
-};
+static strata_profile machine;
+
+static void read_profile(void)
+{
+    strata_test_profile("two_ranks", &machine);
+}
+
+TestSuite(simulate_ranks, .init = read_profile);
 
 struct run {
     struct offload_plan plan;
