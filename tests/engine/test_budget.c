@@ -4,39 +4,22 @@
  */
 
 #include "io/store_file.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/suite_dir.h"
 #include "tests/support/toy.h"
-
-#include <criterion/criterion.h>
 
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static struct temp_dir dir;
-
-static void setup(void)
-{
-    strata_temp_dir_make(&dir);
-}
-
-static void teardown(void)
-{
-    cr_expect_eq(strata_temp_dir_count(dir.path), 0, "something was left behind");
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(budget, .init = setup, .fini = teardown);
+TestSuite(budget, .init = make_dir, .fini = remove_empty_dir);
 
 static struct toy_run all_on_nvme(void)
 {
-    return (struct toy_run){.params = STRATA_NVME,
-                            .grads = STRATA_NVME,
-                            .states = STRATA_NVME,
-                            .stash = STRATA_HOST,
-                            .clip = 1,
-                            .dir = dir.path};
+    struct toy_run run = strata_toy_homes(STRATA_NVME, STRATA_NVME, STRATA_NVME);
+    run.clip = 1;
+    run.dir = dir.path;
+    return run;
 }
 
 static strata_plan planned(const struct toy_run *run)

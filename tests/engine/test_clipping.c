@@ -4,28 +4,14 @@
  * within the limit, over it, and now this, now that.
  */
 
-#include "tests/support/temp_dir.h"
+#include "tests/support/suite_dir.h"
 #include "tests/support/toy.h"
-
-#include <criterion/criterion.h>
 
 #include <string.h>
 
 #define STEPS 8u
 
-static struct temp_dir dir;
-
-static void setup(void)
-{
-    strata_temp_dir_make(&dir);
-}
-
-static void teardown(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(clipping, .init = setup, .fini = teardown);
+TestSuite(clipping, .init = make_dir, .fini = remove_dir);
 
 static struct toy_result good(const struct toy_run *run)
 {

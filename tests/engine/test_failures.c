@@ -11,10 +11,9 @@
 #include "strata/store.h"
 #include "tests/support/io_fault.h"
 #include "tests/support/kernel.h"
+#include "tests/support/suite_dir.h"
 #include "tests/support/store_rig.h"
 #include "tests/support/toy.h"
-
-#include <criterion/criterion.h>
 
 #include <errno.h>
 #include <liburing.h>
@@ -38,7 +37,6 @@ enum target {
     EVENTFD
 };
 
-static struct temp_dir dir;
 static _Atomic bool creating; /* calls count only then */
 static enum target target;
 static uint64_t nth;
@@ -162,17 +160,7 @@ strata_status __wrap_strata_store_open(struct store **out, const struct store_de
     return strata_store_open_on(out, &impatient, &strata_io_fault, &faults, error);
 }
 
-static void setup(void)
-{
-    strata_temp_dir_make(&dir);
-}
-
-static void teardown(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(failures, .init = setup, .fini = teardown);
+TestSuite(failures, .init = make_dir, .fini = remove_dir);
 
 /* One run; it leaves so many files. want: the status, if it is not OK. */
 static strata_status run_leaving(const struct toy_run *run, int files, strata_status want)
@@ -238,18 +226,12 @@ Test(failures, of_any_thread_or_mapping_are_told_and_leave_nothing)
  * that commit, from which the attempt that nothing fails goes on to step 3. */
 static uint64_t each_call_of_a_durable_run_fails(enum target which, strata_status want)
 {
-    struct toy_run run = {.groups = 2,
-                          .params = STRATA_NVME,
-                          .grads = STRATA_HOST,
-                          .states = STRATA_HOST,
-                          .stash = STRATA_HOST,
-                          .clip = 1,
-                          .dir = dir.path,
-                          .allow = STRATA_ALLOW_BUFFERED_IO,
-                          .steps = 2,
-                          .durability = STRATA_DURABLE_PROCESS,
-                          .commit_every = 1,
-                          .resume = true};
+    struct toy_run run = strata_toy_durable(STRATA_NVME, STRATA_HOST, STRATA_HOST, dir.path);
+    run.groups = 2;
+    run.clip = 1;
+    run.allow = STRATA_ALLOW_BUFFERED_IO;
+    run.steps = 2;
+    run.resume = true;
     const char *const dirs[] = {dir.path};
     uint64_t failed = 0;
     target = which;

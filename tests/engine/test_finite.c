@@ -4,40 +4,21 @@
  */
 
 #include "strata/store.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/suite_dir.h"
 #include "tests/support/toy.h"
-
-#include <criterion/criterion.h>
 
 #include <string.h>
 
 #define HUGE_GRADIENT 1e25f /* squared beyond fp32 */
 
-static struct temp_dir dir;
-
-static void setup(void)
-{
-    strata_temp_dir_make(&dir);
-}
-
-static void teardown(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(finite, .init = setup, .fini = teardown);
+TestSuite(finite, .init = make_dir, .fini = remove_dir);
 
 static struct toy_run durable_run(strata_tier states)
 {
     strata_tier others = states == STRATA_DEVICE ? STRATA_DEVICE : STRATA_HOST;
-    return (struct toy_run){.params = others,
-                            .grads = others,
-                            .states = states,
-                            .stash = STRATA_HOST,
-                            .dir = dir.path,
-                            .durability = STRATA_DURABLE_PROCESS,
-                            .commit_every = 1,
-                            .steps = 6};
+    struct toy_run run = strata_toy_durable(others, others, states, dir.path);
+    run.steps = 6;
+    return run;
 }
 
 static uint64_t last_commit(void)

@@ -4,28 +4,14 @@
  * the scale. The toy model's gradient of one element is poisoned from step 2 on.
  */
 
-#include "tests/support/temp_dir.h"
+#include "tests/support/suite_dir.h"
 #include "tests/support/toy.h"
-
-#include <criterion/criterion.h>
 
 #include <string.h>
 
 #define POISON 1e30f
 
-static struct temp_dir dir;
-
-static void setup(void)
-{
-    strata_temp_dir_make(&dir);
-}
-
-static void teardown(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(loss_scale, .init = setup, .fini = teardown);
+TestSuite(loss_scale, .init = make_dir, .fini = remove_dir);
 
 static const struct toy_run in_host = {.params = STRATA_HOST,
                                        .grads = STRATA_HOST,
@@ -147,16 +133,20 @@ Test(loss_scale, a_resume_goes_on_with_scale_and_updates)
     }
 }
 
+static void ends_not_finite(const struct toy_run *run, const char *says)
+{
+    struct toy_result result = strata_toy_run(run);
+    cr_expect_eq(result.status, STRATA_E_NUMERIC);
+    cr_expect_not_null(strstr(result.error.message, says), "%s", result.error.message);
+    cr_expect_not_null(strstr(result.error.message, "group g3.t0"), "%s", result.error.message);
+}
+
 Test(loss_scale, a_fixed_scale_that_overflows_ends_the_run)
 {
     struct toy_run run = in_host;
     run.poison = POISON;
     run.loss_scale = 1024;
-    struct toy_result result = strata_toy_run(&run);
-    cr_expect_eq(result.status, STRATA_E_NUMERIC);
-    cr_expect_not_null(strstr(result.error.message, "step 2 is not finite at loss scale 1024"),
-                       "%s", result.error.message);
-    cr_expect_not_null(strstr(result.error.message, "group g3.t0"));
+    ends_not_finite(&run, "step 2 is not finite at loss scale 1024");
 }
 
 Test(loss_scale, no_scale_helps_a_gradient_that_is_always_infinite)
@@ -165,10 +155,7 @@ Test(loss_scale, no_scale_helps_a_gradient_that_is_always_infinite)
     run.poison = POISON;
     run.poisoned_steps = 100;
     run.steps = 30;
-    struct toy_result result = strata_toy_run(&run);
-    cr_expect_eq(result.status, STRATA_E_NUMERIC);
-    cr_expect_not_null(strstr(result.error.message, "step 18 is not finite at loss scale 1:"),
-                       "%s", result.error.message);
+    ends_not_finite(&run, "step 18 is not finite at loss scale 1:");
 }
 
 Test(loss_scale, is_for_fp16_only)

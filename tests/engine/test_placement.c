@@ -3,25 +3,10 @@
  * threads, backends and orders. The first run, with everything in the device, is the reference.
  */
 
-#include "tests/support/temp_dir.h"
+#include "tests/support/suite_dir.h"
 #include "tests/support/toy.h"
 
-#include <criterion/criterion.h>
-
 #include <string.h>
-
-static struct temp_dir dir;
-
-static void setup(void)
-{
-    strata_temp_dir_make(&dir);
-}
-
-static void teardown(void)
-{
-    cr_expect_eq(strata_temp_dir_count(dir.path), 0, "something was left behind");
-    strata_temp_dir_remove(&dir);
-}
 
 static struct toy_result good(const struct toy_run *run)
 {
@@ -61,26 +46,23 @@ static const struct toy_run in_device = {.params = STRATA_DEVICE,
                                          .stash = STRATA_DEVICE,
                                          .clip = 1};
 
-TestSuite(placement, .init = setup, .fini = teardown);
+static void same_as_device(strata_tier params, strata_tier grads, strata_tier states)
+{
+    struct toy_run run = strata_toy_homes(params, grads, states);
+    run.clip = 1;
+    same(&in_device, &run);
+}
+
+TestSuite(placement, .init = make_dir, .fini = remove_empty_dir);
 
 Test(placement, host_equals_device)
 {
-    struct toy_run run = {.params = STRATA_HOST,
-                          .grads = STRATA_HOST,
-                          .states = STRATA_HOST,
-                          .stash = STRATA_HOST,
-                          .clip = 1};
-    same(&in_device, &run);
+    same_as_device(STRATA_HOST, STRATA_HOST, STRATA_HOST);
 }
 
 Test(placement, nvme_equals_device)
 {
-    struct toy_run run = {.params = STRATA_NVME,
-                          .grads = STRATA_NVME,
-                          .states = STRATA_NVME,
-                          .stash = STRATA_HOST,
-                          .clip = 1};
-    same(&in_device, &run);
+    same_as_device(STRATA_NVME, STRATA_NVME, STRATA_NVME);
 }
 
 Test(placement, every_combination_of_homes_at_its_minimum_equals_device)

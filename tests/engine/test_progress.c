@@ -10,10 +10,8 @@
 #include "base/progress.h"
 #include "strata/store.h"
 #include "tests/support/kernel.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/suite_dir.h"
 #include "tests/support/toy.h"
-
-#include <criterion/criterion.h>
 
 #include <pthread.h>
 #include <string.h>
@@ -28,7 +26,6 @@ struct work {
     uint64_t total;
 };
 
-static struct temp_dir dir;
 static pthread_t caller;
 static struct work works[MAX_WORKS];
 static uint32_t work_count;
@@ -63,29 +60,19 @@ static void take(void *user, const char *what, uint64_t done, uint64_t total)
 
 static void setup(void)
 {
-    strata_temp_dir_make(&dir);
+    make_dir();
     caller = pthread_self();
 }
 
-static void teardown(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(progress, .init = setup, .fini = teardown);
+TestSuite(progress, .init = setup, .fini = remove_dir);
 
 static struct toy_run durable_run(void)
 {
-    return (struct toy_run){.params = STRATA_HOST,
-                            .grads = STRATA_HOST,
-                            .states = STRATA_NVME,
-                            .stash = STRATA_HOST,
-                            .dir = dir.path,
-                            .durability = STRATA_DURABLE_PROCESS,
-                            .commit_every = 1,
-                            .steps = 1,
-                            .progress = take,
-                            .progress_user = &dir};
+    struct toy_run run = strata_toy_durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, dir.path);
+    run.steps = 1;
+    run.progress = take;
+    run.progress_user = &dir;
+    return run;
 }
 
 static const struct work *find(const char *what)

@@ -41,17 +41,12 @@ TestSuite(resume, .init = setup, .fini = teardown);
 static struct toy_run durable(strata_tier params, strata_tier grads, strata_tier states,
                               uint32_t commit_every)
 {
-    return (struct toy_run){
-        .params = params,
-        .grads = grads,
-        .states = states,
-        .stash = STRATA_HOST,
-        .clip = 1,
-        .dir = dir.path,
-        .durability = STRATA_DURABLE_POWER,
-        .commit_every = commit_every,
-        .nvme_bytes = 256u << 20,
-    };
+    struct toy_run run = strata_toy_durable(params, grads, states, dir.path);
+    run.clip = 1;
+    run.durability = STRATA_DURABLE_POWER;
+    run.commit_every = commit_every;
+    run.nvme_bytes = 256u << 20;
+    return run;
 }
 
 /* Go on to the step given; the run stood at `from`. */
@@ -64,6 +59,15 @@ static struct toy_result go(struct toy_run run, uint64_t from, uint32_t to)
     cr_expect_eq(result.first_step, from, "began at %llu",
                  (unsigned long long)result.first_step);
     return result;
+}
+
+/* It cannot go on, and the story has the word. */
+static void cannot_go_on(struct toy_run run, const char *word)
+{
+    run.resume = true;
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_eq(result.status, STRATA_E_INVALID, "%s", result.error.message);
+    cr_expect_not_null(strstr(result.error.message, word), "%s", result.error.message);
 }
 
 static void ends_as_undisturbed(const struct toy_result *result)
@@ -229,10 +233,7 @@ Test(resume, another_record_type_is_refused_by_name)
     struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, 1);
     go(run, 0, 2);
     run.states_dtype = STRATA_BF16;
-    run.resume = true;
-    struct toy_result result = strata_toy_run(&run);
-    cr_expect_eq(result.status, STRATA_E_INVALID);
-    cr_expect_not_null(strstr(result.error.message, "record type"), "%s", result.error.message);
+    cannot_go_on(run, "record type");
 }
 
 Test(resume, a_store_that_holds_a_run_is_not_begun_anew)
@@ -252,10 +253,7 @@ Test(resume, another_identity_is_refused_by_name)
     run.identity = "data=one\nseed=1\n";
     go(run, 0, 2);
     run.identity = "data=one\nseed=2\n";
-    run.resume = true;
-    struct toy_result result = strata_toy_run(&run);
-    cr_expect_eq(result.status, STRATA_E_INVALID);
-    cr_expect_not_null(strstr(result.error.message, "seed"), "%s", result.error.message);
+    cannot_go_on(run, "seed");
 }
 
 Test(resume, another_tile_size_is_refused)
@@ -263,10 +261,7 @@ Test(resume, another_tile_size_is_refused)
     struct toy_run run = durable(STRATA_HOST, STRATA_HOST, STRATA_NVME, 1);
     go(run, 0, 2);
     run.tile_elems = 2 * STRATA_BLOCK_ELEMS;
-    run.resume = true;
-    struct toy_result result = strata_toy_run(&run);
-    cr_expect_eq(result.status, STRATA_E_INVALID, "%s", result.error.message);
-    cr_expect_not_null(strstr(result.error.message, "tile"), "%s", result.error.message);
+    cannot_go_on(run, "tile");
 }
 
 Test(resume, without_clipping_and_in_naive_order_too)

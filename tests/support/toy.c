@@ -72,6 +72,22 @@ void strata_toy_make(struct toy *toy)
     make(toy, &(struct toy_run){0});
 }
 
+struct toy_run strata_toy_homes(strata_tier params, strata_tier grads, strata_tier states)
+{
+    return (struct toy_run){
+        .params = params, .grads = grads, .states = states, .stash = STRATA_HOST};
+}
+
+struct toy_run strata_toy_durable(strata_tier params, strata_tier grads, strata_tier states,
+                                  const char *dir)
+{
+    struct toy_run run = strata_toy_homes(params, grads, states);
+    run.dir = dir;
+    run.durability = STRATA_DURABLE_PROCESS;
+    run.commit_every = 1;
+    return run;
+}
+
 static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
                  float *out)
 {

@@ -83,6 +83,12 @@ struct toy_result {
 
 void strata_toy_make(struct toy *toy);
 
+/* A run with these homes and activations in host RAM; all else is zero. */
+struct toy_run strata_toy_homes(strata_tier params, strata_tier grads, strata_tier states);
+/* The same, with a store in dir that gets a commit every step. */
+struct toy_run strata_toy_durable(strata_tier params, strata_tier grads, strata_tier states,
+                                  const char *dir);
+
 /* Create an engine, run the steps, hash, destroy. */
 struct toy_result strata_toy_run(const struct toy_run *run);
 
