@@ -300,11 +300,48 @@ static void put(const char *name, const char *text)
     fclose(file);
 }
 
+static void put_in(const char *group, const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", group, name);
+    if (text != NULL)
+        put(path, text);
+}
+
+/* A group of version 2: what it may have, what it has, its cores. NULL: no such file. */
+static void put_group(const char *group, const char *memory, const char *used, const char *cpu)
+{
+    put_in(group, "memory.max", memory);
+    put_in(group, "memory.current", used);
+    put_in(group, "cpu.max", cpu);
+}
+
+/* The same of version 1, whose controllers have a tree each. */
+static void put_memory_group(const char *group, const char *memory, const char *used)
+{
+    put_in(group, "memory.limit_in_bytes", memory);
+    put_in(group, "memory.usage_in_bytes", used);
+}
+
+static void put_cpu_group(const char *group, const char *quota, const char *period)
+{
+    put_in(group, "cpu.cfs_quota_us", quota);
+    put_in(group, "cpu.cfs_period_us", period);
+}
+
 static struct cgroup_limits limits(void)
 {
     struct cgroup_limits out;
     strata_cgroup_read(tree, &out);
     return out;
+}
+
+static void expect_limits(uint64_t memory_bytes, uint64_t used_bytes, double cpu_quota)
+{
+    struct cgroup_limits found = limits();
+    cr_expect_eq(found.memory_bytes, memory_bytes);
+    cr_expect_eq(found.memory_used_bytes, used_bytes);
+    cr_expect_eq(found.cpu_quota, cpu_quota);
 }
 
 TestSuite(cgroup, .init = tree_make, .fini = tree_remove);
@@ -314,18 +351,10 @@ Test(cgroup, version_2_takes_the_tightest_on_the_way_up)
     put("mountinfo", "22 20 0:20 / /proc rw - proc proc rw\n"
                      "36 25 0:31 / @/fs rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n");
     put("cgroup", "0::/a/b/c\n");
-    put("fs/a/b/c/memory.max", "max\n");
-    put("fs/a/b/c/cpu.max", "max 100000\n");
-    put("fs/a/b/memory.max", "1073741824\n");
-    put("fs/a/b/memory.current", "1000\n");
-    put("fs/a/b/cpu.max", "350000 100000\n");
-    put("fs/a/memory.max", "2147483648\n");
-    put("fs/a/memory.current", "5000\n");
-    put("fs/a/cpu.max", "800000 200000\n");
-    struct cgroup_limits found = limits();
-    cr_assert_eq(found.memory_bytes, 1073741824);
-    cr_assert_eq(found.memory_used_bytes, 1000);
-    cr_assert_eq(found.cpu_quota, 3.5);
+    put_group("fs/a/b/c", "max\n", NULL, "max 100000\n");
+    put_group("fs/a/b", "1073741824\n", "1000\n", "350000 100000\n");
+    put_group("fs/a", "2147483648\n", "5000\n", "800000 200000\n");
+    expect_limits(1073741824, 1000, 3.5);
 }
 
 /* What the kernel takes back by itself is not in use. */
@@ -334,18 +363,14 @@ Test(cgroup, page_cache_is_not_in_use)
     put("mountinfo", "36 25 0:31 / @/fs rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
                      "31 25 0:27 / @/one rw - cgroup cgroup rw,memory\n");
     put("cgroup", "0::/a\n4:memory:/b\n");
-    put("fs/a/memory.max", "100000\n");
-    put("fs/a/memory.current", "90000\n");
+    put_group("fs/a", "100000\n", "90000\n", NULL);
     put("fs/a/memory.stat", "anon 1000\nfile 85000\ninactive_file 50000\nactive_file 30000\n"
                             "inactive_anon 700\n");
     cr_assert_eq(limits().memory_used_bytes, 10000);
-    put("one/b/memory.limit_in_bytes", "90000\n");
-    put("one/b/memory.usage_in_bytes", "80000\n");
+    put_memory_group("one/b", "90000\n", "80000\n");
     put("one/b/memory.stat", "inactive_file 1\ntotal_inactive_file 20000\n"
                              "total_active_file 3000\n");
-    struct cgroup_limits found = limits();
-    cr_assert_eq(found.memory_bytes, 90000);
-    cr_assert_eq(found.memory_used_bytes, 57000);
+    expect_limits(90000, 57000, 0);
 }
 
 /* More cache than is charged, and more charged than is granted, leave no negative numbers. */
@@ -353,8 +378,7 @@ Test(cgroup, a_group_over_its_limit_has_nothing_left)
 {
     put("mountinfo", "36 25 0:31 / @/fs rw - cgroup2 cgroup2 rw\n");
     put("cgroup", "0::/a\n");
-    put("fs/a/memory.max", "1000\n");
-    put("fs/a/memory.current", "5000\n");
+    put_group("fs/a", "1000\n", "5000\n", NULL);
     put("fs/a/memory.stat", "inactive_file 9000\n");
     cr_assert_eq(limits().memory_used_bytes, 0);
     put("fs/a/memory.stat", "inactive_file 100\n");
@@ -367,13 +391,9 @@ Test(cgroup, the_tightest_group_is_the_one_with_the_least_left)
 {
     put("mountinfo", "36 25 0:31 / @/fs rw - cgroup2 cgroup2 rw\n");
     put("cgroup", "0::/a/b\n");
-    put("fs/a/b/memory.max", "10000\n");
-    put("fs/a/b/memory.current", "1000\n");
-    put("fs/a/memory.max", "50000\n");
-    put("fs/a/memory.current", "49000\n");
-    struct cgroup_limits found = limits();
-    cr_assert_eq(found.memory_bytes, 50000);
-    cr_assert_eq(found.memory_used_bytes, 49000);
+    put_group("fs/a/b", "10000\n", "1000\n", NULL);
+    put_group("fs/a", "50000\n", "49000\n", NULL);
+    expect_limits(50000, 49000, 0);
 }
 
 Test(cgroup, version_1_has_a_tree_for_each_controller)
@@ -383,16 +403,10 @@ Test(cgroup, version_1_has_a_tree_for_each_controller)
                      "32 25 0:28 / @/fs/cpuset rw - cgroup cgroup rw,cpuset\n");
     put("cgroup", "5:cpuset:/s\n4:memory:/m/x\n3:cpu,cpuacct:/c\n1:name=systemd:/z\n");
     put("fs/cpuset/s/cpu.cfs_quota_us", "1\n"); /* of another controller: not ours to read */
-    put("fs/cpu,cpuacct/c/cpu.cfs_quota_us", "150000\n");
-    put("fs/cpu,cpuacct/c/cpu.cfs_period_us", "100000\n");
-    put("fs/memory/m/x/memory.limit_in_bytes", "9223372036854771712\n");
-    put("fs/memory/m/x/memory.usage_in_bytes", "7\n");
-    put("fs/memory/memory.limit_in_bytes", "4096\n");
-    put("fs/memory/memory.usage_in_bytes", "8\n");
-    struct cgroup_limits found = limits();
-    cr_assert_eq(found.memory_bytes, 4096);
-    cr_assert_eq(found.memory_used_bytes, 8);
-    cr_assert_eq(found.cpu_quota, 1.5);
+    put_cpu_group("fs/cpu,cpuacct/c", "150000\n", "100000\n");
+    put_memory_group("fs/memory/m/x", "9223372036854771712\n", "7\n");
+    put_memory_group("fs/memory", "4096\n", "8\n");
+    expect_limits(4096, 8, 1.5);
 }
 
 Test(cgroup, no_limit_has_three_spellings)
@@ -401,23 +415,18 @@ Test(cgroup, no_limit_has_three_spellings)
                      "31 25 0:27 / @/memory rw - cgroup cgroup rw,memory\n"
                      "33 25 0:29 / @/two rw - cgroup2 none rw\n");
     put("cgroup", "4:memory:/\n3:cpu:/\n0::/\n");
-    put("cpu/cpu.cfs_quota_us", "-1\n");
-    put("cpu/cpu.cfs_period_us", "100000\n");
-    put("memory/memory.limit_in_bytes", "9223372036854771712\n");
-    put("two/memory.max", "max\n");
-    put("two/cpu.max", "max 100000\n");
-    struct cgroup_limits found = limits();
-    cr_assert_eq(found.memory_bytes, UINT64_MAX);
-    cr_assert_eq(found.memory_used_bytes, 0);
-    cr_assert_eq(found.cpu_quota, 0);
+    put_cpu_group("cpu", "-1\n", "100000\n");
+    put_memory_group("memory", "9223372036854771712\n", NULL);
+    put_group("two", "max\n", NULL, "max 100000\n");
+    expect_limits(UINT64_MAX, 0, 0);
 }
 
 Test(cgroup, a_container_sees_its_own_part_of_the_tree)
 {
     put("mountinfo", "31 25 0:27 /docker/1f2e @/memory ro - cgroup cgroup rw,memory\n");
     put("cgroup", "4:memory:/docker/1f2e/inner\n");
-    put("memory/inner/memory.limit_in_bytes", "8192\n");
-    put("memory/memory.limit_in_bytes", "16384\n");
+    put_memory_group("memory/inner", "8192\n", NULL);
+    put_memory_group("memory", "16384\n", NULL);
     cr_assert_eq(limits().memory_bytes, 8192);
 }
 
@@ -425,8 +434,8 @@ Test(cgroup, a_name_that_does_not_fit_the_mount_falls_back_to_its_root)
 {
     put("mountinfo", "31 25 0:27 /docker/1f2e @/memory ro - cgroup cgroup rw,memory\n");
     put("cgroup", "4:memory:/docker/1f2eff\n");
-    put("memory/ff/memory.limit_in_bytes", "1\n");
-    put("memory/memory.limit_in_bytes", "16384\n");
+    put_memory_group("memory/ff", "1\n", NULL);
+    put_memory_group("memory", "16384\n", NULL);
     cr_assert_eq(limits().memory_bytes, 16384);
 }
 
@@ -435,10 +444,8 @@ Test(cgroup, broken_or_missing_files_set_no_limit)
     cr_assert_eq(limits().memory_bytes, UINT64_MAX);
     put("mountinfo", "\n- \nx - cgroup2\n33 25 0:29 / @/two rw - cgroup2 none rw\n");
     put("cgroup", "\nnonsense\n0:\n0::/deep/er\n");
-    put("two/deep/memory.max", "12x\n");
-    put("two/deep/cpu.max", "100000\n");
-    put("two/memory.max", "\n");
-    put("two/cpu.max", "5 0\n");
+    put_group("two/deep", "12x\n", NULL, "100000\n");
+    put_group("two", "\n", NULL, "5 0\n");
     struct cgroup_limits found = limits();
     cr_assert_eq(found.memory_bytes, UINT64_MAX);
     cr_assert_eq(found.cpu_quota, 0);

@@ -65,6 +65,19 @@ static void refused(const char *text, const char *named)
     cr_assert_null(strchr(error.message, '\n'));
 }
 
+/* Each of these members beside the sizes is refused by its name. */
+static void refused_members(const char *const *members, size_t count)
+{
+    char text[1024], name[64];
+    for (size_t i = 0; i < count; i++) {
+        cr_assert_eq(sscanf(members[i], "\"%63[^\"]\"", name), 1);
+        snprintf(text, sizeof text, "{" SIZES ", %s}", members[i]);
+        refused(text, name);
+    }
+}
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
 Test(config, sizes_alone_get_the_defaults_of_the_transformers_library)
 {
     struct llama_config c = accepted("{" SIZES "}");
@@ -159,14 +172,12 @@ Test(config, other_architectures_are_refused)
 
 Test(config, arithmetic_that_is_not_carried_out_is_refused)
 {
-    refused("{" SIZES ", \"hidden_act\": \"gelu\"}", "hidden_act");
-    refused("{" SIZES ", \"attention_bias\": true}", "attention_bias");
-    refused("{" SIZES ", \"mlp_bias\": true}", "mlp_bias");
-    refused("{" SIZES ", \"mlp_bias\": 1}", "mlp_bias");
-    refused("{" SIZES ", \"attention_dropout\": 0.1}", "attention_dropout");
-    refused("{" SIZES ", \"pretraining_tp\": 2}", "pretraining_tp");
-    refused("{" SIZES ", \"sliding_window\": 4096}", "sliding_window");
-    refused("{" SIZES ", \"quantization_config\": {\"bits\": 4}}", "quantization_config");
+    static const char *const members[] = {
+        "\"hidden_act\": \"gelu\"",   "\"attention_bias\": true",
+        "\"mlp_bias\": true",         "\"mlp_bias\": 1",
+        "\"attention_dropout\": 0.1", "\"pretraining_tp\": 2",
+        "\"sliding_window\": 4096",   "\"quantization_config\": {\"bits\": 4}"};
+    refused_members(members, COUNT(members));
 }
 
 Test(config, other_rope_scaling_is_refused)
@@ -215,22 +226,23 @@ Test(config, sizes_that_are_missing_zero_absurd_or_no_numbers_are_refused)
 
 Test(config, sizes_that_do_not_divide_are_refused)
 {
+    static const char *const members[] = {"\"num_key_value_heads\": 3",
+                                          "\"num_key_value_heads\": 8",
+                                          "\"num_key_value_heads\": 0",
+                                          "\"head_dim\": 15",
+                                          "\"head_dim\": 0",
+                                          "\"head_dim\": 1048576"};
     refused_size("hidden_size", "66", "hidden_size");
     refused_size("num_attention_heads", "64", "head_dim"); /* 64 / 64 = 1 is odd */
-    refused("{" SIZES ", \"num_key_value_heads\": 3}", "num_key_value_heads");
-    refused("{" SIZES ", \"num_key_value_heads\": 8}", "num_key_value_heads");
-    refused("{" SIZES ", \"num_key_value_heads\": 0}", "num_key_value_heads");
-    refused("{" SIZES ", \"head_dim\": 15}", "head_dim");
-    refused("{" SIZES ", \"head_dim\": 0}", "head_dim");
-    refused("{" SIZES ", \"head_dim\": 1048576}", "head_dim");
+    refused_members(members, COUNT(members));
 }
 
 Test(config, numbers_out_of_range_are_refused)
 {
-    refused("{" SIZES ", \"rms_norm_eps\": 0}", "rms_norm_eps");
-    refused("{" SIZES ", \"rms_norm_eps\": \"1e-5\"}", "rms_norm_eps");
-    refused("{" SIZES ", \"initializer_range\": -0.02}", "initializer_range");
-    refused("{" SIZES ", \"tie_word_embeddings\": 1}", "tie_word_embeddings");
+    static const char *const members[] = {"\"rms_norm_eps\": 0", "\"rms_norm_eps\": \"1e-5\"",
+                                          "\"initializer_range\": -0.02",
+                                          "\"tie_word_embeddings\": 1"};
+    refused_members(members, COUNT(members));
 }
 
 Test(config, text_that_is_no_json_object_is_refused)
@@ -242,12 +254,12 @@ Test(config, text_that_is_no_json_object_is_refused)
     refused("{" SIZES ", \"vocab_size\": 512}", "vocab_size");
 }
 
-/* Parameters of a model, without its padding. */
 Test(config, a_text_with_line_ends_in_it_is_refused_with_one_line)
 {
     refused("{" SIZES ", \"hidden_act\": \"si\\nlu\\u001b[2J\"}", "hidden_act");
 }
 
+/* Parameters of a model, without its padding. */
 static double params_of(const struct llama_config *c)
 {
     double h = (double)c->hidden_size, q = (double)(c->head_count * c->head_dim);
