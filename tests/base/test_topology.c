@@ -421,22 +421,25 @@ Test(cgroup, no_limit_has_three_spellings)
     expect_limits(UINT64_MAX, 0, 0);
 }
 
-Test(cgroup, a_container_sees_its_own_part_of_the_tree)
+/* A container's mount shows its own part of the tree; what a process in this group may have. */
+static uint64_t memory_in_container(const char *group)
 {
     put("mountinfo", "31 25 0:27 /docker/1f2e @/memory ro - cgroup cgroup rw,memory\n");
-    put("cgroup", "4:memory:/docker/1f2e/inner\n");
-    put_memory_group("memory/inner", "8192\n", NULL);
+    put("cgroup", group);
     put_memory_group("memory", "16384\n", NULL);
-    cr_assert_eq(limits().memory_bytes, 8192);
+    return limits().memory_bytes;
+}
+
+Test(cgroup, a_container_sees_its_own_part_of_the_tree)
+{
+    put_memory_group("memory/inner", "8192\n", NULL);
+    cr_assert_eq(memory_in_container("4:memory:/docker/1f2e/inner\n"), 8192);
 }
 
 Test(cgroup, a_name_that_does_not_fit_the_mount_falls_back_to_its_root)
 {
-    put("mountinfo", "31 25 0:27 /docker/1f2e @/memory ro - cgroup cgroup rw,memory\n");
-    put("cgroup", "4:memory:/docker/1f2eff\n");
     put_memory_group("memory/ff", "1\n", NULL);
-    put_memory_group("memory", "16384\n", NULL);
-    cr_assert_eq(limits().memory_bytes, 16384);
+    cr_assert_eq(memory_in_container("4:memory:/docker/1f2eff\n"), 16384);
 }
 
 Test(cgroup, broken_or_missing_files_set_no_limit)

@@ -5,27 +5,20 @@
 #include "base/trace.h"
 
 #include "base/json.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/suite_dir.h"
 
-#include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
 
-static struct temp_dir dir;
 static char path[PATH_MAX + 16];
 
 static void set_up(void)
 {
-    strata_temp_dir_make(&dir);
+    make_dir();
     snprintf(path, sizeof path, "%s/trace.json", dir.path);
 }
 
-static void tear_down(void)
-{
-    strata_temp_dir_remove(&dir);
-}
-
-TestSuite(trace, .init = set_up, .fini = tear_down);
+TestSuite(trace, .init = set_up, .fini = remove_dir);
 
 static const char *group_name(void *user, uint32_t group)
 {

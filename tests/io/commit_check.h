@@ -49,9 +49,16 @@ static inline void go_on_from(struct commit_rig *rig, uint64_t step)
 }
 
 /* Close it, and go on from the newest commit. */
-static inline void go_on(struct commit_rig *rig)
+static inline void go_on_from_newest(struct commit_rig *rig)
 {
     go_on_from(rig, UINT64_MAX);
+}
+
+/* Run it to this step, close it, and go on. */
+static inline void run_and_reopen(struct commit_rig *rig, uint64_t step)
+{
+    run_to(rig, step);
+    reopen(rig);
 }
 
 /* A store that was run to this step and closed. */
@@ -94,6 +101,14 @@ static inline void find_places(struct commit_rig *rig, struct commit_places *out
     open_rig(rig);
     strata_commit_rig_find(rig, out);
     strata_commit_rig_close(rig);
+}
+
+/* A store that was run to this step and closed, and where its parts are. */
+static inline void leave_and_find(struct commit_rig *rig, struct commit_places *out,
+                                  uint32_t drive_count, uint32_t keep, uint64_t step)
+{
+    leave_at(rig, drive_count, keep, step);
+    find_places(rig, out);
 }
 
 static inline int open_file(const struct commit_rig *rig, uint32_t drive)

@@ -64,8 +64,7 @@ Test(commit, records_that_are_not_committed_cost_nothing)
     make_rig(&rig, 2, 0);
     rig.commit_every = 3;
     open_rig(&rig);
-    run_to(&rig, 8);
-    reopen(&rig);
+    run_and_reopen(&rig, 8);
     EXPECT_LIST(&rig, 6);
     remove_whole(&rig);
 }
@@ -95,8 +94,7 @@ Test(commit, a_record_without_bytes_is_not_in_the_store)
     make_rig(&rig, 2, 0);
     rig.record_bytes[6] = 0;
     open_rig(&rig);
-    run_to(&rig, 3);
-    reopen(&rig);
+    run_and_reopen(&rig, 3);
     EXPECT_LIST(&rig, 3);
     expect_whole(&rig);
     cr_expect(strata_store_recovery(rig.store)->lines[0].slots[6] == 0);

@@ -144,7 +144,7 @@ static void expect_untouched(struct damage_test *test, struct image *damaged)
         cr_expect(is_image(&test->rig, i, &damaged[i]));
 }
 
-static void go_on_over_damage(struct damage_test *test, uint32_t drive, uint64_t offset)
+static void go_on(struct damage_test *test, uint32_t drive, uint64_t offset)
 {
     struct commit_rig *rig = &test->rig;
     bool same = false;
@@ -178,7 +178,7 @@ static void damage_one(struct damage_test *test, uint32_t drive, uint64_t offset
         write_image(&test->rig, i, &damaged[i]);
     strata_status status = strata_commit_rig_open(&test->rig, &error);
     if (status == STRATA_OK) {
-        go_on_over_damage(test, drive, offset);
+        go_on(test, drive, offset);
     } else {
         cr_expect(status == STRATA_E_CORRUPT || (status == STRATA_E_UNSUPPORTED && offset == 0),
                   "drive %d, %d: %s", (int)drive, (int)offset, error.message);

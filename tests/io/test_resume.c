@@ -53,7 +53,7 @@ Test(resume, a_retained_commit_can_be_gone_on_from)
     expect_whole(&rig);
     run_to(&rig, 9);
     EXPECT_LIST(&rig, 9, 8, 6);
-    go_on(&rig);
+    go_on_from_newest(&rig);
     EXPECT_LIST(&rig, 9, 8, 6);
     remove_whole(&rig);
 }
@@ -67,7 +67,7 @@ Test(resume, a_commit_that_was_gone_back_behind_is_given_up_at_once)
     go_on_from(&rig, 4);
     EXPECT_LIST(&rig, 4);
     run_to(&rig, 6); /* records without a commit, into what were the slots of 6 and 7 */
-    go_on(&rig);
+    go_on_from_newest(&rig);
     EXPECT_LIST(&rig, 4);
     remove_whole(&rig);
 }
@@ -282,8 +282,7 @@ Test(resume, a_store_without_a_commit_is_nobodys)
     cr_assert(unlink(strata_commit_rig_file(&rig, 1, path)) == 0);
     rig.records.resume = true;
     open_rig(&rig);
-    run_to(&rig, 1);
-    reopen(&rig);
+    run_and_reopen(&rig, 1);
     remove_whole(&rig);
 }
 
@@ -306,8 +305,7 @@ Test(resume, a_damaged_copy_of_the_commit_record_loses_nothing_and_the_log_says_
     struct commit_rig rig;
     struct commit_places places;
     char line[512], text[PATH_MAX + 128], path[PATH_MAX + 32];
-    leave_at(&rig, 2, 0, 6);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 2, 0, 6);
     strata_store_keep_line(&rig.desc, line);
     for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
         uint64_t place = places.newest[at % 2];
@@ -334,8 +332,7 @@ Test(resume, a_commit_whose_record_is_lost_is_missed_and_an_older_one_is_gone_on
 {
     struct commit_rig rig;
     struct commit_places places;
-    leave_at(&rig, 2, 0, 6);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 2, 0, 6);
     damage_copies(&rig, 0, places.newest, 700);
     expect_refusal(&rig, STRATA_E_CORRUPT,
                    ": step 6 is lost, its commit record is whole in "
@@ -350,10 +347,9 @@ Test(resume, a_commit_whose_record_is_lost_is_missed_and_an_older_one_is_gone_on
     go_on_from(&rig, 5);
     EXPECT_LIST(&rig, 5);
     expect_whole(&rig);
-    go_on(&rig); /* nobody misses it any more */
+    go_on_from_newest(&rig); /* nobody misses it any more */
     EXPECT_LIST(&rig, 5);
-    run_to(&rig, 9);
-    reopen(&rig);
+    run_and_reopen(&rig, 9);
     EXPECT_LIST(&rig, 9);
     remove_whole(&rig);
 }
@@ -363,8 +359,7 @@ Test(resume, a_damaged_copy_of_a_tile_table_loses_nothing_and_the_log_says_so)
     struct commit_rig rig;
     struct commit_places places;
     char line[512];
-    leave_at(&rig, 2, 0, 6);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 2, 0, 6);
     strata_store_keep_line(&rig.desc, line);
     for (uint64_t at = 0; at < STRATA_STORE_BLOCK_BYTES; at = next_offset(at)) {
         uint64_t table = places.tables[at / 2 % 2][0][at % 2];
@@ -385,8 +380,7 @@ Test(resume, a_commit_without_a_whole_table_is_missed_and_an_older_one_is_gone_o
 {
     struct commit_rig rig;
     struct commit_places places;
-    leave_at(&rig, 2, 0, 6);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 2, 0, 6);
     damage_copies(&rig, 1, places.tables[1][0], 70);
     expect_refusal(&rig, STRATA_E_CORRUPT, "the tile table of step 6, 4096 bytes at ");
     expect_refusal(&rig, STRATA_E_CORRUPT,
@@ -394,8 +388,7 @@ Test(resume, a_commit_without_a_whole_table_is_missed_and_an_older_one_is_gone_o
     go_on_from(&rig, 5);
     EXPECT_LIST(&rig, 5);
     rig.records.resume_step = UINT64_MAX;
-    run_to(&rig, 9);
-    reopen(&rig);
+    run_and_reopen(&rig, 9);
     EXPECT_LIST(&rig, 9);
     remove_whole(&rig);
 }
@@ -436,8 +429,7 @@ Test(resume, a_run_without_a_good_table_is_refused_not_made_anew)
 {
     struct commit_rig rig;
     struct commit_places places;
-    leave_at(&rig, 2, 0, 3);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 2, 0, 3);
     for (uint32_t copy = 0; copy < 2; copy++)
         for (uint32_t table = 0; table < 2; table++)
             damage(&rig, 0, rig_table(&places, table, copy) + 70);
@@ -461,8 +453,7 @@ Test(resume, a_retained_commit_with_a_damaged_table_is_given_up_and_the_log_says
     EXPECT_LIST(&rig, 5);
     cr_expect(strstr(line, "a retained commit is given up") != NULL, "%s", line);
     expect_whole(&rig);
-    run_to(&rig, 8);
-    reopen(&rig);
+    run_and_reopen(&rig, 8);
     EXPECT_LIST(&rig, 8, 6);
     expect_whole(&rig);
     strata_commit_rig_close(&rig);
@@ -490,8 +481,7 @@ Test(resume, a_durable_store_in_use_is_refused_and_goes_on)
     second = rig;
     cr_expect(strata_commit_rig_open(&second, &error) == STRATA_E_STATE);
     cr_expect(strstr(error.message, "is in use by another process") != NULL);
-    run_to(&rig, 2);
-    reopen(&rig);
+    run_and_reopen(&rig, 2);
     remove_whole(&rig);
 }
 

@@ -180,8 +180,7 @@ Test(store_records, a_run_whose_commit_records_are_all_gone_is_never_taken_for_n
         for (int content = 0; content < KINDS; content++) {
             struct commit_rig rig;
             struct commit_places places;
-            leave_at(&rig, 1, 0, steps);
-            find_places(&rig, &places);
+            leave_and_find(&rig, &places, 1, 0, steps);
             for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++)
                 overwrite(&rig, places.records[i], (enum content)content);
             expect_damage_at(&rig, places.records[1]);
@@ -217,8 +216,7 @@ Test(store_records, the_only_commit_of_a_run_is_missed_when_both_its_copies_are_
 {
     struct commit_rig rig;
     struct commit_places places;
-    leave_at(&rig, 1, 0, 0);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 1, 0, 0);
     for (uint32_t copy = 0; copy < 2; copy++)
         overwrite(&rig, places.newest[copy], ZEROS);
     expect_damage_at(&rig, places.records[0]);
@@ -238,8 +236,7 @@ Test(store_records, a_creation_that_was_cut_short_between_two_drives_is_made_ane
     cr_expect(list(&rig, &listing, &error) == STRATA_OK, "%s", error.message);
     cr_expect(listing.commit_count == 0 && listing.tiles == COMMIT_RECORDS);
     open_rig(&rig);
-    run_to(&rig, 1);
-    reopen(&rig);
+    run_and_reopen(&rig, 1);
     EXPECT_LIST(&rig, 1);
     strata_commit_rig_close(&rig);
     /* With a commit a missing drive is missed. */
@@ -258,8 +255,7 @@ Test(store_records, a_lost_commit_is_told_by_list_and_scrub_which_say_what_is_le
     strata_scrub_result result;
     struct told told;
     strata_error error;
-    leave_at(&rig, 2, 1, 5);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 2, 1, 5);
     for (uint32_t copy = 0; copy < 2; copy++)
         overwrite(&rig, places.newest[copy], NOISE);
     cr_expect(list(&rig, &listing, &error) == STRATA_E_CORRUPT);
@@ -302,8 +298,7 @@ Test(store_records, an_unreadable_sector_of_any_record_or_table_loses_nothing, .
     struct commit_rig rig;
     struct commit_places places;
     char what[64];
-    leave_at(&rig, 1, 1, 5);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 1, 1, 5);
     for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++) {
         snprintf(what, sizeof what, "record block %d", (int)i);
         expect_no_loss(&rig, places.records[i], what);
@@ -335,8 +330,7 @@ Test(store_records, a_run_none_of_whose_records_can_be_read_is_refused_not_made_
 {
     struct commit_rig rig;
     struct commit_places places;
-    leave_at(&rig, 1, 0, 3);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 1, 0, 3);
     memcpy(unreadable, places.records, sizeof places.records);
     unreadable_count = STRATA_STORE_RECORD_BLOCKS;
     expect_damage(&rig, "Input/output error");

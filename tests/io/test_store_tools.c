@@ -262,8 +262,7 @@ Test(store_tools, a_damaged_table_is_told_and_the_commit_before_is_verified)
     struct told told;
     strata_scrub_result result;
     strata_error error;
-    leave_at(&rig, 1, 0, 5);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 1, 0, 5);
     for (uint32_t copy = 0; copy < 2; copy++) {
         damage(&rig, 0, places.tables[0][0][copy] + 100);
         cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
@@ -321,8 +320,7 @@ Test(store_tools, lengths_that_the_store_was_not_made_for_are_refused)
     strata_scrub_result result;
     strata_error error;
     struct commit_places places;
-    leave_at(&rig, 1, 0, 2);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 1, 0, 2);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         forge_length(&rig, &places, lengths[i]);
         cr_expect(scrub(&rig, &told, &result, &error) == STRATA_E_CORRUPT);
@@ -334,31 +332,17 @@ Test(store_tools, lengths_that_the_store_was_not_made_for_are_refused)
     strata_commit_rig_remove(&rig);
 }
 
-/* A hash of all bytes of a drive's file. */
-static struct hash128 hash_file(const struct commit_rig *rig, uint32_t drive)
-{
-    struct stat info;
-    int fd = open_file(rig, drive);
-    cr_assert(fstat(fd, &info) == 0);
-    uint8_t *bytes = malloc((size_t)info.st_size);
-    cr_assert(bytes != NULL && read(fd, bytes, (size_t)info.st_size) == info.st_size);
-    struct hash128 hash = strata_hash(bytes, (size_t)info.st_size, 0);
-    free(bytes);
-    close(fd);
-    return hash;
-}
-
 Test(store_tools, list_and_scrub_change_no_byte)
 {
     struct commit_rig rig;
     struct hash128 before[2];
     leave_at(&rig, 2, 2, 6);
     for (uint32_t i = 0; i < 2; i++)
-        before[i] = hash_file(&rig, i);
+        before[i] = file_hash(&rig, i);
     expect_sound(&rig, 6);
     expect_steps(&rig, (uint64_t[]){6, 4, 2}, 3);
     for (uint32_t i = 0; i < 2; i++) {
-        struct hash128 after = hash_file(&rig, i);
+        struct hash128 after = file_hash(&rig, i);
         cr_expect(after.low == before[i].low && after.high == before[i].high);
     }
     strata_commit_rig_remove(&rig);
@@ -407,8 +391,7 @@ Test(store_tools, nothing_is_dropped_while_the_last_commit_is_damaged)
 {
     struct commit_rig rig;
     struct commit_places places;
-    leave_at(&rig, 1, 2, 6);
-    find_places(&rig, &places);
+    leave_and_find(&rig, &places, 1, 2, 6);
     damage_copies(&rig, 0, places.tables[0][0], 100);
     cr_expect(strata_store_drop(rig.dirs, 1, 4, NULL) == STRATA_E_CORRUPT);
     expect_steps(&rig, (uint64_t[]){6, 4, 2}, 3);

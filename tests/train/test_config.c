@@ -2,10 +2,9 @@
  * What a config.json may say. Each refusal is checked by the word that the message must name.
  */
 
-#include "tests/support/temp_dir.h"
+#include "tests/support/suite_dir.h"
 #include "train/llama.h"
 
-#include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,21 +18,15 @@
     "\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "                   \
     "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192"
 
-static struct temp_dir folder;
-static char file[sizeof folder.path + 16];
+static char file[sizeof dir.path + 16];
 
-static void make_folder(void)
+static void set_up(void)
 {
-    strata_temp_dir_make(&folder);
-    snprintf(file, sizeof file, "%s/config.json", folder.path);
+    make_dir();
+    snprintf(file, sizeof file, "%s/config.json", dir.path);
 }
 
-static void remove_folder(void)
-{
-    strata_temp_dir_remove(&folder);
-}
-
-TestSuite(config, .init = make_folder, .fini = remove_folder);
+TestSuite(config, .init = set_up, .fini = remove_dir);
 
 static void write_config(const char *text)
 {
@@ -143,8 +136,7 @@ Test(config, a_folder_stands_for_its_config_json)
     struct llama_config c;
     strata_error error = {0};
     write_config("{" SIZES "}");
-    cr_assert(strata_llama_config_read(&c, folder.path, &error) == STRATA_OK, "%s",
-              error.message);
+    cr_assert(strata_llama_config_read(&c, dir.path, &error) == STRATA_OK, "%s", error.message);
     cr_assert_eq(c.hidden_size, 64);
 }
 
@@ -156,7 +148,7 @@ Test(config, what_is_not_there_is_an_io_error_with_its_errno)
     cr_assert_eq(error.native, ENOENT);
     cr_assert_not_null(strstr(error.message, "No such file"), "%s", error.message);
     error = (strata_error){0};
-    cr_assert_eq(strata_llama_config_read(&c, folder.path, &error), STRATA_E_IO);
+    cr_assert_eq(strata_llama_config_read(&c, dir.path, &error), STRATA_E_IO);
     cr_assert_eq(error.native, ENOENT); /* there is no config.json in it */
 }
 
