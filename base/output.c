@@ -86,6 +86,16 @@ bool strata_output_is_stream(int fd)
     return false;
 }
 
+void strata_output_sync_name(const char *path)
+{
+    char parent[PATH_MAX];
+    int fd = parent_of(path, parent) ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return;
+    (void)fsync(fd);
+    close(fd);
+}
+
 /* The stream among stdout and stderr that has this file; NULL: neither. */
 static FILE *stream_of(const struct stat *file)
 {

@@ -70,6 +70,10 @@ void strata_output_protect(struct output_guard *guard, const char *path, const c
 strata_status strata_output_check(struct output_guard *guard, const char *option,
                                   const char *path, enum output_kind kind, strata_error *error);
 
+/* A file that was just made is found there after the power has failed, as far as its file
+ * system can promise that. */
+void strata_output_sync_name(const char *path);
+
 /* Is it what stdout or stderr write to? */
 bool strata_output_is_stream(int fd);
 

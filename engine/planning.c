@@ -30,6 +30,8 @@ static struct store_records store_records(const strata_engine_desc *desc)
         .resume_step = desc->resume_at ? desc->resume_step : UINT64_MAX,
         .commit_every = desc->commit_every,
         .identity = desc->identity != NULL ? desc->identity : "",
+        .before_commit = desc->before_commit,
+        .before_commit_user = desc->before_commit_user,
     };
 }
 

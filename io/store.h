@@ -65,6 +65,10 @@ struct store_records {
     uint32_t commit_every;     /* 0: what the store has, or new_commit_every in a new one */
     uint32_t new_commit_every; /* required where commit_every is 0 */
     const char *identity; /* durable: "name=value" lines that a resume must match; copied */
+    /* durable: called before a commit's record is written, on the thread that commits; NULL:
+     * not. A failure is the store's. */
+    strata_status (*before_commit)(void *user, uint64_t step, strata_error *error);
+    void *before_commit_user;
 };
 
 struct store_desc {

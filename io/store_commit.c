@@ -215,6 +215,17 @@ static strata_status check_files(struct store *store)
     return STRATA_OK;
 }
 
+/* What the owner keeps beside the store. After the flush: meanwhile it may have got ready. */
+static strata_status ask_owner(struct store *store, uint64_t step)
+{
+    strata_error error = {.status = STRATA_OK};
+    if (store->before_commit == NULL ||
+        store->before_commit(store->before_commit_user, step, &error) == STRATA_OK)
+        return STRATA_OK;
+    strata_store_note(store, &error);
+    return error.status;
+}
+
 static const struct listed_commit *find_line(const struct store *store, uint64_t step)
 {
     for (uint32_t i = 0; i < store->line_count; i++)
@@ -243,6 +254,7 @@ strata_status strata_store_commit(struct store *store, const struct store_line *
     }
     STRATA_TRY(write_tables(store, lines[0].slots, &next[0]));
     STRATA_TRY(flush(store, store->drive_count));
+    STRATA_TRY(ask_owner(store, lines[0].step));
     STRATA_TRY(check_files(store));
     STRATA_TRY(write_listing(store, next, line_count));
     for (uint32_t i = 0; i < store->drive_count; i++)

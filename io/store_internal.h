@@ -119,6 +119,8 @@ struct store {
     bool durable;
     bool flush;
     bool resumed;
+    strata_status (*before_commit)(void *user, uint64_t step, strata_error *error);
+    void *before_commit_user;
     uint32_t depth;
     uint64_t request_bytes;
     uint64_t deadline_ns;

@@ -197,6 +197,8 @@ static void copy_desc(struct store *store, const struct store_desc *desc)
     store->keep = desc->records->keep;
     store->durable = desc->records->durable;
     store->flush = desc->records->flush;
+    store->before_commit = desc->records->before_commit;
+    store->before_commit_user = desc->records->before_commit_user;
     store->recovery.commit_every = desc->records->commit_every;
     store->depth = depth_of(desc);
     store->request_bytes =

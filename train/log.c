@@ -38,6 +38,8 @@ strata_status strata_log_check(struct log *log, const char *path, strata_error *
     log->file = -1;
     if (path == NULL)
         return STRATA_OK;
+    pthread_mutex_init(&log->lock, NULL);
+    pthread_cond_init(&log->news, NULL);
     log->file = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (log->file < 0 && errno != ENOENT)
         return failed(log, "open", errno, error);
@@ -46,30 +48,31 @@ strata_status strata_log_check(struct log *log, const char *path, strata_error *
 
 /* Make the file where there is none; only a regular one can be cut, and not what stdout writes
  * to at the same time. */
-static strata_status open_or_make(struct log *log, bool *out_regular, uint64_t *out_bytes,
-                                  strata_error *error)
+static strata_status open_or_make(struct log *log, uint64_t *out_bytes, strata_error *error)
 {
     struct stat facts;
-    if (log->file < 0)
+    bool made = log->file < 0;
+    if (made)
         log->file = open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (log->file < 0)
         return failed(log, "making", errno, error);
+    if (made)
+        strata_output_sync_name(log->path);
     if (fstat(log->file, &facts) != 0)
         return failed(log, "stat", errno, error);
-    *out_regular = S_ISREG(facts.st_mode) && !strata_output_is_stream(log->file);
+    log->regular = S_ISREG(facts.st_mode) && !strata_output_is_stream(log->file);
     *out_bytes = (uint64_t)facts.st_size;
     return STRATA_OK;
 }
 
 strata_status strata_log_start(struct log *log, strata_error *error)
 {
-    bool regular;
     uint64_t bytes;
     if (log->path == NULL)
         return STRATA_OK;
-    STRATA_TRY(open_or_make(log, &regular, &bytes, error));
+    STRATA_TRY(open_or_make(log, &bytes, error));
     /* A pipe or a terminal has nothing to empty. */
-    if (regular && ftruncate(log->file, 0) != 0)
+    if (log->regular && ftruncate(log->file, 0) != 0)
         return failed(log, "emptying", errno, error);
     return STRATA_OK;
 }
@@ -123,12 +126,12 @@ static strata_status find_end(struct log *log, int file, uint64_t step, uint64_t
 
 strata_status strata_log_resume(struct log *log, uint64_t step, strata_error *error)
 {
-    bool regular;
     uint64_t end;
     if (log->path == NULL)
         return STRATA_OK;
-    STRATA_TRY(open_or_make(log, &regular, &end, error));
-    if (!regular)
+    log->step = step;
+    STRATA_TRY(open_or_make(log, &end, error));
+    if (!log->regular)
         return STRATA_OK;
     /* The log itself is open for appending only, as a pipe must be. */
     int file = open(log->path, O_RDONLY | O_CLOEXEC);
@@ -211,8 +214,13 @@ strata_status strata_log_step(struct log *log, const struct trainer_step *step,
 {
     if (log->path == NULL)
         return STRATA_OK;
-    return write_line(log, strata_log_format(log->line, sizeof log->line, step, state_hash),
-                      error);
+    STRATA_TRY(write_line(log, strata_log_format(log->line, sizeof log->line, step, state_hash),
+                          error));
+    pthread_mutex_lock(&log->lock);
+    log->step = step->step;
+    pthread_cond_broadcast(&log->news);
+    pthread_mutex_unlock(&log->lock);
+    return STRATA_OK;
 }
 
 strata_status strata_log_nothing_left(struct log *log, uint64_t step, const char *state_hash,
@@ -228,9 +236,42 @@ strata_status strata_log_nothing_left(struct log *log, uint64_t step, const char
     return write_line(log, length, error);
 }
 
+strata_status strata_log_flush(void *user, uint64_t step, strata_error *error)
+{
+    struct log *log = user;
+    pthread_mutex_lock(&log->lock);
+    while (log->step < step && !log->over)
+        pthread_cond_wait(&log->news, &log->lock);
+    bool missing = log->step < step;
+    pthread_mutex_unlock(&log->lock);
+    if (missing)
+        return strata_fail(error, STRATA_E_STATE, 0,
+                           "commit of step %llu: its line did not get into the log",
+                           (unsigned long long)step);
+    /* Before the run starts there is no line, and the file is not made. */
+    if (!log->regular || fdatasync(log->file) == 0)
+        return STRATA_OK;
+    return failed(log, "sync", errno, error);
+}
+
+void strata_log_end(struct log *log)
+{
+    if (log->path == NULL)
+        return;
+    pthread_mutex_lock(&log->lock);
+    log->over = true;
+    pthread_cond_broadcast(&log->news);
+    pthread_mutex_unlock(&log->lock);
+}
+
 void strata_log_close(struct log *log)
 {
     if (log->path != NULL && log->file >= 0)
         close(log->file);
+    if (log->path != NULL) {
+        pthread_cond_destroy(&log->news);
+        pthread_mutex_destroy(&log->lock);
+        log->path = NULL;
+    }
     log->file = -1;
 }

@@ -12,8 +12,10 @@
  * A line is put together in a fixed buffer and goes out in one write, so that nothing is
  * allocated in a step and a reader never sees half a line.
  *
- * Thread: one per object.
+ * Thread: one per object, but for strata_log_flush().
  */
+
+#include <pthread.h>
 
 #include "train/trainer.h"
 
@@ -23,7 +25,14 @@
 struct log {
     const char *path; /* NULL: there is no log, and every call does nothing */
     int file;         /* -1: not open                                       */
+    bool regular;     /* a file that can be cut and flushed                 */
     char line[LOG_LINE_BYTES];
+    /* For a commit that waits for its step's line. Under the lock, which exists from check to
+     * close. */
+    pthread_mutex_t lock;
+    pthread_cond_t news;
+    uint64_t step; /* of the last line; at first the one that the run goes on from */
+    bool over;     /* no more lines will come */
 };
 
 /*
@@ -50,6 +59,19 @@ strata_status strata_log_step(struct log *log, const struct trainer_step *step,
 /* Append the line of a run that had no step left: where it stands, and the hash. */
 strata_status strata_log_nothing_left(struct log *log, uint64_t step, const char *state_hash,
                                       strata_error *error);
+
+/*
+ * A strata_before_commit_fn; user: the log. Waits until the step's line is written and flushes
+ * it, so that a log lacks no line of a step that was committed, whenever the power fails.
+ *
+ * STRATA_E_STATE: the line will not come. STRATA_E_IO: the flush.
+ *
+ * Thread: any but the one that writes lines.
+ */
+strata_status strata_log_flush(void *user, uint64_t step, strata_error *error);
+
+/* No more lines will come: a commit that waits for one is given up. */
+void strata_log_end(struct log *log);
 
 void strata_log_close(struct log *log);
 

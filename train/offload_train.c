@@ -89,13 +89,6 @@ static strata_status hash_state(struct run *run, strata_error *error)
     return STRATA_OK;
 }
 
-/* The last step is done: make it durable, then hash what is there now. */
-static strata_status finish(struct run *run, strata_error *error)
-{
-    STRATA_TRY(strata_trainer_commit(run->trainer, error));
-    return hash_state(run, error);
-}
-
 static const char *hash_text(const struct run *run)
 {
     return run->state_hash[0] != '\0' ? run->state_hash : NULL;
@@ -112,8 +105,11 @@ static strata_status train(struct run *run, strata_error *error)
         if (stop_signal != 0)
             last = true;
         if (last)
-            STRATA_TRY(finish(run, error));
+            STRATA_TRY(hash_state(run, error));
         STRATA_TRY(strata_log_step(&run->log, &done, hash_text(run), error));
+        /* After its line, which the commit waits for. */
+        if (last)
+            STRATA_TRY(strata_trainer_commit(run->trainer, error));
         strata_report_step(&run->report, &done);
     }
     return STRATA_OK;
@@ -134,6 +130,8 @@ static strata_status train_what_is_left(struct run *run, strata_error *error)
 static strata_status start_and_train(struct run *run, strata_error *error)
 {
     FILE *out = run->report.out;
+    if (run->options->durability == STRATA_DURABLE_POWER && run->log.path != NULL)
+        strata_trainer_before_commit(run->trainer, strata_log_flush, &run->log);
     STRATA_TRY(
         strata_trainer_start(run->trainer, out != NULL ? print_engine_line : NULL, out, error));
     catch_signals();
@@ -205,6 +203,7 @@ int main(int argc, char **argv)
     struct run run = {.options = &options, .log = {.file = -1}};
     status = perform(&run, &error);
     strata_progress_line_end(&run.progress);
+    strata_log_end(&run.log);
     if (status != STRATA_OK)
         complain(&error);
     /* Whoever gives back what a drive holds waits for that drive. The kernel takes it all. */

@@ -241,6 +241,13 @@ strata_status strata_trainer_identity(struct trainer *trainer, char *buffer,
     return STRATA_OK;
 }
 
+void strata_trainer_before_commit(struct trainer *trainer, strata_before_commit_fn call,
+                                  void *user)
+{
+    trainer->desc.before_commit = call;
+    trainer->desc.before_commit_user = user;
+}
+
 strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, void *log_user,
                                    strata_error *error)
 {

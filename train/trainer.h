@@ -82,6 +82,10 @@ strata_status strata_trainer_identity(struct trainer *trainer, char *buffer,
 strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, void *log_user,
                                    strata_error *error);
 
+/* Before start: see strata_engine_desc.before_commit. */
+void strata_trainer_before_commit(struct trainer *trainer, strata_before_commit_fn call,
+                                  void *user);
+
 /*
  * Train one step. `last` waits for every update as well, so that the last step pays for its
  * own. Allocates nothing.

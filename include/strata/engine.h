@@ -74,6 +74,16 @@ typedef enum strata_clip_mode {
     STRATA_CLIP_SPECULATIVE
 } strata_clip_mode;
 
+/*
+ * What the caller keeps beside the store, a log for one, made durable before the commit of this
+ * step counts: whoever goes on from there finds it. May wait for it; not for the engine. A
+ * failure is the engine's, and the commit is not made.
+ *
+ * Thread: one of the engine's, or the caller's during create and commit; one call at a time.
+ */
+typedef strata_status (*strata_before_commit_fn)(void *user, uint64_t step,
+                                                 strata_error *error);
+
 typedef struct strata_engine_desc {
     strata_device *device;          /* required; the engine keeps it from being closed */
     strata_workers *workers;        /* required; likewise */
@@ -123,6 +133,8 @@ typedef struct strata_engine_desc {
     strata_log_fn log;     /* NULL: silent */
     void *log_user;
     /* NULL: none; see strata/types.h. Called by create, hash and read, and kept for them */
+    strata_before_commit_fn before_commit; /* NULL: nothing is kept beside the store */
+    void *before_commit_user;
     strata_progress_fn progress;
     void *progress_user;
 } strata_engine_desc;

@@ -348,3 +348,43 @@ Test(store_guard, a_file_that_is_meddled_with_ends_the_run_at_the_next_commit)
             if (how != GIVE_AWAY || geteuid() == 0)
                 expect_commit_refused((enum meddling)how, drive, texts[how]);
 }
+
+/* What the owner was asked before commits. */
+struct owner {
+    uint64_t steps[16];
+    uint32_t count;
+    uint64_t fails_at;
+};
+
+static strata_status answer(void *user, uint64_t step, strata_error *error)
+{
+    struct owner *owner = user;
+    cr_assert(owner->count < 16);
+    owner->steps[owner->count++] = step;
+    if (step != owner->fails_at)
+        return STRATA_OK;
+    return strata_fail(error, STRATA_E_IO, EDQUOT, "the log of step 3 is not to be had");
+}
+
+Test(store_guard, a_commit_does_not_count_before_its_owner_is_ready)
+{
+    struct commit_rig rig;
+    struct owner owner = {.fails_at = 3};
+    strata_commit_rig_make(&rig, 2, STRATA_IO_URING, false);
+    rig.records.before_commit = answer;
+    rig.records.before_commit_user = &owner;
+    expect_open(&rig);
+    cr_assert(strata_commit_rig_step(&rig) == STRATA_OK);
+    cr_assert(strata_commit_rig_step(&rig) == STRATA_OK);
+    cr_expect(strata_commit_rig_step(&rig) == STRATA_E_IO);
+    const strata_error *error = strata_store_error(rig.store);
+    cr_expect(error->native == EDQUOT);
+    cr_expect_str_eq(error->message, "the log of step 3 is not to be had");
+    cr_expect(owner.count == 4);
+    for (uint32_t i = 0; i < owner.count; i++)
+        cr_expect(owner.steps[i] == i);
+    strata_commit_rig_close(&rig);
+    rig.records.before_commit = NULL;
+    expect_run_of(&rig, 2);
+    strata_commit_rig_remove(&rig);
+}
