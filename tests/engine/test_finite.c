@@ -31,8 +31,9 @@ static uint64_t last_commit(void)
     return listing.commits[0].step;
 }
 
-/* The step that spoils is the second. Afterwards the run goes on from the first, as if it had
- * never been tried. */
+/* The step that spoils is the second. The commit of the first may still be in preparation when
+ * the run stops, so the last one is of the first step or of the beginning, and a run goes on
+ * from there as if the second had never been tried. */
 static void expect_stop(strata_tier states, strata_dtype states_dtype, float clip)
 {
     struct toy_run run = durable_run(states);
@@ -43,12 +44,13 @@ static void expect_stop(strata_tier states, strata_dtype states_dtype, float cli
     cr_expect_eq(result.status, STRATA_E_NUMERIC, "states in %s: %s", strata_tier_name(states),
                  result.status == STRATA_OK ? "went on" : result.error.message);
     cr_expect_not_null(strstr(result.error.message, "not finite"), "%s", result.error.message);
-    cr_expect_eq(last_commit(), 1);
+    uint64_t committed = last_commit();
+    cr_expect_leq(committed, 1);
     run.poison = 0;
     run.resume = true;
     struct toy_result resumed = strata_toy_run(&run);
     cr_expect_eq(resumed.status, STRATA_OK, "%s", resumed.error.message);
-    cr_expect_eq(resumed.first_step, 1);
+    cr_expect_eq(resumed.first_step, committed);
 }
 
 Test(finite, a_moment_that_overflows_is_never_committed_from_host_ram)
