@@ -11,6 +11,9 @@
  * Weights do not depend on the order or the worker: each block is a call of the caller's
  * strata_init_fn for disjoint elements.
  *
+ * A frozen tile has parameters and nothing else. They are its record: written once, when the
+ * store is new, and read back when a run goes on, be it only to verify them.
+ *
  * Thread: the engine's caller, and the workers; transfers end on I/O threads, which only send.
  */
 
@@ -53,7 +56,7 @@ struct fill_job {
     strata_engine *engine;
     bool fresh;
     uint32_t tile;
-    uint8_t *state; /* the record, and the parameters: at home or in a frame */
+    uint8_t *state; /* the record, and the parameters: at home or in a frame; NULL: frozen */
     uint8_t *param;
     _Atomic uint64_t bad; /* an element of the tile that is not finite, and 1; 0: none */
 };
@@ -87,9 +90,16 @@ static bool at_home(const strata_engine *engine, strata_part part, uint32_t tile
     return tier == STRATA_HOST || (tier == STRATA_DEVICE && engine->desc.device->ops->in_ram);
 }
 
+/* What the store has a record of. */
+static strata_part record_part(const strata_engine *engine, uint32_t tile)
+{
+    return strata_plan_is_frozen(&engine->plan, tile) ? STRATA_PARAM : STRATA_STATE;
+}
+
 static bool needs_frame(const strata_engine *engine, uint32_t tile)
 {
-    return !at_home(engine, STRATA_STATE, tile) || !at_home(engine, STRATA_PARAM, tile);
+    return !at_home(engine, record_part(engine, tile), tile) ||
+           !at_home(engine, STRATA_PARAM, tile);
 }
 
 static uint8_t *buffer_of(const struct fill *fill, const struct flight *flight,
@@ -114,30 +124,45 @@ static struct flight *free_flight(struct fill *fill, uint32_t tile)
     return NULL;
 }
 
-/* Initial weights of one block, padding included. */
-static void initial_block(struct fill_job *job, uint64_t at, float *out)
+/* Initial weights of some elements of one block, padding included. */
+static void initial_weights(struct fill_job *job, uint64_t at, uint64_t elems, float *out)
 {
     strata_engine *engine = job->engine;
     const struct model *model = &engine->plan.model;
     const struct tile *tile = &model->tiles[job->tile];
     const struct group *group = &model->groups[tile->group];
-    for (uint64_t i = 0; i < STRATA_BLOCK_ELEMS;) {
+    for (uint64_t i = 0; i < elems;) {
         uint64_t elem = tile->first + at + i;
         const struct tensor *tensor = strata_model_tensor_at(model, tile->group, elem);
         if (tensor == NULL) {
-            memset(out + i, 0, (STRATA_BLOCK_ELEMS - i) * sizeof *out);
+            memset(out + i, 0, (elems - i) * sizeof *out);
             break;
         }
         uint64_t count = tensor->offset + tensor->elems - elem;
-        count = count < STRATA_BLOCK_ELEMS - i ? count : STRATA_BLOCK_ELEMS - i;
+        count = count < elems - i ? count : elems - i;
         engine->desc.init(engine->desc.init_user, tile->group,
                           (uint32_t)(tensor - model->tensors) - group->first_tensor,
                           elem - tensor->offset, count, out + i);
         i += count;
     }
-    uint64_t bad = strata_first_not_finite(out, STRATA_BLOCK_ELEMS);
-    if (bad < STRATA_BLOCK_ELEMS)
+    uint64_t bad = strata_first_not_finite(out, elems);
+    if (bad < elems)
         atomic_store_explicit(&job->bad, at + bad + 1, memory_order_relaxed);
+}
+
+/* Initial weights of a frozen tile go straight to its parameters, in pieces that a thread's
+ * stack has room for. */
+static void fill_frozen_block(struct fill_job *job, uint64_t at,
+                              const struct group_layout *layout)
+{
+    float piece[1024];
+    const uint64_t elems = sizeof piece / sizeof *piece;
+    for (uint64_t end = at + STRATA_BLOCK_ELEMS; at < end; at += elems) {
+        initial_weights(job, at, elems, piece);
+        strata_convert(STRATA_ISA_BEST,
+                       job->param + strata_layout_bytes(layout, STRATA_PARAM, at),
+                       layout->param_dtype, piece, STRATA_FP32, elems);
+    }
 }
 
 static void fill_block(void *user, uint32_t index, uint32_t worker)
@@ -147,10 +172,14 @@ static void fill_block(void *user, uint32_t index, uint32_t worker)
     const strata_engine *engine = job->engine;
     uint64_t at = (uint64_t)index * STRATA_BLOCK_ELEMS;
     const struct group_layout *layout = strata_plan_layout(&engine->plan, job->tile);
+    if (!layout->trained) {
+        fill_frozen_block(job, at, layout);
+        return;
+    }
     uint8_t *block = job->state + strata_layout_bytes(layout, STRATA_STATE, at);
     const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
     if (job->fresh) {
-        initial_block(job, at, (float *)block);
+        initial_weights(job, at, STRATA_BLOCK_ELEMS, (float *)block);
         /* Moments of zero are bytes of zero in every dtype. */
         memset(block + master_bytes, 0, layout->record.block_bytes - master_bytes);
     }
@@ -203,8 +232,9 @@ static void send_home(struct fill *fill, struct flight *flight)
             fill, flight, &flight->state,
             &(struct store_io){.write = true,
                                .place = strata_plan_record_place(&engine->plan, tile, 0),
-                               .buffer = buffer_of(fill, flight, STRATA_STATE)});
-    if (tier_of(engine, STRATA_PARAM, tile) == STRATA_NVME)
+                               .buffer = buffer_of(fill, flight, record_part(engine, tile))});
+    bool own_place = !strata_plan_is_frozen(&engine->plan, tile);
+    if (own_place && tier_of(engine, STRATA_PARAM, tile) == STRATA_NVME)
         start_transfer(
             fill, flight, &flight->param,
             &(struct store_io){.write = true,
@@ -218,19 +248,24 @@ static void end_flight(struct fill *fill, struct flight *flight)
         return;
     flight->busy = false;
     fill->busy--;
-    fill->done_bytes += strata_plan_part_bytes(&fill->engine->plan, STRATA_STATE, flight->tile);
+    fill->done_bytes += strata_plan_part_bytes(
+        &fill->engine->plan, record_part(fill->engine, flight->tile), flight->tile);
     strata_progress_at(&fill->progress, fill->done_bytes, strata_now_ns());
 }
 
 static strata_status make_tile(struct fill *fill, struct flight *flight)
 {
     strata_engine *engine = fill->engine;
+    bool frozen = strata_plan_is_frozen(&engine->plan, flight->tile);
     struct fill_job job = {.engine = engine,
                            .fresh = fill->fresh,
                            .tile = flight->tile,
-                           .state = buffer_of(fill, flight, STRATA_STATE),
+                           .state = frozen ? NULL : buffer_of(fill, flight, STRATA_STATE),
                            .param = buffer_of(fill, flight, STRATA_PARAM)};
     uint32_t blocks = engine->plan.model.tiles[flight->tile].elems / STRATA_BLOCK_ELEMS;
+    /* A frozen tile's parameters are as they were read. */
+    if (frozen && !fill->fresh)
+        blocks = 0;
     STRATA_TRY(
         strata_workers_run(engine->desc.workers, STRATA_JOB_PANEL, fill_block, &job, blocks));
     uint64_t bad = atomic_load_explicit(&job.bad, memory_order_relaxed);
@@ -251,7 +286,7 @@ static strata_status begin_tile(struct fill *fill, struct flight *flight, uint32
             fill, flight, &flight->state,
             &(struct store_io){.place = strata_plan_record_place(&engine->plan, tile, slot),
                                .updates = engine->base_updates,
-                               .buffer = buffer_of(fill, flight, STRATA_STATE)});
+                               .buffer = buffer_of(fill, flight, record_part(engine, tile))});
         return STRATA_OK;
     }
     strata_status status = make_tile(fill, flight);
@@ -287,23 +322,25 @@ static strata_status fill_by_blocks(struct fill *fill, uint32_t tile)
     const struct group_layout *layout = strata_plan_layout(&engine->plan, tile);
     uint64_t param_bytes = strata_layout_bytes(layout, STRATA_PARAM, STRATA_BLOCK_ELEMS);
     const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
-    uint8_t *state = strata_address_home(&engine->memory, STRATA_STATE, tile);
     uint8_t *param = strata_address_home(&engine->memory, STRATA_PARAM, tile);
     struct fill_job job = {.engine = engine, .fresh = true, .tile = tile};
     for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS) {
-        uint8_t *block = state + strata_layout_bytes(layout, STRATA_STATE, at);
-        initial_block(&job, at, engine->bounce);
+        initial_weights(&job, at, STRATA_BLOCK_ELEMS, engine->bounce);
         strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, layout->param_dtype,
                        engine->bounce, STRATA_FP32, STRATA_BLOCK_ELEMS);
-        strata_stream_copy(engine->stream, block, engine->bounce, master_bytes);
-        strata_stream_zero(engine->stream, block + master_bytes,
-                           layout->record.block_bytes - master_bytes);
+        if (layout->trained) {
+            uint8_t *block = strata_address_home(&engine->memory, STRATA_STATE, tile) +
+                             strata_layout_bytes(layout, STRATA_STATE, at);
+            strata_stream_copy(engine->stream, block, engine->bounce, master_bytes);
+            strata_stream_zero(engine->stream, block + master_bytes,
+                               layout->record.block_bytes - master_bytes);
+        }
         strata_stream_copy(engine->stream,
                            param + strata_layout_bytes(layout, STRATA_PARAM, at),
                            engine->bounce_bytes, param_bytes);
         strata_stream_sync(engine->stream);
     }
-    fill->done_bytes += strata_plan_part_bytes(&engine->plan, STRATA_STATE, tile);
+    fill->done_bytes += strata_plan_part_bytes(&engine->plan, record_part(engine, tile), tile);
     strata_progress_at(&fill->progress, fill->done_bytes, strata_now_ns());
     uint64_t bad = atomic_load_explicit(&job.bad, memory_order_relaxed);
     return bad > 0 ? refuse_weight(engine, tile, bad - 1, &fill->error) : STRATA_OK;
@@ -338,8 +375,9 @@ strata_status strata_engine_fill(strata_engine *engine, bool fresh, strata_error
 {
     struct fill fill = {.engine = engine, .fresh = fresh};
     const struct progress_call call = {engine->desc.progress, engine->desc.progress_user};
-    uint64_t bytes = engine->plan.model.block_count *
-                     (uint64_t)strata_record_block_bytes(engine->record_type);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < engine->plan.model.tile_count; i++)
+        bytes += strata_plan_part_bytes(&engine->plan, record_part(engine, i), i);
     fill.flights = calloc(FILL_FLIGHTS, sizeof *fill.flights);
     if (fill.flights == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for %u tiles under way",

@@ -96,7 +96,7 @@ static strata_status not_finite(const strata_engine *engine, const strata_step_r
                                 strata_error *error)
 {
     const struct model *model = &engine->plan.model;
-    for (uint32_t i = 0; i < model->tile_count; i++) {
+    for (uint32_t i = 0; i < model->trained_tile_count; i++) {
         const struct tile *tile = &model->tiles[i];
         const struct group *group = &model->groups[tile->group];
         for (uint64_t b = 0; b < tile->elems / STRATA_BLOCK_ELEMS; b++) {

@@ -19,8 +19,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static struct store_records store_records(const strata_engine_desc *desc)
+static struct store_records store_records(const strata_engine *engine)
 {
+    const strata_engine_desc *desc = &engine->desc;
     return (struct store_records){
         .keep = desc->durability == STRATA_SCRATCH ? 0 : desc->keep,
         .record_type = (uint32_t)strata_record_type(desc->states_dtype),
@@ -29,7 +30,7 @@ static struct store_records store_records(const strata_engine_desc *desc)
         .resume = desc->resume,
         .resume_step = desc->resume_at ? desc->resume_step : UINT64_MAX,
         .commit_every = desc->commit_every,
-        .identity = desc->identity != NULL ? desc->identity : "",
+        .identity = engine->identity,
         .before_commit = desc->before_commit,
         .before_commit_user = desc->before_commit_user,
     };
@@ -146,7 +147,8 @@ static strata_status make_plan(strata_engine *engine, const struct what_if *mach
     const strata_engine_desc *desc = &engine->desc;
     struct planning planning = {engine, machine};
     engine->mode = update_mode(desc);
-    engine->records = store_records(desc);
+    STRATA_TRY(strata_engine_identify(engine, error));
+    engine->records = store_records(engine);
     engine->record_type = strata_record_type(desc->states_dtype);
     struct store_desc store = strata_engine_store_desc(engine);
     struct forecast_desc forecast = {

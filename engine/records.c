@@ -96,6 +96,10 @@ static uint32_t group_of(const struct model *model, uint32_t tensor)
 static bool next_span(const struct walk *walk, struct cursor *cursor, struct span *out)
 {
     const struct model *model = &walk->engine->plan.model;
+    /* Frozen groups have no records. */
+    while (cursor->tensor < walk->end_tensor &&
+           model->groups[group_of(model, cursor->tensor)].frozen)
+        cursor->tensor++;
     if (cursor->tensor == walk->end_tensor)
         return false;
     const struct tensor *tensor = &model->tensors[cursor->tensor];
@@ -318,7 +322,8 @@ strata_status strata_engine_hash(strata_engine *engine, uint8_t out[16])
                         .end_tensor = engine->plan.model.tensor_count,
                         .take = hash_values,
                         .take_user = engine->hash};
-    STRATA_TRY(run_walk(&walk, "hashing", 3 * engine->plan.model.elems * sizeof(float)));
+    STRATA_TRY(
+        run_walk(&walk, "hashing", 3 * engine->plan.model.trained_elems * sizeof(float)));
     strata_hash_digest(engine->hash, out);
     return STRATA_OK;
 }
@@ -343,6 +348,10 @@ static strata_status find_elements(const struct tensor **out, strata_engine *eng
         return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
                            "%s: tensor %u of group %s: it has %u", call, tensor,
                            model->groups[group].name, model->groups[group].tensor_count);
+    if (model->groups[group].frozen)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "%s: group %s is frozen: it has no master weights and no moments",
+                           call, model->groups[group].name);
     if ((int)record < STRATA_MASTER || record > STRATA_MOMENT2)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
                            "%s: record %d: master, moment 1 or moment 2", call, (int)record);

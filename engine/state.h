@@ -3,9 +3,9 @@
 
 /*
  * What an engine is made of, shared by the files of this folder: resolve.c completes what was
- * asked for, planning.c plans it, engine.c makes and destroys it, step.c walks it through a
- * step, lanes.c is what the pager has others compute, fill.c makes the first state, records.c
- * reads master weights and moments between steps.
+ * asked for, identity.c names the run, planning.c plans it, engine.c makes and destroys it,
+ * step.c walks it through a step, lanes.c is what the pager has others compute, fill.c makes
+ * the first state, records.c reads master weights and moments between steps.
  *
  * Thread: the engine's caller; lanes.c says what runs elsewhere.
  */
@@ -59,10 +59,12 @@ struct strata_engine {
     uint64_t applied;      /* updates, as of the last wait for all of them */
     enum update_mode mode;
     enum record_type record_type;
-    struct found_store found;      /* the one to be resumed */
-    struct store_records records;  /* the store's descriptor's */
-    struct commit_line first_line; /* what the run begins with */
-    uint32_t use;                  /* next on the list */
+    struct found_store found; /* the one to be resumed */
+    char
+        identity[STRATA_IDENTITY_BYTES + 1]; /* the store's: the caller's, and what is frozen */
+    struct store_records records;            /* the store's descriptor's */
+    struct commit_line first_line;           /* what the run begins with */
+    uint32_t use;                            /* next on the list */
     uint64_t acquire_blocked_ns;
     strata_error error;   /* the first failure, once a call has returned it */
     strata_error refusal; /* why the latest call that was refused was */
@@ -90,6 +92,9 @@ uint64_t strata_first_not_finite(const float *values, uint64_t count);
 
 /* records.c: what queued copies came to, once they have been waited for. */
 strata_status strata_engine_device_status(const strata_engine *engine, strata_error *out);
+
+/* identity.c: fill in engine->identity. */
+strata_status strata_engine_identify(strata_engine *engine, strata_error *error);
 
 /* resolve.c: everything that has a default, given one; the rest is borrowed from desc. */
 strata_status strata_engine_resolve(strata_engine_desc *out, const strata_engine_desc *desc,

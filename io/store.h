@@ -54,6 +54,7 @@ struct store_records {
     /* required; borrowed during open; by record, multiples of 4096; 0: no such record */
     const uint64_t *bytes;
     uint32_t count;       /* required */
+    uint32_t fixed_count; /* of them, the last ones: written once, they have slot 0 alone */
     uint32_t slots;       /* required; 1: scratch; durable: 2 + keep, or 1 more */
     uint32_t keep;        /* retained commits at most, up to STRATA_STORE_MAX_KEEP */
     uint32_t record_type; /* 1: fp32 master, m, v */

@@ -271,6 +271,7 @@ static strata_status make_header(struct store_header *out, const struct store_de
         .durable = records->durable,
         .record_type = records->record_type,
         .record_count = records->count,
+        .fixed_count = records->fixed_count,
         .slots = records->count > 0 ? records->slots : 1,
         .keep = records->keep,
     };

@@ -176,6 +176,7 @@ static bool header_in_range(const struct store_header *header)
             header->slots == 3 + header->keep) &&
            header->record_count <= STRATA_STORE_MAX_RECORDS &&
            header->file_records <= header->record_count &&
+           header->fixed_count <= header->record_count &&
            header->identity_bytes <= STRATA_IDENTITY_BYTES &&
            strata_store_is_text(header->identity, header->identity_bytes) &&
            durable_bytes_in_range(header) && record_offsets_in_range(header) &&
@@ -270,7 +271,8 @@ bool strata_store_table_valid(const struct table_head *table, uint64_t bytes,
         return false;
     const struct table_entry *entries = (const struct table_entry *)(table + 1);
     for (uint32_t i = 0; i < table->entry_count; i++)
-        if (entries[i].slot >= header->slots || entries[i].record >= header->record_count ||
+        if (entries[i].record >= header->record_count ||
+            entries[i].slot >= strata_store_slots_of(header, entries[i].record) ||
             (i > 0 && entries[i].record <= entries[i - 1].record) || entries[i].bytes == 0 ||
             entries[i].bytes % STRATA_STORE_BLOCK_BYTES != 0 ||
             entries[i].updates > line->updates)

@@ -59,7 +59,8 @@ struct store_header {
     /* The commit records' places: the first copies, then the second ones. On the first drive of
      * a durable store; zeros elsewhere. */
     uint64_t record_offsets[STRATA_STORE_RECORD_BLOCKS];
-    uint8_t zero[STRATA_STORE_BLOCK_BYTES - 112 - STRATA_IDENTITY_BYTES -
+    uint32_t fixed_count; /* records that have slot 0 alone, the last ones              */
+    uint8_t zero[STRATA_STORE_BLOCK_BYTES - 116 - STRATA_IDENTITY_BYTES -
                  4 * STRATA_STORE_MAX_DRIVES - 8 * STRATA_STORE_RECORD_BLOCKS];
     uint8_t hash[16];
 };
@@ -129,6 +130,12 @@ struct table_entry {
     uint64_t updates; /* it has seen; with the record's number the seed of its hash */
     uint8_t hash[16]; /* of the record's bytes                                      */
 };
+
+/* Slots of one record: all, or one of those that are written once. */
+static inline uint32_t strata_store_slots_of(const struct store_header *header, uint32_t record)
+{
+    return record < header->record_count - header->fixed_count ? header->slots : 1;
+}
 
 /* A table's length in the file. */
 uint64_t strata_store_table_length(uint32_t entry_count);

@@ -93,6 +93,11 @@ static uint32_t first_through(const uint64_t *bytes, const uint32_t *shares, uin
     return first;
 }
 
+static uint32_t slots_of(const struct store_records *records, uint32_t record)
+{
+    return record < records->count - records->fixed_count ? records->slots : 1;
+}
+
 /* Slots, with offsets from the first slot of their drive. */
 static void spread_records(const struct store_desc *desc, const uint32_t *shares,
                            struct drive_layout *drives, uint64_t *slot_bytes,
@@ -103,8 +108,8 @@ static void spread_records(const struct store_desc *desc, const uint32_t *shares
         if (records->bytes[i] == 0)
             continue;
         uint32_t drive = first_through(slot_bytes, shares, desc->dir_count,
-                                       records->slots * records->bytes[i]);
-        for (uint32_t slot = 0; slot < records->slots; slot++) {
+                                       slots_of(records, i) * records->bytes[i]);
+        for (uint32_t slot = 0; slot < slots_of(records, i); slot++) {
             if (places != NULL)
                 places[desc->place_count + i * records->slots + slot] = (struct place){
                     .offset = slot_bytes[drive],

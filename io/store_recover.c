@@ -144,6 +144,7 @@ static strata_status check_layout(const struct store_header *header,
         {"elements per tile", header->tile_elems, desc->tile_elems},
         {"as record type", header->record_type, records->record_type},
         {"records", header->record_count, records->count},
+        {"records written once", header->fixed_count, records->fixed_count},
         {"slots per record", header->slots, records->slots},
         {"commits to retain", header->keep, records->keep},
     };

@@ -140,7 +140,7 @@ static void issue(struct scrub_drive *scrub)
     scrub->next_moved += piece->req.length;
     if (piece->last) {
         scrub->next_entry++;
-        scrub->next_slot0 += header->slots * entry->bytes;
+        scrub->next_slot0 += strata_store_slots_of(header, entry->record) * entry->bytes;
         scrub->next_moved = 0;
     }
     strata_io_queue_start(scrub->queue, &piece->req);
@@ -373,10 +373,11 @@ static strata_status check_lengths(const struct survey *survey, strata_error *er
         const struct table_entry *entry = (const struct table_entry *)(drive->table + 1);
         uint64_t left = slot_bytes(drive);
         for (uint32_t j = 0; j < drive->layout.record_count && fits; j++, entry++) {
+            uint32_t slots = strata_store_slots_of(survey->header, entry->record);
             fits = entry->bytes > 0 && entry->bytes % STRATA_IO_ALIGN_BYTES == 0 &&
-                   entry->bytes <= left / survey->header->slots && bytes[entry->record] == 0;
+                   entry->bytes <= left / slots && bytes[entry->record] == 0;
             bytes[entry->record] = entry->bytes;
-            left -= fits ? entry->bytes * survey->header->slots : 0;
+            left -= fits ? entry->bytes * slots : 0;
         }
     }
     strata_store_put_hash(hash, strata_store_layout_hash(&records));

@@ -54,7 +54,8 @@ typedef struct strata_engine strata_engine;
  * Initial master weights: elements first .. first + count - 1 of tensor `tensor` of group
  * `group`. Called at create only, from the caller's thread and any worker's, from several at
  * once, each for other elements. Every element is asked for once, in no particular order. What
- * is not finite is refused (STRATA_E_INVALID).
+ * is not finite is refused (STRATA_E_INVALID). A frozen group's are rounded to the compute
+ * dtype, and stay so.
  */
 typedef void (*strata_init_fn)(void *user, uint32_t group, uint32_t tensor, uint64_t first,
                                uint64_t count, float *out);
@@ -303,8 +304,8 @@ STRATA_API void strata_engine_stats(strata_engine *engine, strata_stats *out);
 /*
  * XXH3-128 over fp32 values, tensor by tensor in declaration order, of each the master weights,
  * then m, then v, real elements only, after all pending updates; big-endian ("canonical")
- * bytes. The same for every tile size, tier, budget and thread count. Between steps only
- * (STRATA_E_STATE).
+ * bytes. The same for every tile size, tier, budget and thread count. Frozen groups, which have
+ * none of these, are left out. Between steps only (STRATA_E_STATE).
  */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_hash(strata_engine *engine,
                                                              uint8_t out[16]);
@@ -312,7 +313,8 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_hash(strata_engine *engi
 typedef enum strata_record { STRATA_MASTER = 0, STRATA_MOMENT1, STRATA_MOMENT2 } strata_record;
 
 /* Copy elements of a tensor's master, m or v out, after all pending updates. Between steps
- * only. STRATA_E_INVALID: there are no such elements; the story says what there is. */
+ * only. STRATA_E_INVALID: there are no such elements, or the group is frozen; the story says
+ * what there is. */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_read(strata_engine *engine,
                                                              uint32_t group, uint32_t tensor,
                                                              strata_record record,

@@ -20,6 +20,9 @@
  *              one more chain of gradients
  *     nvme     what rests there, with a header of 4 KiB a file
  *
+ * Of a frozen group G counts w alone. Where its parameters rest on nvme, or in the device of a
+ * durable run, an update's frame is in use, to save them and to read them.
+ *
  * A budget below that is refused with the tier, the need and what there is. Where several
  * groups are held at once the device may need more than the sum, because a group lies in one
  * piece.
@@ -75,9 +78,11 @@ typedef struct strata_forecast {
 } strata_forecast;
 
 typedef struct strata_plan {
-    uint64_t param_count; /* elements that are trained, padding left out */
+    uint64_t param_count;  /* elements that are trained, padding left out */
+    uint64_t frozen_count; /* elements of frozen groups, likewise */
     uint64_t padded_elems;
-    uint64_t state_bytes; /* parameters, gradients and states together: (2 w + s) per element */
+    uint64_t state_bytes; /* parameters, gradients and states together: (2 w + s) per element,
+                             of frozen groups w */
     uint32_t group_count;
     uint32_t tile_count;
     uint32_t tile_elems;

@@ -103,6 +103,9 @@ typedef struct strata_group_desc {
     const char *name;                  /* required; copied */
     const strata_tensor_desc *tensors; /* required; copied */
     uint32_t tensor_count;             /* required */
+    /* Not trained: no gradient, no state. Its parameters are rounded to the compute dtype once,
+     * when a run begins, and stay as they are. No use of it has grad. */
+    bool frozen;
 } strata_group_desc;
 
 typedef enum strata_use_kind {
@@ -122,10 +125,10 @@ typedef struct strata_use {
 typedef struct strata_model_desc {
     const strata_group_desc *groups; /* required; copied */
     uint32_t group_count;            /* required */
-    const strata_use *uses;          /* required; copied; each group's last use has grad */
-    uint32_t use_count;              /* required */
-    uint64_t scratch_bytes;          /* 0: none; device bytes lent to the caller for good */
-    uint64_t stash_bytes;            /* 0: no stash; bytes of one activation block */
+    const strata_use *uses; /* required; copied; each trained group's last use has grad */
+    uint32_t use_count;     /* required */
+    uint64_t scratch_bytes; /* 0: none; device bytes lent to the caller for good */
+    uint64_t stash_bytes;   /* 0: no stash; bytes of one activation block */
 } strata_model_desc;
 
 /* Where a group lies in the device: see strata_acquire(). */

@@ -22,6 +22,7 @@ struct record_form {
 };
 
 struct group_layout {
+    bool trained; /* false: frozen, it has parameters and nothing else */
     strata_dtype param_dtype;
     strata_dtype wire_dtype; /* of a finished gradient, once it is rounded */
     struct record_form record;
@@ -31,11 +32,13 @@ struct group_layout {
     bool in_device[STRATA_PART_COUNT]; /* the part rests in the device, of all tiles */
 };
 
-/* Bytes of a part of so many elements. A state's bytes lie in whole blocks; of less than a
- * block this is the share. */
+/* Bytes of a part of so many elements; 0: the group has no such part. A state's bytes lie in
+ * whole blocks; of less than a block this is the share. */
 static inline uint64_t strata_layout_bytes(const struct group_layout *layout, strata_part part,
                                            uint64_t elems)
 {
+    if (part != STRATA_PARAM && !layout->trained)
+        return 0;
     switch (part) {
     case STRATA_PARAM:
         return elems * strata_dtype_bytes(layout->param_dtype);

@@ -1,7 +1,7 @@
 /*
  * Copying and checking what the caller says about the model. Everything later trusts it: sizes
  * do not overflow, acquires and releases pair up, every stash is taken back, every group is
- * trained.
+ * trained or frozen.
  *
  * Thread: the engine's caller, at create.
  */
@@ -69,6 +69,7 @@ static strata_status copy_group(struct model *model, struct tables *tables,
     }
     group->name = copy_name(tables, desc->name);
     group->elems = elems;
+    group->frozen = desc->frozen;
     group->padded = round_up(elems, (uint64_t)model->ranks * STRATA_BLOCK_ELEMS);
     return STRATA_OK;
 }
@@ -124,10 +125,35 @@ static strata_status copy_groups(struct model *model, struct tables *tables,
         first_tensor += desc->groups[g].tensor_count;
         STRATA_TRY(copy_group(model, tables, &desc->groups[g], &model->groups[g], error));
         model->elems += model->groups[g].elems;
+        model->trained_elems += model->groups[g].frozen ? 0 : model->groups[g].elems;
         model->padded += model->groups[g].padded / model->ranks;
     }
+    if (model->trained_elems == 0)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "all %u groups are frozen: there is nothing to train",
+                           model->group_count);
     STRATA_TRY(strata_tables_check(tables, error));
     return check_names(model, error);
+}
+
+/* The tiles of a group, from number `next` on. */
+static void cut_group(struct model *model, uint32_t g, uint32_t rank, uint32_t next)
+{
+    struct group *group = &model->groups[g];
+    uint64_t own = group->padded / model->ranks;
+    group->first_tile = next;
+    for (uint64_t first = 0; first < own; first += model->tile_elems) {
+        uint64_t left = own - first;
+        model->tiles[next++] = (struct tile){
+            .group = g,
+            .first = rank * own + first,
+            .elems = left < model->tile_elems ? (uint32_t)left : model->tile_elems,
+            .first_block = model->block_count + first / STRATA_BLOCK_ELEMS,
+        };
+    }
+    group->tile_count = next - group->first_tile;
+    if (!group->frozen)
+        model->block_count += own / STRATA_BLOCK_ELEMS;
 }
 
 static strata_status cut_tiles(struct model *model, struct tables *tables, uint32_t tile_elems,
@@ -145,21 +171,15 @@ static strata_status cut_tiles(struct model *model, struct tables *tables, uint3
     model->tiles = strata_tables_take(tables, count, sizeof *model->tiles);
     STRATA_TRY(strata_tables_check(tables, error));
     uint32_t next = 0;
-    for (uint32_t g = 0; g < model->group_count; g++) {
-        struct group *group = &model->groups[g];
-        uint64_t own = group->padded / model->ranks;
-        group->first_tile = next;
-        for (uint64_t first = 0; first < own; first += tile_elems) {
-            uint64_t left = own - first;
-            model->tiles[next++] = (struct tile){
-                .group = g,
-                .first = rank * own + first,
-                .elems = left < tile_elems ? (uint32_t)left : tile_elems,
-                .first_block = model->block_count + first / STRATA_BLOCK_ELEMS,
-            };
+    for (int frozen = 0; frozen < 2; frozen++) {
+        for (uint32_t g = 0; g < model->group_count; g++) {
+            if (model->groups[g].frozen != frozen)
+                continue;
+            cut_group(model, g, rank, next);
+            next += model->groups[g].tile_count;
         }
-        group->tile_count = next - group->first_tile;
-        model->block_count += own / STRATA_BLOCK_ELEMS;
+        if (!frozen)
+            model->trained_tile_count = next;
     }
     return STRATA_OK;
 }
@@ -212,6 +232,24 @@ static strata_status pair_uses(struct model *model, uint32_t *open_group, uint32
     return STRATA_OK;
 }
 
+/* Does the use ask for what its group has? last: the group's last use of the step. */
+static strata_status check_grad(const struct model *model, uint32_t u, bool last,
+                                strata_error *error)
+{
+    const struct use *use = &model->uses[u];
+    const struct group *group = &model->groups[use->index];
+    if (group->frozen && use->grad)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "use list entry %u: a gradient of group %s, which is frozen", u,
+                           group->name);
+    if (last && !use->grad && !group->frozen)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "use list entry %u: the last use of group %s has no gradient; "
+                           "the step's update may come before it",
+                           u, group->name);
+    return STRATA_OK;
+}
+
 /* Backwards through the list: what comes next for each group. */
 static strata_status link_uses(struct model *model, uint32_t *next, uint32_t *next_grad,
                                strata_error *error)
@@ -220,11 +258,7 @@ static strata_status link_uses(struct model *model, uint32_t *next, uint32_t *ne
         struct use *use = &model->uses[u];
         if (use->kind != STRATA_USE_ACQUIRE)
             continue;
-        if (next[use->index] == STRATA_NONE && !use->grad)
-            return strata_fail(error, STRATA_E_INVALID, 0,
-                               "use list entry %u: the last use of group %s has no gradient; "
-                               "the step's update may come before it",
-                               u, model->groups[use->index].name);
+        STRATA_TRY(check_grad(model, u, next[use->index] == STRATA_NONE, error));
         use->next = next[use->index];
         use->next_grad = next_grad[use->index];
         next[use->index] = u;
@@ -232,10 +266,9 @@ static strata_status link_uses(struct model *model, uint32_t *next, uint32_t *ne
             next_grad[use->index] = u;
     }
     for (uint32_t g = 0; g < model->group_count; g++)
-        if (next_grad[g] == STRATA_NONE)
+        if (next_grad[g] == STRATA_NONE && !model->groups[g].frozen)
             return strata_fail(error, STRATA_E_INVALID, 0,
-                               "group %s: no use with a gradient; a group that is not "
-                               "trained is not supported yet",
+                               "group %s: no use with a gradient, and it is not frozen",
                                model->groups[g].name);
     return STRATA_OK;
 }

@@ -6,8 +6,8 @@
  *
  * A group's tensors lie one after the other; its end is padded so that each rank's shard, an
  * equal part of it, is whole norm blocks. A tile is tile_elems elements of the shard, its last
- * one what is left, still whole blocks. Tiles and blocks are numbered through the model in
- * group order.
+ * one what is left, still whole blocks. Tiles are numbered through the model in group order,
+ * those of trained groups first, those of frozen ones last. Norm blocks are the trained tiles'.
  *
  * Thread: read only once built.
  */
@@ -28,7 +28,7 @@ struct tile {
     uint32_t group;
     uint32_t elems;       /* a multiple of STRATA_BLOCK_ELEMS */
     uint64_t first;       /* elements before it in the group */
-    uint64_t first_block; /* norm blocks before it in the model */
+    uint64_t first_block; /* trained: norm blocks before it in the model */
 };
 
 struct group {
@@ -39,6 +39,7 @@ struct group {
     uint32_t tensor_count;
     uint32_t first_tile;
     uint32_t tile_count;
+    bool frozen;
 };
 
 /* A use with what the use list says about it worked out. */
@@ -62,6 +63,7 @@ struct model {
     uint32_t group_count;
     uint32_t tensor_count;
     uint32_t tile_count;
+    uint32_t trained_tile_count; /* the first ones */
     uint32_t use_count;
     uint32_t stash_event_count;
     uint32_t stash_block_count;
@@ -70,6 +72,7 @@ struct model {
     uint64_t stash_copy_bytes; /* of one block, as the caller has it */
     uint64_t scratch_bytes;
     uint64_t elems;
+    uint64_t trained_elems;
     uint64_t padded; /* elements of all tiles */
     uint64_t block_count;
     uint32_t ranks;

@@ -37,7 +37,7 @@ bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t ti
 
 bool strata_plan_states_on_nvme(const struct offload_plan *plan)
 {
-    for (uint32_t i = 0; i < plan->model.tile_count; i++)
+    for (uint32_t i = 0; i < plan->model.trained_tile_count; i++)
         if (plan->homes[STRATA_STATE].tier[i] != STRATA_NVME)
             return false;
     return true;
@@ -89,6 +89,7 @@ static strata_status make_layouts(struct offload_plan *plan, const struct plan_d
     STRATA_TRY(strata_tables_check(&plan->tables, error));
     for (uint32_t g = 0; g < count; g++)
         plan->layouts[g] = (struct group_layout){
+            .trained = !plan->model.groups[g].frozen,
             .param_dtype = desc->compute_dtype,
             .wire_dtype = desc->compute_dtype,
             .record = desc->record,
@@ -143,6 +144,7 @@ struct store_desc strata_plan_store(const struct offload_plan *plan,
     *records = *base->records;
     records->bytes = plan->record_bytes;
     records->count = plan->model.tile_count;
+    records->fixed_count = plan->model.tile_count - plan->model.trained_tile_count;
     records->slots = plan->slots;
     store.records = records;
     store.place_bytes = plan->place_bytes;
@@ -179,7 +181,8 @@ static strata_status plan_nvme(struct offload_plan *plan, const struct plan_desc
 static void summarise(struct offload_plan *plan)
 {
     strata_plan *summary = &plan->summary;
-    summary->param_count = plan->model.elems;
+    summary->param_count = plan->model.trained_elems;
+    summary->frozen_count = plan->model.elems - plan->model.trained_elems;
     summary->padded_elems = plan->model.padded;
     for (uint32_t g = 0; g < plan->model.group_count; g++)
         for (int part = 0; part < STRATA_PART_COUNT; part++)

@@ -86,8 +86,10 @@ struct offload_plan {
     uint64_t frames_at[FRAME_KIND_COUNT];        /* host */
     uint64_t frame_stride[FRAME_KIND_COUNT];
     uint32_t frame_count[FRAME_KIND_COUNT];
-    uint64_t *record_bytes; /* state record of each tile in the store; 0: none */
-    uint32_t slots;         /* per record */
+    /* By tile, of what a commit has of it: a state record, or a frozen tile's parameters; 0:
+     * nothing of it is in the store. */
+    uint64_t *record_bytes;
+    uint32_t slots; /* per record */
     bool durable;
     uint32_t new_commit_every; /* steps between commits of a store that is made for the plan */
     uint64_t *place_bytes;     /* by place */
@@ -133,7 +135,8 @@ struct store_desc strata_plan_store(const struct offload_plan *plan,
                                     const struct store_desc *base,
                                     struct store_records *records);
 
-/* The store's place of a tile's state record in one of its slots. */
+/* The store's place of a tile's state record, or of a frozen tile's parameters, in one of its
+ * slots. */
 uint32_t strata_plan_record_place(const struct offload_plan *plan, uint32_t tile,
                                   uint32_t slot);
 
@@ -144,6 +147,18 @@ static inline const struct group_layout *strata_plan_layout(const struct offload
                                                             uint32_t tile)
 {
     return &plan->layouts[plan->model.tiles[tile].group];
+}
+
+/* How many tiles have such a part. Those of frozen groups, the last ones, have parameters only.
+ */
+static inline uint32_t strata_plan_tiles_with(const struct offload_plan *plan, strata_part part)
+{
+    return part == STRATA_PARAM ? plan->model.tile_count : plan->model.trained_tile_count;
+}
+
+static inline bool strata_plan_is_frozen(const struct offload_plan *plan, uint32_t tile)
+{
+    return tile >= plan->model.trained_tile_count;
 }
 
 /* Bytes of one part of a tile. */

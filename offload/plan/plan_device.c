@@ -24,7 +24,8 @@ static void set_choice(struct offload_plan *plan, const struct device_choice *ch
 {
     for (uint32_t g = 0; g < plan->model.group_count; g++)
         for (int part = 0; part < STRATA_PART_COUNT; part++)
-            plan->layouts[g].in_device[part] = choice->at_home[part];
+            plan->layouts[g].in_device[part] =
+                choice->at_home[part] && (part == STRATA_PARAM || plan->layouts[g].trained);
 }
 
 /* All but the pool. */
@@ -152,7 +153,7 @@ static void place_device_homes(struct offload_plan *plan, const struct plan_desc
     for (int part = 0; part < STRATA_PART_COUNT; part++) {
         if (!choice->at_home[part])
             continue;
-        for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        for (uint32_t i = 0; i < strata_plan_tiles_with(plan, (strata_part)part); i++) {
             plan->homes[part].tier[i] = STRATA_DEVICE;
             plan->homes[part].at[i] = at;
             uint64_t bytes = strata_plan_part_bytes(plan, (strata_part)part, i);

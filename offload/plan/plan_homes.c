@@ -56,7 +56,7 @@ static void park_with_grads(struct offload_plan *plan)
 /* Spread `on_host` tiles of a part evenly; the others go to nvme. */
 static void spread(struct offload_plan *plan, int part, uint64_t on_host)
 {
-    uint64_t tiles = plan->model.tile_count;
+    uint64_t tiles = strata_plan_tiles_with(plan, (strata_part)part);
     for (uint64_t i = 0; i < tiles; i++) {
         bool host = (i + 1) * on_host / tiles > i * on_host / tiles;
         plan->homes[part].tier[i] = host ? STRATA_HOST : STRATA_NVME;
@@ -73,7 +73,8 @@ static void settle_whole(struct offload_plan *plan, const struct plan_desc *desc
 {
     for (int part = 0; part < STRATA_PART_COUNT; part++)
         if (is_open(plan, desc, part))
-            spread(plan, part, bits >> part & 1 ? plan->model.tile_count : 0);
+            spread(plan, part,
+                   bits >> part & 1 ? strata_plan_tiles_with(plan, (strata_part)part) : 0);
     park_with_grads(plan);
 }
 
@@ -100,8 +101,8 @@ static void settle_auto(struct offload_plan *plan, const struct plan_desc *desc,
         if (!is_open(plan, desc, part))
             continue;
         uint64_t each = most_host_bytes(plan, part);
-        uint64_t fit =
-            room / each < plan->model.tile_count ? room / each : plan->model.tile_count;
+        uint64_t tiles = strata_plan_tiles_with(plan, (strata_part)part);
+        uint64_t fit = room / each < tiles ? room / each : tiles;
         spread(plan, part, fit);
         room -= fit * each;
     }
@@ -112,7 +113,10 @@ static void settle_named(struct offload_plan *plan, const struct plan_desc *desc
 {
     for (int part = 0; part < STRATA_PART_COUNT; part++)
         if (desc->want[part] == STRATA_HOST || desc->want[part] == STRATA_NVME)
-            spread(plan, part, desc->want[part] == STRATA_HOST ? plan->model.tile_count : 0);
+            spread(plan, part,
+                   desc->want[part] == STRATA_HOST
+                       ? strata_plan_tiles_with(plan, (strata_part)part)
+                       : 0);
 }
 
 /* Do host and nvme have room for the homes as they are? */

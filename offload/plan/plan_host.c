@@ -37,10 +37,16 @@ static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_CO
 {
     memset(out, 0, FRAME_KIND_COUNT * sizeof *out);
     for (uint32_t i = 0; i < plan->model.tile_count; i++) {
-        out[FRAME_FETCH] |= plan->homes[STRATA_PARAM].tier[i] == STRATA_NVME;
-        out[FRAME_GRAD] |=
-            plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME ||
-            (strata_plan_folds(plan, i) && plan->homes[STRATA_PARAM].tier[i] == STRATA_HOST);
+        uint8_t param = plan->homes[STRATA_PARAM].tier[i];
+        out[FRAME_FETCH] |= param == STRATA_NVME;
+        /* Read out, saved and brought back through an update's frame. */
+        if (strata_plan_is_frozen(plan, i)) {
+            out[FRAME_UPDATE] |=
+                param == STRATA_NVME || (plan->durable && param == STRATA_DEVICE);
+            continue;
+        }
+        out[FRAME_GRAD] |= plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME ||
+                           (strata_plan_folds(plan, i) && param == STRATA_HOST);
         out[FRAME_UPDATE] |= strata_plan_update_needs_frame(plan, i) ||
                              (plan->durable && strata_plan_state_in_device(plan, i));
         out[FRAME_PARK] |= plan->park.tier[i] == STRATA_NVME;
@@ -56,7 +62,8 @@ void strata_plan_set_strides(struct offload_plan *plan)
     for (uint32_t i = 0; i < plan->model.tile_count; i++) {
         for (int part = 0; part < STRATA_PART_COUNT; part++)
             most[part] = max_of(most[part], strata_plan_part_bytes(plan, (strata_part)part, i));
-        most_sum = max_of(most_sum, park_bytes(plan, i));
+        if (!strata_plan_is_frozen(plan, i))
+            most_sum = max_of(most_sum, park_bytes(plan, i));
     }
     plan->update_frame_at[STRATA_STATE] = 0;
     plan->update_frame_at[STRATA_GRAD] = most[STRATA_STATE];
@@ -112,29 +119,47 @@ uint64_t strata_plan_some_frames(const struct offload_plan *plan, uint32_t most)
     return bytes;
 }
 
+/* Parameters and gradients that rest in the store, and parked gradients. */
+static void number_tile(struct offload_plan *plan, uint32_t tile)
+{
+    for (int part = STRATA_PARAM; part <= STRATA_GRAD; part++) {
+        if (plan->homes[part].tier[tile] != STRATA_NVME)
+            continue;
+        plan->homes[part].at[tile] = plan->place_count;
+        plan->place_bytes[plan->place_count++] =
+            strata_plan_part_bytes(plan, (strata_part)part, tile);
+    }
+    if (plan->park.tier[tile] == STRATA_NVME) {
+        plan->park.at[tile] = plan->place_count;
+        plan->place_bytes[plan->place_count++] = park_bytes(plan, tile);
+    }
+}
+
+/* The records come after all scratch places. A frozen tile's parameters are its record, also
+ * where they rest. */
+static void number_records(struct offload_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
+        strata_part part = strata_plan_is_frozen(plan, i) ? STRATA_PARAM : STRATA_STATE;
+        bool nvme = plan->homes[part].tier[i] == STRATA_NVME;
+        plan->record_bytes[i] =
+            plan->durable || nvme ? strata_plan_part_bytes(plan, part, i) : 0;
+        if (part == STRATA_PARAM && nvme)
+            plan->homes[STRATA_PARAM].at[i] = strata_plan_record_place(plan, i, 0);
+    }
+}
+
 static void number_places(struct offload_plan *plan)
 {
     plan->place_count = 0;
-    for (uint32_t i = 0; i < plan->model.tile_count; i++) {
-        for (int part = STRATA_PARAM; part <= STRATA_GRAD; part++) {
-            if (plan->homes[part].tier[i] != STRATA_NVME)
-                continue;
-            plan->homes[part].at[i] = plan->place_count;
-            plan->place_bytes[plan->place_count++] =
-                strata_plan_part_bytes(plan, (strata_part)part, i);
-        }
-        if (plan->park.tier[i] == STRATA_NVME) {
-            plan->park.at[i] = plan->place_count;
-            plan->place_bytes[plan->place_count++] = park_bytes(plan, i);
-        }
-        bool record = plan->durable || plan->homes[STRATA_STATE].tier[i] == STRATA_NVME;
-        plan->record_bytes[i] = record ? strata_plan_part_bytes(plan, STRATA_STATE, i) : 0;
+    for (uint32_t i = 0; i < plan->model.trained_tile_count; i++)
+        number_tile(plan, i);
+    if (plan->stash == STRATA_NVME) {
+        plan->stash_at = plan->place_count;
+        for (uint32_t i = 0; i < plan->model.stash_block_count; i++)
+            plan->place_bytes[plan->place_count++] = plan->model.stash_bytes;
     }
-    if (plan->stash != STRATA_NVME)
-        return;
-    plan->stash_at = plan->place_count;
-    for (uint32_t i = 0; i < plan->model.stash_block_count; i++)
-        plan->place_bytes[plan->place_count++] = plan->model.stash_bytes;
+    number_records(plan);
 }
 
 /* Host bytes besides homes and frames: tables, the store's, the caller's. */

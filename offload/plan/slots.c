@@ -76,7 +76,7 @@ bool strata_slots_prepare(struct slots *slots, uint64_t step)
         return slots->preparing.step == step;
     slots->active = true;
     slots->preparing.step = step;
-    slots->left = slots->desc.tile_count;
+    slots->left = slots->desc.tile_count - slots->desc.fixed_count;
     memset(slots->named, 0, slots->desc.tile_count * sizeof *slots->named);
     return true;
 }

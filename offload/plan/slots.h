@@ -26,6 +26,7 @@
 
 struct slots_desc {
     uint32_t tile_count;
+    uint32_t fixed_count; /* the last ones of them: written once, slot 0 in every commit */
     bool durable;
     bool ahead; /* one slot more, so that a record can be written ahead between commits */
     uint32_t keep;

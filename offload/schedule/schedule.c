@@ -94,7 +94,7 @@ void strata_schedule_ready_tile(struct schedule *s, uint32_t tile)
 
 void strata_schedule_ready_tiles(struct schedule *s)
 {
-    for (uint32_t i = 0; i < s->plan->model.tile_count; i++)
+    for (uint32_t i = 0; i < s->plan->model.trained_tile_count; i++)
         strata_schedule_ready_tile(s, i);
 }
 

@@ -158,7 +158,7 @@ struct schedule_desc {
     const struct offload_plan *plan; /* borrowed; frames and homes are read only after create */
     enum update_mode mode;
     bool no_overlap;         /* the naive order: deferred, nothing ahead of its use */
-    struct slots_desc slots; /* tile_count is filled in */
+    struct slots_desc slots; /* the counts are filled in */
 };
 
 /* Takes its arrays from tables, whose owner frees them. */

@@ -139,7 +139,7 @@ void strata_schedule_save(struct schedule *s)
         return;
     STRATA_CHECK(s->slots.desc.durable && s->behind_count == 0 &&
                  strata_slots_prepare(&s->slots, step));
-    for (uint32_t i = 0; i < s->plan->model.tile_count; i++) {
+    for (uint32_t i = 0; i < s->plan->model.trained_tile_count; i++) {
         if (on_nvme(s, i)) {
             name_in_commit(s, i);
             continue;

@@ -27,7 +27,7 @@ static void number_chains(struct schedule *s)
             s->group_first[residency->placements[i].group] = i;
     }
     s->first_update = next;
-    for (uint32_t i = 0; i < s->plan->model.tile_count; i++)
+    for (uint32_t i = 0; i < s->plan->model.trained_tile_count; i++)
         s->chains[next++] =
             (struct chain){.tile = i, .owner = STRATA_NONE, .frame = STRATA_NONE};
     uint32_t placement = 0;
@@ -54,7 +54,7 @@ static void number_chains(struct schedule *s)
 static uint32_t append_tiles(struct schedule *s, uint32_t group_index, uint32_t next)
 {
     const struct group *group = &s->plan->model.groups[group_index];
-    for (uint32_t t = 0; t < group->tile_count; t++)
+    for (uint32_t t = 0; t < group->tile_count && !group->frozen; t++)
         s->ahead_order[next++] = group->first_tile + t;
     return next;
 }
@@ -77,7 +77,7 @@ static void order_ahead(struct schedule *s)
                 next = append_tiles(s, use->index, next);
         }
     }
-    STRATA_CHECK(next == s->plan->model.tile_count);
+    STRATA_CHECK(next == s->plan->model.trained_tile_count);
 }
 
 /* Queues have room for twice as many, counted in 32 bits. */
@@ -85,7 +85,8 @@ static void order_ahead(struct schedule *s)
 
 static uint64_t count_chains(const struct offload_plan *plan)
 {
-    uint64_t count = (uint64_t)plan->model.tile_count + plan->model.stash_event_count + 2;
+    uint64_t count =
+        (uint64_t)plan->model.trained_tile_count + plan->model.stash_event_count + 2;
     for (uint32_t i = 0; i < plan->residency.count; i++)
         count +=
             (uint64_t)plan->model.groups[plan->residency.placements[i].group].tile_count + 1;
@@ -118,7 +119,8 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
         s->comm = strata_tables_take(tables, events, sizeof *s->comm);
         s->comm_due = strata_tables_take(tables, events, sizeof *s->comm_due);
     }
-    s->ahead_order = strata_tables_take(tables, model->tile_count, sizeof *s->ahead_order);
+    s->ahead_order =
+        strata_tables_take(tables, model->trained_tile_count, sizeof *s->ahead_order);
     s->stashes = strata_tables_take(tables, model->stash_event_count, sizeof *s->stashes);
     s->group_first = strata_tables_take(tables, model->group_count, sizeof *s->group_first);
     /* A chain has at most two ops queued at once: two reads, two writes, or one of each. */
@@ -130,6 +132,7 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     strata_heap_take(&s->slot_waits, tables, model->tile_count);
     struct slots_desc slots = desc->slots;
     slots.tile_count = model->tile_count;
+    slots.fixed_count = model->tile_count - model->trained_tile_count;
     STRATA_TRY(strata_slots_create(&s->slots, tables, &slots, error));
     STRATA_TRY(strata_tables_check(tables, error));
     memset(s->group_first, 0xff, model->group_count * sizeof *s->group_first);
@@ -138,11 +141,14 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     strata_schedule_order_comm(s);
     for (uint32_t i = 0; i < model->tile_count; i++)
         s->tiles[i].waiting = s->tiles[i].grad_chain = STRATA_NONE;
-    s->norms_left = model->tile_count;
+    /* No update changes them: a frozen tile is as new as any step wants it. */
+    for (uint32_t i = model->trained_tile_count; i < model->tile_count; i++)
+        s->tiles[i].version = UINT64_MAX;
+    s->norms_left = model->trained_tile_count;
     s->ready_first = STRATA_NONE;
     for (uint32_t i = 0; i < STRATA_STEPS_KEPT; i++)
-        s->steps[i] =
-            (struct step_state){.unframed = model->tile_count, .left = model->tile_count};
+        s->steps[i] = (struct step_state){.unframed = model->trained_tile_count,
+                                          .left = model->trained_tile_count};
     *out = s;
     return STRATA_OK;
 }

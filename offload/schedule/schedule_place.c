@@ -303,7 +303,7 @@ static void normed_tile(struct schedule *s, const struct op *op)
 {
     if (--s->norms_left > 0)
         return;
-    s->norms_left = s->plan->model.tile_count;
+    s->norms_left = s->plan->model.trained_tile_count;
     strata_schedule_begin(s, s->total_chain, CHAIN_TOTAL, op->step, 0);
     if (!strata_schedule_comm(s, s->total_chain, OP_SHARE))
         strata_schedule_queue(s, s->total_chain, OP_TOTAL, WHAT_NOTHING);

@@ -70,7 +70,7 @@ static void frame_settled(struct schedule *s, uint32_t tile, uint64_t step)
     s->tiles[tile].framed++;
     if (--state->unframed > 0)
         return;
-    state->unframed = s->plan->model.tile_count;
+    state->unframed = s->plan->model.trained_tile_count;
     s->framed++;
     strata_schedule_ready_tiles(s);
 }
@@ -91,7 +91,7 @@ void strata_schedule_tile_updated(struct schedule *s, uint32_t tile, uint64_t st
 {
     struct step_state *state = &s->steps[step % STRATA_STEPS_KEPT];
     if (--state->left == 0) {
-        state->left = s->plan->model.tile_count;
+        state->left = s->plan->model.trained_tile_count;
         s->updated++;
         strata_schedule_look(s, LOOK_PLACEMENTS); /* without overlap one waits for this */
     }
@@ -305,7 +305,7 @@ void strata_schedule_next_update(struct schedule *s, uint32_t tile)
 void strata_schedule_read_ahead(struct schedule *s)
 {
     uint32_t frames = s->plan->frame_count[FRAME_UPDATE];
-    uint32_t tiles = s->plan->model.tile_count;
+    uint32_t tiles = s->plan->model.trained_tile_count;
     while (!s->no_overlap && s->free_count[FRAME_UPDATE] > 0 &&
            s->waits[FRAME_UPDATE].count == 0 && s->ahead_frames + 1 < frames) {
         uint64_t step = s->next_ahead / tiles;
@@ -452,7 +452,7 @@ void strata_schedule_update_done(struct schedule *s, uint32_t c, const struct op
 
 void strata_schedule_settle(struct schedule *s)
 {
-    for (uint32_t i = 0; s->behind_count > 0 && i < s->plan->model.tile_count; i++) {
+    for (uint32_t i = 0; s->behind_count > 0 && i < s->plan->model.trained_tile_count; i++) {
         uint32_t c = s->first_update + i;
         if (!s->tiles[i].behind || s->chains[c].busy)
             continue;

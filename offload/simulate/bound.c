@@ -181,7 +181,8 @@ static bool end_way(const struct simulate_desc *desc, struct bound_way *way, dou
     return true;
 }
 
-/* The release at which a group's gradient is complete, and the first acquire; NONE: frozen. */
+/* The release at which a group's gradient is complete, and the first acquire; NONE: it is
+ * frozen. */
 static uint32_t completion(const struct offload_plan *plan, uint32_t group, uint32_t *out_first)
 {
     const struct residency *residency = &plan->residency;
@@ -316,7 +317,7 @@ static double longest_circle_s(const struct simulate_desc *desc,
 {
     const struct offload_plan *plan = desc->plan;
     uint32_t largest = 0;
-    for (uint32_t i = 0; i < plan->model.tile_count; i++)
+    for (uint32_t i = 0; i < plan->model.trained_tile_count; i++)
         if (plan->model.tiles[i].elems > plan->model.tiles[largest].elems)
             largest = i;
     double frames = plan->frame_count[FRAME_UPDATE];

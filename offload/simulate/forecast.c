@@ -115,8 +115,10 @@ static strata_status shard(strata_model_desc *out, struct tables *tables,
         /* Tensors' names differ; groups' do too. */
         tensors[g] = (strata_tensor_desc){
             .name = whole->groups[g].name, .shape = {(elems + ranks - 1) / ranks}, .rank = 1};
-        groups[g] = (strata_group_desc){
-            .name = whole->groups[g].name, .tensors = &tensors[g], .tensor_count = 1};
+        groups[g] = (strata_group_desc){.name = whole->groups[g].name,
+                                        .tensors = &tensors[g],
+                                        .tensor_count = 1,
+                                        .frozen = whole->groups[g].frozen};
     }
     *out = *whole;
     out->groups = groups;

@@ -103,13 +103,15 @@ strata_status __wrap_strata_store_commit(struct store *store, const struct store
 }
 
 /* The state after each step of a run that nobody disturbs. */
-static void make_reference(void)
+static void make_reference(uint32_t frozen)
 {
-    struct toy_run free_run = {.groups = 4, .clip = 1e30f, .steps = STEPS};
+    struct toy_run free_run = {.groups = 4, .frozen = frozen, .clip = 1e30f, .steps = STEPS};
     clip = (float)strata_toy_run(&free_run).grad_norm * 1.0001f;
     for (uint32_t steps = 0; steps <= STEPS; steps++) {
-        struct toy_run run = {
-            .groups = 4, .clip = clip, .steps = steps > 0 ? steps : TOY_NO_STEPS};
+        struct toy_run run = {.groups = 4,
+                              .frozen = frozen,
+                              .clip = clip,
+                              .steps = steps > 0 ? steps : TOY_NO_STEPS};
         struct toy_result result = strata_toy_run(&run);
         cr_assert(result.status == STRATA_OK, "%s", result.error.message);
         memcpy(reference[steps], result.hash, sizeof result.hash);
@@ -123,7 +125,7 @@ static void setup(void)
         snprintf(drives[i], sizeof drives[i], "%s/%c", dir.path, 'a' + i);
         cr_assert(mkdir(drives[i], 0700) == 0);
     }
-    make_reference();
+    make_reference(0);
 }
 
 static void teardown(void)
@@ -179,6 +181,8 @@ static void expect_state(const struct toy_result *result, uint64_t step, uint64_
               result->error.message);
     cr_assert(result->first_step == step && step <= STEPS, "request %d: at step %d, not %d",
               (int)request, (int)result->first_step, (int)step);
+    cr_assert(result->frozen_wrong == 0, "request %d: a frozen group has other bytes",
+              (int)request);
     cr_assert(memcmp(result->hash, reference[step], 16) == 0,
               "request %d: another state after step %d", (int)request, (int)step);
 }
@@ -268,6 +272,19 @@ Test(crash, states_in_host_memory_are_those_of_a_commit)
                                        .grads = STRATA_HOST,
                                        .states = STRATA_HOST,
                                        .commit_every = 2,
+                                       .keep = 1,
+                                       .keep_every = 2});
+}
+
+Test(crash, frozen_groups_are_there_with_every_commit)
+{
+    make_reference(8);
+    crash_everywhere("a frozen group on nvme, every step",
+                     &(struct toy_run){.params = STRATA_NVME,
+                                       .grads = STRATA_HOST,
+                                       .states = STRATA_NVME,
+                                       .frozen = 8,
+                                       .commit_every = 1,
                                        .keep = 1,
                                        .keep_every = 2});
 }

@@ -83,7 +83,7 @@ static void check_commit(struct driver *d, const struct op *op)
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t tile = 0; tile < d->plan.model.tile_count; tile++)
             HOLDS(*strata_driver_content(d, tile, lines[i].slots[tile]) ==
-                  d->truth[lines[i].step]);
+                  strata_driver_truth(d, tile, lines[i].step));
 }
 
 /* All ranks begin the same collectives in the same order. */
@@ -105,7 +105,9 @@ static void check_start(struct driver *d, const struct op *op)
         HOLDS(place_of(d, op) != place_of(d, &d->running[i]));
     bool fetch = op->what == WHAT_PARAM && op->placement != STRATA_NONE;
     if (fetch && op->tile != STRATA_NONE)
-        HOLDS(d->params[op->tile] == d->truth[d->base + op->step]);
+        HOLDS(d->params[op->tile] == strata_driver_truth(d, op->tile, d->base + op->step));
+    if (op->tile != STRATA_NONE && strata_plan_is_frozen(&d->plan, op->tile))
+        HOLDS(fetch && (op->kind == OP_NVME_READ || op->kind == OP_H2D));
     if (op->kind == OP_UPDATE) {
         HOLDS(op->work != 0);
         HOLDS(d->mode != UPDATES_DEFERRED || strata_schedule_normed(d->schedule) > op->step);
@@ -113,7 +115,7 @@ static void check_start(struct driver *d, const struct op *op)
     if (op->kind == OP_NORM)
         HOLDS(d->norms[op->tile] == d->base + op->step);
     if (op->kind == OP_TOTAL || op->kind == OP_SHARE)
-        for (uint32_t i = 0; i < d->plan.model.tile_count; i++)
+        for (uint32_t i = 0; i < d->plan.model.trained_tile_count; i++)
             HOLDS(d->norms[i] == d->base + op->step + 1);
 }
 

@@ -17,6 +17,8 @@
 
 /* What a frame holds; TORN: nothing whole. */
 #define TORN UINT64_MAX
+/* What the parameters of a frozen tile are. */
+#define FROZEN 0xf00d
 struct frame_tokens {
     uint64_t state;
     uint64_t grad;
@@ -110,6 +112,9 @@ void strata_driver_note_done(struct driver *d, struct op *op);
 
 /* The token in this slot of the tile's record. */
 uint64_t *strata_driver_content(struct driver *d, uint32_t tile, uint32_t slot);
+
+/* What a tile's parameters are after so many steps, and what a commit of them has of it. */
+uint64_t strata_driver_truth(const struct driver *d, uint32_t tile, uint64_t step);
 
 /* The device's block that this stash event of the step uses. */
 uint32_t strata_driver_block(const struct driver *d, uint64_t step, uint32_t event);

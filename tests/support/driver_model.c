@@ -1,6 +1,6 @@
 /*
- * What the driver runs: a random model, a plan with random homes and budgets, and how each
- * step's norm turns out. All from the seed.
+ * What the driver runs: a random model, in half of the cases with frozen groups, a plan with
+ * random homes and budgets, and how each step's norm turns out. All from the seed.
  */
 
 #include "tests/support/driver_internal.h"
@@ -17,8 +17,10 @@ uint64_t strata_driver_roll(struct driver *d, uint64_t below)
 
 static void use(struct random_model *m, strata_use_kind kind, uint32_t index, bool grad)
 {
+    bool trained = kind == STRATA_USE_ACQUIRE && !m->groups[index].frozen;
     if (m->desc.use_count < MAX_USES)
-        m->uses[m->desc.use_count++] = (strata_use){.kind = kind, .index = index, .grad = grad};
+        m->uses[m->desc.use_count++] =
+            (strata_use){.kind = kind, .index = index, .grad = grad && trained};
 }
 
 /* Forward, some extra uses in the middle, backward; some groups held across others. Or no
@@ -38,6 +40,11 @@ static void make_model(struct driver *d, struct random_model *m)
         m->groups[g] = (strata_group_desc){
             .name = m->names[g], .tensors = &m->tensors[g], .tensor_count = 1};
     }
+    /* One group at least is trained. */
+    uint32_t trained = (uint32_t)strata_driver_roll(d, groups);
+    bool some_frozen = strata_driver_roll(d, 2);
+    for (uint32_t g = 0; g < groups; g++)
+        m->groups[g].frozen = some_frozen && g != trained && strata_driver_roll(d, 2);
     for (uint32_t g = 0; forward && g < groups; g++) {
         if (stash)
             use(m, STRATA_USE_STASH, g, false);
@@ -175,6 +182,8 @@ static void take_memory(struct driver *d)
     d->frames = malloc(FRAME_KIND_COUNT * STRATA_MAX_FRAMES * sizeof *d->frames);
     memset(d->frames, 0xff, FRAME_KIND_COUNT * STRATA_MAX_FRAMES * sizeof *d->frames);
     d->content = calloc((size_t)tiles * (3 + STRATA_MAX_KEEP), sizeof *d->content);
+    for (uint32_t i = d->plan.model.trained_tile_count; i < tiles; i++)
+        d->params[i] = *strata_driver_content(d, i, 0) = FROZEN;
     uint8_t *durable = calloc((size_t)tiles * (1 + STRATA_MAX_KEEP), 1);
     for (uint32_t i = 0; i <= STRATA_MAX_KEEP; i++)
         d->durable[i].slots = durable + (size_t)i * tiles;

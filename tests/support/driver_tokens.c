@@ -22,6 +22,11 @@ uint64_t *strata_driver_content(struct driver *d, uint32_t tile, uint32_t slot)
     return &d->content[tile * strata_slots_per_tile(&d->schedule_desc.slots) + slot];
 }
 
+uint64_t strata_driver_truth(const struct driver *d, uint32_t tile, uint64_t step)
+{
+    return strata_plan_is_frozen(&d->plan, tile) ? FROZEN : d->truth[step];
+}
+
 uint32_t strata_driver_block(const struct driver *d, uint64_t step, uint32_t event)
 {
     return (uint32_t)((step * d->plan.model.stash_event_count + event) % d->plan.stash_frames);

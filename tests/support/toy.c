@@ -1,5 +1,6 @@
 #include "tests/support/toy.h"
 
+#include "base/hash.h"
 #include "base/random.h"
 
 #include "tests/support/kernel.h"
@@ -20,8 +21,9 @@ static void add_use(struct toy *toy, strata_use_kind kind, uint32_t index, bool 
 
 static void add_pair(struct toy *toy, uint32_t group, bool grad)
 {
-    add_use(toy, STRATA_USE_ACQUIRE, group, grad);
-    add_use(toy, STRATA_USE_RELEASE, group, grad);
+    bool trained = !toy->groups[group].frozen;
+    add_use(toy, STRATA_USE_ACQUIRE, group, grad && trained);
+    add_use(toy, STRATA_USE_RELEASE, group, grad && trained);
 }
 
 static void make_uses(struct toy *toy, uint32_t groups)
@@ -55,8 +57,10 @@ static void make(struct toy *toy, const struct toy_run *run)
                                                       .rank = 1,
                                                       .no_decay = t == 1};
         }
-        toy->groups[g] = (strata_group_desc){
-            .name = toy->names[g][0], .tensors = toy->tensors[g], .tensor_count = TOY_TENSORS};
+        toy->groups[g] = (strata_group_desc){.name = toy->names[g][0],
+                                             .tensors = toy->tensors[g],
+                                             .tensor_count = TOY_TENSORS,
+                                             .frozen = run->frozen >> g & 1};
     }
     toy->model.groups = toy->groups;
     toy->model.group_count = groups;
@@ -65,6 +69,8 @@ static void make(struct toy *toy, const struct toy_run *run)
     toy->model.stash_bytes = TOY_ACTIVATION * sizeof(float);
     make_uses(toy, groups);
     toy->adam = strata_adam_defaults();
+    if (run->still != 0)
+        toy->adam.weight_decay = 0;
 }
 
 void strata_toy_make(struct toy *toy)
@@ -103,6 +109,8 @@ struct compute_args {
     float poison;
     float loss_scale;
     strata_dtype dtype;
+    uint32_t group;
+    struct toy_result *frozen; /* NULL: it is trained */
 };
 
 static float value(const struct compute_args *args, uint64_t i)
@@ -114,9 +122,39 @@ static float value(const struct compute_args *args, uint64_t i)
     return out;
 }
 
+/* Are a frozen group's bytes its initial weights, rounded? */
+static void check_frozen(const struct compute_args *args, const uint64_t *lengths)
+{
+    uint64_t bytes = strata_dtype_bytes(args->dtype);
+    const uint8_t *param = args->param;
+    bool right = true;
+    for (uint32_t t = 0; t < TOY_TENSORS; t++) {
+        for (uint64_t i = 0, count; i < lengths[t]; i += count) {
+            float initial[512];
+            float rounded[512];
+            count = lengths[t] - i < 512 ? lengths[t] - i : 512;
+            init(NULL, args->group, t, i, count, initial);
+            strata_convert(STRATA_ISA_BEST, rounded, args->dtype, initial, STRATA_FP32, count);
+            right = right && memcmp(param, rounded, count * bytes) == 0;
+            param += count * bytes;
+        }
+    }
+    args->frozen->frozen_uses++;
+    args->frozen->frozen_wrong += !right;
+}
+
+/* The backward of a group that has no gradient leaves the activation as it is. */
+static void look(void *user)
+{
+    const struct compute_args *args = user;
+    if (args->frozen != NULL)
+        check_frozen(args, sizes[args->group]);
+}
+
 static void forward(void *user)
 {
     const struct compute_args *args = user;
+    look(user);
     for (uint64_t i = 0; i < TOY_ACTIVATION; i++)
         args->activation[i] = 0.5f * args->activation[i] + value(args, i * 131 % args->elems);
 }
@@ -136,7 +174,9 @@ struct walk {
     strata_stream *stream;
     const struct toy *toy;
     const struct toy_run *run;
+    struct toy_result *result;
     uint64_t step;
+    bool backward; /* a block has been taken back in this step */
 };
 
 static strata_status walk_use(struct walk *walk, const strata_use *use)
@@ -148,6 +188,7 @@ static strata_status walk_use(struct walk *walk, const strata_use *use)
     case STRATA_USE_STASH:
         return strata_stash(walk->engine, use->index, activation, walk->stream);
     case STRATA_USE_UNSTASH:
+        walk->backward = true;
         return strata_unstash(walk->engine, use->index, activation, walk->stream);
     case STRATA_USE_ACQUIRE:
         status = strata_acquire(walk->engine, use->index, walk->stream, &view);
@@ -168,14 +209,22 @@ static strata_status walk_use(struct walk *walk, const strata_use *use)
         .poison = poisoned ? walk->run->poison : 0,
         .loss_scale = (float)strata_loss_scale(walk->engine),
         .dtype = walk->run->dtype,
+        .group = use->index,
+        .frozen = walk->run->frozen >> use->index & 1 ? walk->result : NULL,
     };
-    strata_stream_call(walk->stream, use->grad ? backward : forward, &args, sizeof args);
+    bool adds = use->grad && !(walk->run->still >> use->index & 1);
+    strata_stream_call(walk->stream,
+                       adds             ? backward
+                       : walk->backward ? look
+                                        : forward,
+                       &args, sizeof args);
     return STRATA_OK;
 }
 
 static strata_status walk_step(struct walk *walk)
 {
     strata_status status = strata_step_begin(walk->engine, 0.01 * (double)walk->step);
+    walk->backward = false;
     for (uint32_t u = 0; status == STRATA_OK && u < walk->toy->model.use_count; u++)
         status = walk_use(walk, &walk->toy->uses[u]);
     return status == STRATA_OK ? strata_step_end(walk->engine) : status;
@@ -222,6 +271,25 @@ static strata_engine_desc describe(const struct toy *toy, const struct toy_run *
     };
 }
 
+static strata_status hash_moving(struct walk *walk, struct toy_result *result)
+{
+    static float masters[1u << 17];
+    for (uint32_t g = 0; g < walk->toy->model.group_count; g++) {
+        if ((walk->run->frozen | walk->run->still) >> g & 1)
+            continue;
+        for (uint32_t t = 0; t < TOY_TENSORS; t++) {
+            uint64_t count = sizes[g][t];
+            strata_status status =
+                strata_engine_read(walk->engine, g, t, STRATA_MASTER, 0, count, masters);
+            if (status != STRATA_OK)
+                return status;
+            result->moving_hash =
+                strata_hash(masters, count * sizeof *masters, result->moving_hash).low;
+        }
+    }
+    return STRATA_OK;
+}
+
 static strata_status run_steps(struct walk *walk, struct toy_result *result)
 {
     uint32_t steps = walk->run->steps != 0 ? walk->run->steps : 4;
@@ -243,6 +311,11 @@ static strata_status run_steps(struct walk *walk, struct toy_result *result)
         if (status != STRATA_OK)
             return status;
     }
+    if (walk->run->frozen != 0 || walk->run->still != 0) {
+        strata_status status = hash_moving(walk, result);
+        if (status != STRATA_OK)
+            return status;
+    }
     return strata_engine_hash(walk->engine, result->hash);
 }
 
@@ -253,7 +326,7 @@ struct toy_result strata_toy_run(const struct toy_run *wanted)
     struct toy_result result = {0};
     strata_device *device = NULL;
     strata_workers *workers = NULL;
-    struct walk walk = {.toy = &toy, .run = &run};
+    struct walk walk = {.toy = &toy, .run = &run, .result = &result};
     const char *dirs[2] = {run.dir, run.other_dir};
     make(&toy, &run);
     run.dtype = run.dtype != 0 ? run.dtype : STRATA_BF16;

@@ -40,6 +40,8 @@ struct toy_run {
     uint32_t steps;        /* 0: 4; TOY_NO_STEPS: none */
     uint32_t groups;       /* 0: all; the first so many */
     uint32_t scale;        /* 0: 1; tensors are so many times as long */
+    uint32_t frozen;       /* bits by group */
+    uint32_t still;        /* bits by group: trained, but its gradient stays zero; no decay */
     strata_dtype dtype;    /* 0: bf16 */
     strata_dtype states_dtype;
     double loss_scale;
@@ -78,7 +80,12 @@ struct toy_result {
     uint8_t hash[16];
     double grad_norm; /* of the last step */
     strata_step_result last;
-    uint64_t first_step; /* where the engine stood at first */
+    uint64_t first_step;  /* where the engine stood at first */
+    uint64_t frozen_uses; /* of frozen groups, and those of them that saw other bytes than the
+                             initial ones */
+    uint64_t frozen_wrong;
+    uint64_t
+        moving_hash; /* of the master weights of groups that are neither frozen nor still */
 };
 
 void strata_toy_make(struct toy *toy);
