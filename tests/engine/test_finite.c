@@ -73,23 +73,35 @@ Test(finite, a_bf16_moment_that_overflows_is_never_committed)
     expect_stop(STRATA_NVME, STRATA_BF16, 0);
 }
 
-/* The update ahead of the norm overflows, and is made again with the gradient clipped. */
+/*
+ * The update ahead of the norm overflows, and is made again with the gradient clipped. On a busy
+ * machine the norm may be known before any update was made ahead: every run ends in the same
+ * state, and of so many at least one has something to undo.
+ */
 Test(finite, what_the_norm_undoes_stops_no_run)
 {
     struct toy_run run = durable_run(STRATA_NVME);
     run.clip = 1;
-    run.clip_mode = STRATA_CLIP_SPECULATIVE;
     run.poison = HUGE_GRADIENT;
-    struct toy_result ahead = strata_toy_run(&run);
-    cr_assert_eq(ahead.status, STRATA_OK, "%s", ahead.error.message);
-    cr_expect_gt(ahead.stats.tiles_redone, 0);
-    run.durability = STRATA_SCRATCH;
-    run.dir = NULL;
-    run.states = STRATA_HOST;
-    run.clip_mode = STRATA_CLIP_DEFERRED;
-    struct toy_result deferred = strata_toy_run(&run);
+    struct toy_run other = run;
+    other.durability = STRATA_SCRATCH;
+    other.dir = NULL;
+    other.states = STRATA_HOST;
+    other.clip_mode = STRATA_CLIP_DEFERRED;
+    struct toy_result deferred = strata_toy_run(&other);
     cr_assert_eq(deferred.status, STRATA_OK, "%s", deferred.error.message);
-    cr_expect_arr_eq(ahead.hash, deferred.hash, sizeof ahead.hash);
+    run.clip_mode = STRATA_CLIP_SPECULATIVE;
+    uint64_t redone = 0;
+    for (int tries = 0; tries < 40 && redone == 0; tries++) {
+        remove_dir();
+        make_dir();
+        run.dir = dir.path;
+        struct toy_result ahead = strata_toy_run(&run);
+        cr_assert_eq(ahead.status, STRATA_OK, "%s", ahead.error.message);
+        cr_expect_arr_eq(ahead.hash, deferred.hash, sizeof ahead.hash);
+        redone = ahead.stats.tiles_redone;
+    }
+    cr_expect_gt(redone, 0);
 }
 
 /* The largest gradient whose square is a number leaves a moment that is one. */
