@@ -74,9 +74,9 @@ Test(finite, a_bf16_moment_that_overflows_is_never_committed)
 }
 
 /*
- * The update ahead of the norm overflows, and is made again with the gradient clipped. On a busy
- * machine the norm may be known before any update was made ahead: every run ends in the same
- * state, and of so many at least one has something to undo.
+ * The update ahead of the norm overflows, and is made again with the gradient clipped. On a
+ * busy machine the norm may be known before any update was made ahead: every run ends in the
+ * same state, and of so many at least one has something to undo.
  */
 Test(finite, what_the_norm_undoes_stops_no_run)
 {
