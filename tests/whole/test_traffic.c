@@ -29,6 +29,9 @@
 #define MANY       12
 #define STEPS      (MANY - FEW)
 #define TRIES      3
+/* Of a commit, besides the states (docs/formats.md): a tile table and a commit record, both
+ * twice, and a receipt, of a block each in a model of so few tiles. We do not count them. */
+#define COMMIT_BYTES (5 * 4096.0)
 
 TestSuite(traffic, .init = make_workshop, .fini = remove_workshop);
 
@@ -109,7 +112,7 @@ static struct traffic measure(const char *options)
         if (few.kernel_written == 0)
             strata_skip("the file system of the tests does no I/O");
         struct traffic between = {
-            .kernel_written = many.kernel_written - few.kernel_written,
+            .kernel_written = many.kernel_written - few.kernel_written - STEPS * COMMIT_BYTES,
             .kernel_read = many.kernel_read - few.kernel_read,
             .written = many.written - few.written,
             .read = many.read - few.read,
@@ -126,7 +129,8 @@ static void expect_by_kernel(const struct traffic *moved)
 {
     printf("by the kernel's count: written %.4f, read %.4f of ours\n",
            moved->kernel_written / moved->written, moved->kernel_read / moved->read);
-    cr_expect(moved->kernel_written >= moved->written &&
+    /* Names and lengths of files are written too, in the one run more than in the other. */
+    cr_expect(moved->kernel_written >= 0.99 * moved->written &&
                   moved->kernel_written <= 1.01 * moved->written,
               "%.4f", moved->kernel_written / moved->written);
     cr_expect(moved->kernel_read >= 0.99 * moved->read &&
