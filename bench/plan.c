@@ -17,7 +17,7 @@
 #include "bench/options.h"
 #include "bench/plan_buy.h"
 #include "offload/simulate/profile.h"
-#include "train/llama.h"
+#include "train/decoder.h"
 #include "train/report.h"
 
 #include <stddef.h>
@@ -249,7 +249,7 @@ enum bench_exit strata_bench_plan(int argc, char **argv)
     if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
     strata_error error = {0};
-    if (strata_llama_config_check(options.question.model, &error) != STRATA_OK) {
+    if (strata_decoder_config_check(options.question.model, &error) != STRATA_OK) {
         strata_bench_fail("plan", &error);
         return BENCH_USAGE;
     }

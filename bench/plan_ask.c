@@ -100,22 +100,22 @@ static void rate(struct answer *answer, const struct question *question)
 strata_status strata_plan_ask(struct answer *out, const struct question *question,
                               strata_error *error)
 {
-    struct llama_config config;
-    struct llama *llama;
+    struct decoder_config config;
+    struct decoder *decoder;
     const struct machine *machine = &question->machine;
     *out = (struct answer){0};
-    STRATA_TRY(strata_llama_config_read(&config, question->model, error));
-    struct llama_shape shape = {.seq = question->seq,
-                                .batch = question->batch / machine->gpus,
-                                .vocab_slices = question->vocab_slices,
-                                .compute_dtype = STRATA_BF16};
+    STRATA_TRY(strata_decoder_config_read(&config, question->model, error));
+    struct decoder_shape shape = {.seq = question->seq,
+                                  .batch = question->batch / machine->gpus,
+                                  .vocab_slices = question->vocab_slices,
+                                  .compute_dtype = STRATA_BF16};
     shape.micro_batch = micro_batch(question, shape.batch);
-    STRATA_TRY(strata_llama_create(&llama, &config, &shape, NULL, error));
-    uint64_t reserved = strata_trainer_host_bytes(llama, shape.seq, shape.batch);
-    const strata_model_desc *model = strata_llama_model(llama);
+    STRATA_TRY(strata_decoder_create(&decoder, &config, &shape, NULL, error));
+    uint64_t reserved = strata_trainer_host_bytes(decoder, shape.seq, shape.batch);
+    const strata_model_desc *model = strata_decoder_model(decoder);
     strata_error why = {0};
     strata_status status = strata_plan_ask_model(out, model, reserved, question, &why);
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
     out->fits = status == STRATA_OK;
     if (out->fits)
         rate(out, question);

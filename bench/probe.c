@@ -236,20 +236,20 @@ static strata_status count_flops(const struct trainer *trainer, double *out,
                                  strata_error *error)
 {
     const struct options *options = strata_trainer_options(trainer);
-    struct llama_shape shape = {.seq = options->seq,
-                                .batch = options->batch,
-                                .micro_batch = options->micro_batch,
-                                .compute_dtype = options->compute_dtype};
-    struct llama *llama;
+    struct decoder_shape shape = {.seq = options->seq,
+                                  .batch = options->batch,
+                                  .micro_batch = options->micro_batch,
+                                  .compute_dtype = options->compute_dtype};
+    struct decoder *decoder;
     strata_status status =
-        strata_llama_create(&llama, strata_trainer_config(trainer), &shape, NULL, error);
+        strata_decoder_create(&decoder, strata_trainer_config(trainer), &shape, NULL, error);
     if (status != STRATA_OK)
         return status;
-    const strata_model_desc *model = strata_llama_model(llama);
+    const strata_model_desc *model = strata_decoder_model(decoder);
     *out = 0;
     for (uint32_t i = 0; i < model->use_count; i++)
         *out += model->uses[i].flops;
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
     return STRATA_OK;
 }
 

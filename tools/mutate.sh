@@ -77,7 +77,7 @@ field() { # KEY: all its values in $work/block
 for file in base/*.c optim/*.c io/*.c offload/*/*.c engine/*.c tests/support/*.c \
     optim/absent/cuda.c offload/device/absent/device_cuda.c; do
     case $file in
-    tests/support/program.c | tests/support/profiles.c | tests/support/llama_rig.c | \
+    tests/support/program.c | tests/support/profiles.c | tests/support/decoder_rig.c | \
         offload/device/device_cuda.c)
         continue
         ;;

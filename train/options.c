@@ -15,7 +15,7 @@
 
 #include "train/command_line.h"
 #include "base/error.h"
-#include "train/llama.h"
+#include "train/decoder.h"
 
 /* What the library retains at most. */
 #define OPTIONS_MAX_KEEP 16
@@ -355,7 +355,7 @@ static strata_status check_together(struct options *options, strata_error *error
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "--lr-min %g: above the rate of %g: give at most that",
                            options->rate.least, options->rate.peak);
-    STRATA_TRY(strata_llama_config_check(options->model, error));
+    STRATA_TRY(strata_decoder_config_check(options->model, error));
     STRATA_TRY(check_homes(options, error));
     return check_durability(options, error);
 }

@@ -96,7 +96,7 @@ void strata_report_first_lines(const struct report *report, const struct trainer
     if (out == NULL)
         return;
     const struct options *options = strata_trainer_options(trainer);
-    const struct llama_config *config = strata_trainer_config(trainer);
+    const struct decoder_config *config = strata_trainer_config(trainer);
     const struct data *data = strata_trainer_data(trainer);
     print_device(out, trainer);
     fprintf(out, "%u workers; ", strata_trainer_thread_count(trainer));

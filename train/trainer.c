@@ -35,11 +35,11 @@
 struct trainer {
     const struct options *options;
     struct progress_call progress;
-    struct llama_config config;
+    struct decoder_config config;
     struct data *data;
     strata_workers *workers;
-    struct llama *llama;
-    struct llama_init init;
+    struct decoder *decoder;
+    struct decoder_init init;
     strata_device *device;
     bool on_gpu;
     strata_stream *stream;
@@ -86,18 +86,18 @@ static strata_status open_device(struct trainer *trainer, strata_error *error)
     return strata_device_open_host(&trainer->device, error);
 }
 
-static strata_status open_llama(struct trainer *trainer, strata_error *error)
+static strata_status open_decoder(struct trainer *trainer, strata_error *error)
 {
     const struct options *options = trainer->options;
-    struct llama_shape shape = {.seq = options->seq,
-                                .batch = options->batch,
-                                .micro_batch = options->micro_batch,
-                                .vocab_slices = options->vocab_slices,
-                                .compute_dtype = options->compute_dtype,
-                                .cuda = trainer->on_gpu};
-    STRATA_TRY(strata_llama_create(&trainer->llama, &trainer->config, &shape, trainer->workers,
-                                   error));
-    trainer->init = (struct llama_init){.llama = trainer->llama, .seed = options->seed};
+    struct decoder_shape shape = {.seq = options->seq,
+                                  .batch = options->batch,
+                                  .micro_batch = options->micro_batch,
+                                  .vocab_slices = options->vocab_slices,
+                                  .compute_dtype = options->compute_dtype,
+                                  .cuda = trainer->on_gpu};
+    STRATA_TRY(strata_decoder_create(&trainer->decoder, &trainer->config, &shape,
+                                     trainer->workers, error));
+    trainer->init = (struct decoder_init){.decoder = trainer->decoder, .seed = options->seed};
     return STRATA_OK;
 }
 
@@ -108,10 +108,10 @@ static strata_status open_box(struct trainer *trainer, strata_error *error)
     return strata_profile_read_file(&trainer->profile, trainer->options->box, error);
 }
 
-uint64_t strata_trainer_host_bytes(const struct llama *llama, uint32_t seq, uint32_t batch)
+uint64_t strata_trainer_host_bytes(const struct decoder *decoder, uint32_t seq, uint32_t batch)
 {
     struct data_desc data = {.seq = seq, .batch = batch};
-    return strata_llama_host_bytes(llama) + strata_data_host_bytes(&data) + LOG_LINE_BYTES;
+    return strata_decoder_host_bytes(decoder) + strata_data_host_bytes(&data) + LOG_LINE_BYTES;
 }
 
 static void describe_engine(struct trainer *trainer)
@@ -120,13 +120,13 @@ static void describe_engine(struct trainer *trainer)
     trainer->desc = (strata_engine_desc){
         .device = trainer->device,
         .workers = trainer->workers,
-        .model = strata_llama_model(trainer->llama),
+        .model = strata_decoder_model(trainer->decoder),
         .compute_dtype = options->compute_dtype,
         .loss_scale = options->loss_scale,
         .states_dtype = options->states_dtype,
         .seed = options->seed,
         .adam = &options->adam,
-        .init = strata_llama_init_weights,
+        .init = strata_decoder_init_weights,
         .init_user = &trainer->init,
         .clip = (float)options->clip,
         .clip_mode = options->clip_mode,
@@ -134,7 +134,7 @@ static void describe_engine(struct trainer *trainer)
         .host_bytes = options->host_bytes,
         .nvme_bytes = options->nvme_bytes,
         .reserved_host_bytes =
-            strata_trainer_host_bytes(trainer->llama, options->seq, options->batch),
+            strata_trainer_host_bytes(trainer->decoder, options->seq, options->batch),
         .params = options->params,
         .grads = options->grads,
         .states = options->states,
@@ -160,7 +160,7 @@ static void describe_engine(struct trainer *trainer)
 
 static strata_status open_all(struct trainer *trainer, strata_error *error)
 {
-    STRATA_TRY(strata_llama_config_read(&trainer->config, trainer->options->model, error));
+    STRATA_TRY(strata_decoder_config_read(&trainer->config, trainer->options->model, error));
     struct data_desc data = describe_data(trainer);
     STRATA_TRY(strata_data_open(&trainer->data, &data, error));
     STRATA_TRY(open_device(trainer, error));
@@ -170,7 +170,7 @@ static strata_status open_all(struct trainer *trainer, strata_error *error)
                                    .near_cpus =
                                        facts.near_cpus[0] != '\0' ? facts.near_cpus : NULL};
     STRATA_TRY(strata_workers_create(&trainer->workers, &workers, error));
-    STRATA_TRY(open_llama(trainer, error));
+    STRATA_TRY(open_decoder(trainer, error));
     STRATA_TRY(open_box(trainer, error));
     describe_engine(trainer);
     return strata_engine_plan(&trainer->plan, &trainer->desc, error);
@@ -207,7 +207,7 @@ static uint64_t hash_text(const char *text)
 /* Everything that makes the model what it is. The slices show in the count of groups. */
 static uint64_t hash_model(const struct trainer *trainer)
 {
-    const struct llama_config *config = &trainer->config;
+    const struct decoder_config *config = &trainer->config;
     char text[1024];
     snprintf(text, sizeof text,
              "llama vocab %" PRIu64 " hidden %" PRIu64 " layers %" PRIu64 " heads %" PRIu64
@@ -218,7 +218,8 @@ static uint64_t hash_model(const struct trainer *trainer)
              config->kv_head_count, config->head_dim, config->ffn_size, config->rms_eps,
              config->rope_theta, config->initializer_range, config->tied, config->rope_llama3,
              config->rope_factor, config->rope_low_freq_factor, config->rope_high_freq_factor,
-             config->rope_original_positions, strata_llama_model(trainer->llama)->group_count,
+             config->rope_original_positions,
+             strata_decoder_model(trainer->decoder)->group_count,
              strata_dtype_name(trainer->options->compute_dtype));
     return hash_text(text);
 }
@@ -260,7 +261,8 @@ strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, v
         trainer->desc.identity = trainer->identity;
     }
     STRATA_TRY(strata_stream_create(&trainer->stream, trainer->device, "compute", error));
-    STRATA_TRY(strata_llama_rehearse(trainer->llama, trainer->device, trainer->stream, error));
+    STRATA_TRY(
+        strata_decoder_rehearse(trainer->decoder, trainer->device, trainer->stream, error));
     STRATA_TRY(strata_engine_create(&trainer->engine, &trainer->desc, error));
     trainer->plan = *strata_engine_plan_of(trainer->engine);
     trainer->steps_done = strata_engine_step(trainer->engine);
@@ -288,8 +290,8 @@ static strata_status run_step(struct trainer *trainer, bool last, double lr,
     STRATA_TRY(strata_data_batch(trainer->data, trainer->steps_done, &inputs, &targets, error));
     strata_status status = strata_step_begin(trainer->engine, lr);
     if (status == STRATA_OK)
-        status = strata_llama_step(trainer->llama, trainer->engine, trainer->stream, inputs,
-                                   targets);
+        status = strata_decoder_step(trainer->decoder, trainer->engine, trainer->stream, inputs,
+                                     targets);
     if (status == STRATA_OK)
         status = strata_step_end(trainer->engine);
     /* Whatever happened, the stream may still read the tokens. */
@@ -330,7 +332,7 @@ strata_status strata_trainer_step(struct trainer *trainer, bool last, struct tra
     double start = now_s();
     STRATA_TRY(run_step(trainer, last, lr, &result, error));
     double seconds = now_s() - start;
-    double loss = strata_llama_loss(trainer->llama, trainer->engine, trainer->stream);
+    double loss = strata_decoder_loss(trainer->decoder, trainer->engine, trainer->stream);
     if (!isfinite(loss) || !(isfinite(result.grad_norm) || result.skipped))
         return strata_fail(
             error, STRATA_E_NUMERIC, 0,
@@ -383,7 +385,7 @@ void strata_trainer_destroy(struct trainer *trainer)
     strata_engine_destroy(trainer->engine);
     strata_stream_destroy(trainer->stream);
     strata_device_close(trainer->device);
-    strata_llama_destroy(trainer->llama);
+    strata_decoder_destroy(trainer->decoder);
     strata_workers_destroy(trainer->workers);
     strata_data_close(trainer->data);
     free(trainer);
@@ -394,7 +396,7 @@ const struct options *strata_trainer_options(const struct trainer *trainer)
     return trainer->options;
 }
 
-const struct llama_config *strata_trainer_config(const struct trainer *trainer)
+const struct decoder_config *strata_trainer_config(const struct trainer *trainer)
 {
     return &trainer->config;
 }

@@ -20,7 +20,7 @@
  */
 
 #include "train/data.h"
-#include "train/llama.h"
+#include "train/decoder.h"
 #include "train/options.h"
 
 struct trainer;
@@ -47,7 +47,7 @@ struct trainer_step {
 
 /* Host bytes that a trainer takes besides its engine: the model's object, buffers of tokens, a
  * line of the log. batch: of this process. */
-uint64_t strata_trainer_host_bytes(const struct llama *llama, uint32_t seq, uint32_t batch);
+uint64_t strata_trainer_host_bytes(const struct decoder *decoder, uint32_t seq, uint32_t batch);
 
 /*
  * Read the model's config, open the data, make the plan. Takes the memory of the objects
@@ -110,7 +110,7 @@ void strata_trainer_destroy(struct trainer *trainer);
 
 /* All lent until destroy. */
 const struct options *strata_trainer_options(const struct trainer *trainer);
-const struct llama_config *strata_trainer_config(const struct trainer *trainer);
+const struct decoder_config *strata_trainer_config(const struct trainer *trainer);
 const struct data *strata_trainer_data(const struct trainer *trainer);
 const strata_plan *strata_trainer_plan(const struct trainer *trainer);
 const char *strata_trainer_device_name(const struct trainer *trainer);

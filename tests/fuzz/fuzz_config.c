@@ -9,7 +9,7 @@
  */
 
 #include "tests/fuzz/fuzz.h"
-#include "train/llama.h"
+#include "train/decoder.h"
 
 #include "base/error.h"
 
@@ -19,7 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static void expect_sane(const struct llama_config *config)
+static void expect_sane(const struct decoder_config *config)
 {
     STRATA_CHECK(config->vocab_size > 0 && config->hidden_size > 0);
     STRATA_CHECK(config->layer_count > 0 && config->ffn_size > 0);
@@ -42,13 +42,13 @@ static void expect_sane(const struct llama_config *config)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     char path[64];
-    struct llama_config config;
+    struct decoder_config config;
     strata_error error = {.status = STRATA_OK};
     int fd = memfd_create("config.json", MFD_CLOEXEC);
     STRATA_CHECK(fd >= 0);
     STRATA_CHECK(write(fd, data, bytes) == (ssize_t)bytes);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    strata_status status = strata_llama_config_read(&config, path, &error);
+    strata_status status = strata_decoder_config_read(&config, path, &error);
     if (status == STRATA_OK) {
         expect_sane(&config);
     } else {

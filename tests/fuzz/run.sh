@@ -28,7 +28,7 @@ size)
     libs=
     ;;
 config)
-    sources="train/llama_config.c base/json.c base/text.c base/error.c"
+    sources="train/decoder_config.c base/json.c base/text.c base/error.c"
     libs="-ljansson -lm"
     ;;
 *)

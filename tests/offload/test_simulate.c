@@ -12,7 +12,7 @@
 
 #include "offload/simulate/forecast.h"
 #include "tests/support/profiles.h"
-#include "train/llama.h"
+#include "train/decoder.h"
 
 #define GIB ((uint64_t)1 << 30)
 
@@ -78,26 +78,27 @@ struct setup {
 static strata_forecast forecast_in(const struct setup *setup, uint32_t way,
                                    uint32_t commit_every, strata_plan *out_plan)
 {
-    struct llama_config config;
-    struct llama *llama;
+    struct decoder_config config;
+    struct decoder *decoder;
     strata_error error = {0};
     strata_forecast forecast = {0};
-    struct llama_shape shape = {.seq = setup->seq,
-                                .batch = setup->batch,
-                                .micro_batch = setup->micro,
-                                .vocab_slices = setup->slices,
-                                .compute_dtype = setup->policy->dtype};
-    cr_assert(strata_llama_config_named(&config, setup->model));
-    cr_assert_eq(strata_llama_create(&llama, &config, &shape, NULL, &error), STRATA_OK, "%s",
-                 error.message);
+    struct decoder_shape shape = {.seq = setup->seq,
+                                  .batch = setup->batch,
+                                  .micro_batch = setup->micro,
+                                  .vocab_slices = setup->slices,
+                                  .compute_dtype = setup->policy->dtype};
+    cr_assert(strata_decoder_config_named(&config, setup->model));
+    cr_assert_eq(strata_decoder_create(&decoder, &config, &shape, NULL, &error), STRATA_OK,
+                 "%s", error.message);
     struct store_records records = {.durable = true, .slots = 2};
     struct store_desc store = {
         .dirs = (const char *const[]){"."}, .dir_count = 1, .records = &records};
     struct forecast_desc desc = {
-        .planner = {.plan = {.model = strata_llama_model(llama),
+        .planner = {.plan = {.model = strata_decoder_model(decoder),
                              .compute_dtype = setup->policy->dtype,
                              .record = {1, 12 * STRATA_BLOCK_ELEMS},
-                             .tile_elems = strata_default_tile_elems(strata_llama_model(llama)),
+                             .tile_elems =
+                                 strata_default_tile_elems(strata_decoder_model(decoder)),
                              .device_bytes = setup->device_bytes,
                              .host_bytes = setup->host_bytes,
                              .nvme_bytes = UINT64_MAX / 4,
@@ -122,7 +123,7 @@ static strata_forecast forecast_in(const struct setup *setup, uint32_t way,
     if (out_plan != NULL)
         *out_plan = plan.summary;
     strata_plan_free(&plan);
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
     return forecast;
 }
 

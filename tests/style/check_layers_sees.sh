@@ -25,7 +25,7 @@ arrow offload/device/arena.c offload/plan/plan.h
 arrow offload/schedule/schedule.h strata/engine.h
 arrow io/store.c offload/plan/slots.h
 arrow base/json.c io/io.h
-arrow train/llama.c offload/plan/plan.h
-arrow engine/step.c train/llama.h
+arrow train/decoder.c offload/plan/plan.h
+arrow engine/step.c train/decoder.h
 arrow io/queue.c liburing.h
 exit $status

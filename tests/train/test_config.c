@@ -3,7 +3,7 @@
  */
 
 #include "tests/support/suite_dir.h"
-#include "train/llama.h"
+#include "train/decoder.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -36,22 +36,22 @@ static void write_config(const char *text)
     cr_assert_eq(fclose(out), 0);
 }
 
-static struct llama_config accepted(const char *text)
+static struct decoder_config accepted(const char *text)
 {
-    struct llama_config config;
+    struct decoder_config config;
     strata_error error = {0};
     write_config(text);
-    cr_assert(strata_llama_config_read(&config, file, &error) == STRATA_OK, "%s",
+    cr_assert(strata_decoder_config_read(&config, file, &error) == STRATA_OK, "%s",
               error.message);
     return config;
 }
 
 static void refused(const char *text, const char *named)
 {
-    struct llama_config config;
+    struct decoder_config config;
     strata_error error = {0};
     write_config(text);
-    cr_assert_eq(strata_llama_config_read(&config, file, &error), STRATA_E_INVALID,
+    cr_assert_eq(strata_decoder_config_read(&config, file, &error), STRATA_E_INVALID,
                  "accepted: %s", text);
     cr_assert_not_null(strstr(error.message, named), "\"%s\" does not name %s", error.message,
                        named);
@@ -73,7 +73,7 @@ static void refused_members(const char *const *members, size_t count)
 
 Test(config, sizes_alone_get_the_defaults_of_the_transformers_library)
 {
-    struct llama_config c = accepted("{" SIZES "}");
+    struct decoder_config c = accepted("{" SIZES "}");
     cr_assert_eq(c.vocab_size, 256);
     cr_assert_eq(c.hidden_size, 64);
     cr_assert_eq(c.layer_count, 2);
@@ -89,7 +89,7 @@ Test(config, sizes_alone_get_the_defaults_of_the_transformers_library)
 
 Test(config, everything_that_can_be_said_is_read)
 {
-    struct llama_config c = accepted(
+    struct decoder_config c = accepted(
         "{" SIZES ", \"num_key_value_heads\": 2, \"head_dim\": 32, \"rms_norm_eps\": 1e-5, "
         "\"rope_theta\": 500000, \"initializer_range\": 0.01, \"tie_word_embeddings\": true, "
         "\"hidden_act\": \"silu\", \"attention_bias\": false, \"mlp_bias\": false, "
@@ -108,7 +108,7 @@ Test(config, everything_that_can_be_said_is_read)
 
 Test(config, keys_that_only_describe_are_passed_over)
 {
-    struct llama_config c = accepted(
+    struct decoder_config c = accepted(
         "{" SIZES
         ", \"_name_or_path\": \"x\", \"torch_dtype\": \"bfloat16\", \"bos_token_id\": 1, "
         "\"eos_token_id\": [2, 3], \"max_position_embeddings\": 4096, \"use_cache\": true, "
@@ -121,7 +121,7 @@ Test(config, keys_that_only_describe_are_passed_over)
 
 Test(config, newer_files_keep_the_base_in_rope_parameters)
 {
-    struct llama_config c =
+    struct decoder_config c =
         accepted("{" SIZES
                  ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 500.0}}");
     cr_assert_eq(c.rope_theta, 500.0);
@@ -133,22 +133,23 @@ Test(config, newer_files_keep_the_base_in_rope_parameters)
 
 Test(config, a_folder_stands_for_its_config_json)
 {
-    struct llama_config c;
+    struct decoder_config c;
     strata_error error = {0};
     write_config("{" SIZES "}");
-    cr_assert(strata_llama_config_read(&c, dir.path, &error) == STRATA_OK, "%s", error.message);
+    cr_assert(strata_decoder_config_read(&c, dir.path, &error) == STRATA_OK, "%s",
+              error.message);
     cr_assert_eq(c.hidden_size, 64);
 }
 
 Test(config, what_is_not_there_is_an_io_error_with_its_errno)
 {
-    struct llama_config c;
+    struct decoder_config c;
     strata_error error = {0};
-    cr_assert_eq(strata_llama_config_read(&c, file, &error), STRATA_E_IO);
+    cr_assert_eq(strata_decoder_config_read(&c, file, &error), STRATA_E_IO);
     cr_assert_eq(error.native, ENOENT);
     cr_assert_not_null(strstr(error.message, "No such file"), "%s", error.message);
     error = (strata_error){0};
-    cr_assert_eq(strata_llama_config_read(&c, dir.path, &error), STRATA_E_IO);
+    cr_assert_eq(strata_decoder_config_read(&c, dir.path, &error), STRATA_E_IO);
     cr_assert_eq(error.native, ENOENT); /* there is no config.json in it */
 }
 
@@ -252,7 +253,7 @@ Test(config, a_text_with_line_ends_in_it_is_refused_with_one_line)
 }
 
 /* Parameters of a model, without its padding. */
-static double params_of(const struct llama_config *c)
+static double params_of(const struct decoder_config *c)
 {
     double h = (double)c->hidden_size, q = (double)(c->head_count * c->head_dim);
     double kv = (double)(c->kv_head_count * c->head_dim), ffn = (double)c->ffn_size;
@@ -275,20 +276,20 @@ Test(config, named_models_have_the_parameters_of_their_names)
         {"llama-70b", 70553706496.0}, {"llama-405b", 405853388800.0},
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-        struct llama_config c;
-        cr_assert(strata_llama_config_named(&c, models[i].name), "%s", models[i].name);
+        struct decoder_config c;
+        cr_assert(strata_decoder_config_named(&c, models[i].name), "%s", models[i].name);
         double off = params_of(&c) / models[i].params - 1.0;
         double allowed = models[i].params < 1e9 ? 0.01 : 1e-9;
         cr_assert(off > -allowed && off < allowed, "%s has %.0f parameters, not %.0f",
                   models[i].name, params_of(&c), models[i].params);
-        cr_assert_not_null(strstr(strata_llama_names(), models[i].name));
+        cr_assert_not_null(strstr(strata_decoder_names(), models[i].name));
     }
 }
 
 Test(config, unknown_names_are_not_found)
 {
-    struct llama_config c;
-    cr_assert(!strata_llama_config_named(&c, "llama-2b"));
-    cr_assert(!strata_llama_config_named(&c, ""));
-    cr_assert(!strata_llama_config_named(&c, "LLAMA-1B"));
+    struct decoder_config c;
+    cr_assert(!strata_decoder_config_named(&c, "llama-2b"));
+    cr_assert(!strata_decoder_config_named(&c, ""));
+    cr_assert(!strata_decoder_config_named(&c, "LLAMA-1B"));
 }

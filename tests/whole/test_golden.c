@@ -8,7 +8,7 @@
  * after one step is the gradient, and that can be read.
  */
 
-#include "tests/support/llama_rig.h"
+#include "tests/support/decoder_rig.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -159,7 +159,7 @@ static void init_hashed(void *user, uint32_t group, uint32_t tensor, uint64_t fi
                         uint64_t count, float *out)
 {
     const strata_model_desc *model =
-        strata_llama_model(((const struct llama_rig *)user)->llama);
+        strata_decoder_model(((const struct decoder_rig *)user)->decoder);
     struct place place = place_of(model, group, tensor);
     bool norm = model->groups[group].tensors[tensor].rank == 1;
     for (uint64_t i = 0; i < count; i++)
@@ -172,12 +172,12 @@ struct cut {
     uint32_t vocab_slices;
 };
 
-static struct llama_rig_desc desc_of(const struct golden *g, struct cut cut,
-                                     struct llama_rig *rig)
+static struct decoder_rig_desc desc_of(const struct golden *g, struct cut cut,
+                                       struct decoder_rig *rig)
 {
     const struct golden_sizes *s = &g->sizes;
     const struct golden_numbers *n = &g->numbers;
-    return (struct llama_rig_desc){
+    return (struct decoder_rig_desc){
         .config = {.vocab_size = s->vocab,
                    .hidden_size = s->hidden,
                    .layer_count = s->layers,
@@ -217,10 +217,10 @@ static void expect_relative(const char *what, uint32_t step, double got, double 
 typedef void (*compare_fn)(const char *name, const float *got, const float *want,
                            uint64_t count);
 
-static void compare_all(struct llama_rig *rig, strata_record record, const float *want,
+static void compare_all(struct decoder_rig *rig, strata_record record, const float *want,
                         compare_fn compare)
 {
-    const strata_model_desc *model = strata_llama_model(rig->llama);
+    const strata_model_desc *model = strata_decoder_model(rig->decoder);
     for (uint32_t g = 0; g < model->group_count; g++) {
         for (uint32_t t = 0; t < model->groups[g].tensor_count; t++) {
             const strata_tensor_desc *desc = &model->groups[g].tensors[t];
@@ -257,47 +257,47 @@ static void compare_weight(const char *name, const float *got, const float *want
                   got[i], want[i]);
 }
 
-static void open_rig(struct llama_rig *rig, const struct llama_rig_desc *desc)
+static void open_rig(struct decoder_rig *rig, const struct decoder_rig_desc *desc)
 {
     strata_error error = {0};
-    cr_assert(strata_test_llama_open(rig, desc, &error) == STRATA_OK, "%s", error.message);
+    cr_assert(strata_test_decoder_open(rig, desc, &error) == STRATA_OK, "%s", error.message);
 }
 
 static void check_gradients(const char *name, struct cut cut)
 {
     struct golden g = golden_read(name);
-    struct llama_rig rig;
-    struct llama_rig_desc desc = desc_of(&g, cut, &rig);
+    struct decoder_rig rig;
+    struct decoder_rig_desc desc = desc_of(&g, cut, &rig);
     double loss;
     strata_step_result result;
     desc.adam.beta1 = 0.0f;
     desc.clip = 0.0f;
     open_rig(&rig, &desc);
-    cr_assert_eq(strata_test_llama_step(&rig, 0.0, g.tokens, &loss, &result), STRATA_OK);
+    cr_assert_eq(strata_test_decoder_step(&rig, 0.0, g.tokens, &loss, &result), STRATA_OK);
     expect_relative("loss", 0, loss, g.losses[0], LOSS_TOLERANCE);
     expect_relative("norm", 0, result.grad_norm, g.norms[0], NORM_TOLERANCE);
     compare_all(&rig, STRATA_MOMENT1, g.grads, compare_gradient);
-    strata_test_llama_close(&rig);
+    strata_test_decoder_close(&rig);
     golden_free(&g);
 }
 
 static void check_steps(const char *name, struct cut cut)
 {
     struct golden g = golden_read(name);
-    struct llama_rig rig;
-    struct llama_rig_desc desc = desc_of(&g, cut, &rig);
+    struct decoder_rig rig;
+    struct decoder_rig_desc desc = desc_of(&g, cut, &rig);
     open_rig(&rig, &desc);
     for (uint32_t step = 0; step < g.sizes.steps; step++) {
         double loss;
         strata_step_result result;
         const uint32_t *tokens = g.tokens + (uint64_t)step * g.sizes.batch * g.sizes.seq;
-        cr_assert_eq(strata_test_llama_step(&rig, g.numbers.lr, tokens, &loss, &result),
+        cr_assert_eq(strata_test_decoder_step(&rig, g.numbers.lr, tokens, &loss, &result),
                      STRATA_OK);
         expect_relative("loss", step, loss, g.losses[step], LOSS_TOLERANCE);
         expect_relative("norm", step, result.grad_norm, g.norms[step], NORM_TOLERANCE);
     }
     compare_all(&rig, STRATA_MASTER, g.weights, compare_weight);
-    strata_test_llama_close(&rig);
+    strata_test_decoder_close(&rig);
     golden_free(&g);
 }
 

@@ -6,7 +6,7 @@
  */
 
 #include "tests/support/temp_dir.h"
-#include "tests/support/llama_rig.h"
+#include "tests/support/decoder_rig.h"
 #include "tests/support/toy.h"
 
 #include <criterion/criterion.h>
@@ -140,11 +140,11 @@ Test(steady, a_thousand_steps_take_nothing)
 /* The trainer's own arithmetic too. The first step does not count: BLAS takes its buffers. */
 Test(steady, a_llama_step_takes_nothing)
 {
-    static struct llama_rig rig;
+    static struct decoder_rig rig;
     static uint32_t tokens[4 * 33];
     strata_error error = {0};
     double loss = 0;
-    struct llama_rig_desc desc = {
+    struct decoder_rig_desc desc = {
         .config = {.vocab_size = 256,
                    .hidden_size = 64,
                    .layer_count = 3,
@@ -166,14 +166,14 @@ Test(steady, a_llama_step_takes_nothing)
     };
     for (uint32_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++)
         tokens[i] = i * 37 % 256;
-    cr_assert_eq(strata_test_llama_open(&rig, &desc, &error), STRATA_OK, "%s", error.message);
+    cr_assert_eq(strata_test_decoder_open(&rig, &desc, &error), STRATA_OK, "%s", error.message);
     for (int step = 1; step <= 20; step++) {
         atomic_store(&counting, step > 1);
-        strata_status status = strata_test_llama_step(&rig, 1e-3, tokens, &loss, NULL);
+        strata_status status = strata_test_decoder_step(&rig, 1e-3, tokens, &loss, NULL);
         atomic_store(&counting, false);
         cr_assert_eq(status, STRATA_OK, "%s", strata_engine_error(rig.engine)->message);
     }
-    strata_test_llama_close(&rig);
+    strata_test_decoder_close(&rig);
     cr_expect_eq(atomic_load(&allocations), 0, "%u allocations", atomic_load(&allocations));
     cr_expect_gt(atomic_load(&seen), 10, "the allocators are not wrapped");
 }

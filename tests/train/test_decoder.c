@@ -4,8 +4,8 @@
  * but rounding. Whether the numbers are right is whole/test_golden.c's question.
  */
 
-#include "tests/support/llama_rig.h"
-#include "train/llama_model.h"
+#include "tests/support/decoder_rig.h"
+#include "train/decoder_model.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -17,9 +17,9 @@
 #define BATCH 4u
 #define VOCAB 37u
 
-static struct llama_config small_config(bool tied)
+static struct decoder_config small_config(bool tied)
 {
-    return (struct llama_config){
+    return (struct decoder_config){
         .vocab_size = VOCAB,
         .hidden_size = 24,
         .layer_count = 3,
@@ -34,9 +34,9 @@ static struct llama_config small_config(bool tied)
     };
 }
 
-static struct llama_shape small_shape(uint32_t micro_batch, uint32_t slices)
+static struct decoder_shape small_shape(uint32_t micro_batch, uint32_t slices)
 {
-    return (struct llama_shape){
+    return (struct decoder_shape){
         .seq = SEQ,
         .batch = BATCH,
         .micro_batch = micro_batch,
@@ -45,13 +45,14 @@ static struct llama_shape small_shape(uint32_t micro_batch, uint32_t slices)
     };
 }
 
-static struct llama *make(const struct llama_config *config, const struct llama_shape *shape)
+static struct decoder *make(const struct decoder_config *config,
+                            const struct decoder_shape *shape)
 {
-    struct llama *llama;
+    struct decoder *decoder;
     strata_error error = {0};
-    cr_assert(strata_llama_create(&llama, config, shape, NULL, &error) == STRATA_OK, "%s",
+    cr_assert(strata_decoder_create(&decoder, config, shape, NULL, &error) == STRATA_OK, "%s",
               error.message);
-    return llama;
+    return decoder;
 }
 
 /* The use list. */
@@ -115,10 +116,10 @@ static void check_group_uses(const strata_model_desc *m, uint32_t group, uint32_
 
 static void check_model(bool tied, uint32_t micro_batch, uint32_t slices)
 {
-    struct llama_config config = small_config(tied);
-    struct llama_shape shape = small_shape(micro_batch, slices);
-    struct llama *llama = make(&config, &shape);
-    const strata_model_desc *m = strata_llama_model(llama);
+    struct decoder_config config = small_config(tied);
+    struct decoder_shape shape = small_shape(micro_batch, slices);
+    struct decoder *decoder = make(&config, &shape);
+    const strata_model_desc *m = strata_decoder_model(decoder);
     cr_assert_eq(m->group_count, (tied ? 1 : 2) * slices + config.layer_count + 1);
     cr_assert_eq(m->stash_bytes, (uint64_t)micro_batch * SEQ * config.hidden_size * 4);
     check_uses(m);
@@ -126,10 +127,10 @@ static void check_model(bool tied, uint32_t micro_batch, uint32_t slices)
         bool four = tied && group < slices;
         check_group_uses(m, group, four ? 2 : 1, four ? 2 : 1);
     }
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
 }
 
-Test(llama, use_list_keeps_its_rules_for_every_way_to_cut_a_step)
+Test(decoder, use_list_keeps_its_rules_for_every_way_to_cut_a_step)
 {
     static const uint32_t micro_batches[] = {1, 2, 4}, slices[] = {1, 2, 5, 37};
     for (int tied = 0; tied < 2; tied++)
@@ -138,34 +139,34 @@ Test(llama, use_list_keeps_its_rules_for_every_way_to_cut_a_step)
                 check_model(tied, micro_batches[i], slices[j]);
 }
 
-Test(llama, one_micro_batch_stashes_nothing_but_layer_inputs)
+Test(decoder, one_micro_batch_stashes_nothing_but_layer_inputs)
 {
-    struct llama_config config = small_config(true);
-    struct llama_shape shape = small_shape(BATCH, 3);
-    struct llama *llama = make(&config, &shape);
-    const strata_model_desc *m = strata_llama_model(llama);
+    struct decoder_config config = small_config(true);
+    struct decoder_shape shape = small_shape(BATCH, 3);
+    struct decoder *decoder = make(&config, &shape);
+    const strata_model_desc *m = strata_decoder_model(decoder);
     uint32_t stashes = 0;
     for (uint32_t i = 0; i < m->use_count; i++)
         stashes += m->uses[i].kind == STRATA_USE_STASH;
     cr_assert_eq(stashes, config.layer_count);
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
 }
 
-Test(llama, a_step_announces_the_operations_of_its_matrices)
+Test(decoder, a_step_announces_the_operations_of_its_matrices)
 {
-    struct llama_config config;
-    cr_assert(strata_llama_config_named(&config, "llama-1b"));
-    struct llama_shape shape = {
+    struct decoder_config config;
+    cr_assert(strata_decoder_config_named(&config, "llama-1b"));
+    struct decoder_shape shape = {
         .seq = 128, .batch = 2, .micro_batch = 1, .compute_dtype = STRATA_BF16};
-    struct llama *llama = make(&config, &shape);
-    const strata_model_desc *m = strata_llama_model(llama);
+    struct decoder *decoder = make(&config, &shape);
+    const strata_model_desc *m = strata_decoder_model(decoder);
     double flops = 0.0, params = 1235814400.0, tokens = 256.0;
     for (uint32_t i = 0; i < m->use_count; i++)
         flops += m->uses[i].flops;
     /* Forward 2, backward 4, recomputing 2 at most, of every multiply; attention is small at
      * 128. */
     cr_assert(flops > 7.0 * params * tokens && flops < 8.4 * params * tokens, "%.3g", flops);
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
 }
 
 /* Groups and tensors. */
@@ -190,13 +191,13 @@ static void expect_tensor(const strata_model_desc *m, const char *name, uint64_t
     cr_assert_eq(tensor->no_decay, cols == 0, "%s", name);
 }
 
-Test(llama, tensors_have_the_names_and_shapes_of_the_checkpoint)
+Test(decoder, tensors_have_the_names_and_shapes_of_the_checkpoint)
 {
-    struct llama_config config = small_config(false);
+    struct decoder_config config = small_config(false);
     config.head_dim = 10; /* heads x head_dim is not hidden */
-    struct llama_shape shape = small_shape(BATCH, 1);
-    struct llama *llama = make(&config, &shape);
-    const strata_model_desc *m = strata_llama_model(llama);
+    struct decoder_shape shape = small_shape(BATCH, 1);
+    struct decoder *decoder = make(&config, &shape);
+    const strata_model_desc *m = strata_decoder_model(decoder);
     expect_tensor(m, "model.embed_tokens.weight", VOCAB, 24);
     expect_tensor(m, "model.layers.0.input_layernorm.weight", 24, 0);
     expect_tensor(m, "model.layers.2.self_attn.q_proj.weight", 40, 24);
@@ -209,15 +210,15 @@ Test(llama, tensors_have_the_names_and_shapes_of_the_checkpoint)
     expect_tensor(m, "model.layers.2.mlp.down_proj.weight", 24, 40);
     expect_tensor(m, "model.norm.weight", 24, 0);
     expect_tensor(m, "lm_head.weight", VOCAB, 24);
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
 }
 
-Test(llama, slices_cover_the_vocabulary_and_are_numbered)
+Test(decoder, slices_cover_the_vocabulary_and_are_numbered)
 {
-    struct llama_config config = small_config(false);
-    struct llama_shape shape = small_shape(BATCH, 5);
-    struct llama *llama = make(&config, &shape);
-    const strata_model_desc *m = strata_llama_model(llama);
+    struct decoder_config config = small_config(false);
+    struct decoder_shape shape = small_shape(BATCH, 5);
+    struct decoder *decoder = make(&config, &shape);
+    const strata_model_desc *m = strata_decoder_model(decoder);
     uint64_t rows = 0;
     for (uint32_t i = 0; i < 5; i++) {
         char name[64];
@@ -225,56 +226,57 @@ Test(llama, slices_cover_the_vocabulary_and_are_numbered)
         rows += tensor_named(m, name)->shape[0];
     }
     cr_assert_eq(rows, VOCAB);
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
 }
 
-Test(llama, default_slices_have_at_most_16_mi_elements)
+Test(decoder, default_slices_have_at_most_16_mi_elements)
 {
-    struct llama_config config;
-    cr_assert(strata_llama_config_named(&config, "llama-8b"));
-    struct llama_shape shape = {
+    struct decoder_config config;
+    cr_assert(strata_decoder_config_named(&config, "llama-8b"));
+    struct decoder_shape shape = {
         .seq = 16, .batch = 1, .micro_batch = 1, .compute_dtype = STRATA_BF16};
-    struct llama *llama = make(&config, &shape);
-    const strata_model_desc *m = strata_llama_model(llama);
-    cr_assert_eq(llama->shape.vocab_slices, 32); /* 128,256 x 4,096 / 16 Mi = 31.3 */
+    struct decoder *decoder = make(&config, &shape);
+    const strata_model_desc *m = strata_decoder_model(decoder);
+    cr_assert_eq(decoder->shape.vocab_slices, 32); /* 128,256 x 4,096 / 16 Mi = 31.3 */
     for (uint32_t i = 0; i < 32; i++)
         cr_assert_leq(m->groups[i].tensors[0].shape[0] * 4096, 1u << 24);
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
 }
 
-Test(llama, the_demonstration_model_has_little_scratch)
+Test(decoder, the_demonstration_model_has_little_scratch)
 {
-    struct llama_config config = small_config(true);
+    struct decoder_config config = small_config(true);
     config.vocab_size = 256;
     config.hidden_size = 256;
     config.layer_count = 30;
     config.head_dim = 64;
     config.ffn_size = 704;
-    struct llama_shape shape = {
+    struct decoder_shape shape = {
         .seq = 128, .batch = 4, .micro_batch = 4, .compute_dtype = STRATA_BF16};
-    struct llama *llama = make(&config, &shape);
+    struct decoder *decoder = make(&config, &shape);
     /* A device of 16 MiB holds it beside a layer's 8 x 753,664 bytes and three more copies of
      * one. */
-    cr_assert_leq(strata_llama_model(llama)->scratch_bytes, (UINT64_C(13) << 20) / 2);
-    strata_llama_destroy(llama);
+    cr_assert_leq(strata_decoder_model(decoder)->scratch_bytes, (UINT64_C(13) << 20) / 2);
+    strata_decoder_destroy(decoder);
 }
 
 /* Refusals. */
 
-static void refused(struct llama_shape shape, const char *named)
+static void refused(struct decoder_shape shape, const char *named)
 {
-    struct llama_config config = small_config(true);
-    struct llama *llama;
+    struct decoder_config config = small_config(true);
+    struct decoder *decoder;
     strata_error error = {0};
-    cr_assert_eq(strata_llama_create(&llama, &config, &shape, NULL, &error), STRATA_E_INVALID);
-    cr_assert_null(llama);
+    cr_assert_eq(strata_decoder_create(&decoder, &config, &shape, NULL, &error),
+                 STRATA_E_INVALID);
+    cr_assert_null(decoder);
     cr_assert_not_null(strstr(error.message, named), "\"%s\" does not say %s", error.message,
                        named);
 }
 
-Test(llama, shapes_that_make_no_sense_are_refused)
+Test(decoder, shapes_that_make_no_sense_are_refused)
 {
-    struct llama_shape shape = small_shape(3, 1);
+    struct decoder_shape shape = small_shape(3, 1);
     refused(shape, "micro-batch 3 does not divide batch 4");
     shape = small_shape(0, 1);
     refused(shape, "micro-batch 0");
@@ -283,9 +285,9 @@ Test(llama, shapes_that_make_no_sense_are_refused)
     shape = small_shape(1, 1);
     shape.seq = 0;
     refused(shape, "seq 0");
-    shape = (struct llama_shape){UINT32_MAX, 4, 1, 1, STRATA_FP32, false};
+    shape = (struct decoder_shape){UINT32_MAX, 4, 1, 1, STRATA_FP32, false};
     refused(shape, "tokens");
-    shape = (struct llama_shape){1, 1u << 28, 1, 1, STRATA_FP32, false};
+    shape = (struct decoder_shape){1, 1u << 28, 1, 1, STRATA_FP32, false};
     refused(shape, "too many");
     shape = small_shape(1, 1);
     shape.compute_dtype = (strata_dtype)7;
@@ -296,11 +298,11 @@ Test(llama, shapes_that_make_no_sense_are_refused)
 
 static float *initial(bool tied, uint32_t slices, bool head, uint64_t *out_count)
 {
-    struct llama_config config = small_config(tied);
-    struct llama_shape shape = small_shape(BATCH, slices);
-    struct llama *llama = make(&config, &shape);
-    const strata_model_desc *m = strata_llama_model(llama);
-    struct llama_init init = {llama, 5};
+    struct decoder_config config = small_config(tied);
+    struct decoder_shape shape = small_shape(BATCH, slices);
+    struct decoder *decoder = make(&config, &shape);
+    const strata_model_desc *m = strata_decoder_model(decoder);
+    struct decoder_init init = {decoder, 5};
     uint32_t first = head ? m->group_count - slices : 0;
     float *out = malloc(VOCAB * config.hidden_size * sizeof *out);
     cr_assert_not_null(out);
@@ -308,16 +310,16 @@ static float *initial(bool tied, uint32_t slices, bool head, uint64_t *out_count
     for (uint32_t i = 0; i < slices; i++) {
         uint64_t count = m->groups[first + i].tensors[0].shape[0] * config.hidden_size;
         uint64_t half = count / 3; /* in two calls: the engine asks tile by tile */
-        strata_llama_init_weights(&init, first + i, 0, 0, half, out + at);
-        strata_llama_init_weights(&init, first + i, 0, half, count - half, out + at + half);
+        strata_decoder_init_weights(&init, first + i, 0, 0, half, out + at);
+        strata_decoder_init_weights(&init, first + i, 0, half, count - half, out + at + half);
         at += count;
     }
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
     *out_count = at;
     return out;
 }
 
-Test(llama, slices_change_no_initial_weight)
+Test(decoder, slices_change_no_initial_weight)
 {
     for (int head = 0; head < 2; head++) {
         uint64_t count;
@@ -329,23 +331,23 @@ Test(llama, slices_change_no_initial_weight)
     }
 }
 
-Test(llama, initial_weights_differ_between_tensors_and_norms_are_one)
+Test(decoder, initial_weights_differ_between_tensors_and_norms_are_one)
 {
-    struct llama_config config = small_config(true);
-    struct llama_shape shape = small_shape(BATCH, 2);
-    struct llama *llama = make(&config, &shape);
-    struct llama_init init = {llama, 5};
+    struct decoder_config config = small_config(true);
+    struct decoder_shape shape = small_shape(BATCH, 2);
+    struct decoder *decoder = make(&config, &shape);
+    struct decoder_init init = {decoder, 5};
     float a[24], b[24], norm[24];
-    strata_llama_init_weights(&init, 2, LLAMA_Q, 0, 24, a);
-    strata_llama_init_weights(&init, 3, LLAMA_Q, 0, 24, b);
+    strata_decoder_init_weights(&init, 2, DECODER_Q, 0, 24, a);
+    strata_decoder_init_weights(&init, 3, DECODER_Q, 0, 24, b);
     cr_assert_neq(memcmp(a, b, sizeof a), 0);
-    strata_llama_init_weights(&init, 2, LLAMA_K, 0, 24, b);
+    strata_decoder_init_weights(&init, 2, DECODER_K, 0, 24, b);
     cr_assert_neq(memcmp(a, b, sizeof a), 0);
-    strata_llama_init_weights(&init, 2, LLAMA_POST_NORM, 0, 24, norm);
-    strata_llama_init_weights(&init, 5, 0, 0, 24, a);
+    strata_decoder_init_weights(&init, 2, DECODER_POST_NORM, 0, 24, norm);
+    strata_decoder_init_weights(&init, 5, 0, 0, 24, a);
     for (int i = 0; i < 24; i++)
         cr_assert(norm[i] == 1.0f && a[i] == 1.0f);
-    strata_llama_destroy(llama);
+    strata_decoder_destroy(decoder);
 }
 
 /* Whole steps. */
@@ -362,28 +364,28 @@ struct outcome {
     uint8_t hash[16];
 };
 
-static struct outcome train(const struct llama_rig_desc *desc)
+static struct outcome train(const struct decoder_rig_desc *desc)
 {
-    struct llama_rig rig;
+    struct decoder_rig rig;
     struct outcome out = {0};
     strata_error error = {0};
     uint32_t tokens[SEQ * BATCH + 1];
     fill_tokens(tokens, SEQ * BATCH + 1);
-    cr_assert(strata_test_llama_open(&rig, desc, &error) == STRATA_OK, "%s", error.message);
+    cr_assert(strata_test_decoder_open(&rig, desc, &error) == STRATA_OK, "%s", error.message);
     for (int i = 0; i < 3; i++) {
         strata_step_result result;
-        cr_assert_eq(strata_test_llama_step(&rig, 1e-2, tokens, &out.losses[i], &result),
+        cr_assert_eq(strata_test_decoder_step(&rig, 1e-2, tokens, &out.losses[i], &result),
                      STRATA_OK);
         out.norms[i] = result.grad_norm;
     }
     cr_assert_eq(strata_engine_hash(rig.engine, out.hash), STRATA_OK);
-    strata_test_llama_close(&rig);
+    strata_test_decoder_close(&rig);
     return out;
 }
 
-static struct llama_rig_desc small_desc(bool tied, uint32_t micro_batch, uint32_t slices)
+static struct decoder_rig_desc small_desc(bool tied, uint32_t micro_batch, uint32_t slices)
 {
-    return (struct llama_rig_desc){
+    return (struct decoder_rig_desc){
         .config = small_config(tied),
         .shape = small_shape(micro_batch, slices),
         .adam = strata_adam_defaults(),
@@ -401,10 +403,10 @@ static void expect_near(const struct outcome *a, const struct outcome *b, double
     }
 }
 
-Test(llama, slices_and_micro_batches_change_only_rounding)
+Test(decoder, slices_and_micro_batches_change_only_rounding)
 {
     for (int tied = 0; tied < 2; tied++) {
-        struct llama_rig_desc desc = small_desc(tied, BATCH, 1);
+        struct decoder_rig_desc desc = small_desc(tied, BATCH, 1);
         struct outcome whole = train(&desc);
         cr_assert_lt(whole.losses[2], whole.losses[0]);
         desc = small_desc(tied, 1, 5);
@@ -416,10 +418,10 @@ Test(llama, slices_and_micro_batches_change_only_rounding)
     }
 }
 
-Test(llama, stash_in_host_memory_changes_no_bit)
+Test(decoder, stash_in_host_memory_changes_no_bit)
 {
     for (uint32_t micro = 1; micro <= BATCH; micro *= 2) {
-        struct llama_rig_desc desc = small_desc(true, micro, 2);
+        struct decoder_rig_desc desc = small_desc(true, micro, 2);
         desc.stash = STRATA_DEVICE;
         struct outcome device = train(&desc);
         desc.stash = STRATA_HOST;
@@ -428,9 +430,9 @@ Test(llama, stash_in_host_memory_changes_no_bit)
     }
 }
 
-Test(llama, threads_change_no_bit)
+Test(decoder, threads_change_no_bit)
 {
-    struct llama_rig_desc desc = small_desc(false, 2, 2);
+    struct decoder_rig_desc desc = small_desc(false, 2, 2);
     desc.shape.compute_dtype = STRATA_BF16;
     desc.threads = 1;
     struct outcome one = train(&desc);
@@ -439,9 +441,9 @@ Test(llama, threads_change_no_bit)
     cr_assert_eq(memcmp(&one, &three, sizeof one), 0);
 }
 
-Test(llama, bf16_weights_give_nearly_the_loss_of_fp32)
+Test(decoder, bf16_weights_give_nearly_the_loss_of_fp32)
 {
-    struct llama_rig_desc desc = small_desc(true, BATCH, 1);
+    struct decoder_rig_desc desc = small_desc(true, BATCH, 1);
     struct outcome fp32 = train(&desc);
     desc.shape.compute_dtype = STRATA_BF16;
     struct outcome bf16 = train(&desc);
@@ -449,9 +451,9 @@ Test(llama, bf16_weights_give_nearly_the_loss_of_fp32)
     cr_assert_neq(memcmp(&fp32, &bf16, sizeof fp32), 0);
 }
 
-Test(llama, a_sequence_of_one_token_and_one_layer_trains)
+Test(decoder, a_sequence_of_one_token_and_one_layer_trains)
 {
-    struct llama_rig_desc desc = small_desc(false, 1, 1);
+    struct decoder_rig_desc desc = small_desc(false, 1, 1);
     desc.shape.seq = 1;
     desc.config.layer_count = 1;
     struct outcome out = train(&desc);

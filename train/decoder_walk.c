@@ -21,13 +21,13 @@
  * Thread: the caller's.
  */
 
-#include "train/llama_model.h"
+#include "train/decoder_model.h"
 
 #include "base/error.h"
 
 struct walk {
-    const struct llama *llama;
-    const struct llama_visitor *visitor;
+    const struct decoder *decoder;
+    const struct decoder_visitor *visitor;
     uint32_t slices;
     uint32_t layers;
     uint32_t micros;
@@ -64,7 +64,7 @@ static uint32_t norm_group(const struct walk *w)
 
 static uint32_t head_group(const struct walk *w, uint32_t slice)
 {
-    return w->llama->config.tied ? slice : norm_group(w) + 1 + slice;
+    return w->decoder->config.tied ? slice : norm_group(w) + 1 + slice;
 }
 
 /*
@@ -72,31 +72,31 @@ static uint32_t head_group(const struct walk *w, uint32_t slice)
  * and attention's scores and output (2 products) for both, then 5 more; causality leaves half
  * of each.
  */
-double strata_llama_flops(const struct llama *llama, const struct llama_task *task)
+double strata_decoder_flops(const struct decoder *decoder, const struct decoder_task *task)
 {
-    const struct llama_config *c = &llama->config;
-    double tokens = (double)llama->micro_tokens;
+    const struct decoder_config *c = &decoder->config;
+    double tokens = (double)decoder->micro_tokens;
     double hidden = (double)c->hidden_size;
     double down = hidden * (double)c->ffn_size;
     double q_width = (double)(c->head_count * c->head_dim);
     double matrices =
         hidden * (2.0 * q_width + 2.0 * (double)(c->kv_head_count * c->head_dim)) + 3.0 * down;
-    double attention = tokens * llama->shape.seq * q_width; /* one causal product */
+    double attention = tokens * decoder->shape.seq * q_width; /* one causal product */
     uint32_t slice = task->index;
     switch (task->work) {
-    case LLAMA_LAYER:
+    case DECODER_LAYER:
         return 2.0 * tokens * matrices + 2.0 * attention;
-    case LLAMA_LAYER_GRAD:
+    case DECODER_LAYER_GRAD:
         return 2.0 * tokens * (3.0 * matrices - down) + 7.0 * attention;
-    case LLAMA_HEAD_SCAN:
-    case LLAMA_HEAD_GRAD:
-        return (task->work == LLAMA_HEAD_SCAN ? 2.0 : 6.0) * tokens * hidden *
-               (double)(strata_llama_slice_first(llama, slice + 1) -
-                        strata_llama_slice_first(llama, slice));
-    case LLAMA_NORM:
-    case LLAMA_NORM_GRAD:
+    case DECODER_HEAD_SCAN:
+    case DECODER_HEAD_GRAD:
+        return (task->work == DECODER_HEAD_SCAN ? 2.0 : 6.0) * tokens * hidden *
+               (double)(strata_decoder_slice_first(decoder, slice + 1) -
+                        strata_decoder_slice_first(decoder, slice));
+    case DECODER_NORM:
+    case DECODER_NORM_GRAD:
         return 4.0 * tokens * hidden;
-    case LLAMA_LOSS:
+    case DECODER_LOSS:
         return 0;
     default:
         return tokens * hidden;
@@ -106,39 +106,39 @@ double strata_llama_flops(const struct llama *llama, const struct llama_task *ta
 static strata_status acquire(const struct walk *w, uint32_t group, bool grad)
 {
     strata_use use = {.kind = STRATA_USE_ACQUIRE, .index = group, .grad = grad};
-    return w->visitor->use(w->visitor->user, &use, LLAMA_NO_ARRAY);
+    return w->visitor->use(w->visitor->user, &use, DECODER_NO_ARRAY);
 }
 
 static strata_status release(const struct walk *w, uint32_t group)
 {
     strata_use use = {.kind = STRATA_USE_RELEASE, .index = group};
-    return w->visitor->use(w->visitor->user, &use, LLAMA_NO_ARRAY);
+    return w->visitor->use(w->visitor->user, &use, DECODER_NO_ARRAY);
 }
 
-static strata_status stash(const struct walk *w, uint32_t block, enum llama_array array)
+static strata_status stash(const struct walk *w, uint32_t block, enum decoder_array array)
 {
     strata_use use = {.kind = STRATA_USE_STASH, .index = block};
     return w->visitor->use(w->visitor->user, &use, array);
 }
 
-static strata_status unstash(const struct walk *w, uint32_t block, enum llama_array array)
+static strata_status unstash(const struct walk *w, uint32_t block, enum decoder_array array)
 {
     strata_use use = {.kind = STRATA_USE_UNSTASH, .index = block};
     return w->visitor->use(w->visitor->user, &use, array);
 }
 
 /* Bring in what a micro-batch left at the group before; one micro-batch left it in place. */
-static strata_status carry_in(const struct walk *w, uint32_t block, enum llama_array array)
+static strata_status carry_in(const struct walk *w, uint32_t block, enum decoder_array array)
 {
     return w->micros == 1 ? STRATA_OK : unstash(w, block, array);
 }
 
-static strata_status carry_out(const struct walk *w, uint32_t block, enum llama_array array)
+static strata_status carry_out(const struct walk *w, uint32_t block, enum decoder_array array)
 {
     return w->micros == 1 ? STRATA_OK : stash(w, block, array);
 }
 
-static void work(const struct walk *w, const struct llama_task *task)
+static void work(const struct walk *w, const struct decoder_task *task)
 {
     w->visitor->work(w->visitor->user, task);
 }
@@ -150,9 +150,9 @@ static strata_status walk_embed(const struct walk *w)
         for (uint32_t micro = 0; micro < w->micros; micro++) {
             uint32_t block = layer_block(w, 0, micro);
             if (slice > 0)
-                STRATA_TRY(carry_in(w, block, LLAMA_X));
-            work(w, &(struct llama_task){LLAMA_EMBED, slice, micro, slice == 0});
-            STRATA_TRY(carry_out(w, block, LLAMA_X));
+                STRATA_TRY(carry_in(w, block, DECODER_X));
+            work(w, &(struct decoder_task){DECODER_EMBED, slice, micro, slice == 0});
+            STRATA_TRY(carry_out(w, block, DECODER_X));
         }
         STRATA_TRY(release(w, slice));
     }
@@ -163,10 +163,10 @@ static strata_status walk_layer(const struct walk *w, uint32_t layer)
 {
     STRATA_TRY(acquire(w, layer_group(w, layer), false));
     for (uint32_t micro = 0; micro < w->micros; micro++) {
-        STRATA_TRY(carry_in(w, layer_block(w, layer, micro), LLAMA_X));
-        STRATA_TRY(stash(w, layer_block(w, layer, micro), LLAMA_X));
-        work(w, &(struct llama_task){LLAMA_LAYER, layer, micro, true});
-        STRATA_TRY(carry_out(w, layer_block(w, layer + 1, micro), LLAMA_X));
+        STRATA_TRY(carry_in(w, layer_block(w, layer, micro), DECODER_X));
+        STRATA_TRY(stash(w, layer_block(w, layer, micro), DECODER_X));
+        work(w, &(struct decoder_task){DECODER_LAYER, layer, micro, true});
+        STRATA_TRY(carry_out(w, layer_block(w, layer + 1, micro), DECODER_X));
     }
     return release(w, layer_group(w, layer));
 }
@@ -175,10 +175,10 @@ static strata_status walk_norm(const struct walk *w)
 {
     STRATA_TRY(acquire(w, norm_group(w), false));
     for (uint32_t micro = 0; micro < w->micros; micro++) {
-        STRATA_TRY(carry_in(w, layer_block(w, w->layers, micro), LLAMA_X));
-        STRATA_TRY(carry_out(w, layer_block(w, w->layers, micro), LLAMA_X));
-        work(w, &(struct llama_task){LLAMA_NORM, 0, micro, true});
-        STRATA_TRY(carry_out(w, y_block(w, micro), LLAMA_Y));
+        STRATA_TRY(carry_in(w, layer_block(w, w->layers, micro), DECODER_X));
+        STRATA_TRY(carry_out(w, layer_block(w, w->layers, micro), DECODER_X));
+        work(w, &(struct decoder_task){DECODER_NORM, 0, micro, true});
+        STRATA_TRY(carry_out(w, y_block(w, micro), DECODER_Y));
     }
     return release(w, norm_group(w));
 }
@@ -188,13 +188,13 @@ static strata_status walk_head_scan(const struct walk *w)
     for (uint32_t slice = 0; slice < w->slices; slice++) {
         STRATA_TRY(acquire(w, head_group(w, slice), false));
         for (uint32_t micro = 0; micro < w->micros; micro++) {
-            STRATA_TRY(carry_in(w, y_block(w, micro), LLAMA_Y));
-            STRATA_TRY(carry_out(w, y_block(w, micro), LLAMA_Y));
-            work(w, &(struct llama_task){LLAMA_HEAD_SCAN, slice, micro, slice == 0});
+            STRATA_TRY(carry_in(w, y_block(w, micro), DECODER_Y));
+            STRATA_TRY(carry_out(w, y_block(w, micro), DECODER_Y));
+            work(w, &(struct decoder_task){DECODER_HEAD_SCAN, slice, micro, slice == 0});
         }
         STRATA_TRY(release(w, head_group(w, slice)));
     }
-    work(w, &(struct llama_task){LLAMA_LOSS, 0, 0, true});
+    work(w, &(struct decoder_task){DECODER_LOSS, 0, 0, true});
     return STRATA_OK;
 }
 
@@ -204,13 +204,13 @@ static strata_status walk_head_grad(const struct walk *w)
         bool first = slice == w->slices - 1;
         STRATA_TRY(acquire(w, head_group(w, slice), true));
         for (uint32_t micro = 0; micro < w->micros; micro++) {
-            STRATA_TRY(carry_in(w, y_block(w, micro), LLAMA_Y));
+            STRATA_TRY(carry_in(w, y_block(w, micro), DECODER_Y));
             if (!first)
-                STRATA_TRY(carry_in(w, dy_block(w, micro), LLAMA_DX));
+                STRATA_TRY(carry_in(w, dy_block(w, micro), DECODER_DX));
             if (slice > 0)
-                STRATA_TRY(carry_out(w, y_block(w, micro), LLAMA_Y));
-            work(w, &(struct llama_task){LLAMA_HEAD_GRAD, slice, micro, first});
-            STRATA_TRY(carry_out(w, dy_block(w, micro), LLAMA_DX));
+                STRATA_TRY(carry_out(w, y_block(w, micro), DECODER_Y));
+            work(w, &(struct decoder_task){DECODER_HEAD_GRAD, slice, micro, first});
+            STRATA_TRY(carry_out(w, dy_block(w, micro), DECODER_DX));
         }
         STRATA_TRY(release(w, head_group(w, slice)));
     }
@@ -222,10 +222,10 @@ static strata_status walk_norm_grad(const struct walk *w)
     STRATA_TRY(acquire(w, norm_group(w), true));
     for (uint32_t micro = 0; micro < w->micros; micro++) {
         uint32_t block = layer_block(w, w->layers, micro);
-        STRATA_TRY(carry_in(w, block, LLAMA_X));
-        STRATA_TRY(carry_in(w, dy_block(w, micro), LLAMA_DX));
-        work(w, &(struct llama_task){LLAMA_NORM_GRAD, 0, micro, true});
-        STRATA_TRY(carry_out(w, block, LLAMA_DX));
+        STRATA_TRY(carry_in(w, block, DECODER_X));
+        STRATA_TRY(carry_in(w, dy_block(w, micro), DECODER_DX));
+        work(w, &(struct decoder_task){DECODER_NORM_GRAD, 0, micro, true});
+        STRATA_TRY(carry_out(w, block, DECODER_DX));
     }
     return release(w, norm_group(w));
 }
@@ -235,10 +235,10 @@ static strata_status walk_layer_grad(const struct walk *w, uint32_t layer)
     STRATA_TRY(acquire(w, layer_group(w, layer), true));
     for (uint32_t micro = 0; micro < w->micros; micro++) {
         uint32_t block = layer_block(w, layer, micro);
-        STRATA_TRY(carry_in(w, layer_block(w, layer + 1, micro), LLAMA_DX));
-        STRATA_TRY(unstash(w, block, LLAMA_X));
-        work(w, &(struct llama_task){LLAMA_LAYER_GRAD, layer, micro, true});
-        STRATA_TRY(carry_out(w, block, LLAMA_DX));
+        STRATA_TRY(carry_in(w, layer_block(w, layer + 1, micro), DECODER_DX));
+        STRATA_TRY(unstash(w, block, DECODER_X));
+        work(w, &(struct decoder_task){DECODER_LAYER_GRAD, layer, micro, true});
+        STRATA_TRY(carry_out(w, block, DECODER_DX));
     }
     return release(w, layer_group(w, layer));
 }
@@ -249,21 +249,22 @@ static strata_status walk_embed_grad(const struct walk *w)
         STRATA_TRY(acquire(w, slice, true));
         for (uint32_t micro = 0; micro < w->micros; micro++) {
             uint32_t block = layer_block(w, 0, micro);
-            STRATA_TRY(carry_in(w, block, LLAMA_DX));
+            STRATA_TRY(carry_in(w, block, DECODER_DX));
             if (slice > 0)
-                STRATA_TRY(carry_out(w, block, LLAMA_DX));
-            work(w,
-                 &(struct llama_task){LLAMA_EMBED_GRAD, slice, micro, slice == w->slices - 1});
+                STRATA_TRY(carry_out(w, block, DECODER_DX));
+            work(w, &(struct decoder_task){DECODER_EMBED_GRAD, slice, micro,
+                                           slice == w->slices - 1});
         }
         STRATA_TRY(release(w, slice));
     }
     return STRATA_OK;
 }
 
-strata_status strata_llama_walk(const struct llama *llama, const struct llama_visitor *visitor)
+strata_status strata_decoder_walk(const struct decoder *decoder,
+                                  const struct decoder_visitor *visitor)
 {
-    struct walk w = {llama, visitor, llama->shape.vocab_slices,
-                     (uint32_t)llama->config.layer_count, llama->micro_count};
+    struct walk w = {decoder, visitor, decoder->shape.vocab_slices,
+                     (uint32_t)decoder->config.layer_count, decoder->micro_count};
     STRATA_TRY(walk_embed(&w));
     for (uint32_t layer = 0; layer < w.layers; layer++)
         STRATA_TRY(walk_layer(&w, layer));

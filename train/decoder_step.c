@@ -18,12 +18,12 @@
  * Thread: the caller's.
  */
 
-#include "train/llama_model.h"
+#include "train/decoder_model.h"
 
 #include "base/error.h"
 
 struct run {
-    struct llama *llama;
+    struct decoder *decoder;
     strata_engine *engine;
     strata_stream *stream;
     char *scratch;
@@ -41,18 +41,18 @@ static float *array_at(const struct run *run, uint64_t offset)
 
 static uint32_t *tokens_at(const struct run *run, uint64_t offset, uint32_t micro)
 {
-    return (uint32_t *)(void *)(run->scratch + offset) + micro * run->llama->micro_tokens;
+    return (uint32_t *)(void *)(run->scratch + offset) + micro * run->decoder->micro_tokens;
 }
 
 static struct op_row_stat *stats_at(const struct run *run, uint32_t micro)
 {
-    return (struct op_row_stat *)(void *)(run->scratch + run->llama->layout.stats) +
-           micro * run->llama->micro_tokens;
+    return (struct op_row_stat *)(void *)(run->scratch + run->decoder->layout.stats) +
+           micro * run->decoder->micro_tokens;
 }
 
 static double *loss_at(const struct run *run)
 {
-    return (double *)(void *)(run->scratch + run->llama->layout.loss);
+    return (double *)(void *)(run->scratch + run->decoder->layout.loss);
 }
 
 /* The weight and the gradient that lie `offset` elements into the group that is held. */
@@ -70,7 +70,7 @@ static float *grad_at(const struct run *run, uint64_t offset)
 /* Rows of the piece that starts at `first`. */
 static uint64_t piece_rows(const struct run *run, uint64_t first)
 {
-    uint64_t left = run->llama->micro_tokens - first;
+    uint64_t left = run->decoder->micro_tokens - first;
     return left < STRATA_OP_PIECE_ROWS ? left : STRATA_OP_PIECE_ROWS;
 }
 
@@ -80,8 +80,8 @@ static uint64_t piece_rows(const struct run *run, uint64_t first)
 static void norm(const struct run *run, uint64_t offset, struct op_norm how)
 {
     how.weight = weight_at(run, offset);
-    how.width = run->llama->config.hidden_size;
-    how.eps = (float)run->llama->config.rms_eps;
+    how.width = run->decoder->config.hidden_size;
+    how.eps = (float)run->decoder->config.rms_eps;
     strata_op_norm(&run->ops, &how);
 }
 
@@ -89,23 +89,24 @@ static void norm_grad(const struct run *run, uint64_t offset, struct op_norm_gra
 {
     how.weight = weight_at(run, offset);
     how.dweight = grad_at(run, offset);
-    how.width = run->llama->config.hidden_size;
-    how.eps = (float)run->llama->config.rms_eps;
+    how.width = run->decoder->config.hidden_size;
+    how.eps = (float)run->decoder->config.rms_eps;
     strata_op_norm_grad(&run->ops, &how);
 }
 
-static uint64_t offset_of(const struct run *run, enum llama_layer_tensor tensor)
+static uint64_t offset_of(const struct run *run, enum decoder_layer_tensor tensor)
 {
-    return run->llama->layer_offset[tensor];
+    return run->decoder->layer_offset[tensor];
 }
 
 /* [out, in] of a layer's matrix. */
-static const uint64_t *sizes_of(const struct run *run, enum llama_layer_tensor tensor)
+static const uint64_t *sizes_of(const struct run *run, enum decoder_layer_tensor tensor)
 {
-    return run->llama->groups[run->llama->shape.vocab_slices].tensors[tensor].shape;
+    return run->decoder->groups[run->decoder->shape.vocab_slices].tensors[tensor].shape;
 }
 
-static void linear(const struct run *run, enum llama_layer_tensor tensor, struct op_linear how)
+static void linear(const struct run *run, enum decoder_layer_tensor tensor,
+                   struct op_linear how)
 {
     how.weight = weight_at(run, offset_of(run, tensor));
     how.out = sizes_of(run, tensor)[0];
@@ -113,7 +114,7 @@ static void linear(const struct run *run, enum llama_layer_tensor tensor, struct
     strata_op_linear(&run->ops, &how);
 }
 
-static void linear_dx(const struct run *run, enum llama_layer_tensor tensor,
+static void linear_dx(const struct run *run, enum decoder_layer_tensor tensor,
                       struct op_linear how)
 {
     how.weight = weight_at(run, offset_of(run, tensor));
@@ -122,7 +123,7 @@ static void linear_dx(const struct run *run, enum llama_layer_tensor tensor,
     strata_op_linear_dx(&run->ops, &how);
 }
 
-static void linear_dw(const struct run *run, enum llama_layer_tensor tensor,
+static void linear_dw(const struct run *run, enum decoder_layer_tensor tensor,
                       struct op_linear_dw how)
 {
     how.dweight = grad_at(run, offset_of(run, tensor));
@@ -153,11 +154,11 @@ struct layer {
 
 static struct layer layer_of(const struct run *run)
 {
-    const struct llama_config *c = &run->llama->config;
-    const struct llama_layout *at = &run->llama->layout;
+    const struct decoder_config *c = &run->decoder->config;
+    const struct decoder_layout *at = &run->decoder->layout;
     return (struct layer){
         .run = run,
-        .tokens = run->llama->micro_tokens,
+        .tokens = run->decoder->micro_tokens,
         .hidden = c->hidden_size,
         .q_width = c->head_count * c->head_dim,
         .kv_width = c->kv_head_count * c->head_dim,
@@ -177,33 +178,33 @@ static struct layer layer_of(const struct run *run)
 
 static void rotate(const struct layer *l, float *array, uint64_t heads, bool inverse)
 {
-    const struct llama *llama = l->run->llama;
+    const struct decoder *decoder = l->run->decoder;
     strata_op_rotary(&l->run->ops, &(struct op_rotary){
                                        .x = array,
-                                       .table = array_at(l->run, llama->layout.rotary),
+                                       .table = array_at(l->run, decoder->layout.rotary),
                                        .rows = l->tokens,
-                                       .seq = llama->shape.seq,
+                                       .seq = decoder->shape.seq,
                                        .heads = (uint32_t)heads,
-                                       .head_dim = (uint32_t)llama->config.head_dim,
+                                       .head_dim = (uint32_t)decoder->config.head_dim,
                                        .inverse = inverse,
                                    });
 }
 
 static void rotate_both(const struct layer *l, bool inverse)
 {
-    rotate(l, l->q, l->run->llama->config.head_count, inverse);
-    rotate(l, l->k, l->run->llama->config.kv_head_count, inverse);
+    rotate(l, l->q, l->run->decoder->config.head_count, inverse);
+    rotate(l, l->k, l->run->decoder->config.kv_head_count, inverse);
 }
 
 static struct op_heads heads_of(const struct layer *l)
 {
-    const struct llama *llama = l->run->llama;
+    const struct decoder *decoder = l->run->decoder;
     return (struct op_heads){
-        .sequences = llama->shape.micro_batch,
-        .seq = llama->shape.seq,
-        .heads = (uint32_t)llama->config.head_count,
-        .kv_heads = (uint32_t)llama->config.kv_head_count,
-        .head_dim = (uint32_t)llama->config.head_dim,
+        .sequences = decoder->shape.micro_batch,
+        .seq = decoder->shape.seq,
+        .heads = (uint32_t)decoder->config.head_count,
+        .kv_heads = (uint32_t)decoder->config.kv_head_count,
+        .head_dim = (uint32_t)decoder->config.head_dim,
     };
 }
 
@@ -213,15 +214,15 @@ static void attend(const struct layer *l, float *o)
     const struct run *run = l->run;
     for (uint64_t first = 0; first < l->tokens; first += STRATA_OP_PIECE_ROWS) {
         uint64_t rows = piece_rows(run, first);
-        norm(run, offset_of(run, LLAMA_INPUT_NORM),
+        norm(run, offset_of(run, DECODER_INPUT_NORM),
              (struct op_norm){.x = l->x + first * l->hidden, .out = l->normed, .rows = rows});
-        linear(run, LLAMA_Q,
+        linear(run, DECODER_Q,
                (struct op_linear){
                    .src = l->normed, .dst = l->q + first * l->q_width, .rows = rows});
-        linear(run, LLAMA_K,
+        linear(run, DECODER_K,
                (struct op_linear){
                    .src = l->normed, .dst = l->k + first * l->kv_width, .rows = rows});
-        linear(run, LLAMA_V,
+        linear(run, DECODER_V,
                (struct op_linear){
                    .src = l->normed, .dst = l->v + first * l->kv_width, .rows = rows});
     }
@@ -231,7 +232,7 @@ static void attend(const struct layer *l, float *o)
                                        .k = l->k,
                                        .v = l->v,
                                        .o = o,
-                                       .scratch = array_at(run, run->llama->layout.attend),
+                                       .scratch = array_at(run, run->decoder->layout.attend),
                                        .shape = heads_of(l),
                                    });
 }
@@ -241,15 +242,16 @@ static void mlp_inside(const struct layer *l, const float *mid, uint64_t first)
 {
     const struct run *run = l->run;
     uint64_t rows = piece_rows(run, first);
-    norm(run, offset_of(run, LLAMA_POST_NORM),
+    norm(run, offset_of(run, DECODER_POST_NORM),
          (struct op_norm){.x = mid + first * l->hidden, .out = l->normed, .rows = rows});
-    linear(run, LLAMA_GATE, (struct op_linear){.src = l->normed, .dst = l->gate, .rows = rows});
-    linear(run, LLAMA_UP, (struct op_linear){.src = l->normed, .dst = l->up, .rows = rows});
+    linear(run, DECODER_GATE,
+           (struct op_linear){.src = l->normed, .dst = l->gate, .rows = rows});
+    linear(run, DECODER_UP, (struct op_linear){.src = l->normed, .dst = l->up, .rows = rows});
     strata_op_swiglu(&run->ops, &(struct op_swiglu){
                                     .gate = l->gate,
                                     .up = l->up,
                                     .out = l->act,
-                                    .count = rows * run->llama->config.ffn_size,
+                                    .count = rows * run->decoder->config.ffn_size,
                                 });
 }
 
@@ -257,11 +259,11 @@ static void layer_forward(const struct run *run)
 {
     struct layer l = layer_of(run);
     attend(&l, l.q);
-    linear(run, LLAMA_O,
+    linear(run, DECODER_O,
            (struct op_linear){.src = l.q, .dst = l.x, .rows = l.tokens, .add = true});
     for (uint64_t first = 0; first < l.tokens; first += STRATA_OP_PIECE_ROWS) {
         mlp_inside(&l, l.x, first);
-        linear(run, LLAMA_DOWN,
+        linear(run, DECODER_DOWN,
                (struct op_linear){
                    .src = l.act,
                    .dst = l.x + first * l.hidden,
@@ -278,22 +280,23 @@ static void mlp_grad(const struct layer *l, uint64_t first)
     uint64_t rows = piece_rows(run, first);
     float *dx = l->dx + first * l->hidden;
     mlp_inside(l, l->mid, first);
-    linear_dw(run, LLAMA_DOWN, (struct op_linear_dw){.x = l->act, .dy = dx, .rows = rows});
-    linear_dx(run, LLAMA_DOWN, (struct op_linear){.src = dx, .dst = l->act, .rows = rows});
+    linear_dw(run, DECODER_DOWN, (struct op_linear_dw){.x = l->act, .dy = dx, .rows = rows});
+    linear_dx(run, DECODER_DOWN, (struct op_linear){.src = dx, .dst = l->act, .rows = rows});
     strata_op_swiglu_grad(&run->ops, &(struct op_swiglu_grad){
                                          .gate = l->gate,
                                          .up = l->up,
                                          .d_out = l->act,
-                                         .count = rows * run->llama->config.ffn_size,
+                                         .count = rows * run->decoder->config.ffn_size,
                                      });
-    linear_dw(run, LLAMA_GATE,
+    linear_dw(run, DECODER_GATE,
               (struct op_linear_dw){.x = l->normed, .dy = l->gate, .rows = rows});
-    linear_dw(run, LLAMA_UP, (struct op_linear_dw){.x = l->normed, .dy = l->up, .rows = rows});
-    linear_dx(run, LLAMA_GATE,
+    linear_dw(run, DECODER_UP,
+              (struct op_linear_dw){.x = l->normed, .dy = l->up, .rows = rows});
+    linear_dx(run, DECODER_GATE,
               (struct op_linear){.src = l->gate, .dst = l->normed, .rows = rows});
-    linear_dx(run, LLAMA_UP,
+    linear_dx(run, DECODER_UP,
               (struct op_linear){.src = l->up, .dst = l->normed, .rows = rows, .add = true});
-    norm_grad(run, offset_of(run, LLAMA_POST_NORM),
+    norm_grad(run, offset_of(run, DECODER_POST_NORM),
               (struct op_norm_grad){.x = l->mid + first * l->hidden,
                                     .dy = l->normed,
                                     .dx = dx,
@@ -305,16 +308,18 @@ static void mlp_grad(const struct layer *l, uint64_t first)
 static void attend_grad(const struct layer *l)
 {
     const struct run *run = l->run;
-    linear_dw(run, LLAMA_O, (struct op_linear_dw){.x = l->o, .dy = l->dx, .rows = l->tokens});
-    linear_dx(run, LLAMA_O, (struct op_linear){.src = l->dx, .dst = l->mid, .rows = l->tokens});
-    strata_op_attention_grad(&run->ops, &(struct op_attention_grad){
-                                            .q = l->q,
-                                            .k = l->k,
-                                            .v = l->v,
-                                            .d_out = l->mid,
-                                            .scratch = array_at(run, run->llama->layout.attend),
-                                            .shape = heads_of(l),
-                                        });
+    linear_dw(run, DECODER_O, (struct op_linear_dw){.x = l->o, .dy = l->dx, .rows = l->tokens});
+    linear_dx(run, DECODER_O,
+              (struct op_linear){.src = l->dx, .dst = l->mid, .rows = l->tokens});
+    strata_op_attention_grad(&run->ops,
+                             &(struct op_attention_grad){
+                                 .q = l->q,
+                                 .k = l->k,
+                                 .v = l->v,
+                                 .d_out = l->mid,
+                                 .scratch = array_at(run, run->decoder->layout.attend),
+                                 .shape = heads_of(l),
+                             });
     rotate_both(l, true);
 }
 
@@ -327,17 +332,17 @@ static void attend_inputs_grad(const struct layer *l, uint64_t first)
     const float *dq = l->q + first * l->q_width;
     const float *dk = l->k + first * l->kv_width;
     const float *dv = l->v + first * l->kv_width;
-    norm(run, offset_of(run, LLAMA_INPUT_NORM),
+    norm(run, offset_of(run, DECODER_INPUT_NORM),
          (struct op_norm){.x = x, .out = l->normed, .rows = rows});
-    linear_dw(run, LLAMA_Q, (struct op_linear_dw){.x = l->normed, .dy = dq, .rows = rows});
-    linear_dw(run, LLAMA_K, (struct op_linear_dw){.x = l->normed, .dy = dk, .rows = rows});
-    linear_dw(run, LLAMA_V, (struct op_linear_dw){.x = l->normed, .dy = dv, .rows = rows});
-    linear_dx(run, LLAMA_Q, (struct op_linear){.src = dq, .dst = l->normed, .rows = rows});
-    linear_dx(run, LLAMA_K,
+    linear_dw(run, DECODER_Q, (struct op_linear_dw){.x = l->normed, .dy = dq, .rows = rows});
+    linear_dw(run, DECODER_K, (struct op_linear_dw){.x = l->normed, .dy = dk, .rows = rows});
+    linear_dw(run, DECODER_V, (struct op_linear_dw){.x = l->normed, .dy = dv, .rows = rows});
+    linear_dx(run, DECODER_Q, (struct op_linear){.src = dq, .dst = l->normed, .rows = rows});
+    linear_dx(run, DECODER_K,
               (struct op_linear){.src = dk, .dst = l->normed, .rows = rows, .add = true});
-    linear_dx(run, LLAMA_V,
+    linear_dx(run, DECODER_V,
               (struct op_linear){.src = dv, .dst = l->normed, .rows = rows, .add = true});
-    norm_grad(run, offset_of(run, LLAMA_INPUT_NORM),
+    norm_grad(run, offset_of(run, DECODER_INPUT_NORM),
               (struct op_norm_grad){.x = x,
                                     .dy = l->normed,
                                     .dx = l->dx + first * l->hidden,
@@ -350,7 +355,7 @@ static void layer_backward(const struct run *run)
     struct layer l = layer_of(run);
     attend(&l, l.o);
     strata_stream_copy(run->stream, l.mid, l.x, l.tokens * l.hidden * sizeof *l.x);
-    linear(run, LLAMA_O,
+    linear(run, DECODER_O,
            (struct op_linear){.src = l.o, .dst = l.mid, .rows = l.tokens, .add = true});
     for (uint64_t first = 0; first < l.tokens; first += STRATA_OP_PIECE_ROWS)
         mlp_grad(&l, first);
@@ -363,93 +368,96 @@ static void layer_backward(const struct run *run)
 
 static uint64_t slice_rows(const struct run *run, uint32_t slice)
 {
-    return strata_llama_slice_first(run->llama, slice + 1) -
-           strata_llama_slice_first(run->llama, slice);
+    return strata_decoder_slice_first(run->decoder, slice + 1) -
+           strata_decoder_slice_first(run->decoder, slice);
 }
 
-static void embed(const struct run *run, const struct llama_task *task)
+static void embed(const struct run *run, const struct decoder_task *task)
 {
-    const struct llama_layout *at = &run->llama->layout;
-    strata_op_embed(&run->ops, &(struct op_embed){
-                                   .tokens = tokens_at(run, at->inputs, task->micro),
-                                   .weight = weight_at(run, 0),
-                                   .out = array_at(run, at->x),
-                                   .rows = run->llama->micro_tokens,
-                                   .width = run->llama->config.hidden_size,
-                                   .first = strata_llama_slice_first(run->llama, task->index),
-                                   .slice_rows = slice_rows(run, task->index),
-                               });
+    const struct decoder_layout *at = &run->decoder->layout;
+    strata_op_embed(&run->ops,
+                    &(struct op_embed){
+                        .tokens = tokens_at(run, at->inputs, task->micro),
+                        .weight = weight_at(run, 0),
+                        .out = array_at(run, at->x),
+                        .rows = run->decoder->micro_tokens,
+                        .width = run->decoder->config.hidden_size,
+                        .first = strata_decoder_slice_first(run->decoder, task->index),
+                        .slice_rows = slice_rows(run, task->index),
+                    });
 }
 
-static void embed_grad(const struct run *run, const struct llama_task *task)
+static void embed_grad(const struct run *run, const struct decoder_task *task)
 {
-    const struct llama_layout *at = &run->llama->layout;
+    const struct decoder_layout *at = &run->decoder->layout;
     strata_op_embed_grad(&run->ops,
                          &(struct op_embed_grad){
                              .tokens = tokens_at(run, at->inputs, task->micro),
                              .dy = array_at(run, at->dx),
                              .dweight = grad_at(run, 0),
-                             .rows = run->llama->micro_tokens,
-                             .width = run->llama->config.hidden_size,
-                             .first = strata_llama_slice_first(run->llama, task->index),
+                             .rows = run->decoder->micro_tokens,
+                             .width = run->decoder->config.hidden_size,
+                             .first = strata_decoder_slice_first(run->decoder, task->index),
                              .slice_rows = slice_rows(run, task->index),
                          });
 }
 
 /* The logits of a piece of y, and what the passes need to go over them. */
-static struct op_entropy head_logits(const struct run *run, const struct llama_task *task,
+static struct op_entropy head_logits(const struct run *run, const struct decoder_task *task,
                                      uint64_t first)
 {
-    const struct llama *llama = run->llama;
+    const struct decoder *decoder = run->decoder;
     struct op_entropy entropy = {
-        .logits = array_at(run, llama->layout.logits),
-        .targets = tokens_at(run, llama->layout.targets, task->micro) + first,
+        .logits = array_at(run, decoder->layout.logits),
+        .targets = tokens_at(run, decoder->layout.targets, task->micro) + first,
         .stats = stats_at(run, task->micro) + first,
         .rows = piece_rows(run, first),
-        .first = strata_llama_slice_first(llama, task->index),
+        .first = strata_decoder_slice_first(decoder, task->index),
         .slice_rows = slice_rows(run, task->index),
-        .scale = (float)(run->loss_scale / ((double)llama->shape.batch * llama->shape.seq)),
+        .scale = (float)(run->loss_scale / ((double)decoder->shape.batch * decoder->shape.seq)),
     };
     strata_op_linear(&run->ops, &(struct op_linear){
-                                    .src = array_at(run, llama->layout.y) +
-                                           first * llama->config.hidden_size,
+                                    .src = array_at(run, decoder->layout.y) +
+                                           first * decoder->config.hidden_size,
                                     .weight = weight_at(run, 0),
                                     .dst = entropy.logits,
                                     .rows = entropy.rows,
-                                    .in = llama->config.hidden_size,
+                                    .in = decoder->config.hidden_size,
                                     .out = entropy.slice_rows,
                                 });
     return entropy;
 }
 
-static void head_scan(const struct run *run, const struct llama_task *task)
+static void head_scan(const struct run *run, const struct decoder_task *task)
 {
-    for (uint64_t first = 0; first < run->llama->micro_tokens; first += STRATA_OP_PIECE_ROWS) {
+    for (uint64_t first = 0; first < run->decoder->micro_tokens;
+         first += STRATA_OP_PIECE_ROWS) {
         struct op_entropy entropy = head_logits(run, task, first);
         strata_op_entropy_scan(&run->ops, &entropy);
     }
 }
 
-static void head_grad(const struct run *run, const struct llama_task *task)
+static void head_grad(const struct run *run, const struct decoder_task *task)
 {
-    const struct llama *llama = run->llama;
-    uint64_t hidden = llama->config.hidden_size;
-    for (uint64_t first = 0; first < llama->micro_tokens; first += STRATA_OP_PIECE_ROWS) {
+    const struct decoder *decoder = run->decoder;
+    uint64_t hidden = decoder->config.hidden_size;
+    for (uint64_t first = 0; first < decoder->micro_tokens; first += STRATA_OP_PIECE_ROWS) {
         struct op_entropy entropy = head_logits(run, task, first);
         strata_op_entropy_grad(&run->ops, &entropy);
-        strata_op_linear_dw(&run->ops, &(struct op_linear_dw){
-                                           .x = array_at(run, llama->layout.y) + first * hidden,
-                                           .dy = entropy.logits,
-                                           .dweight = grad_at(run, 0),
-                                           .rows = entropy.rows,
-                                           .in = hidden,
-                                           .out = entropy.slice_rows,
-                                       });
+        strata_op_linear_dw(&run->ops,
+                            &(struct op_linear_dw){
+                                .x = array_at(run, decoder->layout.y) + first * hidden,
+                                .dy = entropy.logits,
+                                .dweight = grad_at(run, 0),
+                                .rows = entropy.rows,
+                                .in = hidden,
+                                .out = entropy.slice_rows,
+                            });
         strata_op_linear_dx(&run->ops,
                             &(struct op_linear){
                                 .src = entropy.logits,
                                 .weight = weight_at(run, 0),
-                                .dst = array_at(run, llama->layout.dx) + first * hidden,
+                                .dst = array_at(run, decoder->layout.dx) + first * hidden,
                                 .rows = entropy.rows,
                                 .in = hidden,
                                 .out = entropy.slice_rows,
@@ -462,66 +470,66 @@ static void head_grad(const struct run *run, const struct llama_task *task)
 
 static void queue_loss(const struct run *run)
 {
-    const struct llama_shape *shape = &run->llama->shape;
+    const struct decoder_shape *shape = &run->decoder->shape;
     strata_op_entropy_loss(&run->ops, stats_at(run, 0), (uint64_t)shape->batch * shape->seq,
                            loss_at(run));
 }
 
-static void queue_work(void *user, const struct llama_task *task)
+static void queue_work(void *user, const struct decoder_task *task)
 {
     const struct run *run = user;
-    const struct llama_layout *at = &run->llama->layout;
+    const struct decoder_layout *at = &run->decoder->layout;
     float *x = array_at(run, at->x);
     float *dx = array_at(run, at->dx);
-    uint64_t tokens = run->llama->micro_tokens;
+    uint64_t tokens = run->decoder->micro_tokens;
     switch (task->work) {
-    case LLAMA_EMBED:
+    case DECODER_EMBED:
         embed(run, task);
         break;
-    case LLAMA_LAYER:
+    case DECODER_LAYER:
         layer_forward(run);
         break;
-    case LLAMA_NORM:
+    case DECODER_NORM:
         norm(run, 0, (struct op_norm){.x = x, .out = array_at(run, at->y), .rows = tokens});
         break;
-    case LLAMA_HEAD_SCAN:
+    case DECODER_HEAD_SCAN:
         head_scan(run, task);
         break;
-    case LLAMA_LOSS:
+    case DECODER_LOSS:
         queue_loss(run);
         break;
-    case LLAMA_HEAD_GRAD:
+    case DECODER_HEAD_GRAD:
         head_grad(run, task);
         break;
-    case LLAMA_NORM_GRAD:
+    case DECODER_NORM_GRAD:
         norm_grad(run, 0, (struct op_norm_grad){.x = x, .dy = dx, .dx = dx, .rows = tokens});
         break;
-    case LLAMA_LAYER_GRAD:
+    case DECODER_LAYER_GRAD:
         layer_backward(run);
         break;
-    case LLAMA_EMBED_GRAD:
+    case DECODER_EMBED_GRAD:
         embed_grad(run, task);
         break;
     }
 }
 
-static float *array_of(const struct run *run, enum llama_array array)
+static float *array_of(const struct run *run, enum decoder_array array)
 {
-    const struct llama_layout *at = &run->llama->layout;
+    const struct decoder_layout *at = &run->decoder->layout;
     switch (array) {
-    case LLAMA_X:
+    case DECODER_X:
         return array_at(run, at->x);
-    case LLAMA_DX:
+    case DECODER_DX:
         return array_at(run, at->dx);
-    case LLAMA_Y:
+    case DECODER_Y:
         return array_at(run, at->y);
-    case LLAMA_NO_ARRAY:
+    case DECODER_NO_ARRAY:
         break;
     }
     return NULL;
 }
 
-static strata_status carry_out_use(void *user, const strata_use *use, enum llama_array array)
+static strata_status carry_out_use(void *user, const strata_use *use, enum decoder_array array)
 {
     struct run *run = user;
     switch (use->kind) {
@@ -537,11 +545,12 @@ static strata_status carry_out_use(void *user, const strata_use *use, enum llama
     return STRATA_E_INVALID;
 }
 
-static struct run run_on(struct llama *llama, strata_stream *stream, void *scratch)
+static struct run run_on(struct decoder *decoder, strata_stream *stream, void *scratch)
 {
-    struct run run = {.llama = llama, .stream = stream, .scratch = scratch, .ops = llama->ops};
+    struct run run = {
+        .decoder = decoder, .stream = stream, .scratch = scratch, .ops = decoder->ops};
     run.ops.stream = stream;
-    run.ops.scratch = run.scratch + llama->layout.ops;
+    run.ops.scratch = run.scratch + decoder->layout.ops;
     return run;
 }
 
@@ -549,36 +558,36 @@ static struct run run_on(struct llama *llama, strata_stream *stream, void *scrat
  * step. */
 static void queue_inputs(const struct run *run, const uint32_t *inputs, const uint32_t *targets)
 {
-    const struct llama *llama = run->llama;
-    uint64_t tokens = (uint64_t)llama->shape.batch * llama->shape.seq;
-    strata_stream_copy(run->stream, tokens_at(run, llama->layout.inputs, 0), inputs,
+    const struct decoder *decoder = run->decoder;
+    uint64_t tokens = (uint64_t)decoder->shape.batch * decoder->shape.seq;
+    strata_stream_copy(run->stream, tokens_at(run, decoder->layout.inputs, 0), inputs,
                        tokens * sizeof *inputs);
-    strata_stream_copy(run->stream, tokens_at(run, llama->layout.targets, 0), targets,
+    strata_stream_copy(run->stream, tokens_at(run, decoder->layout.targets, 0), targets,
                        tokens * sizeof *targets);
-    strata_stream_copy(run->stream, array_at(run, llama->layout.rotary), llama->rotary,
-                       llama->shape.seq * llama->config.head_dim * sizeof *llama->rotary);
+    strata_stream_copy(run->stream, array_at(run, decoder->layout.rotary), decoder->rotary,
+                       decoder->shape.seq * decoder->config.head_dim * sizeof *decoder->rotary);
     strata_op_entropy_begin(&run->ops, stats_at(run, 0), tokens);
 }
 
 /* Every kind of work once, on zeros, tokens included; slices differ in their rows. */
 static void queue_everything(const struct run *run)
 {
-    for (enum llama_work work = LLAMA_EMBED; work <= LLAMA_EMBED_GRAD; work++)
-        for (uint32_t slice = 0; slice < run->llama->shape.vocab_slices; slice++) {
-            bool sliced = work == LLAMA_EMBED || work == LLAMA_HEAD_SCAN ||
-                          work == LLAMA_HEAD_GRAD || work == LLAMA_EMBED_GRAD;
+    for (enum decoder_work work = DECODER_EMBED; work <= DECODER_EMBED_GRAD; work++)
+        for (uint32_t slice = 0; slice < run->decoder->shape.vocab_slices; slice++) {
+            bool sliced = work == DECODER_EMBED || work == DECODER_HEAD_SCAN ||
+                          work == DECODER_HEAD_GRAD || work == DECODER_EMBED_GRAD;
             if (sliced || slice == 0)
                 queue_work((void *)(uintptr_t)run,
-                           &(struct llama_task){.work = work, .index = slice, .first = true});
+                           &(struct decoder_task){.work = work, .index = slice, .first = true});
         }
 }
 
 /* Elements of the largest group, each tensor's. */
-static uint64_t largest_group(const struct llama *llama)
+static uint64_t largest_group(const struct decoder *decoder)
 {
     uint64_t most = 0;
-    for (uint32_t g = 0; g < llama->model.group_count; g++) {
-        const strata_group_desc *group = &llama->groups[g];
+    for (uint32_t g = 0; g < decoder->model.group_count; g++) {
+        const strata_group_desc *group = &decoder->groups[g];
         uint64_t elems = 0;
         for (uint32_t t = 0; t < group->tensor_count; t++)
             elems += group->tensors[t].shape[0] *
@@ -588,25 +597,26 @@ static uint64_t largest_group(const struct llama *llama)
     return most;
 }
 
-strata_status strata_llama_rehearse(struct llama *llama, strata_device *device,
-                                    strata_stream *stream, strata_error *error)
+strata_status strata_decoder_rehearse(struct decoder *decoder, strata_device *device,
+                                      strata_stream *stream, strata_error *error)
 {
-    STRATA_TRY(llama->ops.table->open(&llama->ops, error));
-    if (!llama->shape.cuda)
+    STRATA_TRY(decoder->ops.table->open(&decoder->ops, error));
+    if (!decoder->shape.cuda)
         return STRATA_OK;
     /* Weights lie behind the gradients, which are wider. No plan asks for less than this: each
      * holds scratch and, in backward, the weights and gradients of a group. */
-    uint64_t elems = largest_group(llama);
-    uint64_t bytes = llama->layout.bytes +
-                     elems * (sizeof(float) + strata_dtype_bytes(llama->shape.compute_dtype));
+    uint64_t elems = largest_group(decoder);
+    uint64_t bytes = decoder->layout.bytes +
+                     elems * (sizeof(float) + strata_dtype_bytes(decoder->shape.compute_dtype));
     void *memory;
     STRATA_TRY(strata_device_take(device, bytes, &memory, error));
-    struct run run = run_on(llama, stream, memory);
-    run.view = (strata_view){.param = run.scratch + llama->layout.bytes + elems * sizeof(float),
-                             .grad = array_at(&run, llama->layout.bytes)};
+    struct run run = run_on(decoder, stream, memory);
+    run.view =
+        (strata_view){.param = run.scratch + decoder->layout.bytes + elems * sizeof(float),
+                      .grad = array_at(&run, decoder->layout.bytes)};
     strata_stream_zero(stream, memory, bytes);
     strata_op_entropy_begin(&run.ops, stats_at(&run, 0),
-                            (uint64_t)llama->shape.batch * llama->shape.seq);
+                            (uint64_t)decoder->shape.batch * decoder->shape.seq);
     queue_everything(&run);
     strata_stream_sync(stream);
     strata_device_give(device, memory, bytes);
@@ -616,24 +626,24 @@ strata_status strata_llama_rehearse(struct llama *llama, strata_device *device,
     return strata_fail(error, failure->status, failure->native, "%s", failure->message);
 }
 
-strata_status strata_llama_step(struct llama *llama, strata_engine *engine,
-                                strata_stream *stream, const uint32_t *inputs,
-                                const uint32_t *targets)
+strata_status strata_decoder_step(struct decoder *decoder, strata_engine *engine,
+                                  strata_stream *stream, const uint32_t *inputs,
+                                  const uint32_t *targets)
 {
-    struct run run = run_on(llama, stream, strata_scratch(engine));
+    struct run run = run_on(decoder, stream, strata_scratch(engine));
     run.engine = engine;
     run.loss_scale = strata_loss_scale(engine);
-    const struct llama_visitor visitor = {carry_out_use, queue_work, &run};
+    const struct decoder_visitor visitor = {carry_out_use, queue_work, &run};
     queue_inputs(&run, inputs, targets);
-    return strata_llama_walk(llama, &visitor);
+    return strata_decoder_walk(decoder, &visitor);
 }
 
-double strata_llama_loss(const struct llama *llama, strata_engine *engine,
-                         strata_stream *stream)
+double strata_decoder_loss(const struct decoder *decoder, strata_engine *engine,
+                           strata_stream *stream)
 {
     double loss = 0;
     const char *scratch = strata_scratch(engine);
-    strata_stream_copy(stream, &loss, scratch + llama->layout.loss, sizeof loss);
+    strata_stream_copy(stream, &loss, scratch + decoder->layout.loss, sizeof loss);
     strata_stream_sync(stream);
     return loss;
 }

@@ -12,7 +12,7 @@
 
 #define _GNU_SOURCE
 
-#include "train/llama.h"
+#include "train/decoder.h"
 
 #include "base/json.h"
 #include "base/error.h"
@@ -35,7 +35,7 @@
 
 struct named {
     const char *name;
-    struct llama_config config;
+    struct decoder_config config;
 };
 
 /*
@@ -65,7 +65,7 @@ static const struct named named_models[] = {
 
 #define NAMED_COUNT (sizeof named_models / sizeof *named_models)
 
-bool strata_llama_config_named(struct llama_config *out, const char *name)
+bool strata_decoder_config_named(struct decoder_config *out, const char *name)
 {
     for (size_t i = 0; i < NAMED_COUNT; i++) {
         if (strcmp(named_models[i].name, name) == 0) {
@@ -76,23 +76,23 @@ bool strata_llama_config_named(struct llama_config *out, const char *name)
     return false;
 }
 
-const char *strata_llama_names(void)
+const char *strata_decoder_names(void)
 {
     return "llama-125m llama-350m llama-1b llama-3b llama-7b llama-8b llama-13b llama-33b "
            "llama-70b llama-405b";
 }
 
-strata_status strata_llama_config_check(const char *model, strata_error *error)
+strata_status strata_decoder_config_check(const char *model, strata_error *error)
 {
-    struct llama_config config;
+    struct decoder_config config;
     size_t length = strlen(model);
     bool path =
         strchr(model, '/') != NULL || (length > 5 && strcmp(model + length - 5, ".json") == 0);
-    if (path || strata_llama_config_named(&config, model) || access(model, F_OK) == 0)
+    if (path || strata_decoder_config_named(&config, model) || access(model, F_OK) == 0)
         return STRATA_OK;
     return strata_fail(error, STRATA_E_INVALID, 0,
                        "--model %.40s: no such name: give a config.json or one of %s", model,
-                       strata_llama_names());
+                       strata_decoder_names());
 }
 
 /* Reading. The document and where its story goes. */
@@ -219,7 +219,7 @@ static strata_status check_arithmetic(struct reader *r)
     return only_absent(r, "quantization_config");
 }
 
-static strata_status read_llama3(struct reader *r, struct llama_config *out)
+static strata_status read_llama3(struct reader *r, struct decoder_config *out)
 {
     out->rope_llama3 = true;
     STRATA_TRY(read_positive(r, "factor", &out->rope_factor));
@@ -235,7 +235,7 @@ static strata_status read_llama3(struct reader *r, struct llama_config *out)
 }
 
 /* rope_scaling, or rope_parameters, which newer files have in its place with the base in it. */
-static strata_status read_rope(struct reader *r, const char *key, struct llama_config *out)
+static strata_status read_rope(struct reader *r, const char *key, struct decoder_config *out)
 {
     const char *type = NULL;
     struct reader rope = {NULL, r->error};
@@ -255,7 +255,7 @@ static strata_status read_rope(struct reader *r, const char *key, struct llama_c
     return read_llama3(&rope, out);
 }
 
-static strata_status read_heads(struct reader *r, struct llama_config *out)
+static strata_status read_heads(struct reader *r, struct decoder_config *out)
 {
     STRATA_TRY(read_size(r, "num_attention_heads", LIMIT_HEADS, &out->head_count));
     out->kv_head_count = out->head_count;
@@ -281,9 +281,9 @@ static strata_status read_heads(struct reader *r, struct llama_config *out)
     return STRATA_OK;
 }
 
-static strata_status read_config(struct reader *r, struct llama_config *out)
+static strata_status read_config(struct reader *r, struct decoder_config *out)
 {
-    *out = (struct llama_config){
+    *out = (struct decoder_config){
         .rms_eps = 1e-6, .rope_theta = 10000.0, .initializer_range = 0.02};
     STRATA_TRY(check_arithmetic(r));
     STRATA_TRY(read_size(r, "vocab_size", LIMIT_VOCAB, &out->vocab_size));
@@ -317,13 +317,13 @@ static strata_status config_path(char *out, const char *path, strata_error *erro
     return STRATA_OK;
 }
 
-strata_status strata_llama_config_read(struct llama_config *out, const char *model,
-                                       strata_error *error)
+strata_status strata_decoder_config_read(struct decoder_config *out, const char *model,
+                                         strata_error *error)
 {
     char file[PATH_BYTES];
     strata_json *doc = NULL;
     strata_error cause = {0};
-    if (strata_llama_config_named(out, model))
+    if (strata_decoder_config_named(out, model))
         return STRATA_OK;
     STRATA_TRY(config_path(file, model, error));
     STRATA_TRY(strata_json_read_file(&doc, file, error));

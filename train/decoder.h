@@ -1,5 +1,5 @@
-#ifndef STRATA_TRAIN_LLAMA_H
-#define STRATA_TRAIN_LLAMA_H
+#ifndef STRATA_TRAIN_DECODER_H
+#define STRATA_TRAIN_DECODER_H
 
 /*
  * A Llama-type transformer as the engine sees it (groups, tensors, use list, scratch) and its
@@ -20,7 +20,7 @@
 
 #include "strata/engine.h"
 
-struct llama_config {
+struct decoder_config {
     uint64_t vocab_size;
     uint64_t hidden_size;
     uint64_t layer_count;
@@ -39,7 +39,7 @@ struct llama_config {
     double rope_original_positions;
 };
 
-struct llama_shape {
+struct decoder_shape {
     uint32_t seq;         /* tokens of a sequence                                             */
     uint32_t batch;       /* sequences of a step                                              */
     uint32_t micro_batch; /* sequences at a time; divides batch                               */
@@ -49,47 +49,47 @@ struct llama_shape {
     bool cuda; /* the operators of a CUDA device, and their scratch, instead of the host's */
 };
 
-struct llama;
+struct decoder;
 
 /*
  * model: a name, a config.json, or a folder that has one. Anything but a LlamaForCausalLM
  * without biases is refused by the name of the key. STRATA_E_IO: native ENOENT, ...;
  * STRATA_E_INVALID: the content.
  */
-strata_status strata_llama_config_read(struct llama_config *out, const char *model,
-                                       strata_error *error);
+strata_status strata_decoder_config_read(struct decoder_config *out, const char *model,
+                                         strata_error *error);
 
 /*
  * What --model was given, before anything is read. STRATA_E_INVALID: neither a name nor a file,
  * which is a mistake of the command line. A path that is not there is something absent, and the
  * reader says so.
  */
-strata_status strata_llama_config_check(const char *model, strata_error *error);
+strata_status strata_decoder_config_check(const char *model, strata_error *error);
 
-/* "llama-125m" ...; false: no such name. */
-bool strata_llama_config_named(struct llama_config *out, const char *name);
+/* "decoder-125m" ...; false: no such name. */
+bool strata_decoder_config_named(struct decoder_config *out, const char *name);
 /* The names, separated by spaces. Static storage. */
-const char *strata_llama_names(void);
+const char *strata_decoder_names(void);
 
-/* Groups, use list, scratch; no weights. *out is owned until strata_llama_destroy(). */
-strata_status strata_llama_create(struct llama **out, const struct llama_config *config,
-                                  const struct llama_shape *shape, strata_workers *workers,
-                                  strata_error *error);
-void strata_llama_destroy(struct llama *llama);
+/* Groups, use list, scratch; no weights. *out is owned until strata_decoder_destroy(). */
+strata_status strata_decoder_create(struct decoder **out, const struct decoder_config *config,
+                                    const struct decoder_shape *shape, strata_workers *workers,
+                                    strata_error *error);
+void strata_decoder_destroy(struct decoder *decoder);
 
 /* Lent until destroy. */
-const strata_model_desc *strata_llama_model(const struct llama *llama);
+const strata_model_desc *strata_decoder_model(const struct decoder *decoder);
 
 /* Host bytes of the object itself, for reserved_host_bytes. */
-uint64_t strata_llama_host_bytes(const struct llama *llama);
+uint64_t strata_decoder_host_bytes(const struct decoder *decoder);
 
-/* Initial weights: normal with initializer_range, norms 1. user is a struct llama_init. */
-struct llama_init {
-    const struct llama *llama;
+/* Initial weights: normal with initializer_range, norms 1. user is a struct decoder_init. */
+struct decoder_init {
+    const struct decoder *decoder;
     uint64_t seed;
 };
-void strata_llama_init_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first,
-                               uint64_t count, float *out);
+void strata_decoder_init_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first,
+                                 uint64_t count, float *out);
 
 /*
  * Open the operators, and go through all of them once in memory of the device's own that is
@@ -99,19 +99,19 @@ void strata_llama_init_weights(void *user, uint32_t group, uint32_t tensor, uint
  *
  * STRATA_E_UNSUPPORTED: a library is missing. STRATA_E_NOMEM, STRATA_E_DEVICE: the device's.
  */
-strata_status strata_llama_rehearse(struct llama *llama, strata_device *device,
-                                    strata_stream *stream, strata_error *error);
+strata_status strata_decoder_rehearse(struct decoder *decoder, strata_device *device,
+                                      strata_stream *stream, strata_error *error);
 
 /*
  * Queue one step's forward and backward on the stream: the caller has begun the step and ends
  * it. inputs, targets: batch x seq token ids, lent until the stream has been synchronised. The
- * mean cross entropy over batch x seq tokens is in strata_llama_loss() once the stream has been
- * synchronised, until the next step.
+ * mean cross entropy over batch x seq tokens is in strata_decoder_loss() once the stream has
+ * been synchronised, until the next step.
  */
-strata_status strata_llama_step(struct llama *llama, strata_engine *engine,
-                                strata_stream *stream, const uint32_t *inputs,
-                                const uint32_t *targets);
-double strata_llama_loss(const struct llama *llama, strata_engine *engine,
-                         strata_stream *stream);
+strata_status strata_decoder_step(struct decoder *decoder, strata_engine *engine,
+                                  strata_stream *stream, const uint32_t *inputs,
+                                  const uint32_t *targets);
+double strata_decoder_loss(const struct decoder *decoder, strata_engine *engine,
+                           strata_stream *stream);
 
 #endif

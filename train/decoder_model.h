@@ -1,31 +1,31 @@
-#ifndef STRATA_TRAIN_LLAMA_MODEL_H
-#define STRATA_TRAIN_LLAMA_MODEL_H
+#ifndef STRATA_TRAIN_DECODER_MODEL_H
+#define STRATA_TRAIN_DECODER_MODEL_H
 
 /*
- * What llama.c makes and llama_step.c carries out: the object itself, the walk over a step, and
- * where everything lies in scratch.
+ * What decoder.c makes and decoder_step.c carries out: the object itself, the walk over a step,
+ * and where everything lies in scratch.
  *
- * There is one walk. llama.c goes along it to write the use list, llama_step.c to acquire,
+ * There is one walk. decoder.c goes along it to write the use list, decoder_step.c to acquire,
  * stash and queue the work. So the two cannot differ.
  *
  * Thread: the engine's caller.
  */
 
-#include "train/llama.h"
+#include "train/decoder.h"
 #include "train/ops.h"
 
 /* Tensors of a layer, in the order in which they lie in its group. */
-enum llama_layer_tensor {
-    LLAMA_INPUT_NORM = 0,
-    LLAMA_Q,
-    LLAMA_K,
-    LLAMA_V,
-    LLAMA_O,
-    LLAMA_POST_NORM,
-    LLAMA_GATE,
-    LLAMA_UP,
-    LLAMA_DOWN,
-    LLAMA_LAYER_TENSORS
+enum decoder_layer_tensor {
+    DECODER_INPUT_NORM = 0,
+    DECODER_Q,
+    DECODER_K,
+    DECODER_V,
+    DECODER_O,
+    DECODER_POST_NORM,
+    DECODER_GATE,
+    DECODER_UP,
+    DECODER_DOWN,
+    DECODER_LAYER_TENSORS
 };
 
 /*
@@ -33,7 +33,7 @@ enum llama_layer_tensor {
  * the running activation and its gradient; what follows belongs to one phase at a time and
  * shares its bytes: layers above, head and embedding below.
  */
-struct llama_layout {
+struct decoder_layout {
     uint64_t rotary; /* seq x head_dim floats                                          */
     uint64_t inputs; /* batch x seq token ids                                          */
     uint64_t targets;
@@ -57,9 +57,9 @@ struct llama_layout {
     uint64_t bytes;
 };
 
-struct llama {
-    struct llama_config config;
-    struct llama_shape shape;
+struct decoder {
+    struct decoder_config config;
+    struct decoder_shape shape;
     struct ops ops;          /* workers borrowed; scratch and stream are those of a step */
     strata_model_desc model; /* points into what follows; owned */
     strata_group_desc *groups;
@@ -67,49 +67,50 @@ struct llama {
     char *names;
     strata_use *uses;
     float *rotary; /* the table, copied into scratch by each step */
-    struct llama_layout layout;
-    uint64_t layer_offset[LLAMA_LAYER_TENSORS]; /* elements from a layer's start */
+    struct decoder_layout layout;
+    uint64_t layer_offset[DECODER_LAYER_TENSORS]; /* elements from a layer's start */
     uint64_t host_bytes;
     uint32_t micro_count;
     uint64_t micro_tokens;
 };
 
 /* What the caller of the walk does between two entries of the use list. */
-enum llama_work {
-    LLAMA_EMBED,      /* x: rows whose token lies in the slice      */
-    LLAMA_LAYER,      /* x becomes the layer's output               */
-    LLAMA_NORM,       /* y from x                                   */
-    LLAMA_HEAD_SCAN,  /* stats from y, slice by slice               */
-    LLAMA_LOSS,       /* once: the loss from all stats              */
-    LLAMA_HEAD_GRAD,  /* dx (+)= the slice's part                   */
-    LLAMA_NORM_GRAD,  /* dx from dx and x                           */
-    LLAMA_LAYER_GRAD, /* dx from dx and x                           */
-    LLAMA_EMBED_GRAD  /* the slice's gradient from dx               */
+enum decoder_work {
+    DECODER_EMBED,      /* x: rows whose token lies in the slice      */
+    DECODER_LAYER,      /* x becomes the layer's output               */
+    DECODER_NORM,       /* y from x                                   */
+    DECODER_HEAD_SCAN,  /* stats from y, slice by slice               */
+    DECODER_LOSS,       /* once: the loss from all stats              */
+    DECODER_HEAD_GRAD,  /* dx (+)= the slice's part                   */
+    DECODER_NORM_GRAD,  /* dx from dx and x                           */
+    DECODER_LAYER_GRAD, /* dx from dx and x                           */
+    DECODER_EMBED_GRAD  /* the slice's gradient from dx               */
 };
 
-struct llama_task {
-    enum llama_work work;
+struct decoder_task {
+    enum decoder_work work;
     uint32_t index; /* the vocabulary slice or the layer                      */
     uint32_t micro; /* which micro-batch                                      */
     bool first;     /* the first of the slices that this work goes over       */
 };
 
-enum llama_array { LLAMA_NO_ARRAY = 0, LLAMA_X, LLAMA_DX, LLAMA_Y };
+enum decoder_array { DECODER_NO_ARRAY = 0, DECODER_X, DECODER_DX, DECODER_Y };
 
-struct llama_visitor {
+struct decoder_visitor {
     /* The next entry of the use list; array: what is stashed or taken back. */
-    strata_status (*use)(void *user, const strata_use *use, enum llama_array array);
-    void (*work)(void *user, const struct llama_task *task);
+    strata_status (*use)(void *user, const strata_use *use, enum decoder_array array);
+    void (*work)(void *user, const struct decoder_task *task);
     void *user;
 };
 
 /* Go along one training step. Stops at the first status that is not OK and returns it. */
-strata_status strata_llama_walk(const struct llama *llama, const struct llama_visitor *visitor);
+strata_status strata_decoder_walk(const struct decoder *decoder,
+                                  const struct decoder_visitor *visitor);
 
 /* Floating-point operations of a piece of work. */
-double strata_llama_flops(const struct llama *llama, const struct llama_task *task);
+double strata_decoder_flops(const struct decoder *decoder, const struct decoder_task *task);
 
 /* The first token of a vocabulary slice; slice = count: the vocabulary's end. */
-uint64_t strata_llama_slice_first(const struct llama *llama, uint32_t slice);
+uint64_t strata_decoder_slice_first(const struct decoder *decoder, uint32_t slice);
 
 #endif

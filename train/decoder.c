@@ -3,7 +3,7 @@
  * initial weights.
  *
  * Everything follows from the configuration and the shape of a step, nothing from budgets. The
- * use list is what the walk (llama_walk.c) meets, written down once. Initial weights are
+ * use list is what the walk (decoder_walk.c) meets, written down once. Initial weights are
  * numbered by the tensor as if it were not sliced, so the number of slices changes none of
  * them.
  *
@@ -13,7 +13,7 @@
  * Thread: the caller's.
  */
 
-#include "train/llama_model.h"
+#include "train/decoder_model.h"
 
 #include "base/random.h"
 #include "base/error.h"
@@ -40,42 +40,42 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
 }
 
 /* Zeroed memory of the object, counted. */
-static void *take_zeroed(struct llama *llama, uint64_t count, uint64_t each)
+static void *take_zeroed(struct decoder *decoder, uint64_t count, uint64_t each)
 {
-    llama->host_bytes += count * each;
+    decoder->host_bytes += count * each;
     return calloc(count, each);
 }
 
-static uint64_t q_width(const struct llama_config *c)
+static uint64_t q_width(const struct decoder_config *c)
 {
     return c->head_count * c->head_dim;
 }
 
-static uint64_t kv_width(const struct llama_config *c)
+static uint64_t kv_width(const struct decoder_config *c)
 {
     return c->kv_head_count * c->head_dim;
 }
 
 /* Vocabulary slices. */
 
-uint64_t strata_llama_slice_first(const struct llama *llama, uint32_t slice)
+uint64_t strata_decoder_slice_first(const struct decoder *decoder, uint32_t slice)
 {
-    return llama->config.vocab_size * slice / llama->shape.vocab_slices;
+    return decoder->config.vocab_size * slice / decoder->shape.vocab_slices;
 }
 
-static uint64_t slice_rows_max(const struct llama *llama)
+static uint64_t slice_rows_max(const struct decoder *decoder)
 {
-    uint64_t slices = llama->shape.vocab_slices;
-    return (llama->config.vocab_size + slices - 1) / slices;
+    uint64_t slices = decoder->shape.vocab_slices;
+    return (decoder->config.vocab_size + slices - 1) / slices;
 }
 
-static uint32_t default_slices(const struct llama_config *c)
+static uint32_t default_slices(const struct decoder_config *c)
 {
     return (uint32_t)((c->vocab_size * c->hidden_size + SLICE_ELEMS - 1) / SLICE_ELEMS);
 }
 
-static strata_status check_shape(const struct llama_config *config,
-                                 const struct llama_shape *shape, strata_error *error)
+static strata_status check_shape(const struct decoder_config *config,
+                                 const struct decoder_shape *shape, strata_error *error)
 {
     if (shape->seq == 0 || shape->batch == 0 || shape->micro_batch == 0)
         return strata_fail(error, STRATA_E_INVALID, 0,
@@ -111,7 +111,7 @@ static strata_status check_shape(const struct llama_config *config,
 /* Groups and tensors. A builder knows the next free entry of each array. */
 
 struct builder {
-    struct llama *llama;
+    struct decoder *decoder;
     strata_group_desc *group;
     strata_tensor_desc *tensor;
     char *name;
@@ -135,7 +135,7 @@ static void add_norm(struct builder *b)
 {
     b->group->tensor_count++;
     *b->tensor++ = (strata_tensor_desc){.name = keep_name(b),
-                                        .shape = {b->llama->config.hidden_size},
+                                        .shape = {b->decoder->config.hidden_size},
                                         .rank = 1,
                                         .no_decay = true};
 }
@@ -148,17 +148,17 @@ static void begin_group(struct builder *b)
 
 static void add_slices(struct builder *b, const char *group, const char *tensor)
 {
-    uint32_t slices = b->llama->shape.vocab_slices;
+    uint32_t slices = b->decoder->shape.vocab_slices;
     for (uint32_t i = 0; i < slices; i++, b->group++) {
-        uint64_t first = strata_llama_slice_first(b->llama, i);
+        uint64_t first = strata_decoder_slice_first(b->decoder, i);
         char suffix[16] = "";
         if (slices > 1)
             snprintf(suffix, sizeof suffix, "#%u", i);
         snprintf(b->name, NAME_BYTES, "%s%s", group, suffix);
         begin_group(b);
         snprintf(b->name, NAME_BYTES, "%s%s", tensor, suffix);
-        add_tensor(b, strata_llama_slice_first(b->llama, i + 1) - first,
-                   b->llama->config.hidden_size);
+        add_tensor(b, strata_decoder_slice_first(b->decoder, i + 1) - first,
+                   b->decoder->config.hidden_size);
     }
 }
 
@@ -175,10 +175,10 @@ static void add_layer_norm(struct builder *b, uint32_t layer, const char *name)
     add_norm(b);
 }
 
-/* In the order of enum llama_layer_tensor. */
+/* In the order of enum decoder_layer_tensor. */
 static void add_layer(struct builder *b, uint32_t layer)
 {
-    const struct llama_config *c = &b->llama->config;
+    const struct decoder_config *c = &b->decoder->config;
     snprintf(b->name, NAME_BYTES, "layer %u", layer);
     begin_group(b);
     add_layer_norm(b, layer, "input_layernorm");
@@ -193,20 +193,20 @@ static void add_layer(struct builder *b, uint32_t layer)
     b->group++;
 }
 
-static strata_status build_groups(struct llama *llama, strata_error *error)
+static strata_status build_groups(struct decoder *decoder, strata_error *error)
 {
-    uint32_t slices = llama->shape.vocab_slices;
-    uint32_t layers = (uint32_t)llama->config.layer_count;
-    uint32_t ends = llama->config.tied ? slices : 2 * slices;
+    uint32_t slices = decoder->shape.vocab_slices;
+    uint32_t layers = (uint32_t)decoder->config.layer_count;
+    uint32_t ends = decoder->config.tied ? slices : 2 * slices;
     uint32_t group_count = ends + layers + 1;
-    uint32_t tensor_count = ends + layers * LLAMA_LAYER_TENSORS + 1;
-    llama->groups = take_zeroed(llama, group_count, sizeof *llama->groups);
-    llama->tensors = take_zeroed(llama, tensor_count, sizeof *llama->tensors);
-    llama->names = take_zeroed(llama, (uint64_t)group_count + tensor_count, NAME_BYTES);
-    if (llama->groups == NULL || llama->tensors == NULL || llama->names == NULL)
+    uint32_t tensor_count = ends + layers * DECODER_LAYER_TENSORS + 1;
+    decoder->groups = take_zeroed(decoder, group_count, sizeof *decoder->groups);
+    decoder->tensors = take_zeroed(decoder, tensor_count, sizeof *decoder->tensors);
+    decoder->names = take_zeroed(decoder, (uint64_t)group_count + tensor_count, NAME_BYTES);
+    if (decoder->groups == NULL || decoder->tensors == NULL || decoder->names == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the names of %u tensors",
                            tensor_count);
-    struct builder b = {llama, llama->groups, llama->tensors, llama->names};
+    struct builder b = {decoder, decoder->groups, decoder->tensors, decoder->names};
     add_slices(&b, "embedding", "model.embed_tokens.weight");
     for (uint32_t layer = 0; layer < layers; layer++)
         add_layer(&b, layer);
@@ -215,10 +215,10 @@ static strata_status build_groups(struct llama *llama, strata_error *error)
     snprintf(b.name, NAME_BYTES, "model.norm.weight");
     add_norm(&b);
     b.group++;
-    if (!llama->config.tied)
+    if (!decoder->config.tied)
         add_slices(&b, "head", "lm_head.weight");
-    llama->model.groups = llama->groups;
-    llama->model.group_count = group_count;
+    decoder->model.groups = decoder->groups;
+    decoder->model.group_count = group_count;
     return STRATA_OK;
 }
 
@@ -228,12 +228,12 @@ static uint64_t tensor_elems(const strata_tensor_desc *tensor)
 }
 
 /* Every layer has its tensors at the same places: those of the first. */
-static void find_layer_offsets(struct llama *llama)
+static void find_layer_offsets(struct decoder *decoder)
 {
-    const strata_group_desc *layer = &llama->groups[llama->shape.vocab_slices];
+    const strata_group_desc *layer = &decoder->groups[decoder->shape.vocab_slices];
     uint64_t offset = 0;
-    for (uint32_t i = 0; i < LLAMA_LAYER_TENSORS; i++) {
-        llama->layer_offset[i] = offset;
+    for (uint32_t i = 0; i < DECODER_LAYER_TENSORS; i++) {
+        decoder->layer_offset[i] = offset;
         offset += tensor_elems(&layer->tensors[i]);
     }
 }
@@ -241,12 +241,12 @@ static void find_layer_offsets(struct llama *llama)
 /* The use list: what the walk meets. Counted on the first walk, written on the second. */
 
 struct recorder {
-    const struct llama *llama;
+    const struct decoder *decoder;
     strata_use *uses; /* NULL: count only */
     uint32_t count;
 };
 
-static strata_status record_use(void *user, const strata_use *use, enum llama_array array)
+static strata_status record_use(void *user, const strata_use *use, enum decoder_array array)
 {
     (void)array;
     struct recorder *recorder = user;
@@ -256,33 +256,34 @@ static strata_status record_use(void *user, const strata_use *use, enum llama_ar
     return STRATA_OK;
 }
 
-static void record_work(void *user, const struct llama_task *task)
+static void record_work(void *user, const struct decoder_task *task)
 {
     struct recorder *recorder = user;
     if (recorder->uses != NULL)
-        recorder->uses[recorder->count - 1].flops += strata_llama_flops(recorder->llama, task);
+        recorder->uses[recorder->count - 1].flops +=
+            strata_decoder_flops(recorder->decoder, task);
 }
 
-static strata_status build_uses(struct llama *llama, strata_error *error)
+static strata_status build_uses(struct decoder *decoder, strata_error *error)
 {
-    struct recorder recorder = {.llama = llama};
-    const struct llama_visitor visitor = {record_use, record_work, &recorder};
-    STRATA_TRY(strata_llama_walk(llama, &visitor));
-    llama->uses = take_zeroed(llama, recorder.count, sizeof *llama->uses);
-    if (llama->uses == NULL)
+    struct recorder recorder = {.decoder = decoder};
+    const struct decoder_visitor visitor = {record_use, record_work, &recorder};
+    STRATA_TRY(strata_decoder_walk(decoder, &visitor));
+    decoder->uses = take_zeroed(decoder, recorder.count, sizeof *decoder->uses);
+    if (decoder->uses == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for a use list of %u events",
                            recorder.count);
-    recorder = (struct recorder){.llama = llama, .uses = llama->uses};
-    STRATA_TRY(strata_llama_walk(llama, &visitor));
-    llama->model.uses = llama->uses;
-    llama->model.use_count = recorder.count;
+    recorder = (struct recorder){.decoder = decoder, .uses = decoder->uses};
+    STRATA_TRY(strata_decoder_walk(decoder, &visitor));
+    decoder->model.uses = decoder->uses;
+    decoder->model.use_count = recorder.count;
     return STRATA_OK;
 }
 
 /* Rotary table. */
 
 /* Turns per position of pair i; llama3 slows the long waves down, and those between in part. */
-static double rotary_frequency(const struct llama_config *c, uint64_t pair)
+static double rotary_frequency(const struct decoder_config *c, uint64_t pair)
 {
     double frequency = pow(c->rope_theta, -2.0 * (double)pair / (double)c->head_dim);
     if (!c->rope_llama3)
@@ -298,20 +299,22 @@ static double rotary_frequency(const struct llama_config *c, uint64_t pair)
     return (1.0 - smooth) * frequency / c->rope_factor + smooth * frequency;
 }
 
-static strata_status build_rotary(struct llama *llama, strata_error *error)
+static strata_status build_rotary(struct decoder *decoder, strata_error *error)
 {
-    const struct llama_config *c = &llama->config;
+    const struct decoder_config *c = &decoder->config;
     uint64_t half = c->head_dim / 2;
-    llama->rotary = take_zeroed(llama, llama->shape.seq * c->head_dim, sizeof *llama->rotary);
-    if (llama->rotary == NULL)
+    decoder->rotary =
+        take_zeroed(decoder, decoder->shape.seq * c->head_dim, sizeof *decoder->rotary);
+    if (decoder->rotary == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0,
-                           "no memory for the rotary table of %u positions", llama->shape.seq);
+                           "no memory for the rotary table of %u positions",
+                           decoder->shape.seq);
     for (uint64_t i = 0; i < half; i++) {
         double frequency = rotary_frequency(c, i);
-        for (uint64_t position = 0; position < llama->shape.seq; position++) {
+        for (uint64_t position = 0; position < decoder->shape.seq; position++) {
             double angle = (double)position * frequency;
-            llama->rotary[position * c->head_dim + i] = (float)cos(angle);
-            llama->rotary[position * c->head_dim + half + i] = (float)sin(angle);
+            decoder->rotary[position * c->head_dim + i] = (float)cos(angle);
+            decoder->rotary[position * c->head_dim + half + i] = (float)sin(angle);
         }
     }
     return STRATA_OK;
@@ -327,32 +330,32 @@ static uint64_t place(uint64_t *end, uint64_t bytes)
     return at;
 }
 
-static uint64_t largest_matrix(const struct llama *llama)
+static uint64_t largest_matrix(const struct decoder *decoder)
 {
-    const struct llama_config *c = &llama->config;
-    uint64_t rows = max_u64(max_u64(q_width(c), c->ffn_size), slice_rows_max(llama));
+    const struct decoder_config *c = &decoder->config;
+    uint64_t rows = max_u64(max_u64(q_width(c), c->ffn_size), slice_rows_max(decoder));
     return rows * c->hidden_size;
 }
 
 /* Of what enters a product: MLP and head go by pieces, the attention's output as a whole. */
-static uint64_t largest_activation(const struct llama *llama)
+static uint64_t largest_activation(const struct decoder *decoder)
 {
-    const struct llama_config *c = &llama->config;
-    uint64_t rows = min_u64(llama->micro_tokens, STRATA_OP_PIECE_ROWS);
-    uint64_t wide = max_u64(c->ffn_size, slice_rows_max(llama));
+    const struct decoder_config *c = &decoder->config;
+    uint64_t rows = min_u64(decoder->micro_tokens, STRATA_OP_PIECE_ROWS);
+    uint64_t wide = max_u64(c->ffn_size, slice_rows_max(decoder));
     uint64_t narrow = max_u64(q_width(c), c->hidden_size);
-    return max_u64(rows * wide, llama->micro_tokens * narrow);
+    return max_u64(rows * wide, decoder->micro_tokens * narrow);
 }
 
-static uint64_t place_layer(struct llama *llama, uint64_t end)
+static uint64_t place_layer(struct decoder *decoder, uint64_t end)
 {
-    const struct llama_config *c = &llama->config;
-    struct llama_layout *at = &llama->layout;
-    uint64_t tokens = llama->micro_tokens;
+    const struct decoder_config *c = &decoder->config;
+    struct decoder_layout *at = &decoder->layout;
+    uint64_t tokens = decoder->micro_tokens;
     uint64_t rows = min_u64(tokens, STRATA_OP_PIECE_ROWS);
     const struct op_heads heads = {
-        .sequences = llama->shape.micro_batch,
-        .seq = llama->shape.seq,
+        .sequences = decoder->shape.micro_batch,
+        .seq = decoder->shape.seq,
         .heads = (uint32_t)c->head_count,
         .kv_heads = (uint32_t)c->kv_head_count,
         .head_dim = (uint32_t)c->head_dim,
@@ -363,7 +366,7 @@ static uint64_t place_layer(struct llama *llama, uint64_t end)
     at->o = place(&end, tokens * q_width(c) * 4);
     at->mid = place(&end, tokens * max_u64(q_width(c), c->hidden_size) * 4);
     uint64_t attend_end = end;
-    at->attend = place(&attend_end, llama->ops.table->attention_scratch(&heads) * 4);
+    at->attend = place(&attend_end, decoder->ops.table->attention_scratch(&heads) * 4);
     at->normed = place(&end, rows * c->hidden_size * 4);
     at->gate = place(&end, rows * c->ffn_size * 4);
     at->up = place(&end, rows * c->ffn_size * 4);
@@ -371,93 +374,93 @@ static uint64_t place_layer(struct llama *llama, uint64_t end)
     return max_u64(end, attend_end);
 }
 
-static uint64_t place_head(struct llama *llama, uint64_t end)
+static uint64_t place_head(struct decoder *decoder, uint64_t end)
 {
-    struct llama_layout *at = &llama->layout;
-    uint64_t rows = min_u64(llama->micro_tokens, STRATA_OP_PIECE_ROWS);
-    at->y = place(&end, llama->micro_tokens * llama->config.hidden_size * 4);
-    at->logits = place(&end, rows * slice_rows_max(llama) * 4);
+    struct decoder_layout *at = &decoder->layout;
+    uint64_t rows = min_u64(decoder->micro_tokens, STRATA_OP_PIECE_ROWS);
+    at->y = place(&end, decoder->micro_tokens * decoder->config.hidden_size * 4);
+    at->logits = place(&end, rows * slice_rows_max(decoder) * 4);
     return end;
 }
 
-static void build_layout(struct llama *llama)
+static void build_layout(struct decoder *decoder)
 {
-    const struct llama_config *c = &llama->config;
-    struct llama_layout *at = &llama->layout;
-    uint64_t tokens = (uint64_t)llama->shape.batch * llama->shape.seq;
+    const struct decoder_config *c = &decoder->config;
+    struct decoder_layout *at = &decoder->layout;
+    uint64_t tokens = (uint64_t)decoder->shape.batch * decoder->shape.seq;
     uint64_t end = 0;
-    at->rotary = place(&end, llama->shape.seq * c->head_dim * 4);
+    at->rotary = place(&end, decoder->shape.seq * c->head_dim * 4);
     at->inputs = place(&end, tokens * 4);
     at->targets = place(&end, tokens * 4);
     at->stats = place(&end, tokens * sizeof(struct op_row_stat));
     at->loss = place(&end, sizeof(double));
-    struct op_sizes sizes = {largest_matrix(llama), largest_activation(llama)};
-    at->ops = place(&end, llama->ops.table->scratch(&sizes, llama->shape.compute_dtype));
-    at->x = place(&end, llama->micro_tokens * c->hidden_size * 4);
-    at->dx = place(&end, llama->micro_tokens * c->hidden_size * 4);
-    end = max_u64(place_layer(llama, end), place_head(llama, end));
+    struct op_sizes sizes = {largest_matrix(decoder), largest_activation(decoder)};
+    at->ops = place(&end, decoder->ops.table->scratch(&sizes, decoder->shape.compute_dtype));
+    at->x = place(&end, decoder->micro_tokens * c->hidden_size * 4);
+    at->dx = place(&end, decoder->micro_tokens * c->hidden_size * 4);
+    end = max_u64(place_layer(decoder, end), place_head(decoder, end));
     at->bytes = (end + SCRATCH_UNIT_BYTES - 1) / SCRATCH_UNIT_BYTES * SCRATCH_UNIT_BYTES;
-    llama->model.scratch_bytes = at->bytes;
-    llama->model.stash_bytes = llama->micro_tokens * c->hidden_size * 4;
+    decoder->model.scratch_bytes = at->bytes;
+    decoder->model.stash_bytes = decoder->micro_tokens * c->hidden_size * 4;
 }
 
 /* The object. */
 
-strata_status strata_llama_create(struct llama **out, const struct llama_config *config,
-                                  const struct llama_shape *shape, strata_workers *workers,
-                                  strata_error *error)
+strata_status strata_decoder_create(struct decoder **out, const struct decoder_config *config,
+                                    const struct decoder_shape *shape, strata_workers *workers,
+                                    strata_error *error)
 {
     *out = NULL;
     STRATA_TRY(check_shape(config, shape, error));
-    struct llama *llama = calloc(1, sizeof *llama);
-    if (llama == NULL)
+    struct decoder *decoder = calloc(1, sizeof *decoder);
+    if (decoder == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the model's description");
-    llama->config = *config;
-    llama->shape = *shape;
-    llama->ops = (struct ops){.table = shape->cuda ? &strata_ops_cuda : &strata_ops_host,
-                              .workers = workers,
-                              .weight_dtype = shape->compute_dtype};
-    llama->host_bytes = sizeof *llama;
+    decoder->config = *config;
+    decoder->shape = *shape;
+    decoder->ops = (struct ops){.table = shape->cuda ? &strata_ops_cuda : &strata_ops_host,
+                                .workers = workers,
+                                .weight_dtype = shape->compute_dtype};
+    decoder->host_bytes = sizeof *decoder;
     if (shape->vocab_slices == 0)
-        llama->shape.vocab_slices = default_slices(config);
-    llama->micro_count = shape->batch / shape->micro_batch;
-    llama->micro_tokens = (uint64_t)shape->micro_batch * shape->seq;
-    strata_status status = build_groups(llama, error);
+        decoder->shape.vocab_slices = default_slices(config);
+    decoder->micro_count = shape->batch / shape->micro_batch;
+    decoder->micro_tokens = (uint64_t)shape->micro_batch * shape->seq;
+    strata_status status = build_groups(decoder, error);
     if (status == STRATA_OK)
-        status = build_uses(llama, error);
+        status = build_uses(decoder, error);
     if (status == STRATA_OK)
-        status = build_rotary(llama, error);
+        status = build_rotary(decoder, error);
     if (status != STRATA_OK) {
-        strata_llama_destroy(llama);
+        strata_decoder_destroy(decoder);
         return status;
     }
-    find_layer_offsets(llama);
-    build_layout(llama);
-    *out = llama;
+    find_layer_offsets(decoder);
+    build_layout(decoder);
+    *out = decoder;
     return STRATA_OK;
 }
 
-void strata_llama_destroy(struct llama *llama)
+void strata_decoder_destroy(struct decoder *decoder)
 {
-    if (llama == NULL)
+    if (decoder == NULL)
         return;
-    llama->ops.table->close(&llama->ops);
-    free(llama->rotary);
-    free(llama->uses);
-    free(llama->names);
-    free(llama->tensors);
-    free(llama->groups);
-    free(llama);
+    decoder->ops.table->close(&decoder->ops);
+    free(decoder->rotary);
+    free(decoder->uses);
+    free(decoder->names);
+    free(decoder->tensors);
+    free(decoder->groups);
+    free(decoder);
 }
 
-const strata_model_desc *strata_llama_model(const struct llama *llama)
+const strata_model_desc *strata_decoder_model(const struct decoder *decoder)
 {
-    return &llama->model;
+    return &decoder->model;
 }
 
-uint64_t strata_llama_host_bytes(const struct llama *llama)
+uint64_t strata_decoder_host_bytes(const struct decoder *decoder)
 {
-    return llama->host_bytes;
+    return decoder->host_bytes;
 }
 
 /* Initial weights. */
@@ -469,34 +472,36 @@ struct whole_tensor {
     bool norm;
 };
 
-static struct whole_tensor whole_tensor_of(const struct llama *llama, uint32_t group,
+static struct whole_tensor whole_tensor_of(const struct decoder *decoder, uint32_t group,
                                            uint32_t tensor)
 {
-    uint32_t slices = llama->shape.vocab_slices;
-    uint32_t layers = (uint32_t)llama->config.layer_count;
-    uint64_t width = llama->config.hidden_size;
+    uint32_t slices = decoder->shape.vocab_slices;
+    uint32_t layers = (uint32_t)decoder->config.layer_count;
+    uint64_t width = decoder->config.hidden_size;
     if (group < slices)
-        return (struct whole_tensor){0, strata_llama_slice_first(llama, group) * width, false};
+        return (struct whole_tensor){0, strata_decoder_slice_first(decoder, group) * width,
+                                     false};
     if (group < slices + layers)
-        return (struct whole_tensor){1 + (group - slices) * LLAMA_LAYER_TENSORS + tensor, 0,
-                                     tensor == LLAMA_INPUT_NORM || tensor == LLAMA_POST_NORM};
+        return (struct whole_tensor){1 + (group - slices) * DECODER_LAYER_TENSORS + tensor, 0,
+                                     tensor == DECODER_INPUT_NORM ||
+                                         tensor == DECODER_POST_NORM};
     if (group == slices + layers)
-        return (struct whole_tensor){1 + layers * LLAMA_LAYER_TENSORS, 0, true};
+        return (struct whole_tensor){1 + layers * DECODER_LAYER_TENSORS, 0, true};
     uint32_t slice = group - slices - layers - 1;
-    return (struct whole_tensor){2 + layers * LLAMA_LAYER_TENSORS,
-                                 strata_llama_slice_first(llama, slice) * width, false};
+    return (struct whole_tensor){2 + layers * DECODER_LAYER_TENSORS,
+                                 strata_decoder_slice_first(decoder, slice) * width, false};
 }
 
-void strata_llama_init_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first,
-                               uint64_t count, float *out)
+void strata_decoder_init_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first,
+                                 uint64_t count, float *out)
 {
-    const struct llama_init *init = user;
-    struct whole_tensor whole = whole_tensor_of(init->llama, group, tensor);
+    const struct decoder_init *init = user;
+    struct whole_tensor whole = whole_tensor_of(init->decoder, group, tensor);
     if (whole.norm) {
         for (uint64_t i = 0; i < count; i++)
             out[i] = 1.0f;
         return;
     }
     strata_random_normal(init->seed, whole.index, whole.first_elem + first, count,
-                         (float)init->llama->config.initializer_range, out);
+                         (float)init->decoder->config.initializer_range, out);
 }
