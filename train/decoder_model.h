@@ -2,8 +2,7 @@
 #define STRATA_TRAIN_DECODER_MODEL_H
 
 /*
- * What decoder.c makes and decoder_step.c carries out: the object itself, the walk over a step,
- * and where everything lies in scratch.
+ * The object itself, the walk over a step, and where everything lies in scratch.
  *
  * There is one walk. decoder.c goes along it to write the use list, decoder_step.c to acquire,
  * stash and queue the work. So the two cannot differ.
@@ -111,6 +110,27 @@ strata_status strata_decoder_walk(const struct decoder *decoder,
 double strata_decoder_flops(const struct decoder *decoder, const struct decoder_task *task);
 
 /* The first token of a vocabulary slice; slice = count: the vocabulary's end. */
-uint64_t strata_decoder_slice_first(const struct decoder *decoder, uint32_t slice);
+static inline uint64_t decoder_slice_first(const struct decoder *decoder, uint32_t slice)
+{
+    return decoder->config.vocab_size * slice / decoder->shape.vocab_slices;
+}
+
+static inline uint64_t decoder_q_width(const struct decoder_config *c)
+{
+    return c->head_count * c->head_dim;
+}
+
+static inline uint64_t decoder_kv_width(const struct decoder_config *c)
+{
+    return c->kv_head_count * c->head_dim;
+}
+
+/* Zeroed memory of the object, counted. The caller frees it. */
+void *strata_decoder_take(struct decoder *decoder, uint64_t count, uint64_t each);
+
+/* The parts of strata_decoder_create(), in this order after the object itself is there. */
+strata_status strata_decoder_build_groups(struct decoder *decoder, strata_error *error);
+strata_status strata_decoder_build_rotary(struct decoder *decoder, strata_error *error);
+void strata_decoder_build_layout(struct decoder *decoder);
 
 #endif

@@ -91,8 +91,8 @@ double strata_decoder_flops(const struct decoder *decoder, const struct decoder_
     case DECODER_HEAD_SCAN:
     case DECODER_HEAD_GRAD:
         return (task->work == DECODER_HEAD_SCAN ? 2.0 : 6.0) * tokens * hidden *
-               (double)(strata_decoder_slice_first(decoder, slice + 1) -
-                        strata_decoder_slice_first(decoder, slice));
+               (double)(decoder_slice_first(decoder, slice + 1) -
+                        decoder_slice_first(decoder, slice));
     case DECODER_NORM:
     case DECODER_NORM_GRAD:
         return 4.0 * tokens * hidden;
