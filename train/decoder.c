@@ -11,17 +11,9 @@
 
 #include "base/error.h"
 
-#include <stdlib.h>
-
 #define SLICE_ELEMS (UINT64_C(1) << 24) /* what a slice has at most by default */
 #define TOKENS_MAX  (UINT64_C(1) << 31) /* of a step                           */
 #define USES_MAX    (UINT64_C(1) << 26) /* 1.5 GiB of use list: a typing error */
-
-void *strata_decoder_take(struct decoder *decoder, uint64_t count, uint64_t each)
-{
-    decoder->host_bytes += count * each;
-    return calloc(count, each);
-}
 
 static uint32_t default_slices(const struct decoder_config *c)
 {
@@ -93,7 +85,7 @@ static strata_status build_uses(struct decoder *decoder, strata_error *error)
     struct recorder recorder = {.decoder = decoder};
     const struct decoder_visitor visitor = {record_use, record_work, &recorder};
     STRATA_TRY(strata_decoder_walk(decoder, &visitor));
-    decoder->uses = strata_decoder_take(decoder, recorder.count, sizeof *decoder->uses);
+    decoder->uses = decoder_take(decoder, recorder.count, sizeof *decoder->uses);
     if (decoder->uses == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for a use list of %u events",
                            recorder.count);

@@ -124,10 +124,9 @@ strata_status strata_decoder_build_groups(struct decoder *decoder, strata_error 
     uint32_t ends = decoder->config.tied ? slices : 2 * slices;
     uint32_t group_count = ends + layers + 1;
     uint32_t tensor_count = ends + layers * DECODER_LAYER_TENSORS + 1;
-    decoder->groups = strata_decoder_take(decoder, group_count, sizeof *decoder->groups);
-    decoder->tensors = strata_decoder_take(decoder, tensor_count, sizeof *decoder->tensors);
-    decoder->names =
-        strata_decoder_take(decoder, (uint64_t)group_count + tensor_count, NAME_BYTES);
+    decoder->groups = decoder_take(decoder, group_count, sizeof *decoder->groups);
+    decoder->tensors = decoder_take(decoder, tensor_count, sizeof *decoder->tensors);
+    decoder->names = decoder_take(decoder, (uint64_t)group_count + tensor_count, NAME_BYTES);
     if (decoder->groups == NULL || decoder->tensors == NULL || decoder->names == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the names of %u tensors",
                            tensor_count);

@@ -13,6 +13,8 @@
 #include "train/decoder.h"
 #include "train/ops.h"
 
+#include <stdlib.h>
+
 /* Tensors of a layer, in the order in which they lie in its group. */
 enum decoder_layer_tensor {
     DECODER_INPUT_NORM = 0,
@@ -125,8 +127,12 @@ static inline uint64_t decoder_kv_width(const struct decoder_config *c)
     return c->kv_head_count * c->head_dim;
 }
 
-/* Zeroed memory of the object, counted. The caller frees it. */
-void *strata_decoder_take(struct decoder *decoder, uint64_t count, uint64_t each);
+/* Zeroed memory of the object, counted. strata_decoder_destroy() frees it. */
+static inline void *decoder_take(struct decoder *decoder, uint64_t count, uint64_t each)
+{
+    decoder->host_bytes += count * each;
+    return calloc(count, each);
+}
 
 /* The parts of strata_decoder_create(), in this order after the object itself is there. */
 strata_status strata_decoder_build_groups(struct decoder *decoder, strata_error *error);

@@ -32,7 +32,7 @@ strata_status strata_decoder_build_rotary(struct decoder *decoder, strata_error 
     const struct decoder_config *c = &decoder->config;
     uint64_t half = c->head_dim / 2;
     decoder->rotary =
-        strata_decoder_take(decoder, decoder->shape.seq * c->head_dim, sizeof *decoder->rotary);
+        decoder_take(decoder, decoder->shape.seq * c->head_dim, sizeof *decoder->rotary);
     if (decoder->rotary == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0,
                            "no memory for the rotary table of %u positions",

@@ -25,57 +25,6 @@
 #define COLUMNS_PER_ITEM 64u    /* of floats: four cache lines of every row */
 #define ELEMS_PER_ITEM   16384u /* of an array without rows                 */
 
-/* Every queued call begins with where it was queued. */
-#define CHECK_CALL(type) _Static_assert(sizeof(type) <= STRATA_CALL_BYTES, "too large to queue")
-
-void strata_host_widen(float *out, const void *weight, strata_dtype dtype, uint64_t first,
-                       uint64_t count)
-{
-    const char *src = (const char *)weight + first * strata_dtype_bytes(dtype);
-    strata_convert(STRATA_ISA_BEST, out, STRATA_FP32, src, dtype, count);
-}
-
-/* Items. */
-
-struct items_call {
-    struct ops ops;
-    strata_host_item *item;
-    uint32_t count;
-    union {
-        struct op_norm norm;
-        struct op_rotary rotary;
-        struct op_attention attention;
-        struct op_attention_grad attention_grad;
-        struct op_swiglu swiglu;
-        struct op_swiglu_grad swiglu_grad;
-        struct op_embed embed;
-        struct op_embed_grad embed_grad;
-        struct op_entropy entropy;
-    } args; /* of one of these, whose operators are items and nothing else */
-};
-CHECK_CALL(struct items_call);
-
-static void one_item(void *user, uint32_t index, uint32_t worker)
-{
-    (void)worker;
-    const struct items_call *call = user;
-    call->item(&call->ops, &call->args, index);
-}
-
-static void run_items(void *data)
-{
-    struct items_call *call = data;
-    strata_workers_run(call->ops.workers, STRATA_JOB_PANEL, one_item, call, call->count);
-}
-
-void strata_host_call_items(const struct ops *ops, strata_host_item *item, uint32_t count,
-                            const void *args, size_t args_bytes)
-{
-    struct items_call call = {.ops = *ops, .item = item, .count = count};
-    memcpy(&call.args, args, args_bytes);
-    strata_stream_call(ops->stream, run_items, &call, sizeof call);
-}
-
 /* Weights of a product. */
 
 struct widening {
@@ -110,7 +59,7 @@ struct linear_call {
     struct op_linear args;
     struct product_shape shape;
 };
-CHECK_CALL(struct linear_call);
+STRATA_HOST_CALL(struct linear_call);
 
 static void run_linear(void *data)
 {
@@ -145,7 +94,7 @@ struct linear_dw_call {
     struct ops ops;
     struct op_linear_dw args;
 };
-CHECK_CALL(struct linear_dw_call);
+STRATA_HOST_CALL(struct linear_dw_call);
 
 static void run_linear_dw(void *data)
 {
@@ -215,7 +164,7 @@ struct norm_grad_call {
     struct ops ops;
     struct op_norm_grad args;
 };
-CHECK_CALL(struct norm_grad_call);
+STRATA_HOST_CALL(struct norm_grad_call);
 
 /* A piece of the rows: what its items share. */
 struct norm_grad_piece {

@@ -10,6 +10,10 @@
 #include "train/ops.h"
 #include "train/product.h"
 
+/* Every queued call begins with where it was queued. */
+#define STRATA_HOST_CALL(type)                                                                 \
+    _Static_assert(sizeof(type) <= STRATA_CALL_BYTES, "too large to queue")
+
 /* How many items of `each` cover count. */
 static inline uint32_t strata_host_items(uint64_t count, uint64_t each)
 {
@@ -29,11 +33,11 @@ void strata_host_widen(float *out, const void *weight, strata_dtype dtype, uint6
 typedef void strata_host_item(const struct ops *ops, const void *args, uint32_t index);
 
 /* Queue an operator that is items and nothing else; *ops and *args are copied. args: a struct
- * op_... that ops_host.c knows. */
+ * op_... that ops_items.c knows. */
 void strata_host_call_items(const struct ops *ops, strata_host_item *item, uint32_t count,
                             const void *args, size_t args_bytes);
 
-/* The operators, in three files; ops_host.c has the table. */
+/* The operators of other files than ops_host.c, which has the table. */
 void strata_host_attention(const struct ops *ops, const struct op_attention *args);
 void strata_host_attention_grad(const struct ops *ops, const struct op_attention_grad *args);
 void strata_host_embed(const struct ops *ops, const struct op_embed *args);
