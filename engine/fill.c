@@ -172,7 +172,7 @@ static void fill_block(void *user, uint32_t index, uint32_t worker)
     const strata_engine *engine = job->engine;
     uint64_t at = (uint64_t)index * STRATA_BLOCK_ELEMS;
     const struct group_layout *layout = strata_plan_layout(&engine->plan, job->tile);
-    if (!layout->trained) {
+    if (layout->frozen) {
         fill_frozen_block(job, at, layout);
         return;
     }
@@ -328,7 +328,7 @@ static strata_status fill_by_blocks(struct fill *fill, uint32_t tile)
         initial_weights(&job, at, STRATA_BLOCK_ELEMS, engine->bounce);
         strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, layout->param_dtype,
                        engine->bounce, STRATA_FP32, STRATA_BLOCK_ELEMS);
-        if (layout->trained) {
+        if (!layout->frozen) {
             uint8_t *block = strata_address_home(&engine->memory, STRATA_STATE, tile) +
                              strata_layout_bytes(layout, STRATA_STATE, at);
             strata_stream_copy(engine->stream, block, engine->bounce, master_bytes);

@@ -22,7 +22,7 @@ struct record_form {
 };
 
 struct group_layout {
-    bool trained; /* false: frozen, it has parameters and nothing else */
+    bool frozen; /* it has parameters and nothing else */
     strata_dtype param_dtype;
     strata_dtype wire_dtype; /* of a finished gradient, once it is rounded */
     struct record_form record;
@@ -37,7 +37,7 @@ struct group_layout {
 static inline uint64_t strata_layout_bytes(const struct group_layout *layout, strata_part part,
                                            uint64_t elems)
 {
-    if (part != STRATA_PARAM && !layout->trained)
+    if (part != STRATA_PARAM && layout->frozen)
         return 0;
     switch (part) {
     case STRATA_PARAM:

@@ -89,7 +89,7 @@ static strata_status make_layouts(struct offload_plan *plan, const struct plan_d
     STRATA_TRY(strata_tables_check(&plan->tables, error));
     for (uint32_t g = 0; g < count; g++)
         plan->layouts[g] = (struct group_layout){
-            .trained = !plan->model.groups[g].frozen,
+            .frozen = plan->model.groups[g].frozen,
             .param_dtype = desc->compute_dtype,
             .wire_dtype = desc->compute_dtype,
             .record = desc->record,

@@ -25,7 +25,7 @@ static void set_choice(struct offload_plan *plan, const struct device_choice *ch
     for (uint32_t g = 0; g < plan->model.group_count; g++)
         for (int part = 0; part < STRATA_PART_COUNT; part++)
             plan->layouts[g].in_device[part] =
-                choice->at_home[part] && (part == STRATA_PARAM || plan->layouts[g].trained);
+                choice->at_home[part] && (part == STRATA_PARAM || !plan->layouts[g].frozen);
 }
 
 /* All but the pool. */

@@ -8,8 +8,7 @@
 
 #include <string.h>
 
-static const struct group_layout bf16 = {.trained = true,
-                                         .param_dtype = STRATA_BF16,
+static const struct group_layout bf16 = {.param_dtype = STRATA_BF16,
                                          .wire_dtype = STRATA_BF16,
                                          .record = {1, 12 * STRATA_BLOCK_ELEMS},
                                          .staged = true};
@@ -37,7 +36,7 @@ Test(layout, bytes_of_the_largest_group_do_not_overflow)
 Test(layout, a_frozen_group_has_parameters_alone)
 {
     struct group_layout frozen = bf16;
-    frozen.trained = false;
+    frozen.frozen = true;
     cr_expect_eq(strata_layout_bytes(&frozen, STRATA_PARAM, 100), 200);
     cr_expect_eq(strata_layout_bytes(&frozen, STRATA_GRAD, 100), 0);
     cr_expect_eq(strata_layout_bytes(&frozen, STRATA_STATE, STRATA_BLOCK_ELEMS), 0);

@@ -41,10 +41,8 @@ static void add(uint32_t group, bool grad)
 static void start(uint32_t count, uint64_t blocks)
 {
     desc = (strata_model_desc){.groups = groups, .group_count = count, .uses = uses};
-    lay_out_all(&(struct group_layout){.trained = true,
-                                       .param_dtype = STRATA_BF16,
-                                       .wire_dtype = STRATA_BF16,
-                                       .staged = true});
+    lay_out_all(&(struct group_layout){
+        .param_dtype = STRATA_BF16, .wire_dtype = STRATA_BF16, .staged = true});
     for (uint32_t g = 0; g < count; g++) {
         snprintf(names[g], sizeof names[g], "g%u", g);
         tensors[g] = (strata_tensor_desc){
@@ -163,8 +161,7 @@ Test(residency, a_gradient_without_room_is_parked_in_between)
 Test(residency, parameters_at_home_take_no_pool)
 {
     transformer(4, 1);
-    lay_out_all(&(struct group_layout){.trained = true,
-                                       .param_dtype = STRATA_BF16,
+    lay_out_all(&(struct group_layout){.param_dtype = STRATA_BF16,
                                        .wire_dtype = STRATA_BF16,
                                        .staged = true,
                                        .in_device = {true, true, false}});
@@ -252,8 +249,8 @@ Test(residency, with_groups_of_one_size_loads_are_the_fewest_of_all_ways_to_evic
             add(list[u], last);
         }
         finish();
-        lay_out_all(&(struct group_layout){
-            .trained = true, .param_dtype = STRATA_FP32, .wire_dtype = STRATA_FP32});
+        lay_out_all(
+            &(struct group_layout){.param_dtype = STRATA_FP32, .wire_dtype = STRATA_FP32});
         for (uint32_t frames = 2; frames <= count + 1; frames++) {
             cr_assert(strata_residency_build(&residency, &model, how,
                                              frames * 4 * (uint64_t)STRATA_BLOCK_ELEMS));
