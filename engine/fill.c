@@ -4,9 +4,9 @@
  *
  * Tiles are worked on in order, several at a time: their transfers are under way together, and
  * one tile after the other is computed by all workers, block by block. Where a part cannot be
- * made where it rests (on NVMe, in a device that the host does not reach) it is made in one of
- * the update frames, which have no other use yet; so nothing is taken that the plan has not
- * counted.
+ * made where it rests (on NVMe, in a device that the host does not reach) it is made in a frame
+ * of the plan, since no frame has another use yet: an update's, or, for a frozen tile on NVMe,
+ * a fetch's. So no memory is taken that the plan has not counted.
  *
  * Weights do not depend on the order or the worker: each block is a call of the caller's
  * strata_init_fn for disjoint elements.
@@ -102,20 +102,30 @@ static bool needs_frame(const strata_engine *engine, uint32_t tile)
            !at_home(engine, STRATA_PARAM, tile);
 }
 
+/* The kind of frame that a tile is made in, if it needs one. */
+static enum frame_kind frame_kind_of(const strata_engine *engine, uint32_t tile)
+{
+    bool fetched = strata_plan_is_frozen(&engine->plan, tile) &&
+                   tier_of(engine, STRATA_PARAM, tile) == STRATA_NVME;
+    return fetched ? FRAME_FETCH : FRAME_UPDATE;
+}
+
 static uint8_t *buffer_of(const struct fill *fill, const struct flight *flight,
                           strata_part part)
 {
     const strata_engine *engine = fill->engine;
+    uint32_t index = (uint32_t)(flight - fill->flights);
     if (at_home(engine, part, flight->tile))
         return strata_address_home(&engine->memory, part, flight->tile);
-    return strata_address_update_frame(&engine->memory, (uint32_t)(flight - fill->flights),
-                                       part);
+    if (frame_kind_of(engine, flight->tile) == FRAME_FETCH)
+        return strata_address_frame(&engine->memory, FRAME_FETCH, index);
+    return strata_address_update_frame(&engine->memory, index, part);
 }
 
-/* Flight i has update frame i. What needs no frame leaves them to others. */
+/* Flight i has frame i of each kind. What needs no frame leaves them to others. */
 static struct flight *free_flight(struct fill *fill, uint32_t tile)
 {
-    uint32_t frames = fill->engine->plan.frame_count[FRAME_UPDATE];
+    uint32_t frames = fill->engine->plan.frame_count[frame_kind_of(fill->engine, tile)];
     bool frame = needs_frame(fill->engine, tile);
     uint32_t end = frame && frames < FILL_FLIGHTS ? frames : FILL_FLIGHTS;
     for (uint32_t i = end; i-- > 0;)
@@ -352,7 +362,8 @@ static strata_status go_on(struct fill *fill, uint32_t *next)
     const strata_engine *engine = fill->engine;
     if (*next == engine->plan.model.tile_count)
         return take_ended(fill);
-    if (needs_frame(engine, *next) && engine->plan.frame_count[FRAME_UPDATE] == 0)
+    uint32_t frames = engine->plan.frame_count[frame_kind_of(engine, *next)];
+    if (needs_frame(engine, *next) && frames == 0)
         return fill_by_blocks(fill, (*next)++);
     struct flight *flight = free_flight(fill, *next);
     return flight != NULL ? begin_tile(fill, flight, (*next)++) : take_ended(fill);

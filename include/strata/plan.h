@@ -20,8 +20,8 @@
  *              one more chain of gradients
  *     nvme     what rests there, with a header of 4 KiB a file
  *
- * Of a frozen group G counts w alone. Where its parameters rest on nvme, or in the device of a
- * durable run, an update's frame is in use, to save them and to read them.
+ * Of a frozen group G counts w alone, and no chain but the fetch of its parameters. Where they
+ * rest in the device of a durable run, an update's frame saves them and brings them back.
  *
  * A budget below that is refused with the tier, the need and what there is. Where several
  * groups are held at once the device may need more than the sum, because a group lies in one

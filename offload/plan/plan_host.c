@@ -39,10 +39,10 @@ static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_CO
     for (uint32_t i = 0; i < plan->model.tile_count; i++) {
         uint8_t param = plan->homes[STRATA_PARAM].tier[i];
         out[FRAME_FETCH] |= param == STRATA_NVME;
-        /* Read out, saved and brought back through an update's frame. */
+        /* On NVMe it is fetched and nothing else. In the device it is saved and brought back
+         * through an update's frame. */
         if (strata_plan_is_frozen(plan, i)) {
-            out[FRAME_UPDATE] |=
-                param == STRATA_NVME || (plan->durable && param == STRATA_DEVICE);
+            out[FRAME_UPDATE] |= plan->durable && param == STRATA_DEVICE;
             continue;
         }
         out[FRAME_GRAD] |= plan->homes[STRATA_GRAD].tier[i] == STRATA_NVME ||

@@ -4,6 +4,8 @@
 
 #include "offload/plan/layout.h"
 
+#include "offload/plan/plan_host.h"
+
 #include <criterion/criterion.h>
 
 #include <string.h>
@@ -62,6 +64,31 @@ Test(layout, only_an_fp32_gradient_that_goes_elsewhere_is_not_rounded)
     cr_expect_not(strata_layout_rounds(&layout));
     layout.in_device[STRATA_GRAD] = true;
     cr_expect(strata_layout_rounds(&layout));
+}
+
+/* A trained tile in host RAM and a frozen one on NVMe: the one needs no frame at all. */
+Test(layout, a_frozen_tile_on_nvme_calls_for_a_fetch_frame_alone)
+{
+    struct group_layout layouts[2] = {bf16, bf16};
+    struct tile tiles[2] = {{.group = 0, .elems = STRATA_BLOCK_ELEMS},
+                            {.group = 1, .elems = STRATA_BLOCK_ELEMS}};
+    uint8_t params[2] = {STRATA_HOST, STRATA_NVME};
+    uint8_t others[2] = {STRATA_HOST, STRATA_AUTO};
+    uint8_t parks[2] = {0};
+    struct offload_plan plan = {
+        .model = {.tiles = tiles, .tile_count = 2, .trained_tile_count = 1},
+        .layouts = layouts,
+        .homes = {{.tier = params}, {.tier = others}, {.tier = others}},
+        .park = {.tier = parks},
+        .durable = true,
+    };
+    layouts[1].frozen = true;
+    strata_plan_set_strides(&plan);
+    cr_expect_eq(strata_plan_least_frames(&plan), plan.frame_stride[FRAME_FETCH]);
+    params[1] = STRATA_DEVICE;
+    cr_expect_eq(strata_plan_least_frames(&plan), plan.frame_stride[FRAME_UPDATE]);
+    plan.durable = false;
+    cr_expect_eq(strata_plan_least_frames(&plan), 0);
 }
 
 /* Groups of 2, 1 and 3 tiles, the middle one and the first one frozen, in every way. */
