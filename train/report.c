@@ -148,6 +148,8 @@ static void print_plan_tier(FILE *out, const strata_plan_tier *tier, strata_tier
             strata_format_size(tier->used_bytes, used, sizeof used));
     bool first = true;
     print_share(out, "weights", tier->home_bytes[STRATA_PARAM], &first);
+    if (tier->frozen_bytes > 0)
+        fprintf(out, " (%s frozen)", strata_format_size(tier->frozen_bytes, used, sizeof used));
     print_share(out, "gradients", tier->home_bytes[STRATA_GRAD], &first);
     print_share(out, "states", tier->home_bytes[STRATA_STATE], &first);
     print_share(out, "activations", tier->stash_bytes, &first);

@@ -16,6 +16,7 @@ static strata_json *json_tier(const strata_plan_tier *tier)
     strata_json_set_uint(object, "need_bytes", tier->need_bytes);
     strata_json_set_uint(object, "used_bytes", tier->used_bytes);
     strata_json_set_uint(object, "param_bytes", tier->home_bytes[STRATA_PARAM]);
+    strata_json_set_uint(object, "frozen_bytes", tier->frozen_bytes);
     strata_json_set_uint(object, "grad_bytes", tier->home_bytes[STRATA_GRAD]);
     strata_json_set_uint(object, "state_bytes", tier->home_bytes[STRATA_STATE]);
     strata_json_set_uint(object, "stash_bytes", tier->stash_bytes);

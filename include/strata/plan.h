@@ -41,6 +41,7 @@ typedef struct strata_plan_tier {
     uint64_t need_bytes;  /* the least this run can do with, given the homes */
     uint64_t used_bytes;  /* what the run takes: never more than the limit */
     uint64_t home_bytes[STRATA_PART_COUNT]; /* what rests there, by part */
+    uint64_t frozen_bytes;                  /* of the parameters, those of frozen groups */
     uint64_t stash_bytes;                   /* activation blocks that rest there */
     uint64_t frame_bytes;                   /* device: pool of group copies; host: frames */
     uint64_t table_bytes;                   /* host: tables, norm sums, reserved */

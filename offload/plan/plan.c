@@ -27,6 +27,15 @@ uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part par
                                plan->model.tiles[tile].elems);
 }
 
+void strata_plan_count_home(struct offload_plan *plan, strata_part part, uint32_t tile)
+{
+    strata_plan_tier *tier = &plan->summary.tiers[plan->homes[part].tier[tile]];
+    uint64_t bytes = strata_plan_part_bytes(plan, part, tile);
+    tier->home_bytes[part] += bytes;
+    if (strata_plan_is_frozen(plan, tile))
+        tier->frozen_bytes += bytes;
+}
+
 bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile)
 {
     return !strata_plan_state_in_device(plan, tile) &&
@@ -170,7 +179,7 @@ static strata_status plan_nvme(struct offload_plan *plan, const struct plan_desc
     for (int part = 0; part < STRATA_PART_COUNT; part++)
         for (uint32_t i = 0; i < plan->model.tile_count; i++)
             if (plan->homes[part].tier[i] == STRATA_NVME)
-                tier->home_bytes[part] += strata_plan_part_bytes(plan, (strata_part)part, i);
+                strata_plan_count_home(plan, (strata_part)part, i);
     if (plan->stash == STRATA_NVME)
         tier->stash_bytes = plan->model.stash_bytes * plan->model.stash_block_count;
     if (tier->need_bytes > tier->limit_bytes)

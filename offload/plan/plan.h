@@ -165,6 +165,9 @@ static inline bool strata_plan_is_frozen(const struct offload_plan *plan, uint32
 uint64_t strata_plan_part_bytes(const struct offload_plan *plan, strata_part part,
                                 uint32_t tile);
 
+/* Add a part of a tile to what the summary says of its home. */
+void strata_plan_count_home(struct offload_plan *plan, strata_part part, uint32_t tile);
+
 /* Does the tile's state rest in the device? Then its gradient and parameters do too, and it is
  * updated there. */
 static inline bool strata_plan_state_in_device(const struct offload_plan *plan, uint32_t tile)

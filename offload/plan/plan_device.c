@@ -156,9 +156,8 @@ static void place_device_homes(struct offload_plan *plan, const struct plan_desc
         for (uint32_t i = 0; i < strata_plan_tiles_with(plan, (strata_part)part); i++) {
             plan->homes[part].tier[i] = STRATA_DEVICE;
             plan->homes[part].at[i] = at;
-            uint64_t bytes = strata_plan_part_bytes(plan, (strata_part)part, i);
-            plan->summary.tiers[STRATA_DEVICE].home_bytes[part] += bytes;
-            at += bytes;
+            at += strata_plan_part_bytes(plan, (strata_part)part, i);
+            strata_plan_count_home(plan, (strata_part)part, i);
         }
     }
     plan->scratch_at = at;

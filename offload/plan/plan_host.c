@@ -216,7 +216,7 @@ void strata_plan_place_host(struct offload_plan *plan)
                 continue;
             plan->homes[part].at[i] = at;
             at += strata_plan_part_bytes(plan, (strata_part)part, i);
-            tier->home_bytes[part] += strata_plan_part_bytes(plan, (strata_part)part, i);
+            strata_plan_count_home(plan, (strata_part)part, i);
         }
     }
     for (uint32_t i = 0; i < plan->model.tile_count; i++) {

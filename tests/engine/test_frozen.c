@@ -165,6 +165,45 @@ Test(frozen, the_plan_counts_parameters_alone)
     cr_expect_eq(with.state_bytes + 14 * frozen, without.state_bytes);
 }
 
+static uint64_t frozen_bytes_in(const strata_plan *plan, strata_tier tier)
+{
+    cr_expect_leq(plan->tiers[tier].frozen_bytes, plan->tiers[tier].home_bytes[STRATA_PARAM]);
+    return plan->tiers[tier].frozen_bytes;
+}
+
+Test(frozen, the_plan_says_where_frozen_parameters_rest)
+{
+    static const strata_tier tiers[] = {STRATA_DEVICE, STRATA_HOST, STRATA_NVME};
+    const uint64_t padded = (4 + 6 + 5) * (uint64_t)STRATA_BLOCK_ELEMS;
+    for (int i = 0; i < 3; i++) {
+        struct toy_run run = placed(tiers[i], STRATA_HOST, STRATA_HOST);
+        strata_plan plan;
+        strata_error error = {0};
+        cr_assert_eq(strata_toy_plan(&run, &plan, &error), STRATA_OK, "%s", error.message);
+        for (int tier = 0; tier < 3; tier++)
+            cr_expect_eq(frozen_bytes_in(&plan, tiers[tier]), tier == i ? 2 * padded : 0);
+        run.frozen = 0;
+        cr_assert_eq(strata_toy_plan(&run, &plan, &error), STRATA_OK, "%s", error.message);
+        cr_expect_eq(frozen_bytes_in(&plan, tiers[i]), 0);
+    }
+}
+
+/* A step reads a frozen group's parameters where it brings them to the device, and never writes
+ * them: what it writes are those of the trained groups, once. */
+Test(frozen, steps_write_no_frozen_byte)
+{
+    struct toy_run run = placed(STRATA_NVME, STRATA_HOST, STRATA_HOST);
+    const uint64_t frozen = (4 + 6 + 5) * (uint64_t)STRATA_BLOCK_ELEMS;
+    /* Nothing is done twice: there is no norm to wait for. */
+    run.clip = 0;
+    struct toy_result result = strata_toy_run(&run);
+    expect_good(&result);
+    uint64_t read = result.stats.lanes[STRATA_LANE_NVME_READ].bytes;
+    uint64_t written = result.stats.lanes[STRATA_LANE_NVME_WRITE].bytes;
+    cr_expect_eq(written, STEPS * 2 * (result.plan.padded_elems - frozen));
+    cr_expect_geq(read, STEPS * 2 * result.plan.padded_elems);
+}
+
 /* Twelve bytes an element in each of two slots, or the two of bf16 once. */
 Test(frozen, parameters_stand_in_the_store_once)
 {

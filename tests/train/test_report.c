@@ -77,6 +77,38 @@ Test(report, eighty_columns_show_everything)
     }
 }
 
+/* The line of the host tier in the plan's table. */
+static void host_line(const strata_plan *plan, char *out, size_t bytes)
+{
+    char line[256];
+    FILE *file = tmpfile();
+    cr_assert_not_null(file);
+    strata_report_tiers(file, plan);
+    rewind(file);
+    out[0] = '\0';
+    while (fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, "host", 4) == 0)
+            snprintf(out, bytes, "%s", line);
+    fclose(file);
+}
+
+Test(report, the_plans_table_says_how_much_of_the_weights_is_frozen)
+{
+    strata_plan plan = {0};
+    char line[256];
+    strata_plan_tier *host = &plan.tiers[STRATA_HOST];
+    host->limit_bytes = (uint64_t)1 << 30;
+    host->home_bytes[STRATA_PARAM] = 96 << 20;
+    host->home_bytes[STRATA_GRAD] = 32 << 20;
+    host_line(&plan, line, sizeof line);
+    cr_expect_not_null(strstr(line, "   weights 96.0 MiB, gradients 32.0 MiB\n"), "%s", line);
+    host->frozen_bytes = 64 << 20;
+    host_line(&plan, line, sizeof line);
+    cr_expect_not_null(
+        strstr(line, "   weights 96.0 MiB (64.0 MiB frozen), gradients 32.0 MiB\n"), "%s",
+        line);
+}
+
 Test(report, bars_show_the_share_of_the_step)
 {
     struct trainer_step step = sample();
