@@ -16,6 +16,7 @@
 #include "base/hash.h"
 
 #include "base/error.h"
+#include "base/round.h"
 
 #include <string.h>
 
@@ -47,7 +48,7 @@ struct hash128 strata_hash(const void *data, size_t bytes, uint64_t seed)
 
 uint64_t strata_hash_piece_count(uint64_t bytes)
 {
-    return (bytes + STRATA_HASH_PIECE_BYTES - 1) / STRATA_HASH_PIECE_BYTES;
+    return strata_units_of(bytes, STRATA_HASH_PIECE_BYTES);
 }
 
 void strata_hash_pieces(const void *data, size_t bytes, struct hash128 *out)

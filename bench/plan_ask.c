@@ -10,6 +10,7 @@
 #include "bench/plan_ask.h"
 
 #include "base/error.h"
+#include "base/shape.h"
 #include "bench/report.h"
 #include "engine/planning.h"
 #include "io/store.h"
@@ -45,12 +46,7 @@ static uint32_t tile_elems(const strata_model_desc *model, uint32_t ranks)
     uint32_t tile = strata_default_tile_elems(model);
     uint64_t elems = 0;
     for (uint32_t g = 0; g < model->group_count; g++)
-        for (uint32_t t = 0; t < model->groups[g].tensor_count; t++) {
-            uint64_t product = 1;
-            for (uint32_t i = 0; i < model->groups[g].tensors[t].rank; i++)
-                product *= model->groups[g].tensors[t].shape[i];
-            elems += product;
-        }
+        elems += strata_group_elems(&model->groups[g]);
     while (elems / ranks / tile > MAX_TILES && tile < 1u << 28)
         tile *= 2;
     return tile;

@@ -15,6 +15,7 @@
  */
 
 #include "base/error.h"
+#include "base/round.h"
 #include "engine/state.h"
 #include "optim/loss_scale.h"
 
@@ -31,7 +32,7 @@
 
 static uint32_t chunk_count(uint64_t elems)
 {
-    return (uint32_t)((elems + CHUNK_ELEMS - 1) / CHUNK_ELEMS);
+    return (uint32_t)strata_units_of(elems, CHUNK_ELEMS);
 }
 
 static uint64_t chunk_elems(uint64_t elems, uint32_t index)

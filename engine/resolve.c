@@ -7,6 +7,8 @@
  */
 
 #include "base/error.h"
+#include "base/round.h"
+#include "base/shape.h"
 #include "base/topology.h"
 #include "engine/state.h"
 #include "io/io.h"
@@ -25,18 +27,8 @@ uint32_t strata_default_tile_elems(const strata_model_desc *model)
         return MIN_TILE_ELEMS;
     for (uint32_t tile = MIN_TILE_ELEMS; tile < MAX_TILE_ELEMS; tile *= 2) {
         uint64_t count = 0;
-        for (uint32_t g = 0; model->groups != NULL && g < model->group_count; g++) {
-            uint64_t elems = 0;
-            for (uint32_t t = 0;
-                 model->groups[g].tensors != NULL && t < model->groups[g].tensor_count; t++) {
-                const strata_tensor_desc *tensor = &model->groups[g].tensors[t];
-                uint64_t product = 1;
-                for (uint32_t i = 0; i < tensor->rank && i < STRATA_MAX_RANK; i++)
-                    product *= tensor->shape[i];
-                elems += product;
-            }
-            count += (elems + tile - 1) / tile;
-        }
+        for (uint32_t g = 0; model->groups != NULL && g < model->group_count; g++)
+            count += strata_units_of(strata_group_elems(&model->groups[g]), tile);
         if (count <= MAX_TILES)
             return tile;
     }

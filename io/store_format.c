@@ -11,6 +11,7 @@
 #include "io/store_format.h"
 
 #include "base/error.h"
+#include "base/round.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -41,8 +42,7 @@ uint64_t strata_store_table_length(uint32_t entry_count)
 {
     uint64_t bytes = sizeof(struct table_head) + HASH_BYTES +
                      (uint64_t)entry_count * sizeof(struct table_entry);
-    return (bytes + STRATA_STORE_BLOCK_BYTES - 1) / STRATA_STORE_BLOCK_BYTES *
-           STRATA_STORE_BLOCK_BYTES;
+    return strata_round_up(bytes, STRATA_STORE_BLOCK_BYTES);
 }
 
 void strata_store_put_hash(uint8_t out[16], struct hash128 hash)

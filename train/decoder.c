@@ -10,6 +10,7 @@
 #include "train/decoder_model.h"
 
 #include "base/error.h"
+#include "base/round.h"
 
 #define SLICE_ELEMS (UINT64_C(1) << 24) /* what a slice has at most by default */
 #define TOKENS_MAX  (UINT64_C(1) << 31) /* of a step                           */
@@ -17,7 +18,7 @@
 
 static uint32_t default_slices(const struct decoder_config *c)
 {
-    return (uint32_t)((c->vocab_size * c->hidden_size + SLICE_ELEMS - 1) / SLICE_ELEMS);
+    return (uint32_t)strata_units_of(c->vocab_size * c->hidden_size, SLICE_ELEMS);
 }
 
 static strata_status check_shape(const struct decoder_config *config,

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/shape.h"
 
 #include <stdio.h>
 
@@ -101,11 +102,6 @@ static void add_layer(struct builder *b, uint32_t layer)
     b->group++;
 }
 
-static uint64_t tensor_elems(const strata_tensor_desc *tensor)
-{
-    return tensor->rank == 1 ? tensor->shape[0] : tensor->shape[0] * tensor->shape[1];
-}
-
 /* Every layer has its tensors at the same places: those of the first. */
 static void find_layer_offsets(struct decoder *decoder)
 {
@@ -113,7 +109,7 @@ static void find_layer_offsets(struct decoder *decoder)
     uint64_t offset = 0;
     for (uint32_t i = 0; i < DECODER_LAYER_TENSORS; i++) {
         decoder->layer_offset[i] = offset;
-        offset += tensor_elems(&layer->tensors[i]);
+        offset += strata_tensor_elems(&layer->tensors[i]);
     }
 }
 

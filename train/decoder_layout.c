@@ -9,6 +9,8 @@
 
 #include "train/decoder_model.h"
 
+#include "base/round.h"
+
 #define ALIGN_BYTES        256u  /* what a GPU's libraries ask for at most */
 #define SCRATCH_UNIT_BYTES 4096u /* a page                                 */
 
@@ -25,14 +27,14 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
 static uint64_t slice_rows_max(const struct decoder *decoder)
 {
     uint64_t slices = decoder->shape.vocab_slices;
-    return (decoder->config.vocab_size + slices - 1) / slices;
+    return strata_units_of(decoder->config.vocab_size, slices);
 }
 
 /* Put bytes at *end and say where. */
 static uint64_t place(uint64_t *end, uint64_t bytes)
 {
     uint64_t at = *end;
-    *end += (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    *end += strata_round_up(bytes, ALIGN_BYTES);
     return at;
 }
 
@@ -105,7 +107,7 @@ void strata_decoder_build_layout(struct decoder *decoder)
     at->x = place(&end, decoder->micro_tokens * c->hidden_size * 4);
     at->dx = place(&end, decoder->micro_tokens * c->hidden_size * 4);
     end = max_u64(place_layer(decoder, end), place_head(decoder, end));
-    at->bytes = (end + SCRATCH_UNIT_BYTES - 1) / SCRATCH_UNIT_BYTES * SCRATCH_UNIT_BYTES;
+    at->bytes = strata_round_up(end, SCRATCH_UNIT_BYTES);
     decoder->model.scratch_bytes = at->bytes;
     decoder->model.stash_bytes = decoder->micro_tokens * c->hidden_size * 4;
 }

@@ -7,6 +7,7 @@
 #include "train/decoder_run.h"
 
 #include "base/error.h"
+#include "base/shape.h"
 
 static void queue_loss(const struct run *run)
 {
@@ -127,11 +128,7 @@ static uint64_t largest_group(const struct decoder *decoder)
 {
     uint64_t most = 0;
     for (uint32_t g = 0; g < decoder->model.group_count; g++) {
-        const strata_group_desc *group = &decoder->groups[g];
-        uint64_t elems = 0;
-        for (uint32_t t = 0; t < group->tensor_count; t++)
-            elems += group->tensors[t].shape[0] *
-                     (group->tensors[t].rank > 1 ? group->tensors[t].shape[1] : 1);
+        uint64_t elems = strata_group_elems(&decoder->groups[g]);
         most = elems > most ? elems : most;
     }
     return most;

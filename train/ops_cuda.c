@@ -19,6 +19,8 @@
 
 #include "train/ops_cuda.h"
 
+#include "base/round.h"
+
 #include <stdio.h>
 
 /* Scores of a block at a time: 32 MiB in fp32. Rows are cut so that they fit. A test has fewer,
@@ -51,7 +53,7 @@ static void check(const struct ops *ops, int native, const char *what)
 
 static uint64_t aligned(uint64_t bytes)
 {
-    return (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    return strata_round_up(bytes, ALIGN_BYTES);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -221,9 +223,9 @@ static uint64_t block_rows(const struct op_heads *s)
 static uint64_t keys_of(const struct op_heads *s, uint64_t end)
 {
     uint64_t step = block_rows(s);
-    uint64_t blocks = (s->seq + step - 1) / step;
-    uint64_t unit = (blocks + KEY_COUNTS - 1) / KEY_COUNTS * step;
-    return least((end + unit - 1) / unit * unit, s->seq);
+    uint64_t blocks = strata_units_of(s->seq, step);
+    uint64_t unit = strata_units_of(blocks, KEY_COUNTS) * step;
+    return least(strata_round_up(end, unit), s->seq);
 }
 
 /* Attention's own scratch, in bytes from its start. The halves are there whatever the dtype, so

@@ -7,6 +7,7 @@
  * Thread: the stream's, or a worker's.
  */
 
+#include "base/round.h"
 #include "train/ops.h"
 #include "train/product.h"
 
@@ -17,7 +18,7 @@
 /* How many items of `each` cover count. */
 static inline uint32_t strata_host_items(uint64_t count, uint64_t each)
 {
-    return (uint32_t)((count + each - 1) / each);
+    return (uint32_t)strata_units_of(count, each);
 }
 
 static inline uint64_t strata_host_min(uint64_t a, uint64_t b)

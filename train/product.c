@@ -124,7 +124,7 @@ static bool cut(struct panels *p)
 /* Where part `index` of an edge begins; parts differ by one unit at most. */
 static uint64_t begin_of(uint64_t edge, uint32_t parts, uint64_t index)
 {
-    uint64_t units = (edge + EDGE_UNIT - 1) / EDGE_UNIT;
+    uint64_t units = strata_units_of(edge, EDGE_UNIT);
     return strata_host_min(units * index / parts * EDGE_UNIT, edge);
 }
 

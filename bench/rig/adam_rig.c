@@ -12,6 +12,7 @@
 #include "bench/rig/adam_rig.h"
 
 #include "base/random.h"
+#include "base/round.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -194,7 +195,7 @@ static void run_pass(struct pass *pass, strata_workers *workers,
 {
     pass->block = block;
     strata_workers_run(workers, STRATA_JOB_UPDATE, run_chunk, pass,
-                       (uint32_t)((pass->blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS));
+                       (uint32_t)strata_units_of(pass->blocks, CHUNK_BLOCKS));
 }
 
 void strata_bench_adam_pass(struct adam_rig *rig, strata_workers *workers,
@@ -249,7 +250,7 @@ void strata_bench_adam_reset(struct adam_rig *rig, const struct adam_kind *kind)
 
 strata_status strata_bench_adam_open(struct adam_rig *out, uint64_t elems, strata_error *error)
 {
-    *out = (struct adam_rig){.elems = (elems + BLOCK - 1) / BLOCK * BLOCK};
+    *out = (struct adam_rig){.elems = strata_round_up(elems, BLOCK)};
     uint64_t record_bytes = 12 * out->elems;
     uint64_t digests = strata_hash_piece_count(record_bytes) * sizeof(struct hash128);
     strata_status status = strata_arena_create(&out->memory, 24 * out->elems + 3 * digests,

@@ -17,6 +17,7 @@
 
 #include "bench/rig/io_rig.h"
 
+#include "base/round.h"
 #include "bench/report.h"
 
 #include <errno.h>
@@ -77,7 +78,7 @@ strata_status strata_bench_rig_open(struct io_rig *out, const char *dir, uint64_
 {
     struct store_records none = {.bytes = NULL};
     struct io_sample sample;
-    uint64_t count = (bytes + RIG_PLACE_BYTES - 1) / RIG_PLACE_BYTES;
+    uint64_t count = strata_units_of(bytes, RIG_PLACE_BYTES);
     *out = (struct io_rig){.store = NULL};
     if (count > UINT32_MAX / 2)
         return strata_fail(error, STRATA_E_INVALID, 0, "--size: more than %" PRIu64 " bytes",

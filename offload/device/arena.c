@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/round.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -37,11 +38,6 @@
 
 /* What a worker populates at once: tens of milliseconds, so handing it out costs nothing. */
 #define PIECE_BYTES ((uint64_t)64 << 20)
-
-static uint64_t round_up(uint64_t bytes, uint64_t unit)
-{
-    return (bytes + unit - 1) / unit * unit;
-}
 
 /* Has the administrator left transparent huge pages to whoever asks, or to all, and has nobody
  * denied them to this process? Then madvise still says yes. */
@@ -66,7 +62,8 @@ static uint8_t *map_aligned(uint64_t bytes)
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (start == MAP_FAILED)
         return MAP_FAILED;
-    uint64_t before = round_up((uintptr_t)start, STRATA_HUGE_PAGE_BYTES) - (uintptr_t)start;
+    uint64_t before =
+        strata_round_up((uintptr_t)start, STRATA_HUGE_PAGE_BYTES) - (uintptr_t)start;
     uint64_t after = reserved - before - bytes;
     if (before > 0)
         munmap(start, before);
@@ -118,7 +115,7 @@ static int populate_by(uint8_t *base, uint64_t bytes, strata_workers *workers,
     for (uint64_t at = 0; at < bytes;) {
         struct populating job = {.base = base + at,
                                  .bytes = bytes - at < step ? bytes - at : step};
-        uint64_t pieces = (job.bytes + PIECE_BYTES - 1) / PIECE_BYTES;
+        uint64_t pieces = strata_units_of(job.bytes, PIECE_BYTES);
         if (strata_workers_run(workers, STRATA_JOB_UPDATE, populate_piece, &job,
                                (uint32_t)pieces) != STRATA_OK)
             return EINVAL;
@@ -142,7 +139,7 @@ strata_status strata_arena_create_by(struct arena *out, uint64_t bytes, const ch
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
                            "arena for %s: %" PRIu64 " bytes are beyond the address space", what,
                            bytes);
-    uint64_t mapped = round_up(bytes, STRATA_PAGE_BYTES);
+    uint64_t mapped = strata_round_up(bytes, STRATA_PAGE_BYTES);
     uint8_t *base = map_aligned(mapped);
     int cause = base == MAP_FAILED ? errno : 0;
     if (cause == 0) {
@@ -175,6 +172,7 @@ strata_status strata_arena_create(struct arena *out, uint64_t bytes, const char 
 void strata_arena_destroy(struct arena *arena)
 {
     if (arena->base != NULL)
-        STRATA_CHECK(munmap(arena->base, round_up(arena->bytes, STRATA_PAGE_BYTES)) == 0);
+        STRATA_CHECK(munmap(arena->base, strata_round_up(arena->bytes, STRATA_PAGE_BYTES)) ==
+                     0);
     *arena = (struct arena){0};
 }

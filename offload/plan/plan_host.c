@@ -6,6 +6,7 @@
 
 #include "offload/plan/plan_host.h"
 
+#include "base/round.h"
 #include "offload/device/arena.h"
 
 #include <string.h>
@@ -15,11 +16,6 @@
  * that are read while forward goes into backward and no gradient is there yet: with 4 of them
  * a step of 3B on a desktop takes 7 % longer. */
 static const uint32_t wanted_frames[FRAME_KIND_COUNT] = {8, 4, 8, 2, 2};
-
-static uint64_t round_up(uint64_t value, uint64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
 
 static uint64_t max_of(uint64_t a, uint64_t b)
 {
@@ -76,7 +72,7 @@ void strata_plan_set_strides(struct offload_plan *plan)
         [FRAME_STASH] = plan->model.stash_bytes,
     };
     for (int kind = 0; kind < FRAME_KIND_COUNT; kind++)
-        plan->frame_stride[kind] = round_up(bytes[kind], STRATA_HUGE_PAGE_BYTES);
+        plan->frame_stride[kind] = strata_round_up(bytes[kind], STRATA_HUGE_PAGE_BYTES);
 }
 
 static uint64_t stash_host_bytes(const struct offload_plan *plan)

@@ -6,6 +6,7 @@
 #include "offload/plan/tables.h"
 
 #include "base/error.h"
+#include "base/round.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ void *strata_tables_take(struct tables *tables, uint64_t count, uint64_t each)
         tables->failed = true;
         return NULL;
     }
-    uint64_t bytes = BLOCK_ALIGN + (payload + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN;
+    uint64_t bytes = BLOCK_ALIGN + strata_round_up(payload, BLOCK_ALIGN);
     struct table_block *block = aligned_alloc(BLOCK_ALIGN, bytes);
     if (block == NULL) {
         tables->failed = true;

@@ -7,6 +7,8 @@
 #include "offload/simulate/forecast.h"
 
 #include "base/error.h"
+#include "base/round.h"
+#include "base/shape.h"
 
 #include <math.h>
 
@@ -105,16 +107,10 @@ static strata_status shard(strata_model_desc *out, struct tables *tables,
         strata_tables_take(tables, whole->group_count, sizeof *tensors);
     STRATA_TRY(strata_tables_check(tables, error));
     for (uint32_t g = 0; g < whole->group_count; g++) {
-        uint64_t elems = 0;
-        for (uint32_t t = 0; t < whole->groups[g].tensor_count; t++) {
-            uint64_t product = 1;
-            for (uint32_t i = 0; i < whole->groups[g].tensors[t].rank; i++)
-                product *= whole->groups[g].tensors[t].shape[i];
-            elems += product;
-        }
+        uint64_t elems = strata_group_elems(&whole->groups[g]);
         /* Tensors' names differ; groups' do too. */
         tensors[g] = (strata_tensor_desc){
-            .name = whole->groups[g].name, .shape = {(elems + ranks - 1) / ranks}, .rank = 1};
+            .name = whole->groups[g].name, .shape = {strata_units_of(elems, ranks)}, .rank = 1};
         groups[g] = (strata_group_desc){.name = whole->groups[g].name,
                                         .tensors = &tensors[g],
                                         .tensor_count = 1,

@@ -8,6 +8,7 @@
  * after one step is the gradient, and that can be read.
  */
 
+#include "base/shape.h"
 #include "tests/support/decoder_rig.h"
 
 #include <criterion/criterion.h>
@@ -112,11 +113,6 @@ static float hashed_weight(uint32_t tensor, uint32_t elem, bool norm)
     return u * 0.2f;
 }
 
-static uint64_t count_of(const strata_tensor_desc *tensor)
-{
-    return tensor->rank == 1 ? tensor->shape[0] : tensor->shape[0] * tensor->shape[1];
-}
-
 /* Slices of one tensor differ in what follows the #. */
 static bool same_tensor(const char *a, const char *b)
 {
@@ -146,7 +142,7 @@ static struct place place_of(const strata_model_desc *model, uint32_t group, uin
             place.first = place.at - start;
             if (g == group && t == tensor)
                 return place;
-            place.at += count_of(desc);
+            place.at += strata_tensor_elems(desc);
             previous = desc->name;
         }
     }
@@ -224,7 +220,7 @@ static void compare_all(struct decoder_rig *rig, strata_record record, const flo
     for (uint32_t g = 0; g < model->group_count; g++) {
         for (uint32_t t = 0; t < model->groups[g].tensor_count; t++) {
             const strata_tensor_desc *desc = &model->groups[g].tensors[t];
-            uint64_t count = count_of(desc);
+            uint64_t count = strata_tensor_elems(desc);
             float *got = malloc(count * sizeof *got);
             cr_assert_not_null(got);
             cr_assert_eq(strata_engine_read(rig->engine, g, t, record, 0, count, got),
