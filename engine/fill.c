@@ -187,7 +187,7 @@ static void fill_block(void *user, uint32_t index, uint32_t worker)
         return;
     }
     uint8_t *block = job->state + strata_layout_bytes(layout, STRATA_STATE, at);
-    const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
+    uint64_t master_bytes = strata_record_place(engine->record_type, 0).m;
     if (job->fresh) {
         initial_weights(job, at, STRATA_BLOCK_ELEMS, (float *)block);
         /* Moments of zero are bytes of zero in every dtype. */
@@ -331,7 +331,7 @@ static strata_status fill_by_blocks(struct fill *fill, uint32_t tile)
     strata_engine *engine = fill->engine;
     const struct group_layout *layout = strata_plan_layout(&engine->plan, tile);
     uint64_t param_bytes = strata_layout_bytes(layout, STRATA_PARAM, STRATA_BLOCK_ELEMS);
-    const uint64_t master_bytes = STRATA_BLOCK_ELEMS * sizeof(float);
+    uint64_t master_bytes = strata_record_place(engine->record_type, 0).m;
     uint8_t *param = strata_address_home(&engine->memory, STRATA_PARAM, tile);
     struct fill_job job = {.engine = engine, .fresh = true, .tile = tile};
     for (uint64_t at = 0; at < engine->plan.model.tiles[tile].elems; at += STRATA_BLOCK_ELEMS) {

@@ -256,7 +256,7 @@ static void apply_to_copy(const struct update_pass *work, uint64_t at, struct bl
                           uint32_t worker)
 {
     const strata_engine *engine = work->engine;
-    size_t bytes = strata_record_block_bytes(engine->record_type);
+    size_t bytes = work->layout->record.block_bytes;
     uint8_t *copy = engine->scratch + worker * bytes;
     memcpy(copy, block.state, bytes);
     block.state = copy;
@@ -350,7 +350,7 @@ struct round_args {
     strata_engine *engine;
     uint8_t *dst;
     const float *src;
-    strata_dtype dtype;
+    const struct group_layout *layout;
     uint64_t elems;
 };
 
@@ -359,8 +359,9 @@ static void round_chunk(void *user, uint32_t index, uint32_t worker)
     (void)worker;
     const struct round_args *args = user;
     uint64_t first = (uint64_t)index * CHUNK_ELEMS;
-    strata_convert(STRATA_ISA_BEST, args->dst + first * strata_dtype_bytes(args->dtype),
-                   args->dtype, args->src + first, STRATA_FP32,
+    strata_convert(STRATA_ISA_BEST,
+                   args->dst + strata_layout_bytes(args->layout, STRATA_GRAD, first),
+                   args->layout->wire_dtype, args->src + first, STRATA_FP32,
                    chunk_elems(args->elems, index));
 }
 
@@ -378,7 +379,7 @@ static void queue_round(void *user, strata_stream *stream, uint32_t group, void 
     struct round_args args = {.engine = engine,
                               .dst = dst,
                               .src = src,
-                              .dtype = engine->plan.layouts[group].wire_dtype,
+                              .layout = &engine->plan.layouts[group],
                               .elems = engine->plan.model.groups[group].padded};
     strata_stream_call(stream, run_round, &args, sizeof args);
 }

@@ -87,8 +87,8 @@ static strata_status take_tables(void *user, struct offload_plan *plan,
     /* For any dtype. */
     engine->bounce_bytes = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
     if (desc->fold)
-        engine->scratch = strata_tables_take(tables, planning->machine->workers,
-                                             strata_record_block_bytes(engine->record_type));
+        engine->scratch =
+            strata_tables_take(tables, planning->machine->workers, desc->record.block_bytes);
     strata_tables_count(tables, sizeof *engine + strata_pager_table_bytes(plan));
     if (engine->desc.trace_events > 0)
         strata_tables_count(tables, strata_trace_bytes(engine->desc.trace_events));

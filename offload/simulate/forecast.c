@@ -121,14 +121,19 @@ static strata_status shard(strata_model_desc *out, struct tables *tables,
     return STRATA_OK;
 }
 
-/* The largest group's part with what it takes in the device in backward. */
-static uint64_t pool_bytes(const strata_model_desc *model, uint32_t w)
+/* What the largest group's part takes of the device's pool in backward. A gradient is staged
+ * there whatever its dtype, since other ranks add to it. */
+static uint64_t pool_bytes(const strata_model_desc *model, strata_dtype dtype)
 {
+    const struct group_layout layout = {
+        .param_dtype = dtype, .wire_dtype = dtype, .staged = true};
     uint64_t most = 0;
     for (uint32_t g = 0; g < model->group_count; g++)
         if (model->groups[g].tensors->shape[0] > most)
             most = model->groups[g].tensors->shape[0];
-    return (most + STRATA_BLOCK_ELEMS) * (4 + 2 * (uint64_t)w);
+    most += STRATA_BLOCK_ELEMS;
+    return strata_layout_param_pool_bytes(&layout, most) +
+           strata_layout_grad_pool_bytes(&layout, most);
 }
 
 /*
@@ -146,8 +151,7 @@ static strata_status make_rank(struct offload_plan *out, struct schedule **out_s
     const struct plan_desc *whole = &desc->planner.plan;
     strata_status status = shard(&model, &tables, whole->model, desc->ranks, error);
     if (status == STRATA_OK) {
-        uint64_t others =
-            (desc->ranks - 1) * pool_bytes(&model, strata_dtype_bytes(whole->compute_dtype));
+        uint64_t others = (desc->ranks - 1) * pool_bytes(&model, whole->compute_dtype);
         one.planner.plan.model = &model;
         one.planner.plan.device_bytes =
             whole->device_bytes > others ? whole->device_bytes - others : 1;
