@@ -30,6 +30,8 @@ static double value_of(const void *array, strata_dtype dtype, uint64_t i)
 {
     float value;
     uint32_t bytes = strata_dtype_bytes(dtype);
+    if (dtype == STRATA_FP32)
+        return ((const float *)array)[i];
     strata_convert(STRATA_ISA_SCALAR, &value, STRATA_FP32, (const uint8_t *)array + i * bytes,
                    dtype, 1);
     return value;
