@@ -68,9 +68,9 @@ namespace emulator
 constexpr size_t stack_bytes = 64 << 10;
 
 /*
- * A thread of a block. It lives on: after its end in one block it waits to begin in the next, of
- * whatever kernel. It is entered by its context once and by a jump from then on, because
- * swapcontext() makes a system call each time, and took nine tenths of the operators' tests.
+ * A thread of a block. It lives on: after its end in one block it waits to begin the next, of
+ * any kernel. Its context is entered once, and from then on by a jump: swapcontext() makes a
+ * system call each time, which took nine tenths of the operators' tests.
  */
 struct fiber {
     ucontext_t context;

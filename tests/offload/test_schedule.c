@@ -10,7 +10,8 @@
 
 #include <stdlib.h>
 
-/* Of each kind; five times as many in the long form. Sanitizers take a hundred times as long. */
+/* Of each kind; five times as many in the long form. Sanitizers take a hundred times as
+ * long. */
 #if defined(__SANITIZE_ADDRESS__)
 #    define CASES 320u
 #else
