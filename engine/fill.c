@@ -1,11 +1,11 @@
 /*
- * Filling every home at create: with the initial weights and zero moments, or with what the
- * store's commit holds.
+ * Filling homes: at create every one, with the initial weights and zero moments or with what
+ * the store's commit holds; between steps those of one tensor, with what the caller writes.
  *
  * Tiles are worked on in order, several at a time: their transfers are under way together, and
  * one tile after the other is computed by all workers, block by block. Where a part cannot be
  * made where it rests (on NVMe, in a device that the host does not reach) it is made in a frame
- * of the plan, since no frame has another use yet: an update's, or, for a frozen tile on NVMe,
+ * of the plan, since no frame has another use then: an update's, or, for a frozen tile on NVMe,
  * a fetch's. So no memory is taken that the plan has not counted.
  *
  * Weights do not depend on the order or the worker: each block is a call of the caller's
@@ -43,8 +43,10 @@ struct flight {
 struct fill {
     strata_engine *engine;
     bool fresh;
-    struct channel *ended; /* struct store_io *: transfers, as they end */
-    struct flight *flights;
+    const struct patch *patch; /* NULL: all bytes are filled */
+    uint32_t next;             /* tiles that are left: next .. end - 1 */
+    uint32_t end;
+    struct flight flights[FILL_FLIGHTS];
     uint32_t busy;
     uint64_t done_bytes;
     struct progress progress;
@@ -55,6 +57,7 @@ struct fill {
 struct fill_job {
     strata_engine *engine;
     bool fresh;
+    const struct patch *patch;
     uint32_t tile;
     uint8_t *state; /* the record, and the parameters: at home or in a frame; NULL: frozen */
     uint8_t *param;
@@ -175,6 +178,37 @@ static void fill_frozen_block(struct fill_job *job, uint64_t at,
     }
 }
 
+/* The elements of the patch in a block of a tile: out_at in the tile. false: none. */
+static bool patch_in_block(const struct patch *patch, const struct tile *tile,
+                           uint64_t block_at, uint64_t *out_at, uint64_t *out_count,
+                           const float **out_values)
+{
+    uint64_t block = tile->first + block_at;
+    uint64_t first = patch->first > block ? patch->first : block;
+    uint64_t end = patch->first + patch->count;
+    end = end < block + STRATA_BLOCK_ELEMS ? end : block + STRATA_BLOCK_ELEMS;
+    if (first >= end)
+        return false;
+    *out_at = first - tile->first;
+    *out_count = end - first;
+    *out_values = patch->values + (first - patch->first);
+    return true;
+}
+
+static void patch_block(const struct fill_job *job, uint64_t block_at)
+{
+    const strata_engine *engine = job->engine;
+    strata_record record = job->patch->record;
+    uint64_t at;
+    uint64_t count;
+    const float *values;
+    if (patch_in_block(job->patch, &engine->plan.model.tiles[job->tile], block_at, &at, &count,
+                       &values))
+        strata_convert(STRATA_ISA_BEST,
+                       job->state + strata_engine_value_offset(engine, record, at),
+                       strata_engine_value_dtype(engine, record), values, STRATA_FP32, count);
+}
+
 static void fill_block(void *user, uint32_t index, uint32_t worker)
 {
     (void)worker;
@@ -193,6 +227,10 @@ static void fill_block(void *user, uint32_t index, uint32_t worker)
         /* Moments of zero are bytes of zero in every dtype. */
         memset(block + master_bytes, 0, layout->record.block_bytes - master_bytes);
     }
+    if (job->patch != NULL)
+        patch_block(job, at);
+    if (job->patch != NULL && job->patch->record != STRATA_MASTER)
+        return;
     strata_convert(STRATA_ISA_BEST, job->param + strata_layout_bytes(layout, STRATA_PARAM, at),
                    layout->param_dtype, block, STRATA_FP32, STRATA_BLOCK_ELEMS);
 }
@@ -218,9 +256,20 @@ static void start_transfer(struct fill *fill, struct flight *flight, struct stor
 {
     *io = *what;
     io->done = transfer_ended;
-    io->user = fill->ended;
+    io->user = fill->engine->arrivals;
     flight->pending++;
     strata_store_start(fill->engine->store, io);
+}
+
+/* The slot that a tile's record is written to; STRATA_NONE: it is not written. */
+static uint32_t slot_to_write(const struct fill *fill, uint32_t tile)
+{
+    strata_engine *engine = fill->engine;
+    if (fill->patch != NULL)
+        return tier_of(engine, STRATA_STATE, tile) == STRATA_NVME
+                   ? strata_schedule_rewrite(engine->schedule, tile)
+                   : STRATA_NONE;
+    return fill->fresh && engine->plan.record_bytes[tile] > 0 ? 0 : STRATA_NONE;
 }
 
 /* What was made in a frame goes to where it rests, and what is new to the store. */
@@ -228,23 +277,26 @@ static void send_home(struct fill *fill, struct flight *flight)
 {
     strata_engine *engine = fill->engine;
     uint32_t tile = flight->tile;
+    uint32_t slot = slot_to_write(fill, tile);
+    bool weights = fill->patch == NULL || fill->patch->record == STRATA_MASTER;
     for (int part = STRATA_PARAM; part < STRATA_PART_COUNT; part++) {
         if (part == STRATA_GRAD || tier_of(engine, part, tile) != STRATA_DEVICE ||
-            at_home(engine, part, tile))
+            at_home(engine, part, tile) || (part == STRATA_PARAM && !weights))
             continue;
         strata_stream_copy(engine->stream, strata_address_home(&engine->memory, part, tile),
                            buffer_of(fill, flight, part),
                            strata_plan_part_bytes(&engine->plan, part, tile));
         strata_stream_sync(engine->stream);
     }
-    if (fill->fresh && engine->plan.record_bytes[tile] > 0)
+    if (slot != STRATA_NONE)
         start_transfer(
             fill, flight, &flight->state,
             &(struct store_io){.write = true,
-                               .place = strata_plan_record_place(&engine->plan, tile, 0),
+                               .place = strata_plan_record_place(&engine->plan, tile, slot),
+                               .updates = engine->applied,
                                .buffer = buffer_of(fill, flight, record_part(engine, tile))});
     bool own_place = !strata_plan_is_frozen(&engine->plan, tile);
-    if (own_place && tier_of(engine, STRATA_PARAM, tile) == STRATA_NVME)
+    if (weights && own_place && tier_of(engine, STRATA_PARAM, tile) == STRATA_NVME)
         start_transfer(
             fill, flight, &flight->param,
             &(struct store_io){.write = true,
@@ -269,6 +321,7 @@ static strata_status make_tile(struct fill *fill, struct flight *flight)
     bool frozen = strata_plan_is_frozen(&engine->plan, flight->tile);
     struct fill_job job = {.engine = engine,
                            .fresh = fill->fresh,
+                           .patch = fill->patch,
                            .tile = flight->tile,
                            .state = frozen ? NULL : buffer_of(fill, flight, STRATA_STATE),
                            .param = buffer_of(fill, flight, STRATA_PARAM)};
@@ -290,12 +343,14 @@ static strata_status begin_tile(struct fill *fill, struct flight *flight, uint32
     const strata_engine *engine = fill->engine;
     *flight = (struct flight){.tile = tile, .busy = true};
     fill->busy++;
-    if (!fill->fresh) {
-        uint32_t slot = engine->first_line.slots[tile];
+    bool at_home = fill->patch != NULL && tier_of(engine, STRATA_STATE, tile) != STRATA_NVME;
+    if (!fill->fresh && !at_home) {
+        uint32_t slot = fill->patch != NULL ? strata_schedule_slot(engine->schedule, tile)
+                                            : engine->first_line.slots[tile];
         start_transfer(
             fill, flight, &flight->state,
             &(struct store_io){.place = strata_plan_record_place(&engine->plan, tile, slot),
-                               .updates = engine->base_updates,
+                               .updates = engine->applied,
                                .buffer = buffer_of(fill, flight, record_part(engine, tile))});
         return STRATA_OK;
     }
@@ -308,7 +363,7 @@ static strata_status begin_tile(struct fill *fill, struct flight *flight, uint32
 static strata_status take_ended(struct fill *fill)
 {
     struct store_io *io;
-    while (!strata_channel_receive(fill->ended, &io, UINT64_MAX))
+    while (!strata_channel_receive(fill->engine->arrivals, &io, UINT64_MAX))
         continue;
     struct flight *flight = fill->flights;
     while (io != &flight->state && io != &flight->param)
@@ -356,54 +411,95 @@ static strata_status fill_by_blocks(struct fill *fill, uint32_t tile)
     return bad > 0 ? refuse_weight(engine, tile, bad - 1, &fill->error) : STRATA_OK;
 }
 
+/* The same place, between steps: only the patch's elements go to it. The weights follow from
+ * them alone. */
+static strata_status patch_by_blocks(struct fill *fill, uint32_t tile)
+{
+    strata_engine *engine = fill->engine;
+    const struct patch *patch = fill->patch;
+    const struct tile *of = &engine->plan.model.tiles[tile];
+    strata_dtype dtype = strata_engine_value_dtype(engine, patch->record);
+    const struct group_layout *layout = strata_plan_layout(&engine->plan, tile);
+    uint8_t *state = strata_address_home(&engine->memory, STRATA_STATE, tile);
+    uint8_t *param = strata_address_home(&engine->memory, STRATA_PARAM, tile);
+    for (uint64_t block = 0; block < of->elems; block += STRATA_BLOCK_ELEMS) {
+        uint64_t at;
+        uint64_t count;
+        const float *values;
+        if (!patch_in_block(patch, of, block, &at, &count, &values))
+            continue;
+        strata_convert(STRATA_ISA_BEST, engine->bounce, dtype, values, STRATA_FP32, count);
+        strata_stream_copy(engine->stream,
+                           state + strata_engine_value_offset(engine, patch->record, at),
+                           engine->bounce, count * strata_dtype_bytes(dtype));
+        if (patch->record == STRATA_MASTER) {
+            strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, layout->param_dtype, values,
+                           STRATA_FP32, count);
+            strata_stream_copy(
+                engine->stream, param + strata_layout_bytes(layout, STRATA_PARAM, at),
+                engine->bounce_bytes, strata_layout_bytes(layout, STRATA_PARAM, count));
+        }
+        strata_stream_sync(engine->stream);
+    }
+    return STRATA_OK;
+}
+
 /* Begin the next tile, or wait for one under way. */
-static strata_status go_on(struct fill *fill, uint32_t *next)
+static strata_status go_on(struct fill *fill)
 {
     const strata_engine *engine = fill->engine;
-    if (*next == engine->plan.model.tile_count)
+    if (fill->next == fill->end)
         return take_ended(fill);
-    uint32_t frames = engine->plan.frame_count[frame_kind_of(engine, *next)];
-    if (needs_frame(engine, *next) && frames == 0)
-        return fill_by_blocks(fill, (*next)++);
-    struct flight *flight = free_flight(fill, *next);
-    return flight != NULL ? begin_tile(fill, flight, (*next)++) : take_ended(fill);
+    bool out_of_reach = !at_home(engine, STRATA_STATE, fill->next) &&
+                        tier_of(engine, STRATA_STATE, fill->next) == STRATA_DEVICE;
+    if (fill->patch != NULL && out_of_reach)
+        return patch_by_blocks(fill, fill->next++);
+    uint32_t frames = engine->plan.frame_count[frame_kind_of(engine, fill->next)];
+    if (needs_frame(engine, fill->next) && frames == 0)
+        return fill_by_blocks(fill, fill->next++);
+    struct flight *flight = free_flight(fill, fill->next);
+    return flight != NULL ? begin_tile(fill, flight, fill->next++) : take_ended(fill);
 }
 
 /* After a failure, only what is under way is waited for. */
-static strata_status fill_tiles(struct fill *fill)
+static strata_status run_fill(struct fill *fill, const char *what, strata_error *error)
 {
-    uint32_t next = 0;
+    strata_engine *engine = fill->engine;
+    const struct progress_call call = {engine->desc.progress, engine->desc.progress_user};
+    uint64_t bytes = 0;
+    for (uint32_t i = fill->next; i < fill->end; i++)
+        bytes += strata_plan_part_bytes(&engine->plan, record_part(engine, i), i);
+    strata_progress_begin(&fill->progress, &call, what, bytes, strata_now_ns());
     strata_status status = STRATA_OK;
-    while (status == STRATA_OK &&
-           (fill->busy > 0 || next < fill->engine->plan.model.tile_count))
-        status = go_on(fill, &next);
+    while (status == STRATA_OK && (fill->busy > 0 || fill->next < fill->end))
+        status = go_on(fill);
     while (fill->busy > 0)
         (void)take_ended(fill);
-    return status;
+    if (status == STRATA_OK)
+        status = strata_engine_device_status(engine, &fill->error);
+    if (status != STRATA_OK)
+        return strata_fail(error, status, fill->error.native, "%s", fill->error.message);
+    return STRATA_OK;
 }
 
 strata_status strata_engine_fill(strata_engine *engine, bool fresh, strata_error *error)
 {
-    struct fill fill = {.engine = engine, .fresh = fresh};
-    const struct progress_call call = {engine->desc.progress, engine->desc.progress_user};
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < engine->plan.model.tile_count; i++)
-        bytes += strata_plan_part_bytes(&engine->plan, record_part(engine, i), i);
-    fill.flights = calloc(FILL_FLIGHTS, sizeof *fill.flights);
-    if (fill.flights == NULL)
-        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for %u tiles under way",
-                           FILL_FLIGHTS);
-    strata_status status = strata_channel_create(&fill.ended, 2 * FILL_FLIGHTS,
-                                                 sizeof(struct store_io *), &fill.error);
-    strata_progress_begin(&fill.progress, &call, fresh ? "initial weights" : "resuming", bytes,
-                          strata_now_ns());
-    if (status == STRATA_OK)
-        status = fill_tiles(&fill);
-    if (status == STRATA_OK)
-        status = strata_engine_device_status(engine, &fill.error);
-    strata_channel_destroy(fill.ended);
-    free(fill.flights);
-    if (status != STRATA_OK)
-        return strata_fail(error, status, fill.error.native, "%s", fill.error.message);
-    return STRATA_OK;
+    struct fill fill = {.engine = engine, .fresh = fresh, .end = engine->plan.model.tile_count};
+    return run_fill(&fill, fresh ? "initial weights" : "resuming", error);
+}
+
+strata_status strata_engine_patch(strata_engine *engine, const struct patch *patch,
+                                  strata_error *error)
+{
+    /* All tiles of a group but the last have one length. */
+    const struct model *model = &engine->plan.model;
+    uint32_t first_tile = model->groups[patch->group].first_tile;
+    struct fill fill = {
+        .engine = engine,
+        .patch = patch,
+        .next = first_tile + (uint32_t)(patch->first / model->tile_elems),
+        .end =
+            first_tile + (uint32_t)((patch->first + patch->count - 1) / model->tile_elems) + 1,
+    };
+    return run_fill(&fill, "writing", error);
 }

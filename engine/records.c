@@ -1,10 +1,11 @@
 /*
- * Master weights and moments between steps: the state hash, and reading them out.
+ * Master weights and moments between steps: the state hash, reading them out, and replacing
+ * them, which fill.c carries out.
  *
- * Both go through elements in an order that is given: tensor by tensor, or one tensor's range.
- * A walk cuts that order into spans, each of one tile. Records on NVMe come through the update
- * frames, which are free between steps. They are read ahead in the order of the walk, as many
- * as there are frames, so that whoever takes the elements does not wait for one read at a time.
+ * Hashing and reading go through elements in an order that is given: tensor by tensor, or one
+ * tensor's range. A walk cuts that order into spans, each of one tile. Records on NVMe come
+ * through the update frames, which are free between steps. They are read ahead in the order of
+ * the walk, as many as there are frames, so that the walk does not wait for one read at a time.
  * A record in a device that the host does not reach comes through a block's bounce.
  *
  * Thread: the engine's caller, while no update is under way; transfers end on I/O threads,
@@ -18,6 +19,7 @@
 #include "base/progress.h"
 #include "engine/state.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Records that are read ahead at most; more frames than that are left alone. */
@@ -221,23 +223,13 @@ static strata_status record_of(struct walk *walk, const struct span *span, const
     return STRATA_OK;
 }
 
-static uint64_t offset_of(enum record_type type, strata_record record, uint64_t elem)
-{
-    struct record_place place = strata_record_place(type, elem);
-    return record == STRATA_MASTER    ? place.master
-           : record == STRATA_MOMENT1 ? place.m
-                                      : place.v;
-}
-
 /* Hand out elements of a tile which lie in one block, as fp32. */
 static strata_status take_piece(struct walk *walk, const struct span *piece,
                                 const uint8_t *record)
 {
     strata_engine *engine = walk->engine;
-    strata_dtype dtype = piece->record == STRATA_MASTER
-                             ? STRATA_FP32
-                             : strata_record_moments(engine->record_type);
-    uint64_t offset = offset_of(engine->record_type, piece->record, piece->first);
+    strata_dtype dtype = strata_engine_value_dtype(engine, piece->record);
+    uint64_t offset = strata_engine_value_offset(engine, piece->record, piece->first);
     const void *values = engine->bounce_bytes;
     if (record != NULL) {
         values = record + offset;
@@ -387,4 +379,42 @@ strata_status strata_engine_read(strata_engine *engine, uint32_t group, uint32_t
                         .take = copy_values,
                         .take_user = &out};
     return run_walk(&walk, "reading", count * sizeof *out);
+}
+
+/* Is this value one that the record may hold? */
+static bool may_hold(strata_record record, float value)
+{
+    return isfinite(value) && (record != STRATA_MOMENT2 || value >= 0);
+}
+
+strata_status strata_engine_write(strata_engine *engine, uint32_t group, uint32_t tensor,
+                                  strata_record record, uint64_t first, uint64_t count,
+                                  const float *values)
+{
+    const struct tensor *t = NULL;
+    STRATA_TRY(strata_engine_between_steps(engine, "write"));
+    STRATA_TRY(find_elements(&t, engine, "write", group, tensor, record, first, count));
+    if (values == NULL && count > 0)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                           "write: values is NULL");
+    for (uint64_t i = 0; i < count; i++)
+        if (!may_hold(record, values[i]))
+            return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                               "write: element %llu of tensor %s would be %g: %s",
+                               (unsigned long long)(first + i), t->name, (double)values[i],
+                               isfinite(values[i]) ? "a second moment is not below zero"
+                                                   : "not a finite number");
+    STRATA_TRY(strata_wait(engine, 0, NULL));
+    if (count == 0)
+        return STRATA_OK;
+    uint64_t local_step = engine->steps - engine->base_step;
+    STRATA_TRY(strata_engine_failed(engine, strata_pager_rest(engine->pager, local_step)));
+    struct patch patch = {.group = group,
+                          .record = record,
+                          .first = t->offset + first,
+                          .count = count,
+                          .values = values};
+    strata_status status = strata_engine_patch(engine, &patch, &engine->error);
+    strata_pager_go_on(engine->pager);
+    return status;
 }

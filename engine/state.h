@@ -17,7 +17,8 @@
 #include "optim/record.h"
 #include "strata/engine.h"
 
-/* Records that may be on their way between steps; more than are read ahead. */
+/* Transfers that may be on their way between steps: two for each tile that is filled at once,
+ * and more than are read ahead. */
 #define ARRIVALS 32u
 
 struct strata_engine {
@@ -51,8 +52,9 @@ struct strata_engine {
     float *bounce;      /* one norm block on its way to or from the device */
     void *bounce_bytes; /* the same in the dtype that rests there */
     struct hash_state *hash;
-    struct channel *arrivals; /* of records that are read between steps; NULL: no store */
-    bool in_step;
+    struct channel *arrivals; /* of transfers between steps; NULL: no store */
+    enum place { BETWEEN_STEPS, IN_STEP, IN_EVALUATION } place; /* of the caller */
+    uint64_t evaluations;                                       /* ended */
     uint64_t steps;        /* done, earlier runs' included */
     uint64_t base_step;    /* done before this run */
     uint64_t base_updates; /* applied before this run */
@@ -64,11 +66,27 @@ struct strata_engine {
         identity[STRATA_IDENTITY_BYTES + 1]; /* the store's: the caller's, and what is frozen */
     struct store_records records;            /* the store's descriptor's */
     struct commit_line first_line;           /* what the run begins with */
-    uint32_t use;                            /* next on the list */
+    uint32_t use;                            /* next on the list that is walked */
     uint64_t acquire_blocked_ns;
     strata_error error;   /* the first failure, once a call has returned it */
     strata_error refusal; /* why the latest call that was refused was */
 };
+
+/* What a value of a tile's record is, and where it begins in the tile's record. */
+static inline strata_dtype strata_engine_value_dtype(const strata_engine *engine,
+                                                     strata_record record)
+{
+    return record == STRATA_MASTER ? STRATA_FP32 : strata_record_moments(engine->record_type);
+}
+
+static inline uint64_t strata_engine_value_offset(const strata_engine *engine,
+                                                  strata_record record, uint64_t elem)
+{
+    struct record_place place = strata_record_place(engine->record_type, elem);
+    return record == STRATA_MASTER    ? place.master
+           : record == STRATA_MOMENT1 ? place.m
+                                      : place.v;
+}
 
 /* lanes.c: the cpu lane's functions, the same whatever the device. */
 enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad, double loss_scale);
@@ -87,6 +105,19 @@ extern const struct lane_functions strata_engine_lanes_cuda;
 /* fill.c: fill every home, with the initial weights and zero moments (fresh; a durable engine's
  * are in slot 0 as well) or with what first_line names. */
 strata_status strata_engine_fill(strata_engine *engine, bool fresh, strata_error *error);
+/* Elements of one record of a trained group, first .. first + count - 1 in its flat order, and
+ * what they are to be. */
+struct patch {
+    uint32_t group;
+    strata_record record;
+    uint64_t first;
+    uint64_t count;
+    const float *values;
+};
+/* fill.c: write them where they rest, and the weights that follow from master weights; the
+ * pager rests. */
+strata_status strata_engine_patch(strata_engine *engine, const struct patch *patch,
+                                  strata_error *error);
 /* The first of these values that is infinite or NaN; count: none. */
 uint64_t strata_first_not_finite(const float *values, uint64_t count);
 

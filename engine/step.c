@@ -12,6 +12,7 @@
 #include "engine/state.h"
 #include "offload/schedule/op_trace.h"
 
+#include <stdio.h>
 #include <string.h>
 
 strata_status strata_engine_failed(strata_engine *engine, strata_status status)
@@ -45,8 +46,12 @@ static strata_status check_engine(const strata_engine *engine)
 strata_status strata_engine_between_steps(strata_engine *engine, const char *call)
 {
     STRATA_TRY(check_engine(engine));
-    if (!engine->in_step)
+    if (engine->place == BETWEEN_STEPS)
         return STRATA_OK;
+    if (engine->place == IN_EVALUATION)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "%s: between steps only: an evaluation has begun and not ended",
+                           call);
     return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
                        "%s: between steps only: step %llu has begun and not ended", call,
                        (unsigned long long)(engine->steps + 1));
@@ -59,26 +64,57 @@ static const char *const use_names[] = {
     [STRATA_USE_UNSTASH] = "unstash",
 };
 
+/* The list that is walked: the first use behind it, how many it has, and how a message calls
+ * the walk. */
+struct list {
+    uint32_t first;
+    uint32_t count;
+    char walk[40];
+};
+
+static struct list list_of(const strata_engine *engine)
+{
+    const struct model *model = &engine->plan.model;
+    if (engine->place == IN_EVALUATION)
+        return (struct list){
+            .first = model->use_count, .count = model->eval_use_count, .walk = "an evaluation"};
+    struct list list = {.count = model->use_count};
+    snprintf(list.walk, sizeof list.walk, "step %llu", (unsigned long long)(engine->steps + 1));
+    return list;
+}
+
 /* Is this the next entry of the use list? Nothing changes if not. */
 static strata_status check_use(strata_engine *engine, strata_use_kind kind, uint32_t index)
 {
     STRATA_TRY(check_engine(engine));
     const char *call = use_names[kind];
-    unsigned long long step = (unsigned long long)(engine->steps + 1);
-    if (!engine->in_step)
+    struct list list = list_of(engine);
+    if (engine->place == BETWEEN_STEPS)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
-                           "%s %u: step %llu has not begun", call, index, step);
-    const struct model *model = &engine->plan.model;
-    if (engine->use >= model->use_count)
+                           "%s %u: %s has not begun", call, index, list.walk);
+    uint32_t entry = engine->use - list.first;
+    if (entry >= list.count)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
-                           "%s %u in step %llu: the use list has ended after %u entries", call,
-                           index, step, model->use_count);
-    const struct use *use = &model->uses[engine->use];
+                           "%s %u in %s: the use list has ended after %u entries", call, index,
+                           list.walk, list.count);
+    const struct use *use = &engine->plan.model.uses[engine->use];
     if (use->kind != kind || use->index != index)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
-                           "%s %u in step %llu: entry %u of the use list is %s %u", call, index,
-                           step, engine->use, use_names[use->kind], use->index);
+                           "%s %u in %s: entry %u of the use list is %s %u", call, index,
+                           list.walk, entry, use_names[use->kind], use->index);
     return STRATA_OK;
+}
+
+/* Has the list that is walked ended? */
+static strata_status check_end(strata_engine *engine, const char *call)
+{
+    struct list list = list_of(engine);
+    if (engine->use == list.first + list.count)
+        return STRATA_OK;
+    const struct use *use = &engine->plan.model.uses[engine->use];
+    return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                       "%s: %s %u, entry %u of the use list's %u, is still to come", call,
+                       use_names[use->kind], use->index, engine->use - list.first, list.count);
 }
 
 static strata_status check_stream(strata_engine *engine, const char *call,
@@ -103,6 +139,12 @@ static uint64_t local_step(const strata_engine *engine)
     return engine->steps - engine->base_step;
 }
 
+/* Of the walk that is under way, as the pager counts them. */
+static uint64_t turn(const strata_engine *engine)
+{
+    return engine->place == IN_EVALUATION ? engine->evaluations : local_step(engine);
+}
+
 uint64_t strata_engine_step(const strata_engine *engine)
 {
     return engine != NULL ? engine->steps : 0;
@@ -110,11 +152,7 @@ uint64_t strata_engine_step(const strata_engine *engine)
 
 strata_status strata_step_begin(strata_engine *engine, double lr)
 {
-    STRATA_TRY(check_engine(engine));
-    if (engine->in_step)
-        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
-                           "step begin: step %llu has not ended",
-                           (unsigned long long)(engine->steps + 1));
+    STRATA_TRY(strata_engine_between_steps(engine, "step begin"));
     STRATA_TRY(strata_engine_check_rate(&engine->adam, lr, strata_engine_refusal(engine)));
     if (strata_engine_scales(&engine->desc) && local_step(engine) > 0) {
         strata_step_result before;
@@ -122,9 +160,35 @@ strata_status strata_step_begin(strata_engine *engine, double lr)
             engine, strata_pager_wait_norm(engine->pager, local_step(engine), &before)));
         engine->loss_scale = before.next_loss_scale;
     }
-    engine->in_step = true;
+    engine->place = IN_STEP;
     engine->use = 0;
     return strata_pager_begin(engine->pager, local_step(engine), lr);
+}
+
+strata_status strata_eval_begin(strata_engine *engine)
+{
+    STRATA_TRY(strata_engine_between_steps(engine, "evaluation begin"));
+    const struct model *model = &engine->plan.model;
+    if (model->eval_use_count == 0)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "evaluation begin: the model has no use list of an evaluation");
+    engine->place = IN_EVALUATION;
+    engine->use = model->use_count;
+    strata_pager_evaluate(engine->pager, local_step(engine));
+    return STRATA_OK;
+}
+
+strata_status strata_eval_end(strata_engine *engine)
+{
+    STRATA_TRY(check_engine(engine));
+    if (engine->place != IN_EVALUATION)
+        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
+                           "evaluation end: no evaluation has begun");
+    STRATA_TRY(check_end(engine, "evaluation end"));
+    engine->place = BETWEEN_STEPS;
+    engine->evaluations++;
+    strata_pager_go_on(engine->pager);
+    return STRATA_OK;
 }
 
 double strata_loss_scale(const strata_engine *engine)
@@ -145,10 +209,10 @@ strata_status strata_acquire(strata_engine *engine, uint32_t group, strata_strea
     STRATA_TRY(check_stream(engine, "acquire", stream));
     uint32_t use = engine->use++;
     STRATA_TRY(strata_engine_failed(
-        engine, strata_pager_ask(engine->pager, local_step(engine), use, &blocked_ns)));
+        engine, strata_pager_ask(engine->pager, turn(engine), use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
     STRATA_TRY(strata_engine_failed(
-        engine, strata_pager_queue_acquire(engine->pager, stream, local_step(engine), use)));
+        engine, strata_pager_queue_acquire(engine->pager, stream, turn(engine), use)));
     *out = strata_pager_view(engine->pager, use);
     return STRATA_OK;
 }
@@ -158,7 +222,7 @@ strata_status strata_release(strata_engine *engine, uint32_t group, strata_strea
     STRATA_TRY(check_use(engine, STRATA_USE_RELEASE, group));
     STRATA_TRY(check_stream(engine, "release", stream));
     uint32_t use = engine->use++;
-    strata_pager_queue_release(engine->pager, stream, local_step(engine), use);
+    strata_pager_queue_release(engine->pager, stream, turn(engine), use);
     return STRATA_OK;
 }
 
@@ -173,11 +237,10 @@ static strata_status move_block(strata_engine *engine, strata_use_kind kind, uin
     STRATA_TRY(check_stream(engine, use_names[kind], stream));
     uint32_t use = engine->use++;
     STRATA_TRY(strata_engine_failed(
-        engine, strata_pager_ask(engine->pager, local_step(engine), use, &blocked_ns)));
+        engine, strata_pager_ask(engine->pager, turn(engine), use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
     return strata_engine_failed(
-        engine,
-        strata_pager_queue_stash(engine->pager, stream, local_step(engine), use, bytes));
+        engine, strata_pager_queue_stash(engine->pager, stream, turn(engine), use, bytes));
 }
 
 strata_status strata_stash(strata_engine *engine, uint32_t block, const void *src,
@@ -196,17 +259,12 @@ strata_status strata_unstash(strata_engine *engine, uint32_t block, void *dst,
 strata_status strata_step_end(strata_engine *engine)
 {
     STRATA_TRY(check_engine(engine));
-    if (!engine->in_step)
+    if (engine->place != IN_STEP)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
                            "step end: step %llu has not begun",
                            (unsigned long long)(engine->steps + 1));
-    const struct model *model = &engine->plan.model;
-    if (engine->use < model->use_count)
-        return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
-                           "step end: %s %u, entry %u of the use list's %u, is still to come",
-                           use_names[model->uses[engine->use].kind],
-                           model->uses[engine->use].index, engine->use, model->use_count);
-    engine->in_step = false;
+    STRATA_TRY(check_end(engine, "step end"));
+    engine->place = BETWEEN_STEPS;
     engine->steps++;
     return STRATA_OK;
 }

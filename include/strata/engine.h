@@ -24,9 +24,16 @@
  * use the gradient is complete: it is rounded once to the compute dtype, the norm is taken of
  * that, and AdamW runs on the host while the device goes on.
  *
+ * Between steps the caller may evaluate: it walks the evaluation's use list, forward only, with
+ * the weights of the step that has ended:
+ *
+ *     strata_eval_begin(engine);
+ *     ... acquire, compute, release; stash and unstash as well ...
+ *     strata_eval_end(engine);
+ *
  * What is promised: for one model, seed and data, the budgets, homes, tile size, thread count,
- * I/O backend and no_overlap change no bit of the master weights and moments. Budgets are never
- * crossed; all memory is taken at create, and a step calls no allocator.
+ * I/O backend, no_overlap and evaluations change no bit of the master weights and moments.
+ * Budgets are never crossed; all memory is taken at create, and a step calls no allocator.
  *
  * Errors: the first failure of the machine (a drive, the device, a norm that is not finite)
  * sticks. Every later call returns its status until destroy. A call that makes no sense is
@@ -250,6 +257,18 @@ STRATA_API STRATA_NODISCARD strata_status strata_unstash(strata_engine *engine, 
 STRATA_API STRATA_NODISCARD strata_status strata_step_end(strata_engine *engine);
 
 /*
+ * Begin an evaluation, and end it: in between the next use is that of model.eval_uses. The
+ * weights are those after the step that has ended, and views have no gradient. Neither call
+ * waits for the device. The device's room is the evaluation's: what was there for the next step
+ * is brought again afterwards.
+ *
+ * STRATA_E_STATE: a step or an evaluation has not ended; the model has no eval_uses; to end: no
+ * evaluation has begun, or its list has something left.
+ */
+STRATA_API STRATA_NODISCARD strata_status strata_eval_begin(strata_engine *engine);
+STRATA_API STRATA_NODISCARD strata_status strata_eval_end(strata_engine *engine);
+
+/*
  * Wait until the norm of a step is known. With step 0: until every update of every step is
  * done; that is for between steps. out may be NULL.
  *
@@ -320,6 +339,22 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_read(strata_engine *engi
                                                              strata_record record,
                                                              uint64_t first, uint64_t count,
                                                              float *out);
+
+/*
+ * Replace elements of a tensor's master, m or v, after all pending updates, and with master
+ * weights the parameters that are computed with. Between steps only. The same values as
+ * strata_engine_read() gives change no bit. values: fp32; moments of another dtype are rounded
+ * to it. What it writes to NVMe goes where no commit needs the bytes: a commit that is made
+ * keeps what it has, and the next step's has what was written.
+ *
+ * STRATA_E_INVALID, and nothing has changed: as strata_engine_read(); a value is not finite, or
+ * a second moment below zero.
+ */
+STRATA_API STRATA_NODISCARD strata_status strata_engine_write(strata_engine *engine,
+                                                              uint32_t group, uint32_t tensor,
+                                                              strata_record record,
+                                                              uint64_t first, uint64_t count,
+                                                              const float *values);
 
 #ifdef __cplusplus
 }

@@ -125,10 +125,12 @@ typedef struct strata_use {
 typedef struct strata_model_desc {
     const strata_group_desc *groups; /* required; copied */
     uint32_t group_count;            /* required */
-    const strata_use *uses; /* required; copied; each trained group's last use has grad */
-    uint32_t use_count;     /* required */
-    uint64_t scratch_bytes; /* 0: none; device bytes lent to the caller for good */
-    uint64_t stash_bytes;   /* 0: no stash; bytes of one activation block */
+    const strata_use *uses;      /* required; copied; each trained group's last use has grad */
+    uint32_t use_count;          /* required */
+    const strata_use *eval_uses; /* of an evaluation; NULL: there is none; copied; no grad */
+    uint32_t eval_use_count;     /* required with eval_uses; it may leave groups out */
+    uint64_t scratch_bytes;      /* 0: none; device bytes lent to the caller for good */
+    uint64_t stash_bytes;        /* 0: no stash; bytes of one activation block */
 } strata_model_desc;
 
 /* Where a group lies in the device: see strata_acquire(). */

@@ -32,6 +32,9 @@ enum message_kind {
     MESSAGE_EXIT, /* no more messages but of ops under way */
     MESSAGE_BEGIN,
     MESSAGE_ASK,
+    MESSAGE_EVALUATE,
+    MESSAGE_REST,
+    MESSAGE_GO_ON,
     MESSAGE_WAIT_NORM,
     MESSAGE_WAIT_UPDATES,
     MESSAGE_COMMIT,
@@ -45,7 +48,7 @@ enum message_kind {
 struct message {
     enum message_kind kind;
     uint32_t index; /* use, stash event */
-    uint64_t step;
+    uint64_t step;  /* or turn */
     uint64_t end_ns;
     double lr;
     struct lane_done done;     /* MESSAGE_DONE */
@@ -73,10 +76,11 @@ struct pager {
     strata_stream
         *streams[STRATA_MAX_STREAMS]; /* the caller's, as they came; the caller's thread's */
     uint32_t stream_count;
+    uint64_t holds; /* of the schedule so far; the caller's thread's */
     uint64_t stall_ns[STRATA_STALL_COUNT];
     strata_stall stall; /* why the device stands still, if it does */
     bool released;      /* a use was, and why the next may wait is not noted yet */
-    uint64_t released_step;
+    uint64_t released_turn;
     uint32_t released_use;
     strata_error error; /* written once, by the pager */
     /* Set by the pager with release once error is written and before any gate opens for it;
@@ -154,10 +158,8 @@ static void start_commit(struct pager *p, const struct op *op)
 
 static void open_gate(struct pager *p, const struct op *op)
 {
-    uint32_t gate = op->placement != STRATA_NONE
-                        ? op->placement
-                        : p->desc.lanes.memory.plan->residency.count + op->stash_event;
-    strata_gate_open(p->gates, gate, op->step + 1);
+    uint32_t gate = strata_schedule_gate_of(p->desc.lanes.memory.plan, op);
+    strata_gate_open(p->gates, gate, op->gate_value);
 }
 
 static void start(struct pager *p, const struct op *op)
@@ -206,16 +208,19 @@ static void op_done(struct pager *p, const struct lane_done *done)
 static void note_missing(struct pager *p)
 {
     const struct model *model = &p->desc.lanes.memory.plan->model;
-    uint64_t step = p->released_step;
+    uint64_t turn = p->released_turn;
     uint32_t use = p->released_use;
+    bool eval = strata_model_is_eval(model, use);
+    uint32_t first = eval ? model->use_count : 0;
+    uint32_t end = first + (eval ? model->eval_use_count : model->use_count);
     if (!p->released)
         return;
     p->released = false;
     do {
-        step += use + 1 == model->use_count;
-        use = (use + 1) % model->use_count;
+        turn += use + 1 == end;
+        use = use + 1 == end ? first : use + 1;
     } while (model->uses[use].kind != STRATA_USE_ACQUIRE);
-    p->stall = strata_schedule_missing(p->desc.schedule, step, use);
+    p->stall = strata_schedule_missing(p->desc.schedule, turn, use);
 }
 
 static void take(struct pager *p, const struct message *message)
@@ -235,6 +240,20 @@ static void take(struct pager *p, const struct message *message)
         if (!halted(p))
             strata_schedule_ask(p->desc.schedule, message->step, message->index);
         break;
+    case MESSAGE_EVALUATE:
+        if (!halted(p)) {
+            strata_schedule_hold(p->desc.schedule, message->step);
+            strata_schedule_evaluate(p->desc.schedule);
+        }
+        break;
+    case MESSAGE_REST:
+        if (!halted(p))
+            strata_schedule_hold(p->desc.schedule, message->step);
+        break;
+    case MESSAGE_GO_ON:
+        if (!halted(p))
+            strata_schedule_go_on(p->desc.schedule);
+        break;
     case MESSAGE_COMPUTING:
         /* The stream got past the gates of an acquire: what it waited for is what was missing
          * when the use before ended. */
@@ -246,7 +265,7 @@ static void take(struct pager *p, const struct message *message)
             break;
         strata_schedule_released(p->desc.schedule, message->step, message->index);
         p->released = true;
-        p->released_step = message->step;
+        p->released_turn = message->step;
         p->released_use = message->index;
         break;
     case MESSAGE_COPIED:
@@ -265,7 +284,7 @@ static void take(struct pager *p, const struct message *message)
     }
     bool asks = message->kind == MESSAGE_ASK || message->kind == MESSAGE_WAIT_NORM ||
                 message->kind == MESSAGE_WAIT_UPDATES || message->kind == MESSAGE_COMMIT ||
-                message->kind == MESSAGE_STATS;
+                message->kind == MESSAGE_REST || message->kind == MESSAGE_STATS;
     if (asks) {
         p->waiting = *message;
         p->caller_waits = true;
@@ -285,6 +304,8 @@ static bool answerable(const struct pager *p)
                strata_schedule_settled(p->desc.schedule);
     case MESSAGE_COMMIT:
         return strata_schedule_committed(p->desc.schedule) >= question->step;
+    case MESSAGE_REST:
+        return strata_schedule_resting(p->desc.schedule);
     default:
         return true;
     }
@@ -371,15 +392,33 @@ strata_status strata_pager_begin(struct pager *p, uint64_t step, double lr)
     return STRATA_OK;
 }
 
-strata_status strata_pager_ask(struct pager *p, uint64_t step, uint32_t use,
+strata_status strata_pager_ask(struct pager *p, uint64_t turn, uint32_t use,
                                uint64_t *out_blocked_ns)
 {
     struct answer answer;
     uint64_t start_ns = strata_now_ns();
     strata_status status =
-        ask(p, (struct message){.kind = MESSAGE_ASK, .step = step, .index = use}, &answer);
+        ask(p, (struct message){.kind = MESSAGE_ASK, .step = turn, .index = use}, &answer);
     *out_blocked_ns = strata_now_ns() - start_ns;
     return status;
+}
+
+void strata_pager_evaluate(struct pager *p, uint64_t steps)
+{
+    p->holds++;
+    strata_channel_send(p->events, &(struct message){.kind = MESSAGE_EVALUATE, .step = steps});
+}
+
+strata_status strata_pager_rest(struct pager *p, uint64_t steps)
+{
+    struct answer answer;
+    p->holds++;
+    return ask(p, (struct message){.kind = MESSAGE_REST, .step = steps}, &answer);
+}
+
+void strata_pager_go_on(struct pager *p)
+{
+    strata_channel_send(p->events, &(struct message){.kind = MESSAGE_GO_ON});
 }
 
 bool strata_pager_take_stream(struct pager *p, strata_stream *stream)
@@ -401,27 +440,35 @@ static strata_status status_after_gate(const struct pager *p)
     return atomic_load_explicit(&p->failed, memory_order_acquire) ? p->error.status : STRATA_OK;
 }
 
-strata_status strata_pager_queue_acquire(struct pager *p, strata_stream *stream, uint64_t step,
+/* The value that a use's gates have once it may go on; schedule.h says why. */
+static uint64_t gate_value(const struct pager *p, uint64_t turn, uint32_t use)
+{
+    bool eval = strata_model_is_eval(&p->desc.lanes.memory.plan->model, use);
+    return turn + 1 + (eval ? 0 : p->holds);
+}
+
+strata_status strata_pager_queue_acquire(struct pager *p, strata_stream *stream, uint64_t turn,
                                          uint32_t use)
 {
     const struct strata_device_ops *device = p->desc.lanes.device->ops;
     const struct residency *residency = &p->desc.lanes.memory.plan->residency;
-    device->stream_wait_gate(stream, p->gates, residency->use_param[use], step + 1);
+    uint64_t value = gate_value(p, turn, use);
+    device->stream_wait_gate(stream, p->gates, residency->use_param[use], value);
     if (residency->use_grad[use] != STRATA_NONE)
-        device->stream_wait_gate(stream, p->gates, residency->use_grad[use], step + 1);
+        device->stream_wait_gate(stream, p->gates, residency->use_grad[use], value);
     STRATA_TRY(status_after_gate(p));
-    device->stream_notify(stream, on_stream, p, pack(MESSAGE_COMPUTING, use, step));
+    device->stream_notify(stream, on_stream, p, pack(MESSAGE_COMPUTING, use, turn));
     return STRATA_OK;
 }
 
-void strata_pager_queue_release(struct pager *p, strata_stream *stream, uint64_t step,
+void strata_pager_queue_release(struct pager *p, strata_stream *stream, uint64_t turn,
                                 uint32_t use)
 {
     p->desc.lanes.device->ops->stream_notify(stream, on_stream, p,
-                                             pack(MESSAGE_RELEASED, use, step));
+                                             pack(MESSAGE_RELEASED, use, turn));
 }
 
-strata_status strata_pager_queue_stash(struct pager *p, strata_stream *stream, uint64_t step,
+strata_status strata_pager_queue_stash(struct pager *p, strata_stream *stream, uint64_t turn,
                                        uint32_t use, void *bytes)
 {
     const struct strata_device_ops *device = p->desc.lanes.device->ops;
@@ -430,14 +477,15 @@ strata_status strata_pager_queue_stash(struct pager *p, strata_stream *stream, u
     bool out = plan->model.uses[use].kind == STRATA_USE_STASH;
     bool at_home = plan->stash == STRATA_DEVICE;
     uint8_t *there = at_home ? strata_address_stash_home(&p->desc.lanes.memory, event)
-                             : strata_address_stash_frame(&p->desc.lanes.memory, step, event);
+                             : strata_address_stash_frame(&p->desc.lanes.memory, turn, event);
     if (!out && !at_home)
-        device->stream_wait_gate(stream, p->gates, plan->residency.count + event, step + 1);
+        device->stream_wait_gate(stream, p->gates, strata_schedule_stash_gate(plan, event),
+                                 gate_value(p, turn, use));
     STRATA_TRY(status_after_gate(p));
     device->stream_copy(stream, out ? (void *)there : bytes, out ? bytes : (void *)there,
                         plan->model.stash_copy_bytes);
     if (!at_home)
-        device->stream_notify(stream, on_stream, p, pack(MESSAGE_COPIED, event, step));
+        device->stream_notify(stream, on_stream, p, pack(MESSAGE_COPIED, event, turn));
     return STRATA_OK;
 }
 

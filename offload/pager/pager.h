@@ -9,7 +9,8 @@
  * Every answer to the caller carries a status. Once something has failed, no op is started any
  * more, every gate is open (so that no stream hangs), and every answer is that failure.
  *
- * Steps count from 0 here, as in the schedule.
+ * Steps count from 0 here, as in the schedule, and so do turns: of a step's use the step, of an
+ * evaluation's the evaluation.
  *
  * Thread: create, destroy and all functions below: the engine's caller.
  */
@@ -38,8 +39,14 @@ uint64_t strata_pager_table_bytes(const struct offload_plan *plan);
 strata_status strata_pager_begin(struct pager *pager, uint64_t step, double lr);
 
 /* Block until the use is granted. out_blocked_ns: how long that took. */
-strata_status strata_pager_ask(struct pager *pager, uint64_t step, uint32_t use,
+strata_status strata_pager_ask(struct pager *pager, uint64_t turn, uint32_t use,
                                uint64_t *out_blocked_ns);
+
+/* Between steps, of which all uses are granted: begin an evaluation; or block until nothing is
+ * under way. go_on: the evaluation's last use is granted; or the rest is over. */
+void strata_pager_evaluate(struct pager *pager, uint64_t steps);
+strata_status strata_pager_rest(struct pager *pager, uint64_t steps);
+void strata_pager_go_on(struct pager *pager);
 
 /* Before the first call below with a stream: hold it until destroy. false: it would be one more
  * than STRATA_MAX_STREAMS. */
@@ -47,13 +54,13 @@ bool strata_pager_take_stream(struct pager *pager, strata_stream *stream);
 /* Queue on the stream: wait for the bytes of an acquire, and say that computing begins. Not OK:
  * the bytes will never come, and nothing that needs them may be queued. */
 strata_status strata_pager_queue_acquire(struct pager *pager, strata_stream *stream,
-                                         uint64_t step, uint32_t use);
+                                         uint64_t turn, uint32_t use);
 /* Queue on the stream: say that the use is over. */
-void strata_pager_queue_release(struct pager *pager, strata_stream *stream, uint64_t step,
+void strata_pager_queue_release(struct pager *pager, strata_stream *stream, uint64_t turn,
                                 uint32_t use);
 /* Queue the copy of a granted stash or unstash. Not OK: as for an acquire. */
 strata_status strata_pager_queue_stash(struct pager *pager, strata_stream *stream,
-                                       uint64_t step, uint32_t use, void *bytes);
+                                       uint64_t turn, uint32_t use, void *bytes);
 
 /* The device addresses of a granted acquire. */
 strata_view strata_pager_view(const struct pager *pager, uint32_t use);

@@ -184,65 +184,87 @@ static strata_status cut_tiles(struct model *model, struct tables *tables, uint3
     return STRATA_OK;
 }
 
+/* A use as a message names it: the list, and the entry of it. */
+struct entry_name {
+    const char *list;
+    uint32_t entry;
+};
+
+static struct entry_name name_of(const struct model *model, uint32_t u)
+{
+    bool eval = strata_model_is_eval(model, u);
+    return (struct entry_name){.list = eval ? "evaluation's use list" : "use list",
+                               .entry = eval ? u - model->use_count : u};
+}
+
 /* open[i]: the acquire (or stash) that is open for index i, STRATA_NONE: none. */
-static strata_status pair_use(struct use *uses, uint32_t *open, uint32_t u, bool opens,
+static strata_status pair_use(const struct model *model, uint32_t *open, uint32_t u, bool opens,
                               strata_error *error)
 {
     static const char *const names[] = {"", "acquire", "release", "stash", "unstash"};
-    struct use *use = &uses[u];
+    struct use *use = &model->uses[u];
+    struct entry_name name = name_of(model, u);
     if (opens != (open[use->index] == STRATA_NONE))
-        return strata_fail(error, STRATA_E_INVALID, 0,
-                           "use list entry %u: %s of %u, which is %s", u, names[use->kind],
-                           use->index, opens ? "open already" : "not open");
+        return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: %s of %u, which is %s",
+                           name.list, name.entry, names[use->kind], use->index,
+                           opens ? "open already" : "not open");
     if (opens) {
         open[use->index] = u;
         return STRATA_OK;
     }
     use->partner = open[use->index];
-    use->grad = uses[use->partner].grad;
-    uses[use->partner].partner = u;
+    use->grad = model->uses[use->partner].grad;
+    model->uses[use->partner].partner = u;
     open[use->index] = STRATA_NONE;
     return STRATA_OK;
 }
 
-static strata_status pair_uses(struct model *model, uint32_t *open_group, uint32_t *open_block,
-                               strata_error *error)
+/* The uses of one list: first .. end - 1. */
+static strata_status pair_uses(struct model *model, uint32_t first, uint32_t end,
+                               uint32_t *open_group, uint32_t *open_block, strata_error *error)
 {
-    for (uint32_t u = 0; u < model->use_count; u++) {
+    const char *list = name_of(model, first).list;
+    for (uint32_t u = first; u < end; u++) {
         struct use *use = &model->uses[u];
         bool of_group = use->kind == STRATA_USE_ACQUIRE || use->kind == STRATA_USE_RELEASE;
         bool opens = use->kind == STRATA_USE_ACQUIRE || use->kind == STRATA_USE_STASH;
         if (of_group && use->index >= model->group_count)
-            return strata_fail(error, STRATA_E_INVALID, 0, "use list entry %u: group %u of %u",
-                               u, use->index, model->group_count);
-        STRATA_TRY(pair_use(model->uses, of_group ? open_group : open_block, u, opens, error));
+            return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: group %u of %u", list,
+                               name_of(model, u).entry, use->index, model->group_count);
+        STRATA_TRY(pair_use(model, of_group ? open_group : open_block, u, opens, error));
         if (!of_group) {
-            use->stash_event = model->stash_event_count;
-            model->stash_uses[model->stash_event_count++] = u;
+            use->stash_event = model->stash_event_count + model->eval_stash_event_count;
+            model->stash_uses[use->stash_event] = u;
+            if (strata_model_is_eval(model, u))
+                model->eval_stash_event_count++;
+            else
+                model->stash_event_count++;
         }
     }
     for (uint32_t g = 0; g < model->group_count; g++)
         if (open_group[g] != STRATA_NONE)
-            return strata_fail(error, STRATA_E_INVALID, 0,
-                               "use list: group %s is never released", model->groups[g].name);
+            return strata_fail(error, STRATA_E_INVALID, 0, "%s: group %s is never released",
+                               list, model->groups[g].name);
     for (uint32_t b = 0; b < model->stash_block_count; b++)
         if (open_block[b] != STRATA_NONE)
-            return strata_fail(error, STRATA_E_INVALID, 0,
-                               "use list: block %u is never taken back", b);
+            return strata_fail(error, STRATA_E_INVALID, 0, "%s: block %u is never taken back",
+                               list, b);
     return STRATA_OK;
 }
 
-/* Does the use ask for what its group has? last: the group's last use of the step. */
+/* Does the use ask for what its group has? last: the group's last use in the list. */
 static strata_status check_grad(const struct model *model, uint32_t u, bool last,
                                 strata_error *error)
 {
     const struct use *use = &model->uses[u];
     const struct group *group = &model->groups[use->index];
-    if (group->frozen && use->grad)
-        return strata_fail(error, STRATA_E_INVALID, 0,
-                           "use list entry %u: a gradient of group %s, which is frozen", u,
-                           group->name);
-    if (last && !use->grad && !group->frozen)
+    struct entry_name name = name_of(model, u);
+    bool eval = strata_model_is_eval(model, u);
+    if (use->grad && (group->frozen || eval))
+        return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: a gradient of group %s%s",
+                           name.list, name.entry, group->name,
+                           eval ? "; an evaluation has none" : ", which is frozen");
+    if (last && !use->grad && !group->frozen && !eval)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "use list entry %u: the last use of group %s has no gradient; "
                            "the step's update may come before it",
@@ -250,11 +272,13 @@ static strata_status check_grad(const struct model *model, uint32_t u, bool last
     return STRATA_OK;
 }
 
-/* Backwards through the list: what comes next for each group. */
-static strata_status link_uses(struct model *model, uint32_t *next, uint32_t *next_grad,
-                               strata_error *error)
+/* Backwards through one list: what comes next for each group. */
+static strata_status link_uses(struct model *model, uint32_t first, uint32_t end,
+                               uint32_t *next, uint32_t *next_grad, strata_error *error)
 {
-    for (uint32_t u = model->use_count; u-- > 0;) {
+    for (uint32_t g = 0; g < model->group_count; g++)
+        next[g] = next_grad[g] = STRATA_NONE;
+    for (uint32_t u = end; u-- > first;) {
         struct use *use = &model->uses[u];
         if (use->kind != STRATA_USE_ACQUIRE)
             continue;
@@ -266,52 +290,70 @@ static strata_status link_uses(struct model *model, uint32_t *next, uint32_t *ne
             next_grad[use->index] = u;
     }
     for (uint32_t g = 0; g < model->group_count; g++)
-        if (next_grad[g] == STRATA_NONE && !model->groups[g].frozen)
+        if (!strata_model_is_eval(model, first) && next_grad[g] == STRATA_NONE &&
+            !model->groups[g].frozen)
             return strata_fail(error, STRATA_E_INVALID, 0,
                                "group %s: no use with a gradient, and it is not frozen",
                                model->groups[g].name);
     return STRATA_OK;
 }
 
+/* Copy one list behind the uses that are there. Blocks are numbered through both. */
+static strata_status copy_list(struct model *model, uint32_t first, const strata_use *uses,
+                               uint32_t count, uint64_t stash_bytes, strata_error *error)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const strata_use *use = &uses[i];
+        struct entry_name name = name_of(model, first + i);
+        if (use->kind < STRATA_USE_ACQUIRE || use->kind > STRATA_USE_UNSTASH)
+            return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: unknown kind %d",
+                               name.list, name.entry, (int)use->kind);
+        bool stash = use->kind == STRATA_USE_STASH || use->kind == STRATA_USE_UNSTASH;
+        if (stash && (use->index >= MAX_USES || stash_bytes == 0))
+            return strata_fail(error, STRATA_E_INVALID, 0,
+                               "%s entry %u: block %u of %llu bytes", name.list, name.entry,
+                               use->index, (unsigned long long)stash_bytes);
+        if (stash && use->index >= model->stash_block_count)
+            model->stash_block_count = use->index + 1;
+        model->uses[first + i] =
+            (struct use){.kind = use->kind,
+                         .index = use->index,
+                         .grad = use->kind == STRATA_USE_ACQUIRE && use->grad,
+                         .flops = use->flops,
+                         .next = STRATA_NONE,
+                         .next_grad = STRATA_NONE};
+    }
+    return STRATA_OK;
+}
+
 static strata_status copy_uses(struct model *model, struct tables *tables,
                                const strata_model_desc *desc, strata_error *error)
 {
-    uint32_t blocks = 0;
-    for (uint32_t u = 0; u < desc->use_count; u++) {
-        const strata_use *use = &desc->uses[u];
-        if (use->kind < STRATA_USE_ACQUIRE || use->kind > STRATA_USE_UNSTASH)
-            return strata_fail(error, STRATA_E_INVALID, 0, "use list entry %u: unknown kind %d",
-                               u, (int)use->kind);
-        bool stash = use->kind == STRATA_USE_STASH || use->kind == STRATA_USE_UNSTASH;
-        if (stash && (use->index >= MAX_USES || desc->stash_bytes == 0))
-            return strata_fail(error, STRATA_E_INVALID, 0,
-                               "use list entry %u: block %u of %llu bytes", u, use->index,
-                               (unsigned long long)desc->stash_bytes);
-        if (stash && use->index >= blocks)
-            blocks = use->index + 1;
-    }
-    model->use_count = desc->use_count;
-    model->stash_block_count = blocks;
-    model->uses = strata_tables_take(tables, model->use_count, sizeof *model->uses);
-    model->stash_uses = strata_tables_take(tables, model->use_count, sizeof *model->stash_uses);
+    uint32_t step = desc->use_count;
+    uint32_t all = step + desc->eval_use_count;
+    model->use_count = step;
+    model->eval_use_count = desc->eval_use_count;
+    model->uses = strata_tables_take(tables, all, sizeof *model->uses);
+    model->stash_uses = strata_tables_take(tables, all, sizeof *model->stash_uses);
+    STRATA_TRY(strata_tables_check(tables, error));
+    STRATA_TRY(copy_list(model, 0, desc->uses, step, desc->stash_bytes, error));
+    STRATA_TRY(copy_list(model, step, desc->eval_uses, desc->eval_use_count, desc->stash_bytes,
+                         error));
+    uint32_t blocks = model->stash_block_count;
     uint32_t *open_block = strata_tables_take(tables, blocks, sizeof *open_block);
     uint32_t *open_group = strata_tables_take(tables, model->group_count, sizeof *open_group);
     uint32_t *next_grad = strata_tables_take(tables, model->group_count, sizeof *next_grad);
     STRATA_TRY(strata_tables_check(tables, error));
     memset(open_block, 0xff, blocks * sizeof *open_block);
     memset(open_group, 0xff, model->group_count * sizeof *open_group);
-    memset(next_grad, 0xff, model->group_count * sizeof *next_grad);
-    for (uint32_t u = 0; u < model->use_count; u++)
-        model->uses[u] =
-            (struct use){.kind = desc->uses[u].kind,
-                         .index = desc->uses[u].index,
-                         .grad = desc->uses[u].kind == STRATA_USE_ACQUIRE && desc->uses[u].grad,
-                         .flops = desc->uses[u].flops,
-                         .next = STRATA_NONE,
-                         .next_grad = STRATA_NONE};
-    STRATA_TRY(pair_uses(model, open_group, open_block, error));
-    /* After pairing every entry of open_group is STRATA_NONE again: reused for "next". */
-    return link_uses(model, open_group, next_grad, error);
+    STRATA_TRY(pair_uses(model, 0, step, open_group, open_block, error));
+    /* After pairing nothing is open: open_group is of use again. */
+    STRATA_TRY(link_uses(model, 0, step, open_group, next_grad, error));
+    if (all == step)
+        return STRATA_OK;
+    memset(open_group, 0xff, model->group_count * sizeof *open_group);
+    STRATA_TRY(pair_uses(model, step, all, open_group, open_block, error));
+    return link_uses(model, step, all, open_group, next_grad, error);
 }
 
 strata_status strata_model_build(struct model *out, struct tables *tables,
@@ -322,9 +364,14 @@ strata_status strata_model_build(struct model *out, struct tables *tables,
     if (desc == NULL || desc->groups == NULL || desc->group_count == 0 || desc->uses == NULL ||
         desc->use_count == 0)
         return strata_fail(error, STRATA_E_INVALID, 0, "a model needs groups and a use list");
-    if (desc->use_count > MAX_USES)
-        return strata_fail(error, STRATA_E_INVALID, 0, "use list: %u entries, at most %u",
-                           desc->use_count, MAX_USES);
+    if ((desc->eval_uses == NULL) != (desc->eval_use_count == 0))
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "evaluation's use list: %u entries at %s", desc->eval_use_count,
+                           desc->eval_uses == NULL ? "NULL" : "an address");
+    if ((uint64_t)desc->use_count + desc->eval_use_count > MAX_USES)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "use list: %u entries and %u of an evaluation, at most %u together",
+                           desc->use_count, desc->eval_use_count, MAX_USES);
     if (tile_elems == 0 || tile_elems % STRATA_BLOCK_ELEMS != 0 || tile_elems > (1u << 30))
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "tile of %u elements: not a multiple of %u up to 2^30", tile_elems,

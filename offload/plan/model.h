@@ -9,6 +9,10 @@
  * one what is left, still whole blocks. Tiles are numbered through the model in group order,
  * those of trained groups first, those of frozen ones last. Norm blocks are the trained tiles'.
  *
+ * There are two use lists: a step's, and an evaluation's, which may be empty. Uses are numbered
+ * through both, the step's first; so are what the lists have of each kind (stash events, and in
+ * the residency placements).
+ *
  * Thread: read only once built.
  */
 
@@ -49,7 +53,7 @@ struct use {
     bool grad;        /* acquire and release: with the gradient buffer */
     double flops;     /* computed before the next entry */
     uint32_t partner; /* acquire: its release, release: its acquire; stash, unstash likewise */
-    uint32_t next; /* acquire: the next acquire of the group in this step, STRATA_NONE: none */
+    uint32_t next; /* acquire: the next acquire of the group in this list, STRATA_NONE: none */
     uint32_t next_grad;   /* acquire: the next one with grad */
     uint32_t stash_event; /* (un)stash: how many of them came before */
 };
@@ -64,8 +68,10 @@ struct model {
     uint32_t tensor_count;
     uint32_t tile_count;
     uint32_t trained_tile_count; /* the first ones */
-    uint32_t use_count;
-    uint32_t stash_event_count;
+    uint32_t use_count;          /* of the step's list; the evaluation's come after them */
+    uint32_t eval_use_count;
+    uint32_t stash_event_count; /* likewise */
+    uint32_t eval_stash_event_count;
     uint32_t stash_block_count;
     uint32_t tile_elems;
     uint64_t stash_bytes;      /* of one block, rounded up to 4096 */
@@ -77,6 +83,12 @@ struct model {
     uint64_t block_count;
     uint32_t ranks;
 };
+
+/* Is this a use of an evaluation? */
+static inline bool strata_model_is_eval(const struct model *model, uint32_t use)
+{
+    return use >= model->use_count;
+}
 
 /* Which shard of each group is this rank's; ranks 0 counts as 1. */
 struct shard {

@@ -35,7 +35,7 @@ uint64_t strata_residency_minimum(const struct model *model, const struct group_
 {
     uint64_t held = 0;
     uint64_t most = 0;
-    for (uint32_t u = 0; u < model->use_count; u++) {
+    for (uint32_t u = 0; u < model->use_count + model->eval_use_count; u++) {
         const struct use *use = &model->uses[u];
         if (use->kind != STRATA_USE_ACQUIRE && use->kind != STRATA_USE_RELEASE)
             continue;
@@ -52,19 +52,21 @@ strata_status strata_residency_create(struct residency *out, struct tables *tabl
                                       const struct model *model, strata_error *error)
 {
     *out = (struct residency){0};
-    /* An acquire makes at most two placements. */
-    out->placements = strata_tables_take(tables, model->use_count, sizeof *out->placements);
-    out->use_param = strata_tables_take(tables, model->use_count, sizeof *out->use_param);
-    out->use_grad = strata_tables_take(tables, model->use_count, sizeof *out->use_grad);
+    /* An acquire makes at most two placements, and has a release. */
+    uint32_t uses = model->use_count + model->eval_use_count;
+    out->placements = strata_tables_take(tables, uses, sizeof *out->placements);
+    out->use_param = strata_tables_take(tables, uses, sizeof *out->use_param);
+    out->use_grad = strata_tables_take(tables, uses, sizeof *out->use_grad);
     out->parks = strata_tables_take(tables, model->group_count, sizeof *out->parks);
-    out->stay = strata_tables_take(tables, model->use_count, sizeof *out->stay);
-    out->there = strata_tables_take(tables, model->use_count, sizeof *out->there);
+    out->stay = strata_tables_take(tables, uses, sizeof *out->stay);
+    out->there = strata_tables_take(tables, uses, sizeof *out->there);
     out->param_now = strata_tables_take(tables, model->group_count, sizeof *out->param_now);
     out->grad_now = strata_tables_take(tables, model->group_count, sizeof *out->grad_now);
     return strata_tables_check(tables, error);
 }
 
-/* The layout in progress. stay[i] says what placement i is doing at the current position. */
+/* The layout in progress, of one list. stay[i] says what placement i is doing at the current
+ * position. */
 enum stay { GONE, STAYS, HELD };
 
 struct layout {
@@ -72,6 +74,8 @@ struct layout {
     const struct model *model;
     const struct group_layout *layouts;
     uint64_t capacity;
+    uint32_t first;  /* placement of the list */
+    uint32_t end;    /* of those that are made */
     uint8_t *stay;   /* enum stay by placement */
     uint32_t *there; /* those that are not GONE */
     uint32_t there_count;
@@ -98,9 +102,10 @@ struct candidate {
     uint32_t left_use;   /* latest release among those it comes after */
 };
 
-static uint32_t first_recent(const struct residency *residency)
+static uint32_t first_recent(const struct layout *layout)
 {
-    return residency->count > RECENT ? residency->count - RECENT : 0;
+    bool more = layout->end - layout->first > RECENT;
+    return more ? layout->end - RECENT : layout->first;
 }
 
 /* Fill in what taking this offset would cost. false: something held is in the way. */
@@ -119,7 +124,7 @@ static bool weigh(const struct layout *layout, uint64_t offset, uint64_t bytes,
         if (next_use(layout, i) < out->victim_use)
             out->victim_use = next_use(layout, i);
     }
-    for (uint32_t i = first_recent(residency); i < residency->count; i++) {
+    for (uint32_t i = first_recent(layout); i < layout->end; i++) {
         const struct placement *p = &residency->placements[i];
         if (p->bytes != 0 && overlap(p, offset, bytes) && p->last_use + 1 > out->left_use)
             out->left_use = p->last_use + 1;
@@ -141,9 +146,9 @@ static bool choose(const struct layout *layout, uint64_t bytes, uint64_t *out_of
     const struct residency *residency = layout->residency;
     struct candidate best = {0};
     bool found = false;
-    for (uint32_t i = first_recent(residency); i <= residency->count; i++) {
+    for (uint32_t i = first_recent(layout); i <= layout->end; i++) {
         uint64_t corners[2] = {0, layout->capacity - bytes};
-        if (i < residency->count) {
+        if (i < layout->end) {
             const struct placement *p = &residency->placements[i];
             corners[0] = p->offset + p->bytes;
             corners[1] = p->offset >= bytes ? p->offset - bytes : 0;
@@ -194,7 +199,7 @@ static void enter(struct layout *layout, struct placement placement)
             leave(layout, i);
     }
     uint32_t *now = placement.kind == PLACEMENT_PARAM ? layout->param_now : layout->grad_now;
-    uint32_t index = residency->count++;
+    uint32_t index = layout->end++;
     residency->placements[index] = placement;
     layout->stay[index] = HELD;
     layout->there[layout->there_count++] = index;
@@ -273,7 +278,7 @@ static bool acquire_grad(struct layout *layout, uint32_t u, bool param_was_there
         return false;
     if (!param_was_there) {
         /* Placed a moment ago and never used: as if it had not been. */
-        layout->residency->count--;
+        layout->end--;
         layout->residency->load_count--;
         go(layout, param);
         layout->param_now[group] = STRATA_NONE;
@@ -323,10 +328,14 @@ static void release(struct layout *layout, uint32_t u)
         end_use(layout, layout->grad_now[use->index]);
 }
 
-static bool walk(struct layout *layout)
+/* Lay out the list of uses first .. end - 1. */
+static bool lay_out(struct layout *layout, uint32_t first, uint32_t end)
 {
     const struct model *model = layout->model;
-    for (uint32_t u = 0; u < model->use_count; u++) {
+    layout->first = layout->end;
+    for (uint32_t g = 0; g < model->group_count; g++)
+        layout->param_now[g] = layout->grad_now[g] = STRATA_NONE;
+    for (uint32_t u = first; u < end; u++) {
         if (model->uses[u].kind == STRATA_USE_ACQUIRE && !acquire(layout, u))
             return false;
         if (model->uses[u].kind == STRATA_USE_RELEASE)
@@ -338,7 +347,6 @@ static bool walk(struct layout *layout)
 bool strata_residency_build(struct residency *residency, const struct model *model,
                             const struct group_layout *layouts, uint64_t capacity)
 {
-    residency->count = 0;
     residency->load_count = 0;
     residency->pool_bytes = 0;
     struct layout layout = {
@@ -351,9 +359,15 @@ bool strata_residency_build(struct residency *residency, const struct model *mod
         .param_now = residency->param_now,
         .grad_now = residency->grad_now,
     };
-    for (uint32_t g = 0; g < model->group_count; g++) {
-        layout.param_now[g] = layout.grad_now[g] = STRATA_NONE;
+    for (uint32_t g = 0; g < model->group_count; g++)
         residency->parks[g] = false;
-    }
-    return walk(&layout);
+    if (!lay_out(&layout, 0, model->use_count))
+        return false;
+    residency->count = layout.end;
+    uint32_t load_count = residency->load_count;
+    if (!lay_out(&layout, model->use_count, model->use_count + model->eval_use_count))
+        return false;
+    residency->eval_count = layout.end - residency->count;
+    residency->load_count = load_count;
+    return true;
 }

@@ -15,6 +15,9 @@
  * that overlap it and opened before have closed. So no order of completions can run the pool
  * into a corner, and the number of loads is the plan's, whatever happens.
  *
+ * The evaluation's list has placements of its own, laid out in the same pool as if nothing else
+ * were there. They come after the step's.
+ *
  * Thread: read only once built.
  */
 
@@ -39,9 +42,10 @@ struct residency {
     uint32_t *use_param;          /* by use (acquire or release): its placement */
     uint32_t *use_grad;           /* the same for the gradient, STRATA_NONE without */
     bool *parks;                  /* by group: its gradient is parked in between */
-    uint32_t count;
-    uint32_t load_count; /* parameter placements that are loaded */
-    uint64_t pool_bytes; /* highest byte any placement touches */
+    uint32_t count;               /* of the step's list */
+    uint32_t eval_count;          /* of the evaluation's */
+    uint32_t load_count;          /* parameter placements that a step loads */
+    uint64_t pool_bytes;          /* highest byte any placement touches */
     /* build's own */
     uint8_t *stay;       /* by placement */
     uint32_t *there;     /* placements that are held or stay, in no order */

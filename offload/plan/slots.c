@@ -53,7 +53,8 @@ static bool needed(const struct slots *slots, uint32_t tile, uint32_t slot)
 
 bool strata_slots_spare(const struct slots *slots, uint32_t commit_every)
 {
-    return slots->desc.durable && (slots->desc.ahead || commit_every == 1);
+    bool of_last = commit_every == 1 && !slots->rewritten;
+    return slots->desc.durable && (slots->desc.ahead || of_last);
 }
 
 uint32_t strata_slots_choose(const struct slots *slots, uint32_t tile, bool ahead)
@@ -68,6 +69,15 @@ uint32_t strata_slots_choose(const struct slots *slots, uint32_t tile, bool ahea
 void strata_slots_written(struct slots *slots, uint32_t tile, uint32_t slot)
 {
     slots->current[tile] = (uint8_t)slot;
+}
+
+uint32_t strata_slots_rewrite(struct slots *slots, uint32_t tile)
+{
+    uint32_t slot = strata_slots_choose(slots, tile, false);
+    STRATA_CHECK(!slots->active && slot != STRATA_NO_SLOT);
+    slots->current[tile] = (uint8_t)slot;
+    slots->rewritten = true;
+    return slot;
 }
 
 bool strata_slots_prepare(struct slots *slots, uint64_t step)
@@ -149,5 +159,5 @@ void strata_slots_committed(struct slots *slots)
     }
     slots->line_count = count;
     slots->preparing.slots = spare;
-    slots->active = false;
+    slots->active = slots->rewritten = false;
 }

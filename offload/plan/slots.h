@@ -49,6 +49,7 @@ struct slots {
     struct commit_line
         lines[1 + STRATA_MAX_KEEP]; /* durable: the last, then retained, newest first */
     uint32_t line_count;
+    bool rewritten; /* since the last commit, between steps */
 };
 
 uint32_t strata_slots_per_tile(const struct slots_desc *desc);
@@ -69,6 +70,11 @@ bool strata_slots_spare(const struct slots *slots, uint32_t commit_every);
 
 /* The record in this slot is complete and the newest. */
 void strata_slots_written(struct slots *slots, uint32_t tile, uint32_t slot);
+
+/* A slot for a record that replaces the newest between steps: the newest from now on. Until the
+ * next commit it is one that no commit has, even where commits come every step. So no slot is
+ * left to write ahead to. No commit is in preparation. */
+uint32_t strata_slots_rewrite(struct slots *slots, uint32_t tile);
 
 /* Begin to prepare a commit of the step. false: another one is being prepared. */
 bool strata_slots_prepare(struct slots *slots, uint64_t step);

@@ -67,12 +67,17 @@ uint8_t *strata_address_rounded(const struct memory *memory, uint32_t placement)
     return strata_address_placement(memory, placement) + buffer;
 }
 
-uint8_t *strata_address_stash_frame(const struct memory *memory, uint64_t step, uint32_t event)
+/* Blocks are assigned in turn, in each list from its own first. */
+uint8_t *strata_address_stash_frame(const struct memory *memory, uint64_t turn, uint32_t event)
 {
     const struct offload_plan *plan = memory->plan;
-    uint64_t turn = step * plan->model.stash_event_count + event;
+    const struct model *model = &plan->model;
+    bool eval = event >= model->stash_event_count;
+    uint64_t number =
+        eval ? turn * model->eval_stash_event_count + event - model->stash_event_count
+             : turn * model->stash_event_count + event;
     return memory->device + plan->stash_frames_at +
-           turn % plan->stash_frames * plan->model.stash_bytes;
+           number % plan->stash_frames * plan->model.stash_bytes;
 }
 
 static uint32_t stash_block(const struct offload_plan *plan, uint32_t event)

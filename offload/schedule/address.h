@@ -38,8 +38,8 @@ uint8_t *strata_address_placement(const struct memory *memory, uint32_t placemen
 /* Where a placement's finished gradient is rounded to: home, or the staging behind it. */
 uint8_t *strata_address_rounded(const struct memory *memory, uint32_t placement);
 
-/* A stash event's device block on the way, and its block at home. */
-uint8_t *strata_address_stash_frame(const struct memory *memory, uint64_t step, uint32_t event);
+/* A stash event's device block on the way in a turn of its list, and its block at home. */
+uint8_t *strata_address_stash_frame(const struct memory *memory, uint64_t turn, uint32_t event);
 uint8_t *strata_address_stash_home(const struct memory *memory, uint32_t event);
 
 /* What a transfer op reads or writes: a place of the store, and where in host RAM. */

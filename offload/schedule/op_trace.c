@@ -152,9 +152,10 @@ void strata_trace_compute(struct trace *trace, const struct offload_plan *plan, 
     const struct use *u = &plan->model.uses[use];
     bool group = u->kind == STRATA_USE_ACQUIRE || u->kind == STRATA_USE_RELEASE;
     struct trace_event event = {
-        .what = !group    ? "compute"
-                : u->grad ? "backward"
-                          : "forward",
+        .what = !group                                    ? "compute"
+                : u->grad                                 ? "backward"
+                : strata_model_is_eval(&plan->model, use) ? "evaluation"
+                                                          : "forward",
         .start_ns = start_ns,
         .end_ns = end_ns,
         .step = step,

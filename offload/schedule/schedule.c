@@ -69,9 +69,9 @@ static bool on_device(const struct schedule *s, enum op_kind kind, uint32_t tile
            (kind == OP_UPDATE && strata_plan_state_in_device(s->plan, tile));
 }
 
-uint64_t strata_schedule_key(const struct schedule *s, uint64_t step, uint32_t placement)
+uint64_t strata_schedule_key(const struct schedule *s, uint64_t turn, uint32_t placement)
 {
-    return step * s->plan->residency.count + placement;
+    return turn * s->plan->residency.count + placement;
 }
 
 void strata_schedule_ready(struct schedule *s, uint32_t c)
@@ -98,11 +98,12 @@ void strata_schedule_ready_tiles(struct schedule *s)
         strata_schedule_ready_tile(s, i);
 }
 
-/* A position among all steps' uses; where the caller stands is one. */
-bool strata_schedule_asked_past(const struct schedule *s, uint64_t step, uint32_t use)
+/* A position among all turns' uses of a list; where the caller stands is one. */
+bool strata_schedule_asked_past(const struct schedule *s, uint64_t turn, uint32_t use)
 {
-    return s->asked_any &&
-           (s->asked_step > step || (s->asked_step == step && s->asked_use >= use));
+    const struct list *list = &s->lists[list_of_use(s, use)];
+    return list->asked_any &&
+           (list->asked_turn > turn || (list->asked_turn == turn && list->asked_use >= use));
 }
 
 void strata_schedule_queue(struct schedule *s, uint32_t c, enum op_kind kind, enum op_what what)
@@ -320,24 +321,59 @@ static void drain_ready(struct schedule *s)
 
 /* Events from outside. */
 
-void strata_schedule_ask(struct schedule *s, uint64_t step, uint32_t use)
+void strata_schedule_ask(struct schedule *s, uint64_t turn, uint32_t use)
 {
-    s->asked_any = true;
-    s->asked_step = step;
-    s->asked_use = use;
+    struct list *list = &s->lists[list_of_use(s, use)];
+    list->asked_any = true;
+    list->asked_turn = turn;
+    list->asked_use = use;
     if (s->no_overlap)
         strata_schedule_look(s, LOOK_PLACEMENTS | LOOK_STASHES);
 }
 
-bool strata_schedule_granted(const struct schedule *s, uint64_t step, uint32_t use)
+bool strata_schedule_granted(const struct schedule *s, uint64_t turn, uint32_t use)
 {
     const struct use *u = &s->plan->model.uses[use];
     if (u->kind == STRATA_USE_STASH || u->kind == STRATA_USE_UNSTASH)
-        return s->plan->stash == STRATA_DEVICE || s->stashes[u->stash_event].opened > step;
+        return s->plan->stash == STRATA_DEVICE || s->stashes[u->stash_event].opened > turn;
     const struct residency *residency = &s->plan->residency;
     uint32_t grad = residency->use_grad[use];
-    return s->placements[residency->use_param[use]].opened > step &&
-           (grad == STRATA_NONE || s->placements[grad].opened > step);
+    return s->placements[residency->use_param[use]].opened > turn &&
+           (grad == STRATA_NONE || s->placements[grad].opened > turn);
+}
+
+/* Between steps. */
+
+void strata_schedule_hold(struct schedule *s, uint64_t steps)
+{
+    STRATA_CHECK(s->list == LIST_STEP && s->plan->model.ranks == 1);
+    s->list = LIST_COUNT;
+    s->held_step = steps;
+    s->holds++;
+    s->taking_back = true;
+    strata_schedule_look(s, LOOK_PLACEMENTS);
+}
+
+bool strata_schedule_resting(const struct schedule *s)
+{
+    uint32_t ops = s->opens.count;
+    for (int lane = 0; lane < STRATA_LANE_COMPUTE; lane++)
+        ops += s->in_flight[lane] + s->lanes[lane].count;
+    return s->list == LIST_COUNT && !s->taking_back && ops == 0;
+}
+
+void strata_schedule_evaluate(struct schedule *s)
+{
+    STRATA_CHECK(s->list == LIST_COUNT && s->lists[LIST_EVAL].placement_count > 0);
+    s->list = LIST_EVAL;
+    s->evaluations++;
+    strata_schedule_look(s, LOOK_PLACEMENTS | LOOK_STASHES);
+}
+
+void strata_schedule_go_on(struct schedule *s)
+{
+    s->list = LIST_STEP;
+    strata_schedule_look(s, LOOK_PLACEMENTS | LOOK_STASHES);
 }
 
 static void total_done(struct schedule *s, const struct op *op)
@@ -401,6 +437,9 @@ static void fill_op(const struct schedule *s, const struct entry *entry, strata_
     bool tiled = chain->tile != STRATA_NONE;
     bool placed = chain->owner != STRATA_NONE && !stash;
     bool state = entry->what == WHAT_STATE && tiled;
+    uint64_t opens = entry->kind != OP_OPEN ? 0
+                     : stash                ? s->stashes[chain->owner].gate_value
+                                            : s->placements[chain->owner].gate_value;
     *out = (struct op){
         .kind = (enum op_kind)entry->kind,
         .what = (enum op_what)entry->what,
@@ -416,6 +455,7 @@ static void fill_op(const struct schedule *s, const struct entry *entry, strata_
         .frame = chain->frame,
         .frame_kind = (enum frame_kind)chain->frame_kind,
         .work = chain->work,
+        .gate_value = opens,
         .step = chain->step,
         .fold_step = tiled ? s->tiles[chain->tile].behind_step : 0,
     };
@@ -474,9 +514,21 @@ struct schedule_counts strata_schedule_counts(const struct schedule *s)
     return s->counts;
 }
 
+uint32_t strata_schedule_stash_gate(const struct offload_plan *plan, uint32_t stash_event)
+{
+    return plan->residency.count + plan->residency.eval_count + stash_event;
+}
+
 uint32_t strata_schedule_gate_count(const struct offload_plan *plan)
 {
-    return plan->residency.count + plan->model.stash_event_count;
+    return strata_schedule_stash_gate(plan, plan->model.stash_event_count +
+                                                plan->model.eval_stash_event_count);
+}
+
+uint32_t strata_schedule_gate_of(const struct offload_plan *plan, const struct op *op)
+{
+    return op->placement != STRATA_NONE ? op->placement
+                                        : strata_schedule_stash_gate(plan, op->stash_event);
 }
 
 void strata_schedule_start(struct schedule *s)

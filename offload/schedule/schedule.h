@@ -61,6 +61,11 @@
  *
  * Steps count from 0 here: step n uses weights that have seen the updates of n steps.
  *
+ * Evaluations stand between steps and walk a list of their own, forward only. When one begins,
+ * what has come to the device for the next step gives up its room, and comes again afterwards.
+ * A turn is one walk of a list: of the step's list it is the step, of the evaluation's the
+ * evaluation, also counted from 0. Whether there are evaluations, and when, changes no bit.
+ *
  * Thread: one owner, the pager.
  */
 
@@ -116,8 +121,9 @@ struct op {
     uint32_t slot;        /* of the tile's state record, or STRATA_NONE */
     uint32_t frame;       /* or STRATA_NONE */
     enum frame_kind frame_kind;
-    uint32_t work; /* UPDATE: enum update_work bits */
-    uint64_t step;
+    uint32_t work;       /* UPDATE: enum update_work bits */
+    uint64_t gate_value; /* OPEN: what its gate is raised to */
+    uint64_t step;       /* of what belongs to an evaluation: its turn */
     uint64_t fold_step;
     /* Set by the driver before done. TOTAL: of the step. NORM: OVER or SKIP where the sums so
      * far leave no other, else NONE; it saves work and changes no bit. */
@@ -171,19 +177,37 @@ void strata_schedule_start(struct schedule *schedule);
 /* Of one of the last four steps, the one in progress included. Lent until destroy. */
 struct step_facts *strata_schedule_facts(struct schedule *schedule, uint64_t step);
 
-/* The caller stands at a use of step n and would go on. */
-void strata_schedule_ask(struct schedule *schedule, uint64_t step, uint32_t use);
+/* The caller stands at a use of a turn and would go on. */
+void strata_schedule_ask(struct schedule *schedule, uint64_t turn, uint32_t use);
 /* May it go on? An acquire: the placements are open. A stash or unstash: the device block is
  * assigned. */
-bool strata_schedule_granted(const struct schedule *schedule, uint64_t step, uint32_t use);
+bool strata_schedule_granted(const struct schedule *schedule, uint64_t turn, uint32_t use);
 
 /* What a use that is not granted, or whose gate is closed, waits for. */
-strata_stall strata_schedule_missing(const struct schedule *schedule, uint64_t step,
+strata_stall strata_schedule_missing(const struct schedule *schedule, uint64_t turn,
                                      uint32_t use);
 
 /* A stream got to the release; to the end of the copy into or out of a stash block. */
-void strata_schedule_released(struct schedule *schedule, uint64_t step, uint32_t use);
-void strata_schedule_copied(struct schedule *schedule, uint64_t step, uint32_t stash_event);
+void strata_schedule_released(struct schedule *schedule, uint64_t turn, uint32_t use);
+void strata_schedule_copied(struct schedule *schedule, uint64_t turn, uint32_t stash_event);
+
+/*
+ * Between steps: all uses of the first `steps` steps are granted, and no more is asked for.
+ *
+ * hold: open nothing for the next step, and take back what is open for it already. Then either
+ * evaluate, walk the evaluation's list, and go_on once its last use is granted; or go_on.
+ * resting: nothing is left to take back and no op is queued or under way, so homes and slots
+ * are the caller's until go_on. One rank only: which gathers have begun differs from rank to
+ * rank, and none can be taken back.
+ */
+void strata_schedule_hold(struct schedule *schedule, uint64_t steps);
+bool strata_schedule_resting(const struct schedule *schedule);
+void strata_schedule_evaluate(struct schedule *schedule);
+void strata_schedule_go_on(struct schedule *schedule);
+
+/* A slot for a state record that the caller rewrites while the schedule rests: no commit needs
+ * it, and it counts as the newest from now on. */
+uint32_t strata_schedule_rewrite(struct schedule *schedule, uint32_t tile);
 
 /* Ops of a lane that are under way at once, at most. */
 extern const uint32_t strata_lane_depth[STRATA_LANE_COUNT];
@@ -228,8 +252,15 @@ void strata_schedule_recover(struct schedule *schedule, const struct commit_line
 /* The slot of the newest state record of a tile; between steps. */
 uint32_t strata_schedule_slot(const struct schedule *schedule, uint32_t tile);
 
-/* Gates: one per placement, then one per stash event; opened to step + 1. */
+/*
+ * Gates: one per placement, then one per stash event. What a use waits for is there once the
+ * gate has this value: the number of the turn, from 1 on, and for a step's use as many more as
+ * there were calls of hold before it. So a placement that was taken back lets no step through.
+ */
 uint32_t strata_schedule_gate_count(const struct offload_plan *plan);
+uint32_t strata_schedule_stash_gate(const struct offload_plan *plan, uint32_t stash_event);
+/* The gate that an OP_OPEN opens. */
+uint32_t strata_schedule_gate_of(const struct offload_plan *plan, const struct op *op);
 
 /* Since create: tiles updated ahead of the norm, and those of them that had to be redone. */
 struct schedule_counts {

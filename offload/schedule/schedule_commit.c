@@ -163,6 +163,11 @@ void strata_schedule_recover(struct schedule *s, const struct commit_line *lines
     s->commit_every = commit_every;
 }
 
+uint32_t strata_schedule_rewrite(struct schedule *s, uint32_t tile)
+{
+    return strata_slots_rewrite(&s->slots, tile);
+}
+
 uint32_t strata_schedule_slot(const struct schedule *s, uint32_t tile)
 {
     return s->slots.current[tile];

@@ -12,8 +12,9 @@
 static void number_chains(struct schedule *s)
 {
     const struct residency *residency = &s->plan->residency;
+    uint32_t placements = residency->count + residency->eval_count;
     uint32_t next = 0;
-    for (uint32_t i = 0; i < residency->count; i++) {
+    for (uint32_t i = 0; i < placements; i++) {
         const struct group *group = &s->plan->model.groups[residency->placements[i].group];
         s->placements[i].first_chain = next;
         for (uint32_t t = 0; t < group->tile_count; t++)
@@ -31,8 +32,9 @@ static void number_chains(struct schedule *s)
         s->chains[next++] =
             (struct chain){.tile = i, .owner = STRATA_NONE, .frame = STRATA_NONE};
     uint32_t placement = 0;
-    for (uint32_t i = 0; i < s->plan->model.stash_event_count; i++) {
-        while (placement < residency->count &&
+    uint32_t events = s->plan->model.stash_event_count + s->plan->model.eval_stash_event_count;
+    for (uint32_t i = 0; i < events; i++) {
+        while (placement < placements &&
                residency->placements[placement].first_use < s->plan->model.stash_uses[i])
             placement++;
         s->stashes[i].placement = placement;
@@ -85,12 +87,24 @@ static void order_ahead(struct schedule *s)
 
 static uint64_t count_chains(const struct offload_plan *plan)
 {
-    uint64_t count =
-        (uint64_t)plan->model.trained_tile_count + plan->model.stash_event_count + 2;
-    for (uint32_t i = 0; i < plan->residency.count; i++)
+    uint64_t count = (uint64_t)plan->model.trained_tile_count + plan->model.stash_event_count +
+                     plan->model.eval_stash_event_count + 2;
+    for (uint32_t i = 0; i < plan->residency.count + plan->residency.eval_count; i++)
         count +=
             (uint64_t)plan->model.groups[plan->residency.placements[i].group].tile_count + 1;
     return count;
+}
+
+static void make_lists(struct schedule *s)
+{
+    const struct model *model = &s->plan->model;
+    const struct residency *residency = &s->plan->residency;
+    s->lists[LIST_STEP] = (struct list){.placement_count = residency->count,
+                                        .stash_count = model->stash_event_count};
+    s->lists[LIST_EVAL] = (struct list){.first_placement = residency->count,
+                                        .placement_count = residency->eval_count,
+                                        .first_stash = model->stash_event_count,
+                                        .stash_count = model->eval_stash_event_count};
 }
 
 strata_status strata_schedule_create(struct schedule **out, struct tables *tables,
@@ -111,17 +125,19 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     s->mode = desc->no_overlap ? UPDATES_DEFERRED : desc->mode;
     s->chain_count = (uint32_t)chain_count;
     s->chains = strata_tables_take(tables, s->chain_count, sizeof *s->chains);
-    s->placements = strata_tables_take(tables, s->plan->residency.count, sizeof *s->placements);
-    s->open_list = strata_tables_take(tables, s->plan->residency.count, sizeof *s->open_list);
+    uint32_t placements = s->plan->residency.count + s->plan->residency.eval_count;
+    uint32_t events = model->stash_event_count + model->eval_stash_event_count;
+    s->placements = strata_tables_take(tables, placements, sizeof *s->placements);
+    s->open_list = strata_tables_take(tables, placements, sizeof *s->open_list);
     s->tiles = strata_tables_take(tables, model->tile_count, sizeof *s->tiles);
     if (model->ranks > 1) {
-        uint64_t events = (uint64_t)s->plan->residency.count + 1;
-        s->comm = strata_tables_take(tables, events, sizeof *s->comm);
-        s->comm_due = strata_tables_take(tables, events, sizeof *s->comm_due);
+        uint64_t collectives = (uint64_t)s->plan->residency.count + 1;
+        s->comm = strata_tables_take(tables, collectives, sizeof *s->comm);
+        s->comm_due = strata_tables_take(tables, collectives, sizeof *s->comm_due);
     }
     s->ahead_order =
         strata_tables_take(tables, model->trained_tile_count, sizeof *s->ahead_order);
-    s->stashes = strata_tables_take(tables, model->stash_event_count, sizeof *s->stashes);
+    s->stashes = strata_tables_take(tables, events, sizeof *s->stashes);
     s->group_first = strata_tables_take(tables, model->group_count, sizeof *s->group_first);
     /* A chain has at most two ops queued at once: two reads, two writes, or one of each. */
     for (int lane = 0; lane < STRATA_LANE_COMPUTE; lane++)
@@ -136,6 +152,7 @@ strata_status strata_schedule_create(struct schedule **out, struct tables *table
     STRATA_TRY(strata_slots_create(&s->slots, tables, &slots, error));
     STRATA_TRY(strata_tables_check(tables, error));
     memset(s->group_first, 0xff, model->group_count * sizeof *s->group_first);
+    make_lists(s);
     number_chains(s);
     order_ahead(s);
     strata_schedule_order_comm(s);

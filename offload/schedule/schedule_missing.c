@@ -16,10 +16,11 @@ static bool waits_for_updates(const struct schedule *s, uint32_t group_index, ui
     return false;
 }
 
-strata_stall strata_schedule_missing(const struct schedule *s, uint64_t step, uint32_t use)
+strata_stall strata_schedule_missing(const struct schedule *s, uint64_t turn, uint32_t use)
 {
     const struct use *u = &s->plan->model.uses[use];
-    bool granted = strata_schedule_granted(s, step, use);
+    bool granted = strata_schedule_granted(s, turn, use);
+    uint64_t step = wanted_version(s, list_of_use(s, use), turn);
     if (u->kind != STRATA_USE_ACQUIRE)
         return granted ? STRATA_STALL_FETCH : STRATA_STALL_ROOM;
     uint32_t grad = s->plan->residency.use_grad[use];

@@ -4,7 +4,7 @@
  *
  * Where a placement lies and from which use to which is the residency's. Here it opens: in
  * order, once those that overlap it and opened before have closed. It closes when its last use
- * is over and nothing of it is on its way out.
+ * is over and nothing of it is on its way out; or, before its first use, when it is taken back.
  *
  * Thread: the pager.
  */
@@ -73,7 +73,7 @@ static void note_arrival(struct schedule *s, uint32_t placement, uint64_t step)
         s->chains[c].step = step;
         strata_schedule_gate(s, c);
     }
-    if (param)
+    if (param || s->taking_back)
         strata_schedule_look(s, LOOK_PLACEMENTS);
 }
 
@@ -91,6 +91,7 @@ static void fetch_tile(struct schedule *s, uint32_t c)
 
 static void open_param(struct schedule *s, uint32_t placement, uint64_t step)
 {
+    uint64_t wanted = wanted_version(s, s->list, step);
     const struct group *group = group_of(s, placement);
     struct placement_state *state = &s->placements[placement];
     state->left = group->tile_count;
@@ -98,7 +99,7 @@ static void open_param(struct schedule *s, uint32_t placement, uint64_t step)
         uint32_t c = state->first_chain + i;
         struct tile_state *tile = &s->tiles[group->first_tile + i];
         strata_schedule_begin(s, c, CHAIN_FETCH, step, strata_schedule_key(s, step, placement));
-        if (tile->version >= step) {
+        if (tile->version >= wanted) {
             fetch_tile(s, c);
         } else {
             s->chains[c].next = tile->waiting;
@@ -143,8 +144,8 @@ static bool may_open(const struct schedule *s, uint32_t placement, uint64_t step
         return false;
     if (p->kind == PLACEMENT_GRAD && (s->normed < step || chains_busy(s, placement)))
         return false;
-    if (s->no_overlap &&
-        (s->updated < step || !strata_schedule_asked_past(s, step, p->first_use)))
+    if (s->no_overlap && (s->updated < wanted_version(s, s->list, step) ||
+                          !strata_schedule_asked_past(s, step, p->first_use)))
         return false;
     for (uint32_t i = 0; i < s->open_count; i++) {
         const struct placement *other = placement_of(s, s->open_list[i]);
@@ -158,20 +159,63 @@ static bool may_open(const struct schedule *s, uint32_t placement, uint64_t step
     return true;
 }
 
+/* Of those that are open: did it open for the step that waits? */
+static bool is_held(const struct schedule *s, uint32_t placement)
+{
+    return placement < s->plan->residency.count &&
+           s->placements[placement].opened > s->held_step;
+}
+
+/* Close what is open for the step that waits, once all that was on its way there has come. A
+ * gradient that was parked is on its way only once the step parks it. */
+static void take_back(struct schedule *s)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->open_count; i++) {
+        uint32_t placement = s->open_list[i];
+        bool coming = !placement_of(s, placement)->park_in && s->placements[placement].left > 0;
+        if (is_held(s, placement) && coming)
+            return;
+    }
+    for (uint32_t i = 0; i < s->open_count; i++) {
+        uint32_t placement = s->open_list[i];
+        struct placement_state *state = &s->placements[placement];
+        if (!is_held(s, placement)) {
+            s->open_list[kept++] = placement;
+            continue;
+        }
+        state->opened--;
+        for (uint32_t t = 0; t < group_of(s, placement)->tile_count; t++)
+            s->chains[state->first_chain + t].busy = false;
+    }
+    s->open_count = kept;
+    s->lists[LIST_STEP].next_placement = s->held_step * s->plan->residency.count;
+    strata_schedule_take_back_stashes(s);
+    s->taking_back = false;
+    strata_schedule_look(s, LOOK_STASHES);
+}
+
 void strata_schedule_open_placements(struct schedule *s)
 {
+    if (s->taking_back)
+        take_back(s);
+    if (s->taking_back || s->list == LIST_COUNT)
+        return;
+    struct list *list = &s->lists[s->list];
     for (;;) {
-        uint64_t step = s->next_placement / s->plan->residency.count;
-        uint32_t placement = (uint32_t)(s->next_placement % s->plan->residency.count);
-        if (!may_open(s, placement, step))
+        uint64_t turn = list->next_placement / list->placement_count;
+        uint32_t placement =
+            list->first_placement + (uint32_t)(list->next_placement % list->placement_count);
+        if ((s->list == LIST_EVAL && turn == s->evaluations) || !may_open(s, placement, turn))
             return;
-        s->next_placement++;
+        list->next_placement++;
         s->placements[placement].opened++;
+        s->placements[placement].gate_value = gate_value(s, s->list, turn);
         s->open_list[s->open_count++] = placement;
         if (placement_of(s, placement)->kind == PLACEMENT_PARAM)
-            open_param(s, placement, step);
+            open_param(s, placement, turn);
         else
-            open_grad(s, placement, step);
+            open_grad(s, placement, turn);
     }
 }
 

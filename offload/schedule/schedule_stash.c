@@ -3,7 +3,8 @@
  *
  * Device blocks are assigned in the order of the use list, in turn. So no event waits for a
  * block that an event after it holds. A block that leaves for NVMe goes through a host frame;
- * the device block is free once the copy is in the frame.
+ * the device block is free once the copy is in the frame. Where the lists change, between a
+ * step and an evaluation, all blocks are free first.
  *
  * Thread: the pager.
  */
@@ -30,6 +31,9 @@ static void open_stash(struct schedule *s, uint32_t event, uint64_t step)
     const struct use *use = stash_use(s, event);
     struct stash_state *state = &s->stashes[event];
     state->opened++;
+    state->gate_value = gate_value(s, s->list, step);
+    s->block_list = s->list;
+    s->blocks_open++;
     if (use->kind != STRATA_USE_UNSTASH)
         return;
     strata_schedule_begin(s, state->chain, CHAIN_STASH, step,
@@ -39,27 +43,54 @@ static void open_stash(struct schedule *s, uint32_t event, uint64_t step)
         strata_schedule_take_frame(s, state->chain);
 }
 
+/* May the next event of the list have its device block? */
+static bool may_open(const struct schedule *s, const struct list *list, uint32_t event,
+                     uint64_t turn)
+{
+    if (s->stashes[event].closed < turn || s->chains[s->stashes[event].chain].busy)
+        return false;
+    if (list->next_stash >= s->plan->stash_frames) {
+        uint64_t last = list->next_stash - s->plan->stash_frames;
+        uint32_t holder = list->first_stash + (uint32_t)(last % list->stash_count);
+        if (s->stashes[holder].closed <= last / list->stash_count)
+            return false;
+    }
+    return !s->no_overlap ||
+           strata_schedule_asked_past(s, turn, s->plan->model.stash_uses[event]);
+}
+
 void strata_schedule_open_stashes(struct schedule *s)
 {
-    uint32_t events = s->plan->model.stash_event_count;
-    if (s->plan->stash_frames == 0)
+    bool held = s->taking_back || s->list == LIST_COUNT;
+    if (s->plan->stash_frames == 0 || held || s->lists[s->list].stash_count == 0 ||
+        (s->blocks_open > 0 && s->block_list != s->list))
         return;
+    struct list *list = &s->lists[s->list];
     for (;;) {
-        uint64_t step = s->next_stash / events;
-        uint32_t event = (uint32_t)(s->next_stash % events);
-        if (s->stashes[event].closed < step || s->chains[s->stashes[event].chain].busy)
+        uint64_t turn = list->next_stash / list->stash_count;
+        uint32_t event = list->first_stash + (uint32_t)(list->next_stash % list->stash_count);
+        if ((s->list == LIST_EVAL && turn == s->evaluations) || !may_open(s, list, event, turn))
             return;
-        if (s->next_stash >= s->plan->stash_frames) {
-            uint64_t last = s->next_stash - s->plan->stash_frames;
-            if (s->stashes[last % events].closed <= last / events)
-                return;
-        }
-        if (s->no_overlap &&
-            !strata_schedule_asked_past(s, step, s->plan->model.stash_uses[event]))
-            return;
-        s->next_stash++;
-        open_stash(s, event, step);
+        list->next_stash++;
+        open_stash(s, event, turn);
     }
+}
+
+void strata_schedule_take_back_stashes(struct schedule *s)
+{
+    struct list *list = &s->lists[LIST_STEP];
+    for (uint32_t event = 0; event < list->stash_count; event++) {
+        struct stash_state *state = &s->stashes[event];
+        if (state->opened <= s->held_step)
+            continue;
+        state->opened--;
+        s->blocks_open--;
+        /* It waits for a block that the step has not stashed. */
+        if (stash_use(s, event)->kind == STRATA_USE_UNSTASH)
+            s->chains[state->chain].busy = false;
+    }
+    if (list->stash_count > 0 && s->plan->stash_frames > 0)
+        list->next_stash = s->held_step * list->stash_count;
 }
 
 /* A block has come to rest. The event that takes it back may be waiting for that. */
@@ -86,7 +117,10 @@ void strata_schedule_stash_done(struct schedule *s, uint32_t c, const struct op 
         return;
     }
     STRATA_CHECK(op->kind == OP_D2H || op->kind == OP_NVME_WRITE);
-    s->stashes[event].closed += op->kind == OP_D2H;
+    if (op->kind == OP_D2H) {
+        s->stashes[event].closed++;
+        s->blocks_open--;
+    }
     if (op->kind == OP_D2H && s->chains[c].frame != STRATA_NONE) {
         strata_schedule_queue(s, c, OP_NVME_WRITE, WHAT_STASH);
     } else {
@@ -107,5 +141,6 @@ void strata_schedule_copied(struct schedule *s, uint64_t step, uint32_t event)
     }
     s->chains[state->chain].busy = false;
     state->closed++;
+    s->blocks_open--;
     strata_schedule_look(s, LOOK_STASHES);
 }

@@ -85,6 +85,7 @@ struct chain {
 struct placement_state {
     uint64_t opened; /* instances opened so far: step n is open or past when opened > n */
     uint64_t closed;
+    uint64_t gate_value;  /* of its gate, once what it opened for is there */
     uint32_t left;        /* tiles that are still on their way in, or out */
     uint32_t first_chain; /* one per tile */
     uint32_t group_chain; /* gradient: zero and round */
@@ -108,6 +109,7 @@ struct stash_state {
     uint64_t opened;
     uint64_t closed; /* its block is free again */
     uint64_t home;   /* stash: copies that have come to rest */
+    uint64_t gate_value;
     uint32_t chain;
     uint32_t placement; /* the first one that opens for a later use: its deadline */
 };
@@ -117,6 +119,21 @@ struct step_state {
     struct step_facts facts;
     uint32_t unframed; /* tiles that still need a frame */
     uint32_t left;     /* tiles that are not final and at home */
+};
+
+enum list_kind { LIST_STEP, LIST_EVAL, LIST_COUNT };
+
+/* One of the two use lists, and how far its turns have come. */
+struct list {
+    uint32_t first_placement;
+    uint32_t placement_count;
+    uint32_t first_stash; /* event */
+    uint32_t stash_count;
+    uint64_t next_placement; /* counted through all turns, as is next_stash */
+    uint64_t next_stash;
+    uint64_t asked_turn; /* where the caller stands */
+    uint32_t asked_use;
+    bool asked_any;
 };
 
 /* What is to be looked at once the ready list is empty, in this order. */
@@ -160,13 +177,16 @@ struct schedule {
     uint32_t commit_every;
     uint64_t base_step;
     uint32_t open_count;
-    uint64_t next_placement; /* counted through all steps */
-    uint64_t next_stash;     /* stash event, counted through all steps */
-    uint64_t next_ahead;     /* tile to read ahead for, counted through all steps */
-    uint32_t ahead_frames;   /* held by chains that read ahead */
-    uint64_t asked_step;     /* where the caller stands */
-    uint32_t asked_use;
-    bool asked_any;
+    struct list lists[LIST_COUNT];
+    enum list_kind list;  /* whose placements and blocks open; LIST_COUNT: none do */
+    bool taking_back;     /* what is open for step held_step has to close first */
+    uint64_t held_step;   /* the step that waits, whose weights an evaluation sees */
+    uint64_t holds;       /* calls of hold */
+    uint64_t evaluations; /* begun */
+    uint32_t blocks_open; /* stash events with a device block, all of one list: */
+    enum list_kind block_list;
+    uint64_t next_ahead;   /* tile to read ahead for, counted through all steps */
+    uint32_t ahead_frames; /* held by chains that read ahead */
     uint64_t normed;
     uint64_t framed;  /* steps all of whose tiles have the frame they end with */
     uint64_t updated; /* steps all of whose updates are final and at home */
@@ -196,8 +216,27 @@ void strata_schedule_ready(struct schedule *s, uint32_t c);
 void strata_schedule_ready_tile(struct schedule *s, uint32_t tile);
 void strata_schedule_ready_tiles(struct schedule *s);
 
-uint64_t strata_schedule_key(const struct schedule *s, uint64_t step, uint32_t placement);
-bool strata_schedule_asked_past(const struct schedule *s, uint64_t step, uint32_t use);
+static inline enum list_kind list_of_use(const struct schedule *s, uint32_t use)
+{
+    return strata_model_is_eval(&s->plan->model, use) ? LIST_EVAL : LIST_STEP;
+}
+
+/* How many steps' updates does a turn of the list want to see? */
+static inline uint64_t wanted_version(const struct schedule *s, enum list_kind list,
+                                      uint64_t turn)
+{
+    return list == LIST_STEP ? turn : s->held_step;
+}
+
+/* What the gates of a turn are raised to. */
+static inline uint64_t gate_value(const struct schedule *s, enum list_kind list, uint64_t turn)
+{
+    return turn + 1 + (list == LIST_STEP ? s->holds : 0);
+}
+
+/* The deadline of a placement; evaluations stand between steps, so theirs are apart. */
+uint64_t strata_schedule_key(const struct schedule *s, uint64_t turn, uint32_t placement);
+bool strata_schedule_asked_past(const struct schedule *s, uint64_t turn, uint32_t use);
 void strata_schedule_begin(struct schedule *s, uint32_t c, enum chain_kind kind, uint64_t step,
                            uint64_t key);
 /* Queue an op of a chain on its lane. */
@@ -279,6 +318,8 @@ void strata_schedule_commit_done(struct schedule *s);
 
 /* LOOK_STASHES: assign device blocks in their order. */
 void strata_schedule_open_stashes(struct schedule *s);
+/* The step that waits for an evaluation gives back the blocks that it was assigned. */
+void strata_schedule_take_back_stashes(struct schedule *s);
 /* A block's chain is ready: its first op. */
 void strata_schedule_start_stash(struct schedule *s, uint32_t c);
 void strata_schedule_stash_done(struct schedule *s, uint32_t c, const struct op *op);

@@ -312,10 +312,7 @@ static void start_ops(struct simulation *sim)
     struct op op;
     while (strata_schedule_next(sim->desc.schedule, &op)) {
         if (op.kind == OP_OPEN) {
-            uint32_t gate = op.placement != STRATA_NONE
-                                ? op.placement
-                                : sim->desc.plan->residency.count + op.stash_event;
-            sim->gates[gate] = op.step + 1;
+            sim->gates[strata_schedule_gate_of(sim->desc.plan, &op)] = op.gate_value;
             continue;
         }
         sim->sum.ops++;
@@ -336,7 +333,7 @@ static bool gates_open(const struct simulation *sim, struct stream_entry entry)
     const struct use *use = &plan->model.uses[entry.use];
     if (use->kind == STRATA_USE_UNSTASH)
         return plan->stash == STRATA_DEVICE ||
-               sim->gates[plan->residency.count + use->stash_event] > entry.step;
+               sim->gates[strata_schedule_stash_gate(plan, use->stash_event)] > entry.step;
     if (use->kind != STRATA_USE_ACQUIRE)
         return true;
     uint32_t grad = plan->residency.use_grad[entry.use];

@@ -106,7 +106,7 @@ static void call_wrong_uses(uint32_t use)
         refused(strata_unstash(engine, UINT32_MAX, block, stream), STRATA_E_STATE, "unstash");
     if (use < toy.model.use_count)
         refused(strata_step_end(engine), STRATA_E_STATE, "still to come");
-    refused(strata_step_begin(engine, 0.1), STRATA_E_STATE, "has not ended");
+    refused(strata_step_begin(engine, 0.1), STRATA_E_STATE, "not ended");
 }
 
 Test(misuse, calls_that_are_not_next_on_the_list_change_nothing)
@@ -292,12 +292,16 @@ Test(misuse, no_engine_is_an_answer_and_no_crash)
     strata_view view;
     strata_stats stats = {.steps = 9};
     uint8_t hash[16];
-    float value;
+    float value = 0;
     cr_expect_eq(strata_step_begin(NULL, 0.1), STRATA_E_INVALID);
     cr_expect_eq(strata_acquire(NULL, 0, stream, &view), STRATA_E_INVALID);
     cr_expect_eq(strata_release(NULL, 0, stream), STRATA_E_INVALID);
     cr_expect_eq(strata_stash(NULL, 0, &view, stream), STRATA_E_INVALID);
     cr_expect_eq(strata_unstash(NULL, 0, &view, stream), STRATA_E_INVALID);
+    cr_expect_eq(strata_eval_begin(NULL), STRATA_E_INVALID);
+    cr_expect_eq(strata_eval_end(NULL), STRATA_E_INVALID);
+    cr_expect_eq(strata_engine_write(NULL, 0, 0, STRATA_MASTER, 0, 1, &value),
+                 STRATA_E_INVALID);
     cr_expect_eq(strata_step_end(NULL), STRATA_E_INVALID);
     cr_expect_eq(strata_wait(NULL, 0, NULL), STRATA_E_INVALID);
     cr_expect_eq(strata_commit(NULL), STRATA_E_INVALID);

@@ -110,3 +110,21 @@ Test(slots, no_slot_of_a_line_is_offered_over_a_long_run)
         cr_assert_leq(slots.line_count, 4);
     }
 }
+
+/* With commits every step the newest record is the last commit's, and there is a slot beside
+ * it to write ahead to. A rewritten record is in no commit: that slot is its own until the next
+ * one. */
+Test(slots, a_rewritten_record_spares_all_commits_and_leaves_none_to_write_ahead_to)
+{
+    make(true, 1, 1);
+    commit(1);
+    cr_expect(strata_slots_spare(&slots, 1));
+    uint32_t slot = strata_slots_rewrite(&slots, 0);
+    cr_expect_eq(slots.current[0], slot);
+    for (uint32_t i = 0; i < slots.line_count; i++)
+        cr_expect_neq(slots.lines[i].slots[0], slot);
+    cr_expect_not(strata_slots_spare(&slots, 1));
+    cr_expect_eq(strata_slots_choose(&slots, 0, true), STRATA_NO_SLOT);
+    commit(2);
+    cr_expect(strata_slots_spare(&slots, 1));
+}

@@ -10,11 +10,9 @@ static void start_ops(struct driver *d)
     struct op op;
     while (strata_schedule_next(d->schedule, &op)) {
         if (op.kind == OP_OPEN) {
-            uint32_t gate = op.placement != STRATA_NONE
-                                ? op.placement
-                                : d->plan.residency.count + op.stash_event;
-            HOLDS(d->gates[gate] == op.step);
-            d->gates[gate] = op.step + 1;
+            uint64_t *gate = &d->gates[strata_schedule_gate_of(&d->plan, &op)];
+            HOLDS(*gate < op.gate_value);
+            *gate = op.gate_value;
             continue;
         }
         strata_driver_check(d, &op);
@@ -35,47 +33,130 @@ static bool stream_moves(struct driver *d)
     const struct residency *residency = &d->plan.residency;
     if (u->kind == STRATA_USE_ACQUIRE) {
         uint32_t grad = residency->use_grad[entry.use];
-        if (d->gates[residency->use_param[entry.use]] <= entry.step ||
-            (grad != STRATA_NONE && d->gates[grad] <= entry.step))
+        if (d->gates[residency->use_param[entry.use]] < entry.gate_value ||
+            (grad != STRATA_NONE && d->gates[grad] < entry.gate_value))
             return false;
         const struct group *group = &d->plan.model.groups[u->index];
         for (uint32_t i = 0; i < group->tile_count; i++)
             HOLDS(d->params[group->first_tile + i] ==
-                  strata_driver_truth(d, group->first_tile + i, d->base + entry.step));
+                  strata_driver_truth(d, group->first_tile + i, d->base + entry.steps));
     } else if (u->kind == STRATA_USE_RELEASE) {
-        strata_schedule_released(d->schedule, entry.step, entry.use);
+        strata_schedule_released(d->schedule, entry.turn, entry.use);
     } else if (d->plan.stash != STRATA_DEVICE) {
         if (u->kind == STRATA_USE_UNSTASH &&
-            d->gates[residency->count + u->stash_event] <= entry.step)
+            d->gates[strata_schedule_stash_gate(&d->plan, u->stash_event)] < entry.gate_value)
             return false;
-        uint32_t block = strata_driver_block(d, entry.step, u->stash_event);
+        uint32_t block = strata_driver_block(d, entry.turn, u->stash_event);
         HOLDS(d->block_busy[block] == (u->kind == STRATA_USE_UNSTASH));
         d->block_busy[block] = u->kind == STRATA_USE_STASH;
-        strata_schedule_copied(d->schedule, entry.step, u->stash_event);
+        strata_schedule_copied(d->schedule, entry.turn, u->stash_event);
     }
     d->queue_first++;
     return true;
 }
 
+/* Records on NVMe are written anew with what they hold, to slots that no commit names. */
+static void rewrite(struct driver *d)
+{
+    for (uint32_t tile = 0; tile < d->plan.model.trained_tile_count; tile++) {
+        if (d->plan.homes[STRATA_STATE].tier[tile] != STRATA_NVME)
+            continue;
+        uint32_t slot = strata_schedule_rewrite(d->schedule, tile);
+        HOLDS(slot == strata_schedule_slot(d->schedule, tile));
+        for (uint32_t i = 0; i < d->durable_count; i++)
+            HOLDS(d->durable[i].slots[tile] != slot);
+        *strata_driver_content(d, tile, slot) = d->truth[d->base + d->step];
+    }
+}
+
+/* Before a step, now and then: an evaluation begins, or the way to a rewrite. */
+static bool pause_begins(struct driver *d)
+{
+    d->paused = true;
+    if (d->pauses_left == 0 || strata_driver_roll(d, 2))
+        return false;
+    d->pauses_left--;
+    if (d->plan.model.eval_use_count == 0 || strata_driver_roll(d, 3) == 0) {
+        d->rest = UPDATING;
+        return true;
+    }
+    strata_schedule_hold(d->schedule, d->step);
+    strata_schedule_evaluate(d->schedule);
+    d->holds++;
+    d->eval_steps[d->evaluations++] = d->step;
+    d->evaluating = true;
+    d->use = d->plan.model.use_count;
+    return true;
+}
+
+/* On the way to a rewrite: states up to the last step, then nothing under way. */
+static bool rest_moves(struct driver *d)
+{
+    if (d->rest == UPDATING) {
+        if (strata_schedule_updated(d->schedule) < d->step)
+            return false;
+        strata_schedule_settle(d->schedule);
+        d->rest = SETTLING;
+        return true;
+    }
+    if (d->rest == SETTLING) {
+        if (!strata_schedule_settled(d->schedule))
+            return false;
+        strata_schedule_hold(d->schedule, d->step);
+        d->holds++;
+        d->rest = HOLDING;
+        return true;
+    }
+    if (!strata_schedule_resting(d->schedule))
+        return false;
+    HOLDS(d->running_count == 0);
+    rewrite(d);
+    strata_schedule_go_on(d->schedule);
+    d->rest = NO_REST;
+    return true;
+}
+
+/* The caller has queued a use. */
+static void end_use(struct driver *d)
+{
+    const struct model *model = &d->plan.model;
+    d->asked = false;
+    d->use++;
+    if (d->evaluating && d->use == model->use_count + model->eval_use_count) {
+        strata_schedule_go_on(d->schedule);
+        d->evaluating = false;
+        d->use = 0;
+    } else if (!d->evaluating && d->use == model->use_count) {
+        d->use = 0;
+        d->step++;
+        d->paused = false;
+    }
+}
+
 static bool caller_moves(struct driver *d)
 {
-    if (d->base + d->step == STEPS)
+    if (d->rest != NO_REST)
+        return rest_moves(d);
+    if (d->use == 0 && !d->paused && !d->asked && pause_begins(d))
+        return true;
+    if (d->base + d->step == STEPS && !d->evaluating)
         return false;
     const struct use *u = &d->plan.model.uses[d->use];
+    uint64_t turn = d->evaluating ? d->evaluations - 1 : d->step;
     if (u->kind != STRATA_USE_RELEASE) {
         bool news = !d->asked;
         if (news)
-            strata_schedule_ask(d->schedule, d->step, d->use);
+            strata_schedule_ask(d->schedule, turn, d->use);
         d->asked = true;
-        if (!strata_schedule_granted(d->schedule, d->step, d->use))
+        if (!strata_schedule_granted(d->schedule, turn, d->use))
             return news;
     }
-    d->asked = false;
-    d->queue[d->queue_last++] = (struct stream_entry){d->step, d->use};
-    if (++d->use == d->plan.model.use_count) {
-        d->use = 0;
-        d->step++;
-    }
+    d->queue[d->queue_last++] =
+        (struct stream_entry){.turn = turn,
+                              .gate_value = turn + 1 + (d->evaluating ? 0 : d->holds),
+                              .steps = d->step,
+                              .use = d->use};
+    end_use(d);
     return true;
 }
 
@@ -152,10 +233,12 @@ static void crash(struct driver *d)
         return;
     d->base = d->durable[0].step;
     d->step = d->use = d->queue_first = d->queue_last = d->running_count = 0;
-    d->asked = d->saved = d->settled = false;
+    d->asked = d->saved = d->settled = d->paused = d->evaluating = false;
+    d->rest = NO_REST;
+    d->evaluations = d->holds = 0;
     d->block_busy[0] = d->block_busy[1] = false;
     memset(d->gates, 0, strata_schedule_gate_count(&d->plan) * sizeof *d->gates);
-    memset(d->stashed, 0, d->plan.model.stash_block_count * sizeof *d->stashed);
+    memset(d->stashed, 0, 2 * MAX_USES * sizeof *d->stashed);
     for (uint32_t i = 0; i < d->plan.model.tile_count; i++) {
         for (uint32_t line = 0; line < d->durable_count; line++)
             HOLDS(*strata_driver_content(d, i, d->durable[line].slots[i]) ==
@@ -186,6 +269,7 @@ static bool move(struct driver *d)
 static bool ends(struct driver *d)
 {
     HOLDS(d->base + d->step == STEPS && d->queue_first == d->queue_last);
+    HOLDS(d->rest == NO_REST && !d->evaluating);
     HOLDS(d->base + strata_schedule_normed(d->schedule) == STEPS);
     HOLDS(d->base + strata_schedule_updated(d->schedule) == STEPS);
     return d->problem != NULL || !save_rest(d);

@@ -105,7 +105,8 @@ static void check_start(struct driver *d, const struct op *op)
         HOLDS(place_of(d, op) != place_of(d, &d->running[i]));
     bool fetch = op->what == WHAT_PARAM && op->placement != STRATA_NONE;
     if (fetch && op->tile != STRATA_NONE)
-        HOLDS(d->params[op->tile] == strata_driver_truth(d, op->tile, d->base + op->step));
+        HOLDS(d->params[op->tile] ==
+              strata_driver_truth(d, op->tile, d->base + strata_driver_steps_seen(d, op)));
     if (op->tile != STRATA_NONE && strata_plan_is_frozen(&d->plan, op->tile))
         HOLDS(fetch && (op->kind == OP_NVME_READ || op->kind == OP_H2D));
     if (op->kind == OP_UPDATE) {
@@ -130,7 +131,7 @@ static void check_stash(struct driver *d, const struct op *op)
         return;
     }
     HOLDS(!d->block_busy[block]);
-    HOLDS(d->stashed[u->index] == op->step + 1);
+    HOLDS(d->stashed[d->plan.model.uses[u->partner].stash_event] == op->step + 1);
     d->block_busy[block] = true;
 }
 

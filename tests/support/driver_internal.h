@@ -13,6 +13,7 @@
 #define MAX_GROUPS  6u
 #define MAX_USES    64u
 #define STEPS       3u
+#define PAUSES      3u /* between steps, at most */
 #define MAX_RUNNING 64u
 
 /* What a frame holds; TORN: nothing whole. */
@@ -30,12 +31,15 @@ struct random_model {
     strata_group_desc groups[MAX_GROUPS];
     char names[MAX_GROUPS][16];
     strata_use uses[MAX_USES];
+    strata_use eval_uses[MAX_USES];
     strata_model_desc desc;
 };
 
 /* What the made-up stream still has to do. */
 struct stream_entry {
-    uint64_t step;
+    uint64_t turn;
+    uint64_t gate_value; /* of what it waits for */
+    uint64_t steps;      /* whose updates its weights have seen */
     uint32_t use;
 };
 
@@ -52,13 +56,20 @@ struct driver {
     uint64_t step;
     uint32_t use;
     bool asked;
+    bool paused;                 /* what comes before the next step is decided */
+    uint32_t pauses_left;        /* evaluations and rewrites that may still come */
+    bool evaluating;             /* the use is of the evaluation's list */
+    uint64_t evaluations;        /* begun since the schedule was made */
+    uint64_t eval_steps[PAUSES]; /* by evaluation: steps whose updates it wants to see */
+    enum { NO_REST, UPDATING, SETTLING, HOLDING } rest; /* on the way to a rewrite */
+    uint64_t holds;
     bool saved;
     bool settled;
     enum update_mode mode;
     enum verdict verdicts[STEPS];
     struct schedule_desc schedule_desc;
     uint32_t commit_every;
-    struct stream_entry queue[MAX_USES * (STEPS + 1)];
+    struct stream_entry queue[MAX_USES * (STEPS + 1 + PAUSES)];
     uint32_t queue_first;
     uint32_t queue_last;
     /* lanes */
@@ -77,7 +88,7 @@ struct driver {
     struct commit_line durable[1 + STRATA_MAX_KEEP]; /* copies of what was made durable */
     uint32_t durable_count;
     bool block_busy[STRATA_MAX_STASH_FRAMES]; /* the device's stash blocks */
-    uint64_t *stashed; /* by block of the model: steps in which it has reached the host */
+    uint64_t *stashed; /* by stash event: turns in which its block has reached the host */
     /* collectives begun: kind and placement of each */
     uint32_t *comm;
     uint32_t comm_count;
@@ -116,8 +127,11 @@ uint64_t *strata_driver_content(struct driver *d, uint32_t tile, uint32_t slot);
 /* What a tile's parameters are after so many steps, and what a commit of them has of it. */
 uint64_t strata_driver_truth(const struct driver *d, uint32_t tile, uint64_t step);
 
-/* The device's block that this stash event of the step uses. */
-uint32_t strata_driver_block(const struct driver *d, uint64_t step, uint32_t event);
+/* How many steps' updates have the parameters seen that an op of this kind moves? */
+uint64_t strata_driver_steps_seen(const struct driver *d, const struct op *op);
+
+/* The device's block that this stash event of the turn uses. */
+uint32_t strata_driver_block(const struct driver *d, uint64_t turn, uint32_t event);
 
 /* The state's token after a step with this verdict. */
 uint64_t strata_driver_mix(uint64_t state, uint64_t step, enum verdict verdict);

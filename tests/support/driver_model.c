@@ -23,6 +23,37 @@ static void use(struct random_model *m, strata_use_kind kind, uint32_t index, bo
             (strata_use){.kind = kind, .index = index, .grad = grad && trained};
 }
 
+static void eval_use(struct random_model *m, strata_use_kind kind, uint32_t index)
+{
+    m->eval_uses[m->desc.eval_use_count++] = (strata_use){.kind = kind, .index = index};
+}
+
+/* Forward through some of the groups, some held across others; blocks are taken back at once or
+ * at the end. */
+static void make_evaluation(struct driver *d, struct random_model *m, bool stash)
+{
+    uint32_t groups = m->desc.group_count;
+    bool at_once = strata_driver_roll(d, 2);
+    for (uint32_t g = 0; g < groups; g++) {
+        uint32_t inner = (uint32_t)strata_driver_roll(d, groups);
+        if (stash)
+            eval_use(m, STRATA_USE_STASH, g);
+        if (strata_driver_roll(d, 4) != 0 || g == 0) {
+            eval_use(m, STRATA_USE_ACQUIRE, g);
+            if (inner != g && strata_driver_roll(d, 3) == 0) {
+                eval_use(m, STRATA_USE_ACQUIRE, inner);
+                eval_use(m, STRATA_USE_RELEASE, inner);
+            }
+            eval_use(m, STRATA_USE_RELEASE, g);
+        }
+        if (stash && at_once)
+            eval_use(m, STRATA_USE_UNSTASH, g);
+    }
+    for (uint32_t g = groups; stash && !at_once && g-- > 0;)
+        eval_use(m, STRATA_USE_UNSTASH, g);
+    m->desc.eval_uses = m->eval_uses;
+}
+
 /* Forward, some extra uses in the middle, backward; some groups held across others. Or no
  * forward, so that a step's first gradients come before its last parameters are wanted. */
 static void make_model(struct driver *d, struct random_model *m)
@@ -69,6 +100,8 @@ static void make_model(struct driver *d, struct random_model *m)
     }
     m->desc.groups = m->groups;
     m->desc.group_count = groups;
+    if (d->ranks == 1 && strata_driver_roll(d, 2))
+        make_evaluation(d, m, strata_driver_roll(d, 2));
     m->desc.uses = m->uses;
     m->desc.stash_bytes = 4096;
     m->desc.scratch_bytes = 4096;
@@ -173,7 +206,7 @@ static void take_memory(struct driver *d)
 {
     uint32_t tiles = d->plan.model.tile_count;
     d->gates = calloc(strata_schedule_gate_count(&d->plan), sizeof *d->gates);
-    d->stashed = calloc(d->plan.model.stash_block_count + 1, sizeof *d->stashed);
+    d->stashed = calloc(2 * MAX_USES, sizeof *d->stashed);
     d->comm = calloc((d->plan.residency.count + 1) * (size_t)(STEPS + 1), sizeof *d->comm);
     d->norms = calloc(4 * (size_t)tiles, sizeof *d->norms);
     d->params = d->norms + tiles;
@@ -217,6 +250,8 @@ bool strata_driver_make(struct driver *d, struct random_model *model, struct sto
     take_memory(d);
     if (d->ranks == 1 && d->schedule_desc.slots.durable && strata_driver_roll(d, 2))
         d->moves_left = 1 + strata_driver_roll(d, 400);
+    if (d->ranks == 1)
+        d->pauses_left = (uint32_t)strata_driver_roll(d, PAUSES + 1);
     d->random += (uint64_t)(d - d->peers) << 32;
     return true;
 }

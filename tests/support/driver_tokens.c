@@ -27,9 +27,19 @@ uint64_t strata_driver_truth(const struct driver *d, uint32_t tile, uint64_t ste
     return strata_plan_is_frozen(&d->plan, tile) ? FROZEN : d->truth[step];
 }
 
-uint32_t strata_driver_block(const struct driver *d, uint64_t step, uint32_t event)
+uint64_t strata_driver_steps_seen(const struct driver *d, const struct op *op)
 {
-    return (uint32_t)((step * d->plan.model.stash_event_count + event) % d->plan.stash_frames);
+    bool eval = op->placement != STRATA_NONE && op->placement >= d->plan.residency.count;
+    return eval ? d->eval_steps[op->step] : op->step;
+}
+
+uint32_t strata_driver_block(const struct driver *d, uint64_t turn, uint32_t event)
+{
+    const struct model *model = &d->plan.model;
+    bool eval = event >= model->stash_event_count;
+    uint64_t events = eval ? model->eval_stash_event_count : model->stash_event_count;
+    uint64_t first = eval ? model->stash_event_count : 0;
+    return (uint32_t)((turn * events + event - first) % d->plan.stash_frames);
 }
 
 uint64_t strata_driver_mix(uint64_t state, uint64_t step, enum verdict verdict)
@@ -114,7 +124,7 @@ static void note_copy_out(struct driver *d, const struct op *op)
         return;
     d->block_busy[strata_driver_block(d, op->step, op->stash_event)] = false;
     if (d->plan.stash == STRATA_HOST)
-        d->stashed[d->plan.model.uses[d->plan.model.stash_uses[op->stash_event]].index]++;
+        d->stashed[op->stash_event]++;
 }
 
 static void note_written(struct driver *d, const struct op *op)
@@ -130,7 +140,7 @@ static void note_written(struct driver *d, const struct op *op)
     else if (op->what == WHAT_GRAD)
         d->grads[op->tile] = frame->grad;
     else if (op->what == WHAT_STASH)
-        d->stashed[d->plan.model.uses[d->plan.model.stash_uses[op->stash_event]].index]++;
+        d->stashed[op->stash_event]++;
 }
 
 void strata_driver_note_done(struct driver *d, struct op *op)

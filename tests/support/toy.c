@@ -40,6 +40,23 @@ static void make_uses(struct toy *toy, uint32_t groups)
     }
 }
 
+/* Every second group's activation is put away, and comes back in the end. */
+static void make_eval_uses(struct toy *toy, uint32_t groups)
+{
+    strata_use *use = toy->eval_uses;
+    for (uint32_t g = 0; g < groups; g++) {
+        if (g % 2 == 0)
+            *use++ = (strata_use){.kind = STRATA_USE_STASH, .index = g};
+        *use++ = (strata_use){.kind = STRATA_USE_ACQUIRE, .index = g};
+        *use++ = (strata_use){.kind = STRATA_USE_RELEASE, .index = g};
+    }
+    for (uint32_t g = groups; g-- > 0;)
+        if (g % 2 == 0)
+            *use++ = (strata_use){.kind = STRATA_USE_UNSTASH, .index = g};
+    toy->model.eval_uses = toy->eval_uses;
+    toy->model.eval_use_count = (uint32_t)(use - toy->eval_uses);
+}
+
 static uint64_t size(const struct toy_run *run, uint32_t group, uint32_t tensor)
 {
     return sizes[group][tensor] * (run->scale != 0 ? run->scale : 1);
@@ -68,6 +85,8 @@ static void make(struct toy *toy, const struct toy_run *run)
     toy->model.scratch_bytes = TOY_ACTIVATION * sizeof(float);
     toy->model.stash_bytes = TOY_ACTIVATION * sizeof(float);
     make_uses(toy, groups);
+    if (run->evaluate)
+        make_eval_uses(toy, groups);
     toy->adam = strata_adam_defaults();
     if (run->still != 0)
         toy->adam.weight_decay = 0;
@@ -169,6 +188,38 @@ static void backward(void *user)
     args->grad[args->elems / 2] += args->poison;
 }
 
+/* What an evaluation computes of a group, and of an activation that went and came. */
+struct eval_args {
+    const void *param;
+    float *activation;
+    uint64_t bytes;
+    uint64_t mark;
+    struct toy_result *result;
+};
+
+static void note_param(void *user)
+{
+    const struct eval_args *args = user;
+    args->result->eval_hash =
+        strata_hash(args->param, args->bytes, args->result->eval_hash + args->mark).low;
+}
+
+static void mark_block(void *user)
+{
+    const struct eval_args *args = user;
+    for (uint64_t i = 0; i < TOY_ACTIVATION; i++)
+        args->activation[i] = (float)(args->mark * TOY_ACTIVATION + i);
+}
+
+static void check_block(void *user)
+{
+    const struct eval_args *args = user;
+    bool right = true;
+    for (uint64_t i = 0; i < TOY_ACTIVATION; i++)
+        right = right && args->activation[i] == (float)(args->mark * TOY_ACTIVATION + i);
+    args->result->eval_wrong += !right;
+}
+
 struct walk {
     strata_engine *engine;
     strata_stream *stream;
@@ -228,6 +279,133 @@ static strata_status walk_step(struct walk *walk)
     for (uint32_t u = 0; status == STRATA_OK && u < walk->toy->model.use_count; u++)
         status = walk_use(walk, &walk->toy->uses[u]);
     return status == STRATA_OK ? strata_step_end(walk->engine) : status;
+}
+
+/* What the evaluation's hash is if every use sees the rounded master weights. */
+static strata_status expect_masters(struct walk *walk, uint64_t *hash)
+{
+    static float masters[1u << 18];
+    static float rounded[1u << 18];
+    uint64_t elem_bytes = strata_dtype_bytes(walk->run->dtype);
+    strata_status status = STRATA_OK;
+    for (uint32_t g = 0; status == STRATA_OK && g < walk->toy->model.group_count; g++) {
+        uint64_t elems = 0;
+        for (uint32_t t = 0; status == STRATA_OK && t < TOY_TENSORS; t++) {
+            uint64_t count = size(walk->run, g, t);
+            if (walk->run->frozen >> g & 1)
+                init(NULL, g, t, 0, count, masters + elems);
+            else
+                status = strata_engine_read(walk->engine, g, t, STRATA_MASTER, 0, count,
+                                            masters + elems);
+            elems += count;
+        }
+        strata_convert(STRATA_ISA_BEST, rounded, walk->run->dtype, masters, STRATA_FP32, elems);
+        *hash = strata_hash(rounded, elems * elem_bytes, *hash + g).low;
+    }
+    return status;
+}
+
+static strata_status eval_use(struct walk *walk, const strata_use *use, float *activation)
+{
+    struct eval_args args = {
+        .activation = activation, .mark = use->index, .result = walk->result};
+    strata_view view;
+    strata_status status;
+    switch (use->kind) {
+    case STRATA_USE_STASH:
+        strata_stream_call(walk->stream, mark_block, &args, sizeof args);
+        return strata_stash(walk->engine, use->index, activation, walk->stream);
+    case STRATA_USE_UNSTASH:
+        status = strata_unstash(walk->engine, use->index, activation, walk->stream);
+        strata_stream_call(walk->stream, check_block, &args, sizeof args);
+        return status;
+    case STRATA_USE_ACQUIRE:
+        status = strata_acquire(walk->engine, use->index, walk->stream, &view);
+        if (status != STRATA_OK)
+            return status;
+        walk->result->eval_wrong += view.grad != NULL;
+        args.param = view.param;
+        args.bytes = (size(walk->run, use->index, 0) + size(walk->run, use->index, 1)) *
+                     strata_dtype_bytes(walk->run->dtype);
+        strata_stream_call(walk->stream, note_param, &args, sizeof args);
+        return STRATA_OK;
+    default:
+        return strata_release(walk->engine, use->index, walk->stream);
+    }
+}
+
+/* Twice in a row every other time. Its activation is not the training's. */
+static strata_status evaluate(struct walk *walk)
+{
+    static float activation[TOY_ACTIVATION];
+    strata_status status = STRATA_OK;
+    for (uint64_t i = 0; status == STRATA_OK && i < 1 + walk->step % 2; i++) {
+        /* Looking at the weights waits for everything; mostly the next step just begins. */
+        bool looks = walk->step % 3 == 0;
+        if (looks)
+            strata_stream_sync(walk->stream);
+        uint64_t expected = looks ? walk->result->eval_hash : 0;
+        status = strata_eval_begin(walk->engine);
+        for (uint32_t u = 0; status == STRATA_OK && u < walk->toy->model.eval_use_count; u++)
+            status = eval_use(walk, &walk->toy->eval_uses[u], activation);
+        if (status == STRATA_OK)
+            status = strata_eval_end(walk->engine);
+        if (status == STRATA_OK && looks) {
+            status = expect_masters(walk, &expected);
+            strata_stream_sync(walk->stream);
+            walk->result->eval_wrong += walk->result->eval_hash != expected;
+        }
+        walk->result->evaluations++;
+    }
+    return status;
+}
+
+/* Write all records back as they are. */
+static strata_status rewrite(struct walk *walk)
+{
+    static float values[1u << 18];
+    strata_status status = STRATA_OK;
+    for (uint32_t g = 0; g < walk->toy->model.group_count; g++)
+        for (uint32_t t = 0; t < TOY_TENSORS && !(walk->run->frozen >> g & 1); t++)
+            for (int r = STRATA_MASTER; status == STRATA_OK && r <= STRATA_MOMENT2; r++) {
+                uint64_t count = size(walk->run, g, t);
+                status =
+                    strata_engine_read(walk->engine, g, t, (strata_record)r, 0, count, values);
+                if (status == STRATA_OK)
+                    status = strata_engine_write(walk->engine, g, t, (strata_record)r, 0, count,
+                                                 values);
+            }
+    return status;
+}
+
+/* Elements of several tiles and of parts of blocks. */
+static strata_status halve(struct walk *walk)
+{
+    enum { FIRST = 777, COUNT = 18001 };
+    static float values[COUNT];
+    strata_status status = STRATA_OK;
+    for (int r = STRATA_MASTER; status == STRATA_OK && r <= STRATA_MOMENT2; r++) {
+        status = strata_engine_read(walk->engine, 5, 1, (strata_record)r, FIRST, COUNT, values);
+        for (uint32_t i = 0; i < COUNT; i++)
+            values[i] *= 0.5f;
+        if (status == STRATA_OK)
+            status =
+                strata_engine_write(walk->engine, 5, 1, (strata_record)r, FIRST, COUNT, values);
+    }
+    return status;
+}
+
+/* What stands between a step and the next. */
+static strata_status between_steps(struct walk *walk)
+{
+    strata_status status = STRATA_OK;
+    if (walk->run->evaluate)
+        status = evaluate(walk);
+    if (status == STRATA_OK && walk->run->rewrite)
+        status = rewrite(walk);
+    if (status == STRATA_OK && walk->run->halve_at != 0 && walk->step == walk->run->halve_at)
+        status = halve(walk);
+    return status;
 }
 
 static strata_engine_desc describe(const struct toy *toy, const struct toy_run *run,
@@ -295,8 +473,14 @@ static strata_status run_steps(struct walk *walk, struct toy_result *result)
     uint32_t steps = walk->run->steps != 0 ? walk->run->steps : 4;
     steps = steps == TOY_NO_STEPS ? 0 : steps;
     strata_step_result last = {0};
+    walk->step = strata_engine_step(walk->engine);
+    strata_status before = walk->run->evaluate ? evaluate(walk) : STRATA_OK;
+    if (before != STRATA_OK)
+        return before;
     for (walk->step = strata_engine_step(walk->engine) + 1; walk->step <= steps; walk->step++) {
         strata_status status = walk_step(walk);
+        if (status == STRATA_OK)
+            status = between_steps(walk);
         if (status == STRATA_OK && (walk->step == steps || walk->run->after_step != NULL))
             status = strata_wait(walk->engine, walk->step, &last);
         if (status != STRATA_OK)

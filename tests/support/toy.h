@@ -20,6 +20,7 @@ struct toy {
     strata_group_desc groups[TOY_GROUPS];
     char names[TOY_GROUPS][TOY_TENSORS][16];
     strata_use uses[8 * TOY_GROUPS + 8];
+    strata_use eval_uses[4 * TOY_GROUPS]; /* in the model only of a run that evaluates */
     strata_model_desc model;
     strata_adam_params adam;
 };
@@ -63,6 +64,9 @@ struct toy_run {
     bool resume_at;
     uint64_t resume_step;
     bool commit_at_end;
+    bool evaluate;     /* before the first step and after each */
+    bool rewrite;      /* after each step: write all records back as they were read */
+    uint32_t halve_at; /* after this step halve a part of group 5's records; 0: never */
     const char *identity;
     void (*after_step)(void *user,
                        uint64_t step); /* or NULL; the step has ended, its norm is known */
@@ -84,6 +88,9 @@ struct toy_result {
     uint64_t frozen_uses; /* of frozen groups, and those of them that saw other bytes than the
                              initial ones */
     uint64_t frozen_wrong;
+    uint64_t evaluations;
+    uint64_t eval_hash;  /* of the parameters that they saw */
+    uint64_t eval_wrong; /* uses that saw other than the rounded master weights */
     uint64_t
         moving_hash; /* of the master weights of groups that are neither frozen nor still */
 };
