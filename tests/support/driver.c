@@ -69,7 +69,7 @@ static void rewrite(struct driver *d)
     }
 }
 
-/* Before a step, now and then: an evaluation begins, or the way to a rewrite. */
+/* Before a step, now and then: an evaluation begins, or the way to a commit or a rewrite. */
 static bool pause_begins(struct driver *d)
 {
     d->paused = true;
@@ -89,7 +89,21 @@ static bool pause_begins(struct driver *d)
     return true;
 }
 
-/* On the way to a rewrite: states up to the last step, then nothing under way. */
+/* A commit was asked for between steps; again, where an earlier one was being made. */
+static bool commit_moves(struct driver *d)
+{
+    uint64_t step = d->base + d->step;
+    if (strata_schedule_committed(d->schedule) < step) {
+        bool asked = d->saved_step == step + 1;
+        d->saved_step = step + 1;
+        strata_schedule_save(d->schedule);
+        return !asked;
+    }
+    d->rest = NO_REST;
+    return true;
+}
+
+/* On the way to a commit or a rewrite: states up to the last step; then nothing under way. */
 static bool rest_moves(struct driver *d)
 {
     if (d->rest == UPDATING) {
@@ -102,11 +116,17 @@ static bool rest_moves(struct driver *d)
     if (d->rest == SETTLING) {
         if (!strata_schedule_settled(d->schedule))
             return false;
+        if (d->schedule_desc.slots.durable && strata_driver_roll(d, 2)) {
+            d->rest = COMMITTING;
+            return true;
+        }
         strata_schedule_hold(d->schedule, d->step);
         d->holds++;
         d->rest = HOLDING;
         return true;
     }
+    if (d->rest == COMMITTING)
+        return commit_moves(d);
     if (!strata_schedule_resting(d->schedule))
         return false;
     HOLDS(d->running_count == 0);
@@ -235,8 +255,8 @@ static void crash(struct driver *d)
     d->step = d->use = d->queue_first = d->queue_last = d->running_count = 0;
     d->asked = d->saved = d->settled = d->paused = d->evaluating = false;
     d->rest = NO_REST;
-    d->evaluations = d->holds = 0;
-    d->block_busy[0] = d->block_busy[1] = false;
+    d->evaluations = d->holds = d->saved_step = 0;
+    memset(d->block_busy, 0, sizeof d->block_busy);
     memset(d->gates, 0, strata_schedule_gate_count(&d->plan) * sizeof *d->gates);
     memset(d->stashed, 0, 2 * MAX_USES * sizeof *d->stashed);
     for (uint32_t i = 0; i < d->plan.model.tile_count; i++) {

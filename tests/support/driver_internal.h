@@ -57,11 +57,18 @@ struct driver {
     uint32_t use;
     bool asked;
     bool paused;                 /* what comes before the next step is decided */
-    uint32_t pauses_left;        /* evaluations and rewrites that may still come */
+    uint32_t pauses_left;        /* of those that may still come */
     bool evaluating;             /* the use is of the evaluation's list */
     uint64_t evaluations;        /* begun since the schedule was made */
     uint64_t eval_steps[PAUSES]; /* by evaluation: steps whose updates it wants to see */
-    enum { NO_REST, UPDATING, SETTLING, HOLDING } rest; /* on the way to a rewrite */
+    enum {
+        NO_REST,
+        UPDATING,
+        SETTLING,
+        COMMITTING,
+        HOLDING
+    } rest;              /* on the way to a commit, a rewrite */
+    uint64_t saved_step; /* the latest commit that was asked for, and 1 */
     uint64_t holds;
     bool saved;
     bool settled;

@@ -91,6 +91,11 @@ static void make_model(struct driver *d, struct random_model *m)
             use(m, STRATA_USE_RELEASE, inner, false);
         }
         use(m, STRATA_USE_RELEASE, g, false);
+        /* A block is carried: it comes back and leaves again. */
+        if (stash && strata_driver_roll(d, 2)) {
+            use(m, STRATA_USE_UNSTASH, inner, false);
+            use(m, STRATA_USE_STASH, inner, false);
+        }
     }
     for (uint32_t g = groups; g-- > 0;) {
         if (stash)
