@@ -5,10 +5,10 @@
  * What the bytes of a group are: the types of its parts, how many bytes they take, and which
  * parts rest in the device.
  *
- * Everybody who needs bytes of some elements of a group asks here, or asks offload/schedule/
- * address.h with an op. No one else multiplies by the bytes of a dtype or of a record. So a
- * group with another dtype, another record type or without states needs no second path in plan,
- * schedule and pager.
+ * Bytes of elements of a group are worked out here, and bytes of an op in
+ * offload/schedule/address.h. No other code multiplies by the bytes of a dtype or of a record.
+ * So a group with another dtype, another record type or without states needs no second path in
+ * plan, schedule and pager.
  *
  * Thread: read only once the plan is begun.
  */

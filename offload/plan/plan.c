@@ -1,11 +1,11 @@
 /*
- * A plan's two halves, and what others ask of a finished one.
+ * The two halves of making a plan, and the questions that others ask a finished one.
  *
  * The device's half is offload/plan/plan_device.c. Homes outside the device are decided by
  * offload/plan/plan_homes.c, and offload/plan/plan_host.c counts what they take and lays the
- * host's arena out. The need of a tier is what the run cannot do without, given the homes; it
- * is computed before any comparison, so that a refusal can name it. Extra frames are given
- * only from what is left.
+ * host's arena out. The need of a tier is what the run cannot do without, given the homes. It
+ * is computed before it is compared with the budget, so that a refusal can name it. Frames
+ * beyond the need come from what the budget has left.
  *
  * Thread: the engine's caller, at create.
  */

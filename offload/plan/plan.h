@@ -5,9 +5,10 @@
  * The plan as the pager carries it out: where every part of every tile rests, to the byte, and
  * the frames. include/strata/plan.h has the formula and the summary that users see.
  *
- * It is made in two halves, because the host's share of tables is known only once the tables
- * exist: strata_plan_begin() copies the model and lays out the device; whoever else needs
- * tables takes them then; strata_plan_finish() settles host and NVMe.
+ * It is made in two halves, because the host budget has to hold all tables, and their size is
+ * known only once they exist. strata_plan_begin() copies the model and lays out the device.
+ * Then the schedule and the engine take their tables. strata_plan_finish() settles host and
+ * NVMe.
  *
  * Thread: read only once finished.
  */
@@ -17,7 +18,7 @@
 #include "offload/plan/slots.h"
 #include "strata/plan.h"
 
-/* The kinds of chains that need host frames; see DESIGN's minimum in include/strata/plan.h. */
+/* The kinds of chains that need host frames; include/strata/plan.h says how large each is. */
 enum frame_kind {
     FRAME_FETCH,
     FRAME_GRAD,
@@ -27,15 +28,14 @@ enum frame_kind {
     FRAME_KIND_COUNT
 };
 
-/* More frames of one kind than this brought nothing in any simulation; it also bounds tables.
- */
+/* More frames of one kind made no simulated step faster. Tables have an entry for each. */
 #define STRATA_MAX_FRAMES 8u
 
 /* Device blocks for activations on their way. */
 #define STRATA_MAX_STASH_FRAMES 8u
 
-/* Ways to give AUTO parts homes in host RAM; see strata_plan_way_name(). The first is the rule
- * that is followed where no simulation compares them. */
+/* Ways to give AUTO parts homes in host RAM; see strata_plan_way_name(). Where no simulation
+ * compares them, the first one is taken. */
 #define STRATA_HOME_WAYS 6u
 
 struct plan_desc {
@@ -53,7 +53,7 @@ struct plan_desc {
     bool fold;                      /* states in host RAM may be kept one gradient behind */
     struct slots_desc slots;        /* durable: every state has a record in the store */
     const struct store_desc *store; /* NULL: no NVMe tier; places are filled in here */
-    uint32_t skip; /* of the ways to fill the device, how many were tried in vain */
+    uint32_t skip; /* pass over so many ways to fill the device: host or NVMe had no room */
     uint32_t way;  /* below STRATA_HOME_WAYS */
 };
 
@@ -106,9 +106,9 @@ strata_status strata_plan_finish(struct offload_plan *plan, const struct plan_de
                                  strata_error *error);
 
 /*
- * The fastest of several ways by simulation, and the next best. A way is taken over an earlier
- * one only if it is faster by a hundredth, which is what a simulation can tell. Steps that are
- * equal are those of one plan, come to in two ways.
+ * The fastest of several ways by simulation, and the next best. A later way replaces an earlier
+ * one only if its step is shorter by a hundredth: the simulation is no more exact than that.
+ * Two ways whose steps are equal have led to the same plan and count as one.
  */
 struct home_choice {
     uint32_t offered;
@@ -118,9 +118,9 @@ struct home_choice {
     double next_s; /* 0: there is no other */
 };
 void strata_plan_offer(struct home_choice *choice, uint32_t way, double step_s);
-/* Into the summary. */
+/* Write the choice into the summary. */
 void strata_plan_chosen(strata_plan *summary, const struct home_choice *choice);
-/* What goes to host RAM, in which order. Static storage. */
+/* A way in words: what goes to host RAM, in which order. Static storage. */
 const char *strata_plan_way_name(uint32_t way);
 
 /* Does every state rest on NVMe? Then a commit writes nothing that an update does not. */
@@ -175,7 +175,8 @@ static inline bool strata_plan_state_in_device(const struct offload_plan *plan, 
     return plan->homes[STRATA_STATE].tier[tile] == STRATA_DEVICE;
 }
 
-/* Does the tile's update need a frame? What it needs it for is in its homes. */
+/* Does the tile's update need a frame? It does if it runs on the host and one of the tile's
+ * parts does not rest in host RAM. */
 bool strata_plan_update_needs_frame(const struct offload_plan *plan, uint32_t tile);
 
 /* True when the tile's state is kept one gradient behind (offload/schedule/schedule_update.c).

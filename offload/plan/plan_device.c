@@ -19,7 +19,7 @@ struct device_choice {
     bool stash_at_home;
 };
 
-/* Into the layouts, which the residency follows. */
+/* Write a choice into the layouts, where the residency reads it. */
 static void set_choice(struct offload_plan *plan, const struct device_choice *choice)
 {
     for (uint32_t g = 0; g < plan->model.group_count; g++)
@@ -28,7 +28,7 @@ static void set_choice(struct offload_plan *plan, const struct device_choice *ch
                 choice->at_home[part] && (part == STRATA_PARAM || !plan->layouts[g].frozen);
 }
 
-/* All but the pool. */
+/* Bytes of everything in the device but the pool. */
 static uint64_t device_fixed(const struct offload_plan *plan,
                              const struct device_choice *choice)
 {
@@ -69,8 +69,8 @@ static const struct device_choice preferences[] = {
 /* The one that takes least of the device. */
 #define LEAST 5u
 
-/* A preference with what was asked for by name put in. States asked for in the device take the
- * other parts with them. */
+/* A preference, changed where the caller named a home. States that the caller wants in the
+ * device take the other parts with them. */
 static struct device_choice choice_of(const struct plan_desc *desc, uint32_t preference)
 {
     struct device_choice choice = preferences[preference];
@@ -85,13 +85,13 @@ static struct device_choice choice_of(const struct plan_desc *desc, uint32_t pre
     return choice;
 }
 
-static bool legal(const struct device_choice *choice)
+static bool choice_is_legal(const struct device_choice *choice)
 {
     return !choice->at_home[STRATA_STATE] ||
            (choice->at_home[STRATA_PARAM] && choice->at_home[STRATA_GRAD]);
 }
 
-/* Is there room for it, and for slack bytes besides? */
+/* Has the device room for a choice, and for slack bytes besides? */
 static bool fits_device(struct offload_plan *plan, const struct device_choice *choice,
                         uint64_t device_bytes, uint64_t slack)
 {
@@ -103,8 +103,9 @@ static bool fits_device(struct offload_plan *plan, const struct device_choice *c
                                   device_bytes - fixed);
 }
 
-/* The best preference that has room, but for as many as desc->skip. At first only with room for
- * one more group, so that an activation block at home costs no prefetch. None: the least. */
+/* The best preference that has room, after desc->skip better ones. A first round demands room
+ * for one more group, so that activation blocks at home leave room for a prefetch. If nothing
+ * has room: the choice that takes least, whose refusal names the need. */
 static struct device_choice choose_device(struct offload_plan *plan,
                                           const struct plan_desc *desc)
 {
@@ -115,7 +116,7 @@ static struct device_choice choose_device(struct offload_plan *plan,
             struct device_choice choice = choice_of(desc, i);
             bool roomy = choice.at_home[STRATA_PARAM] || !choice.stash_at_home;
             uint64_t slack = roomy || tight ? 0 : largest_group_bytes(plan);
-            if ((tight && roomy) || !legal(&choice) ||
+            if ((tight && roomy) || !choice_is_legal(&choice) ||
                 !fits_device(plan, &choice, desc->device_bytes, slack))
                 continue;
             if (skip-- == 0)
@@ -126,7 +127,7 @@ static struct device_choice choose_device(struct offload_plan *plan,
     return choice_of(desc, LEAST);
 }
 
-/* Lay the pool out in what is left, or find out how much would do. */
+/* Lay the pool out in what is left, or find out how large it must be and refuse. */
 static strata_status lay_out_pool(struct offload_plan *plan, const struct device_choice *choice,
                                   uint64_t fixed, uint64_t limit, strata_error *error)
 {
@@ -202,7 +203,7 @@ strata_status strata_plan_fill_device(struct offload_plan *plan, const struct pl
                                       strata_error *error)
 {
     struct device_choice choice = choose_device(plan, desc);
-    if (!legal(&choice))
+    if (!choice_is_legal(&choice))
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "states in the device need parameters and gradients there too");
     uint64_t fixed = device_fixed(plan, &choice);

@@ -15,17 +15,17 @@
 #include "offload/plan/plan_host.h"
 
 /*
- * What of AUTO goes to host RAM first, and how many frames of each kind are spared before that.
- * Which is fastest depends on how compute, drive and copies compare, so where the machine is
- * known all are simulated. Tried and left out, for less than 0.1 %: the group first that a step
- * begins with.
+ * Which AUTO parts go to host RAM, in which order, and how many frames of each kind are set
+ * aside before that. Which way is fastest depends on how compute, drive and copies compare, so
+ * all are simulated where the machine is known. Tried and left out, since it gained less than
+ * 0.1 %: homes first for the group that a step begins with.
  */
 static const struct home_way {
     const char *name;
     uint8_t order[STRATA_PART_COUNT];
     uint8_t count;  /* of the order: the others rest on nvme */
-    uint8_t frames; /* 0: all that are of use where they are small beside what they make room
-                       for, else 2 */
+    uint8_t frames; /* set aside, of each kind; 0: all that are of use if they take little of
+                       the room, else 2 */
 } home_ways[STRATA_HOME_WAYS] = {
     {"weights, gradients, states", {STRATA_PARAM, STRATA_GRAD, STRATA_STATE}, 3, 0},
     {"weights and gradients", {STRATA_PARAM, STRATA_GRAD}, 2, STRATA_MAX_FRAMES},
@@ -53,8 +53,8 @@ static void park_with_grads(struct offload_plan *plan)
     }
 }
 
-/* Spread `on_host` tiles of a part evenly; the others go to nvme. */
-static void spread(struct offload_plan *plan, int part, uint64_t on_host)
+/* Give `on_host` tiles of a part, evenly spread, homes in host RAM, and the others on nvme. */
+static void spread_part(struct offload_plan *plan, int part, uint64_t on_host)
 {
     uint64_t tiles = strata_plan_tiles_with(plan, (strata_part)part);
     for (uint64_t i = 0; i < tiles; i++) {
@@ -63,22 +63,24 @@ static void spread(struct offload_plan *plan, int part, uint64_t on_host)
     }
 }
 
-static bool is_open(const struct offload_plan *plan, const struct plan_desc *desc, int part)
+/* Is the part's home still to be decided? */
+static bool home_is_open(const struct offload_plan *plan, const struct plan_desc *desc,
+                         int part)
 {
     return desc->want[part] == STRATA_AUTO && plan->homes[part].tier[0] != STRATA_DEVICE;
 }
 
-/* AUTO parts whose bit is set wholly to the host, the others to nvme. */
+/* Give AUTO parts whose bit is set homes in host RAM, the others on nvme. */
 static void settle_whole(struct offload_plan *plan, const struct plan_desc *desc, uint32_t bits)
 {
     for (int part = 0; part < STRATA_PART_COUNT; part++)
-        if (is_open(plan, desc, part))
-            spread(plan, part,
-                   bits >> part & 1 ? strata_plan_tiles_with(plan, (strata_part)part) : 0);
+        if (home_is_open(plan, desc, part))
+            spread_part(plan, part,
+                        bits >> part & 1 ? strata_plan_tiles_with(plan, (strata_part)part) : 0);
     park_with_grads(plan);
 }
 
-/* Host bytes of a tile's part at most. Where a gradient rests it is parked, too. */
+/* The most host bytes that a tile's part takes. A gradient is parked where it rests. */
 static uint64_t most_host_bytes(const struct offload_plan *plan, int part)
 {
     uint64_t elems = plan->model.tile_elems;
@@ -98,25 +100,26 @@ static void settle_auto(struct offload_plan *plan, const struct plan_desc *desc,
     const struct home_way *way = &home_ways[desc->way];
     for (uint32_t i = 0; i < way->count; i++) {
         int part = way->order[i];
-        if (!is_open(plan, desc, part))
+        if (!home_is_open(plan, desc, part))
             continue;
         uint64_t each = most_host_bytes(plan, part);
         uint64_t tiles = strata_plan_tiles_with(plan, (strata_part)part);
         uint64_t fit = room / each < tiles ? room / each : tiles;
-        spread(plan, part, fit);
+        spread_part(plan, part, fit);
         room -= fit * each;
     }
     park_with_grads(plan);
 }
 
+/* The homes that the caller named. */
 static void settle_named(struct offload_plan *plan, const struct plan_desc *desc)
 {
     for (int part = 0; part < STRATA_PART_COUNT; part++)
         if (desc->want[part] == STRATA_HOST || desc->want[part] == STRATA_NVME)
-            spread(plan, part,
-                   desc->want[part] == STRATA_HOST
-                       ? strata_plan_tiles_with(plan, (strata_part)part)
-                       : 0);
+            spread_part(plan, part,
+                        desc->want[part] == STRATA_HOST
+                            ? strata_plan_tiles_with(plan, (strata_part)part)
+                            : 0);
 }
 
 /* Do host and nvme have room for the homes as they are? */
@@ -131,21 +134,20 @@ static bool homes_fit(struct offload_plan *plan, const struct plan_desc *desc)
     return strata_store_file_bytes(&store) <= desc->nvme_bytes;
 }
 
-/* Homes outside the device. */
 void strata_plan_choose_homes(struct offload_plan *plan, const struct plan_desc *desc)
 {
     const uint32_t all = (1u << STRATA_PART_COUNT) - 1;
     const struct home_way *way = &home_ways[desc->way];
     settle_named(plan, desc);
     for (int part = 0; part < STRATA_PART_COUNT; part++)
-        plan->open |= desc->store != NULL && is_open(plan, desc, part);
+        plan->open |= desc->store != NULL && home_is_open(plan, desc, part);
     settle_whole(plan, desc, all);
     if (desc->store == NULL || (way->count == STRATA_PART_COUNT && homes_fit(plan, desc)))
         return;
-    /* All in host RAM does not fit: see what is left beside everything AUTO on nvme. All frames
-     * that are of use come first where they are small beside the homes that make room: with
-     * 2 for updates instead of 4 a step took up to 1.4 times as long in simulation. Then the
-     * least that overlaps, then the fewest. */
+    /* All in host RAM does not fit. Put all AUTO parts on nvme, see how much of the host is
+     * left and fill that. First beside all frames that are of use, if they take no more than an
+     * eighth of it: with 2 frames for updates instead of 4 a step took up to 1.4 times as long
+     * in simulation. Then beside 2 of each kind, the least that overlaps. Then beside one. */
     settle_whole(plan, desc, 0);
     uint64_t taken = strata_plan_host_fixed(plan, desc) + strata_plan_host_home_bytes(plan);
     uint64_t left = taken < desc->host_bytes ? desc->host_bytes - taken : 0;
@@ -158,13 +160,13 @@ void strata_plan_choose_homes(struct offload_plan *plan, const struct plan_desc 
         if (homes_fit(plan, desc))
             return;
     }
-    /* A part that is wholly in the host needs no frames, which may take more than it. */
+    /* A part that is wholly in the host needs no frames, and frames may be larger than it. */
     for (uint32_t bits = 0; bits < all; bits++) {
         settle_whole(plan, desc, bits);
         if (homes_fit(plan, desc))
             return;
     }
-    /* Nothing fits: the refusal is to name the least of the tier that lacks it. */
+    /* Nothing fits. These homes need the least, and the refusal names it. */
     settle_whole(plan, desc, 0);
     if (strata_plan_host_need(plan, desc) <= desc->host_bytes)
         settle_auto(plan, desc, left > frames[2] ? left - frames[2] : 0);

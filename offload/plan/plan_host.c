@@ -1,6 +1,10 @@
 /*
  * What a plan takes of the host: homes, frames and tables, and where in the arena they lie.
  *
+ * Homes are decided elsewhere (offload/plan/plan_homes.c), which asks here what they would
+ * take, often before they are final. So sizes are worked out from the homes each time, and only
+ * strata_plan_place_host() writes addresses.
+ *
  * Thread: the engine's caller, at create.
  */
 
@@ -22,13 +26,13 @@ static uint64_t max_of(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* A tile of a gradient that is not finished. */
+/* Bytes of a tile of a gradient that is parked before it is finished. */
 static uint64_t park_bytes(const struct offload_plan *plan, uint32_t tile)
 {
     return strata_layout_sum_bytes(plan->model.tiles[tile].elems);
 }
 
-/* Which kinds of chains the homes call for. */
+/* Which kinds of chains the homes call for, and so which kinds of frames. */
 static void kinds_in_use(const struct offload_plan *plan, bool out[FRAME_KIND_COUNT])
 {
     memset(out, 0, FRAME_KIND_COUNT * sizeof *out);
@@ -115,7 +119,7 @@ uint64_t strata_plan_some_frames(const struct offload_plan *plan, uint32_t most)
     return bytes;
 }
 
-/* Parameters and gradients that rest in the store, and parked gradients. */
+/* Number the store's places of a tile: its parameters, its gradient, its parked gradient. */
 static void number_tile(struct offload_plan *plan, uint32_t tile)
 {
     for (int part = STRATA_PARAM; part <= STRATA_GRAD; part++) {
@@ -131,8 +135,8 @@ static void number_tile(struct offload_plan *plan, uint32_t tile)
     }
 }
 
-/* The records come after all scratch places. A frozen tile's parameters are its record, also
- * where they rest. */
+/* The records come after all scratch places. A frozen tile's record is its parameters, and
+ * their home too if they rest in the store. */
 static void number_records(struct offload_plan *plan)
 {
     for (uint32_t i = 0; i < plan->model.tile_count; i++) {

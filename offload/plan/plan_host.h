@@ -2,11 +2,11 @@
 #define STRATA_OFFLOAD_PLAN_HOST_H
 
 /* What homes take of the host, in bytes, and the layout of its arena. Every function goes by
- * the homes as they are at the time. */
+ * the homes as they are when it is called. */
 
 #include "offload/plan/plan.h"
 
-/* The bytes of a frame of each kind. First of all. */
+/* Work out the bytes of a frame of each kind. The functions below need them. */
 void strata_plan_set_strides(struct offload_plan *plan);
 
 /* Host bytes of what rests there: parts, parked gradients, stash. */
@@ -25,7 +25,7 @@ uint64_t strata_plan_host_fixed(struct offload_plan *plan, const struct plan_des
 /* The least that the run can do with. */
 uint64_t strata_plan_host_need(struct offload_plan *plan, const struct plan_desc *desc);
 
-/* Frames beyond the least, in `room` bytes. */
+/* Give frames beyond the least, in `room` bytes, to the kinds in use in turn. */
 void strata_plan_give_frames(struct offload_plan *plan, uint64_t room);
 
 /* Lay the host's arena out and sum up what rests there. */

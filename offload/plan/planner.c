@@ -1,10 +1,10 @@
 /*
  * The one planner; see planner.h.
  *
- * What goes to the device is decided before the tables are known that host RAM has to hold, and
- * so is the count of slots, which the tables depend on. So a plan that does not fit is made
- * again with the next best choice. The choices are nested: where activations rest, then slots,
- * then how the device is filled.
+ * Host RAM has to hold the tables, and their size is known only after it has been decided what
+ * goes to the device and how many slots a record has. So a plan that does not fit is thrown
+ * away and made again with the next best choice. The choices are nested: where activations
+ * rest, then slots, then how the device is filled.
  *
  * Thread: any.
  */
@@ -25,12 +25,13 @@ static uint32_t known_commit_every(const struct planner_desc *desc)
 
 bool strata_planner_may_fold(const struct planner_desc *desc)
 {
-    /* A state that is a gradient behind at each commit is not worth its frame. */
+    /* Each commit brings states up to date. With one in every step, keeping them a gradient
+     * behind is not worth its frame. */
     bool each_step = desc->plan.slots.durable && known_commit_every(desc) == 1;
     return desc->updates_ahead && (desc->fold_each_step || !each_step);
 }
 
-/* Of a new store: every step where that costs no writes besides those of the updates. */
+/* Steps between commits of a new store: 1 if a commit writes nothing that updates do not. */
 static uint32_t new_commit_every(const struct planner_desc *desc,
                                  const struct offload_plan *plan)
 {
@@ -47,7 +48,7 @@ static void settle_commits(struct offload_plan *plan, const struct planner_desc 
         plan->summary.commit_every = known > 0 ? known : plan->new_commit_every;
 }
 
-/* The caller frees the plan either way. */
+/* One plan from a descriptor with every choice made. The caller frees it either way. */
 static strata_status make_once(struct offload_plan *plan, const struct planner_desc *desc,
                                const struct plan_desc *decided, strata_error *error)
 {
@@ -59,8 +60,8 @@ static strata_status make_once(struct offload_plan *plan, const struct planner_d
     return STRATA_OK;
 }
 
-/* With the device filled in the best way that host and NVMe have room beside. Where there is
- * none, the refusal is that of the best way. */
+/* Fill the device in the best way that leaves host and NVMe enough room. If no way does, the
+ * refusal is that of the best one. */
 static strata_status fill_device(struct offload_plan *plan, const struct planner_desc *desc,
                                  struct plan_desc decided, strata_error *error)
 {
@@ -79,7 +80,7 @@ static strata_status fill_device(struct offload_plan *plan, const struct planner
     }
 }
 
-/* Would a slot more let updates be written ahead of the norm? */
+/* Would one more slot let updates be written ahead of the norm? */
 static bool wants_slot_ahead(const struct offload_plan *plan, const struct planner_desc *desc)
 {
     bool on_nvme = false;
@@ -88,8 +89,8 @@ static bool wants_slot_ahead(const struct offload_plan *plan, const struct plann
     return desc->updates_ahead && plan->durable && on_nvme && plan->summary.commit_every > 1;
 }
 
-/* A store that is gone on with has the slots it was made with. A new one gets the one for
- * writing ahead if it is of use and the budgets have room for it. */
+/* A store that exists keeps the slots that it was made with. A new one gets the slot for
+ * writing ahead if that is of use and the budgets have room for it. */
 static strata_status choose_slots(struct offload_plan *plan, const struct planner_desc *desc,
                                   struct plan_desc decided, strata_error *error)
 {
@@ -112,8 +113,8 @@ static strata_status choose_slots(struct offload_plan *plan, const struct planne
     return fill_device(plan, desc, decided, error);
 }
 
-/* Activations that neither the device nor the host has room for go to NVMe. Where that does not
- * help either, the refusal is that of the plan without. */
+/* If neither the device nor the host has room for the activations, they go to NVMe. If that
+ * does not fit either, the refusal is that of the plan that kept them off NVMe. */
 strata_status strata_planner_make(struct offload_plan *out, const struct planner_desc *desc,
                                   strata_error *error)
 {

@@ -16,7 +16,7 @@
 
 #include "offload/plan/plan.h"
 
-/* The store that a run goes on with. Zero: there is none, or it has no commit. */
+/* The store that a run resumes. Zero: there is none, or it has no commit. */
 struct found_store {
     uint32_t slots; /* per record */
     uint32_t commit_every;
@@ -26,12 +26,12 @@ struct planner_desc {
     struct plan_desc plan;   /* fold, skip and slots.ahead are set by the planner */
     bool updates_ahead;      /* of the norm, where there is a state to go back to */
     bool fold_each_step;     /* keep states a gradient behind where every step commits, too */
-    uint32_t commit_every;   /* 0: what the store has, and for a new one what is best */
-    uint32_t spread_commits; /* what is best where a commit costs writes; 0: not known */
+    uint32_t commit_every;   /* 0: as the store has it; a new one gets what is best */
+    uint32_t spread_commits; /* steps between commits if a commit costs writes; 0: not known */
     struct found_store found;
-    /* NULL: nobody else takes tables. Called between the halves of the plan, with the
-     * descriptor as it was decided. Called again when a plan is made anew: what it took before
-     * is gone then. */
+    /* Takes the tables that others want in the plan; NULL: there are none. Called between the
+     * halves of the plan, with the descriptor as it was decided. Called again whenever a plan
+     * is made anew: the tables that it took before have been freed by then. */
     strata_status (*take_tables)(void *user, struct offload_plan *plan,
                                  const struct plan_desc *desc, strata_error *error);
     void *user;

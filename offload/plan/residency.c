@@ -83,12 +83,12 @@ struct layout {
     uint32_t *grad_now;
 };
 
-static bool overlap(const struct placement *a, uint64_t offset, uint64_t bytes)
+static bool placement_overlaps(const struct placement *a, uint64_t offset, uint64_t bytes)
 {
     return a->offset < offset + bytes && offset < a->offset + a->bytes;
 }
 
-/* When is what stays there wanted again? */
+/* The next acquire that wants what a placement holds; STRATA_NONE: none in this step. */
 static uint32_t next_use(const struct layout *layout, uint32_t placement)
 {
     const struct placement *p = &layout->residency->placements[placement];
@@ -108,16 +108,17 @@ static uint32_t first_recent(const struct layout *layout)
     return more ? layout->end - RECENT : layout->first;
 }
 
-/* Fill in what taking this offset would cost. false: something held is in the way. */
-static bool weigh(const struct layout *layout, uint64_t offset, uint64_t bytes,
-                  struct candidate *out)
+/* Fill in what a placement at this offset would push out. false: something held is in the way.
+ */
+static bool weigh_offset(const struct layout *layout, uint64_t offset, uint64_t bytes,
+                         struct candidate *out)
 {
     const struct residency *residency = layout->residency;
     *out = (struct candidate){.offset = offset, .victim_use = STRATA_NONE};
     for (uint32_t k = 0; k < layout->there_count; k++) {
         uint32_t i = layout->there[k];
         const struct placement *p = &residency->placements[i];
-        if (p->bytes == 0 || !overlap(p, offset, bytes))
+        if (p->bytes == 0 || !placement_overlaps(p, offset, bytes))
             continue;
         if (layout->stay[i] == HELD)
             return false;
@@ -126,13 +127,14 @@ static bool weigh(const struct layout *layout, uint64_t offset, uint64_t bytes,
     }
     for (uint32_t i = first_recent(layout); i < layout->end; i++) {
         const struct placement *p = &residency->placements[i];
-        if (p->bytes != 0 && overlap(p, offset, bytes) && p->last_use + 1 > out->left_use)
+        if (p->bytes != 0 && placement_overlaps(p, offset, bytes) &&
+            p->last_use + 1 > out->left_use)
             out->left_use = p->last_use + 1;
     }
     return true;
 }
 
-static bool better(const struct candidate *a, const struct candidate *b)
+static bool is_better_candidate(const struct candidate *a, const struct candidate *b)
 {
     if (a->victim_use != b->victim_use)
         return a->victim_use > b->victim_use;
@@ -141,7 +143,8 @@ static bool better(const struct candidate *a, const struct candidate *b)
     return a->offset < b->offset;
 }
 
-static bool choose(const struct layout *layout, uint64_t bytes, uint64_t *out_offset)
+/* The best place for so many bytes among the corners of recent placements and of the pool. */
+static bool choose_offset(const struct layout *layout, uint64_t bytes, uint64_t *out_offset)
 {
     const struct residency *residency = layout->residency;
     struct candidate best = {0};
@@ -156,9 +159,9 @@ static bool choose(const struct layout *layout, uint64_t bytes, uint64_t *out_of
         for (uint32_t c = 0; c < 2; c++) {
             struct candidate candidate;
             if (corners[c] + bytes > layout->capacity ||
-                !weigh(layout, corners[c], bytes, &candidate))
+                !weigh_offset(layout, corners[c], bytes, &candidate))
                 continue;
-            if (!found || better(&candidate, &best))
+            if (!found || is_better_candidate(&candidate, &best))
                 best = candidate;
             found = true;
         }
@@ -167,7 +170,8 @@ static bool choose(const struct layout *layout, uint64_t bytes, uint64_t *out_of
     return found;
 }
 
-static void go(struct layout *layout, uint32_t placement)
+/* Take a placement off the list of those that are there. */
+static void remove_placement(struct layout *layout, uint32_t placement)
 {
     uint32_t k = 0;
     while (layout->there[k] != placement)
@@ -176,7 +180,8 @@ static void go(struct layout *layout, uint32_t placement)
     layout->stay[placement] = GONE;
 }
 
-static void leave(struct layout *layout, uint32_t placement)
+/* A placement is over. A gradient that is wanted again is parked. */
+static void end_stay(struct layout *layout, uint32_t placement)
 {
     struct placement *p = &layout->residency->placements[placement];
     uint32_t *now = p->kind == PLACEMENT_PARAM ? layout->param_now : layout->grad_now;
@@ -184,19 +189,20 @@ static void leave(struct layout *layout, uint32_t placement)
         p->park_out = true;
         layout->residency->parks[p->group] = true;
     }
-    go(layout, placement);
+    remove_placement(layout, placement);
     now[p->group] = STRATA_NONE;
 }
 
-static void enter(struct layout *layout, struct placement placement)
+/* Add a placement. What stayed in its place has to go. */
+static void begin_stay(struct layout *layout, struct placement placement)
 {
     struct residency *residency = layout->residency;
-    /* Backwards, since whoever leaves is replaced by the last. */
+    /* Backwards, since end_stay() moves the last entry into the place that it frees. */
     for (uint32_t k = layout->there_count; k-- > 0;) {
         uint32_t i = layout->there[k];
         if (layout->stay[i] == STAYS && residency->placements[i].bytes != 0 &&
-            overlap(&residency->placements[i], placement.offset, placement.bytes))
-            leave(layout, i);
+            placement_overlaps(&residency->placements[i], placement.offset, placement.bytes))
+            end_stay(layout, i);
     }
     uint32_t *now = placement.kind == PLACEMENT_PARAM ? layout->param_now : layout->grad_now;
     uint32_t index = layout->end++;
@@ -210,8 +216,8 @@ static void enter(struct layout *layout, struct placement placement)
         residency->load_count++;
 }
 
-static struct placement make(const struct layout *layout, enum placement_kind kind,
-                             uint32_t acquire, uint64_t offset)
+static struct placement make_placement(const struct layout *layout, enum placement_kind kind,
+                                       uint32_t acquire, uint64_t offset)
 {
     const struct use *use = &layout->model->uses[acquire];
     bool param = kind == PLACEMENT_PARAM;
@@ -227,7 +233,8 @@ static struct placement make(const struct layout *layout, enum placement_kind ki
     };
 }
 
-static void hold(struct layout *layout, uint32_t placement, uint32_t release)
+/* What stays is used again, up to this release. */
+static void hold_placement(struct layout *layout, uint32_t placement, uint32_t release)
 {
     layout->stay[placement] = HELD;
     layout->residency->placements[placement].last_use = release;
@@ -236,39 +243,40 @@ static void hold(struct layout *layout, uint32_t placement, uint32_t release)
 /* Give up the group's own parameters and place them and the gradient buffer side by side. */
 static bool place_pair(struct layout *layout, uint32_t acquire, bool park_in)
 {
-    struct placement param = make(layout, PLACEMENT_PARAM, acquire, 0);
-    struct placement grad = make(layout, PLACEMENT_GRAD, acquire, 0);
+    struct placement param = make_placement(layout, PLACEMENT_PARAM, acquire, 0);
+    struct placement grad = make_placement(layout, PLACEMENT_GRAD, acquire, 0);
     uint64_t offset;
     if (param.bytes + grad.bytes > layout->capacity ||
-        !choose(layout, param.bytes + grad.bytes, &offset))
+        !choose_offset(layout, param.bytes + grad.bytes, &offset))
         return false;
     param.offset = offset;
     grad.offset = offset + param.bytes;
     grad.park_in = park_in;
-    enter(layout, param);
-    enter(layout, grad);
+    begin_stay(layout, param);
+    begin_stay(layout, grad);
     return true;
 }
 
 static bool place_one(struct layout *layout, enum placement_kind kind, uint32_t acquire,
                       bool park_in)
 {
-    struct placement placement = make(layout, kind, acquire, 0);
+    struct placement placement = make_placement(layout, kind, acquire, 0);
     if (placement.bytes > layout->capacity)
         return false;
-    if (placement.bytes != 0 && !choose(layout, placement.bytes, &placement.offset))
+    if (placement.bytes != 0 && !choose_offset(layout, placement.bytes, &placement.offset))
         return false;
     placement.park_in = park_in;
-    enter(layout, placement);
+    begin_stay(layout, placement);
     return true;
 }
 
-static bool acquire_grad(struct layout *layout, uint32_t u, bool param_was_there)
+/* A place for the gradient buffer. If the group's own parameters are in its way, both move. */
+static bool lay_out_grad(struct layout *layout, uint32_t u, bool param_was_there)
 {
     uint32_t group = layout->model->uses[u].index;
     bool parked = layout->residency->parks[group];
     if (layout->grad_now[group] != STRATA_NONE) {
-        hold(layout, layout->grad_now[group], layout->model->uses[u].partner);
+        hold_placement(layout, layout->grad_now[group], layout->model->uses[u].partner);
         return true;
     }
     if (place_one(layout, PLACEMENT_GRAD, u, parked))
@@ -277,34 +285,34 @@ static bool acquire_grad(struct layout *layout, uint32_t u, bool param_was_there
     if (layout->residency->placements[param].home)
         return false;
     if (!param_was_there) {
-        /* Placed a moment ago and never used: as if it had not been. */
+        /* It was placed for this acquire and nobody has used it: take it back. */
         layout->end--;
         layout->residency->load_count--;
-        go(layout, param);
+        remove_placement(layout, param);
         layout->param_now[group] = STRATA_NONE;
     } else {
         layout->residency->placements[param].last_use = layout->model->uses[u].partner;
         layout->stay[param] = STAYS;
-        /* Its stay ended with the use before this one. */
+        /* Its stay ended with the release of the group before this acquire. */
         for (uint32_t v = layout->residency->placements[param].first_use; v < u; v++)
             if (layout->model->uses[v].kind == STRATA_USE_RELEASE &&
                 layout->model->uses[v].index == group)
                 layout->residency->placements[param].last_use = v;
-        leave(layout, param);
+        end_stay(layout, param);
     }
     return place_pair(layout, u, parked);
 }
 
-static bool acquire(struct layout *layout, uint32_t u)
+static bool lay_out_acquire(struct layout *layout, uint32_t u)
 {
     struct residency *residency = layout->residency;
     const struct use *use = &layout->model->uses[u];
     bool there = layout->param_now[use->index] != STRATA_NONE;
     if (there)
-        hold(layout, layout->param_now[use->index], use->partner);
+        hold_placement(layout, layout->param_now[use->index], use->partner);
     else if (!place_one(layout, PLACEMENT_PARAM, u, false))
         return false;
-    if (use->grad && !acquire_grad(layout, u, there))
+    if (use->grad && !lay_out_grad(layout, u, there))
         return false;
     residency->use_param[u] = residency->use_param[use->partner] =
         layout->param_now[use->index];
@@ -313,14 +321,15 @@ static bool acquire(struct layout *layout, uint32_t u)
     return true;
 }
 
+/* A use has ended. What has no later use in this step goes. */
 static void end_use(struct layout *layout, uint32_t placement)
 {
     layout->stay[placement] = STAYS;
     if (next_use(layout, placement) == STRATA_NONE)
-        leave(layout, placement);
+        end_stay(layout, placement);
 }
 
-static void release(struct layout *layout, uint32_t u)
+static void lay_out_release(struct layout *layout, uint32_t u)
 {
     const struct use *use = &layout->model->uses[u];
     end_use(layout, layout->param_now[use->index]);
@@ -328,18 +337,18 @@ static void release(struct layout *layout, uint32_t u)
         end_use(layout, layout->grad_now[use->index]);
 }
 
-/* Lay out the list of uses first .. end - 1. */
-static bool lay_out(struct layout *layout, uint32_t first, uint32_t end)
+/* Lay out one list: uses first .. end - 1. */
+static bool lay_out_uses(struct layout *layout, uint32_t first, uint32_t end)
 {
     const struct model *model = layout->model;
     layout->first = layout->end;
     for (uint32_t g = 0; g < model->group_count; g++)
         layout->param_now[g] = layout->grad_now[g] = STRATA_NONE;
     for (uint32_t u = first; u < end; u++) {
-        if (model->uses[u].kind == STRATA_USE_ACQUIRE && !acquire(layout, u))
+        if (model->uses[u].kind == STRATA_USE_ACQUIRE && !lay_out_acquire(layout, u))
             return false;
         if (model->uses[u].kind == STRATA_USE_RELEASE)
-            release(layout, u);
+            lay_out_release(layout, u);
     }
     return true;
 }
@@ -361,11 +370,11 @@ bool strata_residency_build(struct residency *residency, const struct model *mod
     };
     for (uint32_t g = 0; g < model->group_count; g++)
         residency->parks[g] = false;
-    if (!lay_out(&layout, 0, model->use_count))
+    if (!lay_out_uses(&layout, 0, model->use_count))
         return false;
     residency->count = layout.end;
     uint32_t load_count = residency->load_count;
-    if (!lay_out(&layout, model->use_count, model->use_count + model->eval_use_count))
+    if (!lay_out_uses(&layout, model->use_count, model->use_count + model->eval_use_count))
         return false;
     residency->eval_count = layout.end - residency->count;
     residency->load_count = load_count;

@@ -2,7 +2,7 @@
 #define STRATA_OFFLOAD_RESIDENCY_H
 
 /*
- * Who is where in the device, and when: the layout of the device's pool over one step.
+ * Which group is where in the device, and when: the layout of the device's pool over one step.
  *
  * The use list is known, so the pool is laid out before the first step, the way a compiler
  * assigns registers. A placement is a stay: one group's parameters, or its gradient buffer, at
@@ -12,8 +12,8 @@
  * the next fetch the most time. Every step repeats the same placements.
  *
  * Time decides only *when* a placement opens: placements open in order, each as soon as those
- * that overlap it and opened before have closed. So no order of completions can run the pool
- * into a corner, and the number of loads is the plan's, whatever happens.
+ * that overlap it and opened before have closed. So no order of completions can make two
+ * placements wait for each other, and each step loads as often as the plan says.
  *
  * The evaluation's list has placements of its own, laid out in the same pool as if nothing else
  * were there. They come after the step's.
@@ -46,7 +46,7 @@ struct residency {
     uint32_t eval_count;          /* of the evaluation's */
     uint32_t load_count;          /* parameter placements that a step loads */
     uint64_t pool_bytes;          /* highest byte any placement touches */
-    /* build's own */
+    /* work space of strata_residency_build() */
     uint8_t *stay;       /* by placement */
     uint32_t *there;     /* placements that are held or stay, in no order */
     uint32_t *param_now; /* by group */

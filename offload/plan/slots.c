@@ -1,6 +1,7 @@
 /*
- * The slot rule; see slots.h. Lines are arrays that change their meaning, never their place: a
- * commit that becomes durable trades its array for that of the line that falls out.
+ * The slot rule; see slots.h. No array of slots is ever copied or freed: when a commit becomes
+ * durable its array becomes a line's, and the array of the line that is dropped serves the next
+ * preparation.
  *
  * Thread: the schedule's.
  */
@@ -41,7 +42,7 @@ void strata_slots_recover(struct slots *slots, const struct commit_line *lines, 
         memcpy(slots->current, lines[0].slots, slots->desc.tile_count);
 }
 
-static bool needed(const struct slots *slots, uint32_t tile, uint32_t slot)
+static bool slot_is_needed(const struct slots *slots, uint32_t tile, uint32_t slot)
 {
     if (slots->active && slots->named[tile] && slots->preparing.slots[tile] == slot)
         return true;
@@ -61,7 +62,7 @@ uint32_t strata_slots_choose(const struct slots *slots, uint32_t tile, bool ahea
 {
     uint32_t count = strata_slots_per_tile(&slots->desc);
     for (uint32_t slot = 0; slot < count; slot++)
-        if (!needed(slots, tile, slot) && !(ahead && slots->current[tile] == slot))
+        if (!slot_is_needed(slots, tile, slot) && !(ahead && slots->current[tile] == slot))
             return slot;
     return STRATA_NO_SLOT;
 }
@@ -104,7 +105,7 @@ bool strata_slots_ready(struct slots *slots)
     return --slots->left == 0;
 }
 
-static bool retained(const struct slots *slots, const struct commit_line *line)
+static bool line_is_retained(const struct slots *slots, const struct commit_line *line)
 {
     return slots->desc.keep > 0 && slots->desc.keep_every > 0 &&
            line->step % slots->desc.keep_every == 0;
@@ -116,7 +117,7 @@ uint32_t strata_slots_next_lines(const struct slots *slots,
     uint32_t count = 0;
     out[count++] = slots->preparing;
     for (uint32_t i = 0; i < slots->line_count && count <= slots->desc.keep; i++)
-        if (i > 0 || retained(slots, &slots->lines[i]))
+        if (i > 0 || line_is_retained(slots, &slots->lines[i]))
             out[count++] = slots->lines[i];
     return count;
 }

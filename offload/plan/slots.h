@@ -7,12 +7,13 @@
  * A write goes to a slot that no commit needs: not the last durable one, not a retained one,
  * not the one in preparation. If there is none, the write waits. With slots 2 + keep there is
  * always one once the commit in preparation is durable. A record that is written ahead of the
- * norm also spares the one it was made from; where that is not the last commit's, because steps
- * pass between commits, that takes a slot more.
+ * norm must also leave the record that it was made from as it is. If steps pass between
+ * commits, that one is not the last commit's, and a slot more is needed.
  *
  * A commit is prepared tile by tile: naming a tile's slot protects it from then on. When all
- * are named and written the commit can be made; when it is durable the one before it is given
- * up, or retained if its step is a multiple of keep_every, the newest `keep` of those.
+ * are named and written the commit can be made. When it is durable the commit before it is
+ * dropped, unless its step is a multiple of keep_every: the newest `keep` of those are
+ * retained.
  *
  * A scratch store has one slot and no commit; the rule then always answers slot 0.
  *
@@ -26,7 +27,7 @@
 
 struct slots_desc {
     uint32_t tile_count;
-    uint32_t fixed_count; /* the last ones of them: written once, slot 0 in every commit */
+    uint32_t fixed_count; /* the last of them are written once; every commit has slot 0 */
     bool durable;
     bool ahead; /* one slot more, so that a record can be written ahead between commits */
     uint32_t keep;
@@ -60,8 +61,8 @@ strata_status strata_slots_create(struct slots *out, struct tables *tables,
 /* What a store already holds, newest first; before the first write. Copies. */
 void strata_slots_recover(struct slots *slots, const struct commit_line *lines, uint32_t count);
 
-/* A slot that may be written, or STRATA_NO_SLOT: wait for the commit in preparation. ahead: not
- * over the newest record either, which may have to be gone back to. */
+/* A slot that may be written, or STRATA_NO_SLOT: wait for the commit in preparation. ahead: it
+ * must not be the newest record's either, since the run may return to that one. */
 uint32_t strata_slots_choose(const struct slots *slots, uint32_t tile, bool ahead);
 
 /* With commits every so many steps (0: only when asked for): is there always a slot to write

@@ -2,8 +2,8 @@
 #define STRATA_OFFLOAD_TABLES_H
 
 /*
- * Small memory of an engine: everything that is not an arena. Taken at create, zeroed, given
- * back all at once, and counted, because the host budget counts it.
+ * Small memory of an engine: everything that is not an arena. It is taken at create, zeroed,
+ * freed all at once, and counted, because the host budget has to hold it.
  *
  * Thread: one owner.
  */
