@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 /*
- * The committer: one job at a time from a channel. See committer.h.
+ * The committer: a thread that takes one job at a time from a channel. See committer.h.
  *
  * Thread: its own; started and stopped by the engine's caller.
  */
@@ -37,7 +37,7 @@ strata_status strata_commit_lines(struct store *store, const struct commit_line 
     return strata_store_commit(store, named, line_count, updates, loss_scale);
 }
 
-static void *commit(void *user)
+static void *run_committer(void *user)
 {
     struct committer *committer = user;
     for (;;) {
@@ -65,7 +65,7 @@ strata_status strata_committer_create(struct committer **out, struct store *stor
         strata_channel_create(&committer->jobs, 2, sizeof(struct message), error);
     if (status != STRATA_OK)
         goto free_committer;
-    int failed = strata_thread_start(&committer->thread, 0, commit, committer);
+    int failed = strata_thread_start(&committer->thread, 0, run_committer, committer);
     if (failed != 0) {
         status = strata_fail(error, STRATA_E_NOMEM, failed, "committer thread: %s",
                              strerror(failed));

@@ -2,8 +2,8 @@
 #define STRATA_OFFLOAD_COMMITTER_H
 
 /*
- * The thread that makes commits durable: strata_store_commit() waits for flushes, and neither
- * the pager nor the cpu lane may. One commit at a time.
+ * The thread that makes commits durable, one at a time: strata_store_commit() waits for
+ * flushes, and neither the pager nor the cpu lane may wait for a drive.
  *
  * Thread: create, destroy: the engine's caller; start: the pager.
  */
@@ -14,14 +14,14 @@
 struct committer;
 
 struct commit_job {
-    uint32_t slot; /* given back */
+    uint32_t slot; /* the caller's; the done call returns it */
     uint32_t line_count;
     struct commit_line lines[1 + STRATA_MAX_KEEP]; /* the arrays are lent until done */
     uint64_t updates;
     double loss_scale; /* of the step that follows */
 };
 
-/* On the committer's thread; the story of a failure is strata_store_error(). */
+/* Called on the committer's thread. strata_store_error() describes a failure. */
 typedef void (*commit_done_fn)(void *user, uint32_t slot, strata_status status);
 
 strata_status strata_committer_create(struct committer **out, struct store *store,

@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
 /*
- * The cpu lane's dispatcher: takes jobs from a channel in the order they come, has the engine's
- * functions run them on the workers, and reports. Two jobs are under way at most, one of which
- * waits here, so the workers find the next one at once.
+ * The cpu lane's dispatcher: it takes jobs from a channel in order, has the engine's functions
+ * run them on the workers, and reports each end. At most two jobs are under way, and one of
+ * them waits here, so the workers have the next one at once.
  *
  * Thread: the dispatcher; started and stopped by the engine's caller.
  */
@@ -34,7 +34,7 @@ struct message {
     struct cpu_job job;
 };
 
-static void run(struct cpu_lane *lane, const struct cpu_job *job)
+static void run_job(struct cpu_lane *lane, const struct cpu_job *job)
 {
     const struct lane_functions *functions = lane->desc.functions;
     void *user = lane->desc.functions_user;
@@ -69,7 +69,7 @@ static void *dispatch(void *user)
             continue;
         if (message.stop)
             return NULL;
-        run(lane, &message.job);
+        run_job(lane, &message.job);
     }
 }
 

@@ -2,12 +2,13 @@
 #define STRATA_OFFLOAD_CPU_LANE_H
 
 /*
- * What the pager has others compute, and the thread that does it on the host.
+ * The table of functions that compute for the pager, and the thread that calls those which run
+ * on the host.
  *
- * The pager knows where bytes live, not what they mean: the engine gives it this table.
- * Functions of the cpu lane run on the lane's dispatcher, which hands their jobs to the workers
- * and waits, so that the pager never computes and never waits for a job. Functions of the
- * device queue on a stream.
+ * The pager knows where bytes live, not what they mean, so the engine gives it this table.
+ * Functions of the cpu lane run on the lane's dispatcher, which hands their work to the workers
+ * and waits. So the pager never computes and never waits for a job. Functions of the device
+ * queue work on a stream.
  *
  * Thread: the table's cpu functions: the dispatcher. Its device functions: the pager.
  */
@@ -18,8 +19,8 @@
 
 /* A gradient with all that applying it takes. */
 struct update_grad {
-    const void *grad; /* compute dtype */
-    uint64_t t;       /* updates applied, this one included */
+    const void *grad; /* in the group's wire dtype */
+    uint64_t t;       /* which update it is, counted from 1 */
     double lr;
     float scale;
 };
@@ -32,25 +33,23 @@ struct update_job {
     struct update_grad grad;       /* APPLY, WEIGHTS, TAKE */
     void *grad_home;               /* TAKE: where grad goes; fold.grad is not needed any more */
     void *state;                   /* the record */
-    void *param;                   /* compute dtype; APPLY, WEIGHTS, REBUILD */
-    struct update_digests digests; /* to fill: of what is read before it is used */
+    void *param;                   /* in the group's dtype; APPLY, WEIGHTS, REBUILD */
+    struct update_digests digests; /* to be filled in */
 };
 
 struct lane_functions {
-    /* cpu lane. norm: what the sums so far say of the step, NONE if nothing yet. loss_scale:
-     * the step's. */
+    /* On the cpu lane. norm: add a tile's norm blocks, and judge the step by the sums so far;
+     * NONE: they decide nothing yet. loss_scale: the step's. */
     enum verdict (*norm)(void *user, uint32_t tile, const void *grad, double loss_scale);
     void (*update)(void *user, const struct update_job *job);
-    /* result holds the step, counted from 1, its loss scale, and the updates applied before it;
-     * to be completed. NUMERIC: its norm is not finite. */
+    /* The step's norm. result holds the step, counted from 1, its loss scale, and the updates
+     * applied before it; the rest is filled in. NUMERIC: the norm is not finite. */
     strata_status (*total)(void *user, strata_step_result *result, strata_error *error);
-    /* Any thread: what a step's gradients are multiplied with if its norm is within the limit.
-     */
+    /* Any thread: the factor of a step's gradients if its norm is within the limit. */
     float (*guess)(double loss_scale);
-    /* The pager, before a commit whose updates are all done: is what they made fit to be
-     * kept? */
+    /* The pager, before a commit whose updates are all done: may what they made be kept? */
     strata_status (*may_commit)(void *user, strata_error *error);
-    /* device */
+    /* On the device; the pager calls them. */
     void (*round)(void *user, strata_stream *stream, uint32_t group, void *dst,
                   const float *src);
     void (*device_norm)(void *user, strata_stream *stream, uint32_t tile, const void *grad);
@@ -61,7 +60,7 @@ struct cpu_lane;
 
 struct cpu_job {
     enum { CPU_NORM, CPU_UPDATE, CPU_TOTAL } kind;
-    uint32_t slot;            /* given back */
+    uint32_t slot;            /* the caller's; the result has it */
     struct update_job update; /* norm: tile and grad.grad only */
     double loss_scale;        /* norm, total: the step's */
     uint64_t step;            /* total: from 1 */
@@ -96,8 +95,8 @@ strata_status strata_cpu_lane_create(struct cpu_lane **out, const struct cpu_lan
 void strata_cpu_lane_destroy(struct cpu_lane *lane);
 void strata_cpu_lane_start(struct cpu_lane *lane, const struct cpu_job *job);
 
-/* The first failure, which sticks. Written before the failing done call: whoever was told may
- * read it. */
+/* The first failure; it stays. It is written before the done call of the job that failed, so
+ * the receiver of that call may read it. */
 const strata_error *strata_cpu_lane_error(const struct cpu_lane *lane);
 
 #endif

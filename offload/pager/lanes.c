@@ -2,12 +2,12 @@
 /*
  * Ops on real lanes. See lanes.h.
  *
- * An op has a slot of the running table from its start until the pager has taken it back. The
- * slot is the pager's, except the store_io in it, which is lent to the store until its done
- * call. So threads of lanes only pass a slot's number on.
+ * An op has a slot of a table from its start until strata_lanes_finish(). The slot is the
+ * pager's, except the store_io in it, which is lent to the store until its done call. So the
+ * threads of the lanes pass nothing on but a slot's number.
  *
- * Statistics: an op counts from when it was queued or the one before it on the lane ended,
- * whichever came later, to its end.
+ * Statistics: an op counts from the moment it was queued, or from the end of the op before it
+ * on the lane if that is later, to its end.
  *
  * Thread: the pager; on_...() callbacks: the lane's own.
  */
@@ -51,31 +51,32 @@ static const struct step_facts *facts_of(const struct lanes *l, uint64_t step)
     return strata_schedule_facts(l->desc.schedule, step);
 }
 
-/* What the lanes' threads say. */
+/* Ends of ops, on the lanes' threads. */
 
-static void say(const struct lanes *l, const struct lane_done *done)
+static void report_end(const struct lanes *l, const struct lane_done *done)
 {
     l->desc.done(l->desc.done_user, done);
 }
 
 static void on_stream(void *user, uint64_t slot, uint64_t now_ns)
 {
-    say(user, &(struct lane_done){.slot = (uint32_t)slot, .end_ns = now_ns});
+    report_end(user, &(struct lane_done){.slot = (uint32_t)slot, .end_ns = now_ns});
 }
 
 static void on_store(void *user, struct store_io *io)
 {
     struct lanes *l = user;
     struct slot *slot = (struct slot *)((uint8_t *)io - offsetof(struct slot, io));
-    say(l, &(struct lane_done){.slot = (uint32_t)(slot - l->slots),
-                               .status = io->status,
-                               .start_ns = io->start_ns,
-                               .end_ns = io->end_ns});
+    report_end(l, &(struct lane_done){.slot = (uint32_t)(slot - l->slots),
+                                      .status = io->status,
+                                      .start_ns = io->start_ns,
+                                      .end_ns = io->end_ns});
 }
 
 static void on_commit(void *user, uint32_t slot, strata_status status)
 {
-    say(user, &(struct lane_done){.slot = slot, .status = status, .end_ns = strata_now_ns()});
+    report_end(user,
+               &(struct lane_done){.slot = slot, .status = status, .end_ns = strata_now_ns()});
 }
 
 static void on_cpu(void *user, const struct cpu_result *result)
@@ -85,22 +86,22 @@ static void on_cpu(void *user, const struct cpu_result *result)
     if (status == STRATA_OK)
         status =
             strata_update_hashes_verify(l->hashes, &l->slots[result->slot].op, l->desc.store);
-    say(l, &(struct lane_done){.slot = result->slot,
-                               .status = status,
-                               .start_ns = result->start_ns,
-                               .end_ns = result->end_ns,
-                               .verdict = result->verdict,
-                               .total = result->total});
+    report_end(l, &(struct lane_done){.slot = result->slot,
+                                      .status = status,
+                                      .start_ns = result->start_ns,
+                                      .end_ns = result->end_ns,
+                                      .verdict = result->verdict,
+                                      .total = result->total});
 }
 
 /* Starting ops. */
 
-/* Updates that the state record an op moves has seen. */
+/* How many updates are in the state record that an op moves. */
 static uint64_t record_updates(const struct lanes *l, const struct op *op)
 {
     if (op->kind == OP_NVME_READ)
         return facts_of(l, op->step)->applied;
-    /* An update's own may be written before the verdict on its step. */
+    /* An update's own record may be written before its step's norm is judged. */
     if (op->work & UPDATE_APPLY)
         return facts_of(l, op->step)->applied + 1;
     return facts_of(l, op->step + 1)->applied;
@@ -123,8 +124,8 @@ static void start_transfer(struct lanes *l, struct slot *slot)
     strata_store_start(l->desc.store, &slot->io);
 }
 
-/* What is queued next on a copy stream, done. */
-static void notify(struct lanes *l, strata_stream *stream, const struct slot *slot)
+/* Queue the report that the stream has done the slot's op. */
+static void notify_end(struct lanes *l, strata_stream *stream, const struct slot *slot)
 {
     l->desc.device->ops->stream_notify(stream, on_stream, l, (uint64_t)(slot - l->slots));
 }
@@ -146,7 +147,7 @@ static void start_copy(struct lanes *l, struct slot *slot)
         else
             device->stream_copy(stream, ends.host, ends.device, ends.bytes);
     }
-    notify(l, stream, slot);
+    notify_end(l, stream, slot);
 }
 
 static void start_round(struct lanes *l, struct slot *slot)
@@ -157,10 +158,12 @@ static void start_round(struct lanes *l, struct slot *slot)
     l->desc.functions->round(l->desc.functions_user, l->d2h,
                              plan->residency.placements[placement].group,
                              strata_address_rounded(&l->desc.memory, placement), src);
-    notify(l, l->d2h, slot);
+    notify_end(l, l->d2h, slot);
 }
 
-static struct update_grad grad_of(struct lanes *l, uint64_t step, const void *grad)
+/* A step's gradient with what applying it takes. Before the norm is known the scale is a guess.
+ */
+static struct update_grad update_grad_of(struct lanes *l, uint64_t step, const void *grad)
 {
     const struct step_facts *of = facts_of(l, step);
     bool known = step < strata_schedule_normed(l->desc.schedule);
@@ -179,9 +182,9 @@ static struct update_job update_job(struct lanes *l, const struct op *op)
     struct update_job job = {
         .tile = op->tile,
         .work = op->work,
-        .grad = grad_of(l, op->step,
-                        take ? strata_address_grad_frame(memory, op)
-                             : strata_address_update(memory, op, STRATA_GRAD)),
+        .grad = update_grad_of(l, op->step,
+                               take ? strata_address_grad_frame(memory, op)
+                                    : strata_address_update(memory, op, STRATA_GRAD)),
         .state = strata_address_update(memory, op, STRATA_STATE),
         .param = strata_address_update(memory, op, STRATA_PARAM),
     };
@@ -189,7 +192,7 @@ static struct update_job update_job(struct lanes *l, const struct op *op)
     if (op->work & (UPDATE_FOLD | UPDATE_TAKE))
         job.grad_home = strata_address_home(memory, STRATA_GRAD, op->tile);
     if (op->work & UPDATE_FOLD)
-        job.fold = grad_of(l, op->fold_step, job.grad_home);
+        job.fold = update_grad_of(l, op->fold_step, job.grad_home);
     return job;
 }
 
@@ -210,7 +213,7 @@ static void start_on_device(struct lanes *l, struct slot *slot)
     } else {
         functions->device_norm(l->desc.functions_user, l->d2h, op->tile, norm_input(l, op));
     }
-    notify(l, l->d2h, slot);
+    notify_end(l, l->d2h, slot);
 }
 
 static void start_on_cpu(struct lanes *l, struct slot *slot)
@@ -285,10 +288,10 @@ void strata_lanes_commit(struct lanes *l, const struct op *op, struct commit_job
     strata_committer_start(l->committer, job);
 }
 
-/* Ending them. */
+/* Ending ops. */
 
-static void account(struct lanes *l, strata_lane lane, const struct slot *slot,
-                    const struct lane_done *done)
+static void count_op(struct lanes *l, strata_lane lane, const struct slot *slot,
+                     const struct lane_done *done)
 {
     strata_lane_stats *stats = &l->stats[lane];
     uint64_t start_ns = done->start_ns != 0 ? done->start_ns : slot->queued_ns;
@@ -314,10 +317,10 @@ const strata_error *strata_lanes_finish(struct lanes *l, const struct lane_done 
     struct slot *slot = &l->slots[done->slot];
     *out = slot->op;
     out->verdict = done->verdict;
-    account(l, out->lane, slot, done);
+    count_op(l, out->lane, slot, done);
     l->free_slots[l->free_count++] = done->slot;
     if (done->status != STRATA_OK) {
-        /* An update fails when the store finds that what it read is damaged. */
+        /* An update fails only if what it read from the store turns out damaged. */
         bool io = out->lane == STRATA_LANE_NVME_READ || out->lane == STRATA_LANE_NVME_WRITE ||
                   out->kind == OP_UPDATE;
         return io ? strata_store_error(l->desc.store) : strata_cpu_lane_error(l->cpu);

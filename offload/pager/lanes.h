@@ -2,9 +2,9 @@
 #define STRATA_OFFLOAD_LANES_H
 
 /*
- * Ops on real lanes: what the schedule gives out becomes a transfer, a copy, a job or a commit
- * here, and what comes of it is timed and counted. In which order, and what follows from it, is
- * the pager's business (offload/pager/pager.h).
+ * Ops on real lanes: an op of the schedule becomes a transfer, a copy, a job or a commit here,
+ * and its end is timed and counted. Which op starts when, and what follows from its end, is
+ * decided by the pager and its schedule (offload/pager/pager.h).
  *
  * Steps count from 0, as in the schedule.
  *
@@ -35,7 +35,7 @@ struct lanes_desc {
     strata_device *device;                  /* borrowed */
     struct store *store;                    /* borrowed; NULL: none */
     uint64_t base_step;                     /* steps done before this run */
-    uint64_t base_updates;                  /* updates applied before it, which names records */
+    uint64_t base_updates;                  /* updates applied before it; records name theirs */
     double base_loss_scale;                 /* of the first step */
     const struct lane_functions *functions; /* borrowed */
     void *functions_user;
@@ -47,7 +47,7 @@ struct lanes_desc {
 
 strata_status strata_lanes_create(struct lanes **out, const struct lanes_desc *desc,
                                   strata_error *error);
-/* None is under way. NULL is fine. */
+/* No op is under way. NULL is fine. */
 void strata_lanes_destroy(struct lanes *lanes);
 
 /* Memory that create takes beyond the plan's tables. */
@@ -58,16 +58,16 @@ void strata_lanes_start(struct lanes *lanes, const struct op *op);
 /* OP_COMMIT; job.slot is filled in. */
 void strata_lanes_commit(struct lanes *lanes, const struct op *op, struct commit_job *job);
 
-/* Take back an op that is done. NULL, or why it failed: lent by the store or the cpu lane. */
+/* The op that has ended; its slot is free again. NULL, or why it failed: lent by the store or
+ * the cpu lane. */
 const strata_error *strata_lanes_finish(struct lanes *lanes, const struct lane_done *done,
                                         struct op *out);
-/* Are all that were started taken back? */
+/* Has every op that was started been finished? */
 bool strata_lanes_idle(const struct lanes *lanes);
 
-/* The caller's stream begins to compute. For how many nanoseconds did it not, since it last
- * ended? */
+/* The caller's stream begins to compute. Returns for how many nanoseconds it did not. */
 uint64_t strata_lanes_computing(struct lanes *lanes, uint64_t now_ns);
-/* It ended what came before this release. */
+/* The caller's stream has reached a release: what it computed before has ended. */
 void strata_lanes_computed(struct lanes *lanes, uint64_t step, uint32_t use, uint64_t now_ns);
 
 /* By lane; lent. */

@@ -2,12 +2,13 @@
 /*
  * The schedule on real lanes.
  *
- * Everything that happens is a message: the caller asks, a stream got somewhere, an op of a
- * lane is done. The pager takes one, tells the schedule, and starts what the schedule gives out
- * (offload/pager/lanes.h). So there is no lock here and nothing is shared.
+ * Everything that happens is a message: the caller asks something, a stream has reached a
+ * point, an op of a lane has ended. The pager takes one message, reports it to the schedule,
+ * and starts the ops that the schedule returns (offload/pager/lanes.h). So there is no lock
+ * here, and the threads share nothing but messages and the flag `failed`.
  *
- * A failure stops the giving-out, not the taking: ops under way end as they would, and the
- * caller learns of it with its next answer.
+ * After a failure no op is started, but messages are taken as before: ops under way end, and
+ * the caller learns of the failure with its next answer.
  *
  * Thread: the pager; functions declared in the header: the engine's caller.
  */
@@ -28,8 +29,8 @@
 #define EVENTS 1024u
 
 enum message_kind {
-    MESSAGE_STOP, /* start nothing more, hold no stream back */
-    MESSAGE_EXIT, /* no more messages but of ops under way */
+    MESSAGE_STOP, /* start no more ops and let all streams through their gates */
+    MESSAGE_EXIT, /* end once no op is under way */
     MESSAGE_BEGIN,
     MESSAGE_ASK,
     MESSAGE_EVALUATE,
@@ -74,17 +75,17 @@ struct pager {
     bool stopping;
     bool exiting;
     strata_stream
-        *streams[STRATA_MAX_STREAMS]; /* the caller's, as they came; the caller's thread's */
+        *streams[STRATA_MAX_STREAMS]; /* those the caller uses; only its thread looks here */
     uint32_t stream_count;
     uint64_t holds; /* of the schedule so far; the caller's thread's */
     uint64_t stall_ns[STRATA_STALL_COUNT];
-    strata_stall stall; /* why the device stands still, if it does */
-    bool released;      /* a use was, and why the next may wait is not noted yet */
+    strata_stall stall; /* why the device waits for its next acquire, if it does */
+    bool released;      /* a use was released, and `stall` is not set for the next one yet */
     uint64_t released_turn;
     uint32_t released_use;
     strata_error error; /* written once, by the pager */
-    /* Set by the pager with release once error is written and before any gate opens for it;
-     * read by the caller with acquire after it waited at a gate. */
+    /* The pager stores it with release, after `error` and before it opens any gate because of
+     * it. The caller loads it with acquire after it waited at a gate. */
     _Atomic bool failed;
 };
 
@@ -97,7 +98,7 @@ static void open_all_gates(struct pager *p)
         strata_gate_open(p->gates, i, STRATA_GATE_OPEN);
 }
 
-static void fail(struct pager *p, const strata_error *error)
+static void fail_pager(struct pager *p, const strata_error *error)
 {
     if (p->error.status != STRATA_OK)
         return;
@@ -111,10 +112,11 @@ static bool halted(const struct pager *p)
     return p->stopping || p->error.status != STRATA_OK;
 }
 
-/* Messages that others send. Streams' notifies carry one number: kind, index and step packed.
+/* Messages that others send. A stream's notify carries one number: kind, index and step,
+ * packed.
  */
 
-static uint64_t pack(enum message_kind kind, uint32_t index, uint64_t step)
+static uint64_t pack_message(enum message_kind kind, uint32_t index, uint64_t step)
 {
     return (uint64_t)kind << 56 | (uint64_t)(index & 0xffffff) << 32 | (step & 0xffffffff);
 }
@@ -145,7 +147,7 @@ static void start_commit(struct pager *p, const struct op *op)
     strata_error error = {.status = STRATA_OK};
     const struct lanes_desc *lanes = &p->desc.lanes;
     if (lanes->functions->may_commit(lanes->functions_user, &error) != STRATA_OK) {
-        fail(p, &error);
+        fail_pager(p, &error);
         return;
     }
     job.line_count = strata_schedule_commit_lines(p->desc.schedule, job.lines);
@@ -162,7 +164,7 @@ static void open_gate(struct pager *p, const struct op *op)
     strata_gate_open(p->gates, gate, op->gate_value);
 }
 
-static void start(struct pager *p, const struct op *op)
+static void start_op(struct pager *p, const struct op *op)
 {
     if (op->kind == OP_OPEN)
         open_gate(p, op);
@@ -174,7 +176,7 @@ static void start(struct pager *p, const struct op *op)
 
 /* Taking messages. */
 
-/* Keep the norm of a step, and say what it means for what was guessed. */
+/* Keep the norm of a step, and judge by it the scale that updates ahead of it guessed. */
 static enum verdict take_total(struct pager *p, uint64_t step, const strata_step_result *total)
 {
     struct step_facts *of = strata_schedule_facts(p->desc.schedule, step);
@@ -187,24 +189,23 @@ static enum verdict take_total(struct pager *p, uint64_t step, const strata_step
     return guessed ? VERDICT_WITHIN : VERDICT_OVER;
 }
 
-static void op_done(struct pager *p, const struct lane_done *done)
+static void finish_op(struct pager *p, const struct lane_done *done)
 {
     struct op op;
     const strata_error *failure = strata_lanes_finish(p->lanes, done, &op);
     if (failure != NULL)
-        fail(p, failure);
+        fail_pager(p, failure);
     if (halted(p))
         return;
     if (op.kind == OP_TOTAL)
         op.verdict = take_total(p, op.step, &done->total);
     strata_schedule_done(p->desc.schedule, &op);
-    /* A commit that was asked for while an earlier one was being made. */
+    /* The caller asked for a commit while an earlier one was being made. */
     if (op.kind == OP_COMMIT && p->caller_waits && p->waiting.kind == MESSAGE_COMMIT)
         strata_schedule_save(p->desc.schedule);
 }
 
-/* After a release, once the schedule has worked out what follows from it: what is the next
- * acquire short of, if anything? */
+/* After a release, once the schedule has handled it: note what the next acquire lacks. */
 static void note_missing(struct pager *p)
 {
     const struct model *model = &p->desc.lanes.memory.plan->model;
@@ -223,7 +224,7 @@ static void note_missing(struct pager *p)
     p->stall = strata_schedule_missing(p->desc.schedule, turn, use);
 }
 
-static void take(struct pager *p, const struct message *message)
+static void take_message(struct pager *p, const struct message *message)
 {
     switch (message->kind) {
     case MESSAGE_STOP:
@@ -255,8 +256,8 @@ static void take(struct pager *p, const struct message *message)
             strata_schedule_go_on(p->desc.schedule);
         break;
     case MESSAGE_COMPUTING:
-        /* The stream got past the gates of an acquire: what it waited for is what was missing
-         * when the use before ended. */
+        /* The stream is past the gates of an acquire. What it waited for is what was missing
+         * when the use before it ended. */
         p->stall_ns[p->stall] += strata_lanes_computing(p->lanes, message->end_ns);
         break;
     case MESSAGE_RELEASED:
@@ -273,7 +274,7 @@ static void take(struct pager *p, const struct message *message)
             strata_schedule_copied(p->desc.schedule, message->step, message->index);
         break;
     case MESSAGE_DONE:
-        op_done(p, &message->done);
+        finish_op(p, &message->done);
         break;
     case MESSAGE_COMMIT:
         if (!halted(p))
@@ -291,6 +292,7 @@ static void take(struct pager *p, const struct message *message)
     }
 }
 
+/* Can the question that the caller waits with be answered? */
 static bool answerable(const struct pager *p)
 {
     const struct message *question = &p->waiting;
@@ -311,7 +313,7 @@ static bool answerable(const struct pager *p)
     }
 }
 
-static uint64_t applied(struct pager *p)
+static uint64_t applied_updates(struct pager *p)
 {
     return strata_schedule_facts(p->desc.schedule, strata_schedule_updated(p->desc.schedule))
         ->applied;
@@ -321,12 +323,12 @@ static void take_stats(struct pager *p, struct pager_stats *out)
 {
     memcpy(out->lanes, strata_lanes_stats(p->lanes), sizeof out->lanes);
     memcpy(out->stall_ns, p->stall_ns, sizeof p->stall_ns);
-    out->applied = applied(p);
+    out->applied = applied_updates(p);
     out->counts = strata_schedule_counts(p->desc.schedule);
 }
 
-/* Whoever waits for all updates wants the states themselves, none a gradient behind. */
-static void settle(struct pager *p)
+/* A caller that waits for all updates wants the states themselves, not a gradient behind. */
+static void settle_states(struct pager *p)
 {
     bool wanted = p->caller_waits && p->waiting.kind == MESSAGE_WAIT_UPDATES;
     if (wanted && !halted(p) && strata_schedule_updated(p->desc.schedule) >= p->waiting.step)
@@ -342,27 +344,27 @@ static void answer_caller(struct pager *p)
         answer.total = strata_schedule_facts(p->desc.schedule, p->waiting.step - 1)->result;
     if (p->waiting.kind == MESSAGE_STATS)
         take_stats(p, p->waiting.stats);
-    answer.applied = applied(p);
+    answer.applied = applied_updates(p);
     p->caller_waits = false;
     strata_channel_send(p->answers, &answer);
 }
 
-/* The device keeps its failures; its notifies come all the same. */
+/* A device that has failed still sends its notifies, so the failure has to be looked for. */
 static void look_at_device(struct pager *p)
 {
     const strata_error *failure = p->desc.lanes.device->ops->error(p->desc.lanes.device);
     if (failure != NULL)
-        fail(p, failure);
+        fail_pager(p, failure);
 }
 
-static void *page(void *user)
+static void *run_pager(void *user)
 {
     struct pager *p = user;
     for (;;) {
         struct op op;
-        settle(p);
+        settle_states(p);
         while (!halted(p) && strata_schedule_next(p->desc.schedule, &op))
-            start(p, &op);
+            start_op(p, &op);
         note_missing(p);
         answer_caller(p);
         if (p->exiting && strata_lanes_idle(p->lanes))
@@ -371,13 +373,13 @@ static void *page(void *user)
         if (!strata_channel_receive(p->events, &message, UINT64_MAX))
             continue;
         look_at_device(p);
-        take(p, &message);
+        take_message(p, &message);
     }
 }
 
 /* The caller's side. */
 
-static strata_status ask(struct pager *p, struct message question, struct answer *out)
+static strata_status ask_and_wait(struct pager *p, struct message question, struct answer *out)
 {
     strata_channel_send(p->events, &question);
     while (!strata_channel_receive(p->answers, out, UINT64_MAX))
@@ -397,8 +399,8 @@ strata_status strata_pager_ask(struct pager *p, uint64_t turn, uint32_t use,
 {
     struct answer answer;
     uint64_t start_ns = strata_now_ns();
-    strata_status status =
-        ask(p, (struct message){.kind = MESSAGE_ASK, .step = turn, .index = use}, &answer);
+    strata_status status = ask_and_wait(
+        p, (struct message){.kind = MESSAGE_ASK, .step = turn, .index = use}, &answer);
     *out_blocked_ns = strata_now_ns() - start_ns;
     return status;
 }
@@ -413,7 +415,7 @@ strata_status strata_pager_rest(struct pager *p, uint64_t steps)
 {
     struct answer answer;
     p->holds++;
-    return ask(p, (struct message){.kind = MESSAGE_REST, .step = steps}, &answer);
+    return ask_and_wait(p, (struct message){.kind = MESSAGE_REST, .step = steps}, &answer);
 }
 
 void strata_pager_go_on(struct pager *p)
@@ -433,8 +435,8 @@ bool strata_pager_take_stream(struct pager *p, strata_stream *stream)
     return true;
 }
 
-/* A device whose streams wait at gates by holding whoever queues (device.h) has been through
- * the gate by now. A failure opens gates too, and then the bytes never came. */
+/* Where streams wait at gates by blocking the thread that queues (device.h), that thread is
+ * past the gate now. A failure opens gates too; then the bytes have not come. */
 static strata_status status_after_gate(const struct pager *p)
 {
     return atomic_load_explicit(&p->failed, memory_order_acquire) ? p->error.status : STRATA_OK;
@@ -457,7 +459,7 @@ strata_status strata_pager_queue_acquire(struct pager *p, strata_stream *stream,
     if (residency->use_grad[use] != STRATA_NONE)
         device->stream_wait_gate(stream, p->gates, residency->use_grad[use], value);
     STRATA_TRY(status_after_gate(p));
-    device->stream_notify(stream, on_stream, p, pack(MESSAGE_COMPUTING, use, turn));
+    device->stream_notify(stream, on_stream, p, pack_message(MESSAGE_COMPUTING, use, turn));
     return STRATA_OK;
 }
 
@@ -465,7 +467,7 @@ void strata_pager_queue_release(struct pager *p, strata_stream *stream, uint64_t
                                 uint32_t use)
 {
     p->desc.lanes.device->ops->stream_notify(stream, on_stream, p,
-                                             pack(MESSAGE_RELEASED, use, turn));
+                                             pack_message(MESSAGE_RELEASED, use, turn));
 }
 
 strata_status strata_pager_queue_stash(struct pager *p, strata_stream *stream, uint64_t turn,
@@ -485,7 +487,7 @@ strata_status strata_pager_queue_stash(struct pager *p, strata_stream *stream, u
     device->stream_copy(stream, out ? (void *)there : bytes, out ? bytes : (void *)there,
                         plan->model.stash_copy_bytes);
     if (!at_home)
-        device->stream_notify(stream, on_stream, p, pack(MESSAGE_COPIED, event, turn));
+        device->stream_notify(stream, on_stream, p, pack_message(MESSAGE_COPIED, event, turn));
     return STRATA_OK;
 }
 
@@ -504,7 +506,7 @@ strata_status strata_pager_wait_norm(struct pager *p, uint64_t steps, strata_ste
 {
     struct answer answer;
     strata_status status =
-        ask(p, (struct message){.kind = MESSAGE_WAIT_NORM, .step = steps}, &answer);
+        ask_and_wait(p, (struct message){.kind = MESSAGE_WAIT_NORM, .step = steps}, &answer);
     *out = answer.total;
     return status;
 }
@@ -513,7 +515,7 @@ strata_status strata_pager_wait_updates(struct pager *p, uint64_t steps, uint64_
 {
     struct answer answer;
     strata_status status =
-        ask(p, (struct message){.kind = MESSAGE_WAIT_UPDATES, .step = steps}, &answer);
+        ask_and_wait(p, (struct message){.kind = MESSAGE_WAIT_UPDATES, .step = steps}, &answer);
     *out_applied = answer.applied;
     return status;
 }
@@ -521,15 +523,15 @@ strata_status strata_pager_wait_updates(struct pager *p, uint64_t steps, uint64_
 strata_status strata_pager_commit(struct pager *p, uint64_t step)
 {
     struct answer answer;
-    return ask(p, (struct message){.kind = MESSAGE_COMMIT, .step = step}, &answer);
+    return ask_and_wait(p, (struct message){.kind = MESSAGE_COMMIT, .step = step}, &answer);
 }
 
 void strata_pager_stats(struct pager *p, struct pager_stats *out)
 {
     struct answer answer;
-    /* An answer that carries the engine's failure carries the figures all the same. */
+    /* The figures are in the answer even if its status is the engine's failure. */
     strata_status status =
-        ask(p, (struct message){.kind = MESSAGE_STATS, .stats = out}, &answer);
+        ask_and_wait(p, (struct message){.kind = MESSAGE_STATS, .stats = out}, &answer);
     (void)status;
 }
 
@@ -573,7 +575,7 @@ strata_status strata_pager_create(struct pager **out, const struct pager_desc *d
         return status;
     }
     strata_schedule_start(p->desc.schedule);
-    int failed = strata_thread_start(&p->thread, 0, page, p);
+    int failed = strata_thread_start(&p->thread, 0, run_pager, p);
     if (failed != 0) {
         status =
             strata_fail(error, STRATA_E_NOMEM, failed, "pager thread: %s", strerror(failed));
@@ -592,8 +594,8 @@ void strata_pager_destroy(struct pager *p)
         return;
     if (p->thread_started) {
         strata_channel_send(p->events, &(struct message){.kind = MESSAGE_STOP});
-        /* No gate holds the caller's streams any more. Once they are idle, no work of theirs
-         * touches the device's memory and no notify speaks of this pager. */
+        /* All gates are open, so the caller's streams become idle. Then no work of theirs
+         * touches the device's memory and no notify of theirs uses this pager. */
         for (uint32_t i = 0; i < p->stream_count; i++)
             strata_stream_sync(p->streams[i]);
         strata_channel_send(p->events, &(struct message){.kind = MESSAGE_EXIT});

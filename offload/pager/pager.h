@@ -2,12 +2,13 @@
 #define STRATA_OFFLOAD_PAGER_H
 
 /*
- * The schedule's driver on real lanes: turns its ops into reads, writes, copies and jobs, and
- * what comes back into its events. One thread, which owns the schedule, the frames and the two
- * copy streams, and neither computes nor waits for anything but messages.
+ * The schedule's driver on real lanes. It turns the schedule's ops into reads, writes, copies
+ * and jobs, and their ends into the schedule's events. It is one thread, which owns the
+ * schedule, the frames and the two copy streams. It does not compute, and it waits for nothing
+ * but messages.
  *
- * Every answer to the caller carries a status. Once something has failed, no op is started any
- * more, every gate is open (so that no stream hangs), and every answer is that failure.
+ * Every answer to the caller carries a status. Once something has failed, no more ops are
+ * started, all gates are open (so that no stream hangs), and every answer is that failure.
  *
  * Steps count from 0 here, as in the schedule, and so do turns: of a step's use the step, of an
  * evaluation's the evaluation.
@@ -51,11 +52,11 @@ void strata_pager_go_on(struct pager *pager);
 /* Before the first call below with a stream: hold it until destroy. false: it would be one more
  * than STRATA_MAX_STREAMS. */
 bool strata_pager_take_stream(struct pager *pager, strata_stream *stream);
-/* Queue on the stream: wait for the bytes of an acquire, and say that computing begins. Not OK:
- * the bytes will never come, and nothing that needs them may be queued. */
+/* Queue on the stream: wait for the bytes of an acquire, and notify the pager that computing
+ * begins. Not OK: the bytes will never come, and nothing that needs them may be queued. */
 strata_status strata_pager_queue_acquire(struct pager *pager, strata_stream *stream,
                                          uint64_t turn, uint32_t use);
-/* Queue on the stream: say that the use is over. */
+/* Queue on the stream: notify the pager that the use is over. */
 void strata_pager_queue_release(struct pager *pager, strata_stream *stream, uint64_t turn,
                                 uint32_t use);
 /* Queue the copy of a granted stash or unstash. Not OK: as for an acquire. */
@@ -68,7 +69,7 @@ strata_view strata_pager_view(const struct pager *pager, uint32_t use);
 /* Block until `steps` steps have their norm; out: the latest of them. */
 strata_status strata_pager_wait_norm(struct pager *pager, uint64_t steps,
                                      strata_step_result *out);
-/* Block until `steps` steps, which are all that have begun, are updated and at home.
+/* Block until `steps` steps, all that have begun, are updated and their parts are at home.
  * out_applied: updates applied by then, earlier runs' included. */
 strata_status strata_pager_wait_updates(struct pager *pager, uint64_t steps,
                                         uint64_t *out_applied);
@@ -85,7 +86,7 @@ struct pager_stats {
 };
 void strata_pager_stats(struct pager *pager, struct pager_stats *out);
 
-/* The first failure; status OK: none. Meaningful to the caller after an answer that said so. */
+/* The first failure; status OK: none. The caller may read it after an answer with a failure. */
 const strata_error *strata_pager_error(const struct pager *pager);
 
 #endif

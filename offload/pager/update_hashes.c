@@ -1,5 +1,6 @@
 /*
- * Hashes in the update's pass; see update_hashes.h.
+ * Hashes in the update's pass; see update_hashes.h. Each update frame has arrays for the
+ * largest tile, in one block of memory behind the struct.
  */
 
 #include "offload/pager/update_hashes.h"
@@ -8,7 +9,7 @@
 
 #include <stdlib.h>
 
-/* Of one update frame. */
+/* What belongs to one update frame. */
 struct frame {
     struct update_digests digests;
     struct store_io state_io; /* as the reads ended */
@@ -21,8 +22,8 @@ struct update_hashes {
     struct hash128 digests[]; /* of all frames */
 };
 
-/* Digests of the largest tile's part. Every tile is whole norm blocks, which are whole pieces
- * in every dtype. */
+/* How many digests the largest tile's part has. A tile is whole norm blocks, and these are
+ * whole pieces in every dtype. */
 static uint64_t most_pieces(const struct offload_plan *plan, strata_part part)
 {
     uint64_t most = 0;
@@ -34,7 +35,7 @@ static uint64_t most_pieces(const struct offload_plan *plan, strata_part part)
     return most;
 }
 
-/* Of a state read and written, a gradient, parameters. */
+/* Digests of a frame: a state that is read, one that is written, a gradient, parameters. */
 static uint64_t frame_digests(const struct offload_plan *plan)
 {
     return 2 * most_pieces(plan, STRATA_STATE) + most_pieces(plan, STRATA_GRAD) +
@@ -91,7 +92,7 @@ struct update_digests strata_update_hashes_of(const struct update_hashes *hashes
     if (op->kind != OP_UPDATE || !framed(hashes, op))
         return none;
     struct update_digests digests = hashes->frames[op->frame].digests;
-    /* What is made of the master weights alone reads no gradient. */
+    /* Rebuilding parameters from the master weights reads no gradient. */
     if (!on_nvme(hashes, STRATA_GRAD, op->tile) || (op->work & UPDATE_REBUILD))
         digests.grad_read = NULL;
     if (!on_nvme(hashes, STRATA_STATE, op->tile))

@@ -5,14 +5,15 @@
  * Hashes of what an update reads from the store and writes to it, made in the update's own
  * pass.
  *
- * The store would hash these bytes as they come and go, from memory. The workers that compute
- * the update have each block in cache: they make the digests of its pieces before they use what
- * was read and after they wrote, into arrays that belong to the chain's frame. Once the update
- * is computed its reads are compared with what the store expects; until then nothing that was
- * made of them is written, and on other bytes nothing ever is.
+ * The store would hash these bytes when they are transferred, from memory. The workers that
+ * compute the update have each block in cache. They make the digests of its pieces, before they
+ * use what was read and after they have written, in arrays that belong to the chain's frame.
+ * Once the update is computed, the digests of what it read are compared with what the store
+ * expects. Until then nothing that was made of those bytes is written, and if they differ
+ * nothing ever is.
  *
- * Which arrays an update has follows from where its tile's parts rest, so nothing is remembered
- * but the reads themselves.
+ * Which arrays an update has follows from where its tile's parts rest, so only the reads
+ * themselves are remembered.
  *
  * Thread: the pager; verify: the cpu lane's dispatcher, between the start of the update and the
  * report of its end.
@@ -20,7 +21,7 @@
 
 #include "offload/schedule/address.h"
 
-/* Of one update, all NULL where the store does the hashing or there is none to do. */
+/* Of one update. NULL: the store hashes these bytes, or they are not transferred. */
 struct update_digests {
     struct hash128 *state_read; /* arrays by piece of the tile's part */
     struct hash128 *grad_read;
@@ -38,14 +39,14 @@ strata_status strata_update_hashes_create(struct update_hashes **out,
 /* NULL is fine. */
 void strata_update_hashes_destroy(struct update_hashes *hashes);
 
-/* A transfer is about to start: say who hashes. */
+/* A transfer is about to start: fill in who hashes its bytes. */
 void strata_update_hashes_start(struct update_hashes *hashes, const struct op *op,
                                 struct store_io *io);
-/* A transfer is done: keep what a read is to be compared with. */
+/* A transfer is done: of a read, keep what its bytes are to be compared with. */
 void strata_update_hashes_done(struct update_hashes *hashes, const struct op *op,
                                const struct store_io *io);
 
-/* What the update op is to fill. */
+/* The arrays that the update op fills in. */
 struct update_digests strata_update_hashes_of(const struct update_hashes *hashes,
                                               const struct op *op);
 
