@@ -1,6 +1,9 @@
 /*
  * Plan, schedule, simulation; see forecast.h.
  *
+ * A schedule can be run once. So a plan that is simulated is thrown away with its schedule, and
+ * the plan that is returned is made anew, with the choices that were the fastest.
+ *
  * Thread: any.
  */
 
@@ -12,16 +15,17 @@
 
 #include <math.h>
 
-/* From the third step on a step repeats the one before within a few per mille. Four are
- * measured: with a commit it is the second that commits, and what it delays lies in the two
- * that follow, for the next update of a state waits for it to be written. */
+/* From the third step on, each step takes as long as the one before it, within a few per mille.
+ * Four are measured. In a window with a commit the second of them commits. The delay falls into
+ * the two after it, since the next update of a state waits until that state has been written.
+ */
 #define WARM_STEPS 2u
 #define STEPS      4u
 
 #define COMMIT_SHARE  0.03 /* of a step, at most */
 #define LEAST_COMMITS 2u
 
-/* Spans of a simulated trace at most. */
+/* Spans of a simulated trace, at most. */
 #define TRACE_EVENTS (1u << 20)
 
 void strata_forecast_window(struct simulate_desc *out, enum forecast_window window,
@@ -32,9 +36,9 @@ void strata_forecast_window(struct simulate_desc *out, enum forecast_window wind
     out->commit_every = every == 1 ? 1 : window == WINDOW_COMMIT ? STEPS : 0;
 }
 
-/* What a window with a commit has more than one without, in a step that has 1 / every of it.
- * It may have less, of some wait. */
-static double spread(double quiet, double committing, uint32_t every)
+/* A step's share of a commit's cost if one step in `every` commits. The cost is the difference
+ * of the two windows. It may be below 0: a commit may shorten some wait. */
+static double spread_commit_cost(double quiet, double committing, uint32_t every)
 {
     return fmax(0, quiet + STEPS * (committing - quiet) / every);
 }
@@ -49,21 +53,23 @@ strata_forecast strata_commits_spread(const strata_forecast windows[FORECAST_WIN
         double cost = STEPS * (commit->step_s / quiet->step_s - 1);
         *every = (uint32_t)fmax(LEAST_COMMITS, ceil(cost / COMMIT_SHARE));
     }
-    out.step_s = spread(quiet->step_s, commit->step_s, *every);
-    out.exposed_s = spread(quiet->exposed_s, commit->exposed_s, *every);
+    out.step_s = spread_commit_cost(quiet->step_s, commit->step_s, *every);
+    out.exposed_s = spread_commit_cost(quiet->exposed_s, commit->exposed_s, *every);
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++) {
-        out.busy_s[lane] = spread(quiet->busy_s[lane], commit->busy_s[lane], *every);
-        out.bytes[lane] =
-            (uint64_t)spread((double)quiet->bytes[lane], (double)commit->bytes[lane], *every);
+        out.busy_s[lane] =
+            spread_commit_cost(quiet->busy_s[lane], commit->busy_s[lane], *every);
+        out.bytes[lane] = (uint64_t)spread_commit_cost((double)quiet->bytes[lane],
+                                                       (double)commit->bytes[lane], *every);
     }
     for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
-        out.stall_s[stall] = spread(quiet->stall_s[stall], commit->stall_s[stall], *every);
+        out.stall_s[stall] =
+            spread_commit_cost(quiet->stall_s[stall], commit->stall_s[stall], *every);
     out.drive_days = strata_drive_days(profile, &out);
     out.ops += commit->ops;
     return out;
 }
 
-/* A plan's schedule, and what the caller wants of its tables. */
+/* What take_tables() needs, and the schedule that it makes. */
 struct making {
     const struct forecast_desc *desc;
     struct schedule *schedule;
@@ -83,8 +89,8 @@ static strata_status take_tables(void *user, struct offload_plan *plan,
     return strata_schedule_create(&making->schedule, &plan->tables, &with, error);
 }
 
-static strata_status make(struct offload_plan *out, struct schedule **out_schedule,
-                          const struct forecast_desc *desc, strata_error *error)
+static strata_status make_one_rank(struct offload_plan *out, struct schedule **out_schedule,
+                                   const struct forecast_desc *desc, strata_error *error)
 {
     struct making making = {.desc = desc};
     struct planner_desc planner = desc->planner;
@@ -98,9 +104,10 @@ static strata_status make(struct offload_plan *out, struct schedule **out_schedu
 
 /* One rank of several. */
 
-/* A model whose groups are the parts that one rank owns. Names are lent by the whole one. */
-static strata_status shard(strata_model_desc *out, struct tables *tables,
-                           const strata_model_desc *whole, uint32_t ranks, strata_error *error)
+/* A model whose groups are the parts that one rank owns. It borrows the names of `whole`. */
+static strata_status shard_model(strata_model_desc *out, struct tables *tables,
+                                 const strata_model_desc *whole, uint32_t ranks,
+                                 strata_error *error)
 {
     strata_group_desc *groups = strata_tables_take(tables, whole->group_count, sizeof *groups);
     strata_tensor_desc *tensors =
@@ -108,7 +115,6 @@ static strata_status shard(strata_model_desc *out, struct tables *tables,
     STRATA_TRY(strata_tables_check(tables, error));
     for (uint32_t g = 0; g < whole->group_count; g++) {
         uint64_t elems = strata_group_elems(&whole->groups[g]);
-        /* Tensors' names differ; groups' do too. */
         tensors[g] = (strata_tensor_desc){
             .name = whole->groups[g].name, .shape = {strata_units_of(elems, ranks)}, .rank = 1};
         groups[g] = (strata_group_desc){.name = whole->groups[g].name,
@@ -137,32 +143,33 @@ static uint64_t pool_bytes(const strata_model_desc *model, strata_dtype dtype)
 }
 
 /*
- * The planner knows nothing of ranks, so the device's budget is put into the terms of a
- * part: what rests there is as large as the part, but each copy is a whole group. First as if
- * only one group were copied at a time, which leaves most to rest there; if parameters then do
- * not rest there, as if all but scratch were for copies.
+ * The planner knows nothing of ranks, so it gets a model of one rank's parts, and the device's
+ * budget is converted: what rests in the device is as large as the part, but each copy is a
+ * whole group. First the budget is made smaller by the other parts of one group, which leaves
+ * the most for homes. If parameters do not rest there then, all but scratch and activations is
+ * for copies, and that much of the budget is divided by the number of ranks.
  */
-static strata_status make_rank(struct offload_plan *out, struct schedule **out_schedule,
-                               const struct forecast_desc *desc, strata_error *error)
+static strata_status make_one_of_ranks(struct offload_plan *out, struct schedule **out_schedule,
+                                       const struct forecast_desc *desc, strata_error *error)
 {
     struct tables tables = {0};
     strata_model_desc model = {0};
     struct forecast_desc one = *desc;
     const struct plan_desc *whole = &desc->planner.plan;
-    strata_status status = shard(&model, &tables, whole->model, desc->ranks, error);
+    strata_status status = shard_model(&model, &tables, whole->model, desc->ranks, error);
     if (status == STRATA_OK) {
         uint64_t others = (desc->ranks - 1) * pool_bytes(&model, whole->compute_dtype);
         one.planner.plan.model = &model;
         one.planner.plan.device_bytes =
             whole->device_bytes > others ? whole->device_bytes - others : 1;
-        status = make(out, out_schedule, &one, error);
+        status = make_one_rank(out, out_schedule, &one, error);
     }
     uint64_t fixed = model.scratch_bytes + model.stash_bytes;
     if (status == STRATA_OK && whole->device_bytes > fixed &&
         out->summary.tiers[STRATA_DEVICE].home_bytes[STRATA_PARAM] == 0) {
         strata_plan_free(out);
         one.planner.plan.device_bytes = (whole->device_bytes - fixed) / desc->ranks + fixed;
-        status = make(out, out_schedule, &one, error);
+        status = make_one_rank(out, out_schedule, &one, error);
     }
     strata_tables_free(&tables);
     return status;
@@ -171,26 +178,26 @@ static strata_status make_rank(struct offload_plan *out, struct schedule **out_s
 static strata_status make_plan(struct offload_plan *out, struct schedule **out_schedule,
                                const struct forecast_desc *desc, strata_error *error)
 {
-    return desc->ranks > 1 ? make_rank(out, out_schedule, desc, error)
-                           : make(out, out_schedule, desc, error);
+    return desc->ranks > 1 ? make_one_of_ranks(out, out_schedule, desc, error)
+                           : make_one_rank(out, out_schedule, desc, error);
 }
 
-/* A forecast, whether other homes could have been given, and how often its plan commits. */
+/* A forecast, how often its plan commits, and whether its homes could have been others. */
 struct trial {
     strata_forecast forecast;
     uint32_t commit_every;
     bool open;
 };
 
-static strata_status simulate(strata_forecast *out, struct offload_plan *plan,
-                              struct simulate_desc *desc, strata_error *error)
+static strata_status simulate_plan(strata_forecast *out, struct offload_plan *plan,
+                                   struct simulate_desc *desc, strata_error *error)
 {
     struct simulation *simulation;
     STRATA_TRY(strata_simulation_create(&simulation, &plan->tables, desc, error));
     return strata_simulation_run(simulation, out, error);
 }
 
-/* Plan, simulate a window of steps, and free the plan, whose schedule is used up. */
+/* Plan, simulate a window of steps, and free the plan. */
 static strata_status try_plan(struct trial *out, const struct forecast_desc *desc,
                               enum forecast_window window, const char *trace_path,
                               strata_error *error)
@@ -205,7 +212,7 @@ static strata_status try_plan(struct trial *out, const struct forecast_desc *des
     if (trace_path != NULL)
         status = strata_trace_create(&with.trace, TRACE_EVENTS, error);
     if (status == STRATA_OK)
-        status = simulate(&out->forecast, &plan, &with, error);
+        status = simulate_plan(&out->forecast, &plan, &with, error);
     if (status == STRATA_OK && trace_path != NULL)
         status = strata_trace_save(with.trace, &plan, with.profile->drives, "simulated",
                                    trace_path, error);
@@ -216,7 +223,8 @@ static strata_status try_plan(struct trial *out, const struct forecast_desc *des
     return status;
 }
 
-/* Give AUTO parts homes in every way. One that does not fit is left out. */
+/* Try every way to give AUTO parts homes, and keep the fastest. A way that does not fit is left
+ * out. */
 static strata_status choose_way(struct trial *best, struct home_choice *choice,
                                 const struct forecast_desc *desc, strata_error *error)
 {
@@ -243,8 +251,8 @@ static strata_status choose_way(struct trial *best, struct home_choice *choice,
     return STRATA_OK;
 }
 
-/* What commits cost, if that is not in the forecast yet, and how often they are to come unless
- * that is known. */
+/* Add the cost of commits to the forecast if they come every few steps, and decide how often
+ * they come if neither the caller nor the store says it. */
 static strata_status add_commits(struct trial *best, struct forecast_desc *desc,
                                  strata_error *error)
 {
