@@ -4,16 +4,16 @@
  * One large piece of memory, taken once and really there.
  *
  * The mapping starts on a 2 MiB boundary, because only whole, aligned 2 MiB ranges become huge
- * pages; the slack that alignment needs is given back before the first page exists. Huge pages
- * cut the CPU cost of O_DIRECT transfers five times (docs/performance.md), so they are asked
- * for, and the answer is kept: a kernel whose transparent huge pages are set to "never" accepts
- * the advice and ignores it, hence the look at that setting.
+ * pages. The slack that alignment needs is unmapped before its first page exists. Huge pages
+ * make O_DIRECT transfers cost a fifth of the CPU time (docs/performance.md), so the arena asks
+ * for them and keeps the answer. A kernel whose transparent huge pages are set to "never"
+ * accepts the advice and ignores it, so that setting is read too.
  *
- * Every page is touched here, by the workers where there are some, since the kernel clears it:
- * one core clears some 4 GiB a second. A budget that the machine cannot keep then fails at
- * create, with a message, instead of in the middle of a step. The pages stay out of core dumps,
- * which would be as large as the budget, and out of children, whose copy-on-write would break
- * transfers in flight.
+ * Every page is touched here, because the kernel clears a page when it is first touched. One
+ * core clears some 4 GiB a second, so the workers do it if there are any. A budget that the
+ * machine cannot keep then fails at create, with a message, and not in the middle of a step.
+ * The pages are kept out of core dumps, which would be as large as the budget, and out of child
+ * processes, since copy-on-write would break transfers in flight.
  *
  * Thread: the owner of the struct; workers populate while it waits.
  */
@@ -36,11 +36,12 @@
 #    define MADV_POPULATE_WRITE 23
 #endif
 
-/* What a worker populates at once: tens of milliseconds, so handing it out costs nothing. */
+/* What a worker populates at once: it takes tens of milliseconds, so the hand-over does not
+ * count. */
 #define PIECE_BYTES ((uint64_t)64 << 20)
 
-/* Has the administrator left transparent huge pages to whoever asks, or to all, and has nobody
- * denied them to this process? Then madvise still says yes. */
+/* Does the kernel give transparent huge pages to this process? If not, madvise succeeds all the
+ * same. */
 static bool huge_pages_enabled(void)
 {
     char line[128] = "";
@@ -81,8 +82,8 @@ static int populate(uint8_t *base, uint64_t bytes)
     } while (cause == EINTR);
     if (cause != EINVAL)
         return cause;
-    // A kernel before 5.14: a write to each page does the same, but answers a lack with a
-    // signal.
+    // A kernel before 5.14: a write to each page does the same, but where memory is lacking it
+    // ends in a signal.
     for (uint64_t offset = 0; offset < bytes; offset += STRATA_PAGE_BYTES)
         *(volatile uint8_t *)(base + offset) = 0;
     return 0;
@@ -105,7 +106,7 @@ static void populate_piece(void *user, uint32_t index, uint32_t worker)
         atomic_store_explicit(&job->cause, cause, memory_order_relaxed);
 }
 
-/* A few pieces for each worker at a time, so that progress can be reported in between. */
+/* The workers populate a few pieces each at a time, so that progress is reported in between. */
 static int populate_by(uint8_t *base, uint64_t bytes, strata_workers *workers,
                        const struct progress_call *call)
 {
@@ -144,7 +145,7 @@ strata_status strata_arena_create_by(struct arena *out, uint64_t bytes, const ch
     int cause = base == MAP_FAILED ? errno : 0;
     if (cause == 0) {
         out->huge = madvise(base, mapped, MADV_HUGEPAGE) == 0 && huge_pages_enabled();
-        // Neither matters for what the arena holds, so a kernel without them is fine.
+        // The arena holds its bytes without these two, so a kernel may refuse them.
         (void)madvise(base, mapped, MADV_DONTDUMP);
         (void)madvise(base, mapped, MADV_DONTFORK);
         cause = workers != NULL ? populate_by(base, mapped, workers, progress)

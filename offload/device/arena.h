@@ -2,8 +2,8 @@
 #define STRATA_OFFLOAD_ARENA_H
 
 /*
- * Memory taken once, at create: an anonymous mapping on huge pages where the kernel gives them,
- * kept out of core dumps and forks, every page touched so that it is really there.
+ * Memory taken once, at create: an anonymous mapping, on huge pages if the kernel gives them.
+ * It is kept out of core dumps and forks, and every page is touched so that it really exists.
  *
  * Thread: plain data; one owner.
  */
@@ -17,7 +17,7 @@
 struct arena {
     uint8_t *base; /* 2 MiB aligned */
     uint64_t bytes;
-    bool huge; /* madvise for huge pages was accepted */
+    bool huge; /* the kernel backs it with huge pages where it can */
 };
 
 /* The caller's thread touches the pages. */

@@ -1,13 +1,13 @@
 /*
- * The public device interface: what a caller may get wrong is refused here, then the backend
- * does the work.
+ * The public device interface: wrong arguments are refused here, then the backend does the
+ * work.
  *
- * The checks stand here and not in the backends, so that a program which passes on the host
- * device has been held to the same rules as on any other.
+ * The checks are here and not in the backends, so that the rules for a program are the same on
+ * the host device as on any other.
  *
- * Things may be closed in any order: a device lives until the last stream, event, engine and
- * piece of memory on it is gone, and a stream until the engines that used it are. What is
- * counted for that is under the device's hold_lock.
+ * Objects may be closed in any order: a device lives until the last stream, event, engine and
+ * piece of memory on it is gone, and a stream until the engines that used it are. The counts
+ * for that are under the device's hold_lock.
  *
  * Thread: as in strata/device.h.
  */
@@ -18,7 +18,7 @@
 
 #include <stdlib.h>
 
-/* Device memory outside of engines. */
+/* Device memory that a caller took outside of engines. */
 struct taken {
     struct taken *next;
     void *memory;
@@ -89,7 +89,7 @@ const strata_error *strata_device_error(strata_device *device)
     return device != NULL ? device->ops->error(device) : NULL;
 }
 
-/* What every function that makes something is given. */
+/* The arguments that every function has which makes an object. */
 static strata_status check_making(void **out, const strata_device *device, const char *what,
                                   strata_error *error)
 {

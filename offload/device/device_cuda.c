@@ -5,29 +5,31 @@
  *
  * Five facts shape this file.
  *
- * A failure of the device comes late and from anywhere, and then every call on the context
- * fails. So the first one is kept with what was attempted, later ones are dropped, and whoever
- * queues goes on as if nothing had happened; the pager looks after every message.
+ * A failure of the device is reported late, by whatever call comes next, and then every call on
+ * the context fails. So the first failure is kept with the call that reported it, and later
+ * ones are dropped. Functions that queue work do not report it; the pager looks for it after
+ * every message.
  *
- * CUDA runs a host function on a stream's way only by holding that stream up, and not at all
- * once the context has failed. So a notify is an event and a thread: each stream has a listener
- * that waits for the stream's events in their order and calls the notifies, also after a
- * failure, when waiting returns at once. The stream itself never waits for the host.
+ * CUDA can call a host function from a stream, but the stream waits for it, and after a failure
+ * of the context the function is not called at all. So a notify is an event and a thread: each
+ * stream has a listener that waits for the stream's events in their order and calls the
+ * notifies. After a failure that wait returns at once, so they are called then too. The stream
+ * never waits for the host.
  *
- * CUDA can hold a stream until the host writes a word (cuStreamWaitValue64), and a gate is not
- * that: CUDA does not see what such a wait orders, and its manual warns of deadlocks for it. A
- * stream that is held holds up what shares its hardware queue; once some 1,000 launches are
- * pending behind it the next one waits inside the driver, and every other thread's with it, the
- * pager's copy that the gate is for among them. So at a gate the caller waits and the stream
- * does not: all that is ever queued can run. It costs the moment from the gate's opening to the
- * next launch, and only where the stream has run dry.
+ * CUDA can make a stream wait until the host writes a word (cuStreamWaitValue64), but gates do
+ * not use it: CUDA does not know what such a wait orders, and its manual warns of deadlocks. A
+ * waiting stream stops other streams that share its hardware queue. Once some 1,000 launches
+ * are pending behind it, the next launch blocks inside the driver and blocks all other threads
+ * there too, among them the pager with the copy that would open the gate. So the caller waits
+ * at a gate, not the stream: all work that is ever queued can run. The price is the time from
+ * the opening of the gate to the next launch, and only if the stream has run out of work.
  *
- * For the same reason nobody gets that many launches ahead of the stream: whoever asks for it
- * is held, asleep, before the driver would hold the launch.
+ * For the same reason no thread gets that many launches ahead of its stream: one that asks for
+ * the native stream too far ahead sleeps here, before its launch would block in the driver.
  *
- * Host memory is registered in pieces: the driver refuses some large ones, 64 GiB among them. A
- * copy may not span two pieces, so copies are cut where a piece may begin: at multiples of its
- * size in the address space.
+ * Host memory is registered in pieces, because the driver refuses some large ones, for example
+ * of 64 GiB. A copy must not span two pieces, so copies are cut where a piece may begin: at
+ * multiples of its size in the address space.
  *
  * Thread: the row "CUDA listener" of docs/threads.md. The device's lock guards its error, its
  * counts and its pinned ranges; a stream's lock guards its ring. No function holds both.
@@ -46,19 +48,22 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* As the host device's ring: a layer queues some hundred entries, few of them notifies. */
+/* As many as the host device's ring has: a layer queues some hundred entries, few are notifies.
+ */
 #define NOTICES 1024u
 
-/* 32 GiB: half of what is known to be refused. 64 MiB: below it, a piece is not the problem. */
+/* 32 GiB: half of a size that is known to be refused. 64 MiB: if the driver refuses even this,
+ * smaller pieces do not help. */
 #define PIECE_BYTES_MAX (UINT64_C(32) << 30)
 #define PIECE_BYTES_MIN (UINT64_C(64) << 20)
 
-/* Every so many launches a mark, which must have been passed when its turn comes again: at most
- * MARKS + 1 times as many are pending. An operator that asks once may launch three kernels. */
+/* After every so many launches an event is recorded, one of MARKS in turn. Before it is
+ * recorded again the stream must have passed it, so at most (MARKS + 1) * MARK_LAUNCHES are
+ * pending. An operator that asks for the stream once may launch three kernels. */
 #define MARK_LAUNCHES 64u
 #define MARKS         4u
 
-/* Ampere: the first with bf16 products. */
+/* Ampere: the first generation with bf16 products. */
 #define CAPABILITY_MIN 8
 
 #define NAME_BYTES 16 /* the kernel's limit for a thread's name, the final zero included */
@@ -102,11 +107,11 @@ struct cuda_stream {
     cudaStream_t stream;
     bool wrapped; /* stream is the caller's own */
     cudaEvent_t marks[MARKS];
-    uint64_t launches; /* that somebody has asked for; the queueing thread's */
+    uint64_t launches; /* calls of stream_native(); the queueing thread's */
     struct notice ring[NOTICES];
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* queued or called has grown, or the end */
-    uint64_t queued;        /* notices ever queued; written by whoever queues */
+    pthread_cond_t changed; /* queued or called has grown, or ending is set */
+    uint64_t queued;        /* notices ever queued; written by the queueing thread */
     uint64_t called;        /* notices whose function has returned */
     bool ending;
     pthread_t listener;
@@ -130,8 +135,8 @@ static struct cuda_event *cuda_event(strata_event *event)
 
 /* Failures. */
 
-static strata_status refuse(strata_error *error, strata_status status, cudaError_t cause,
-                            const char *what)
+static strata_status refuse_cuda(strata_error *error, strata_status status, cudaError_t cause,
+                                 const char *what)
 {
     (void)cudaGetLastError();
     return strata_fail(error, status, cause, "cuda device: %s: %s: %s", what,
@@ -139,13 +144,13 @@ static strata_status refuse(strata_error *error, strata_status status, cudaError
 }
 
 /* Keep the first failure; does nothing when there is none. */
-static void note(struct cuda_device *device, cudaError_t cause, const char *what)
+static void note_failure(struct cuda_device *device, cudaError_t cause, const char *what)
 {
     if (cause == cudaSuccess)
         return;
     pthread_mutex_lock(&device->lock);
     if (!atomic_load_explicit(&device->failed, memory_order_relaxed)) {
-        strata_status status = refuse(&device->error, STRATA_E_DEVICE, cause, what);
+        strata_status status = refuse_cuda(&device->error, STRATA_E_DEVICE, cause, what);
         (void)status;
         atomic_store_explicit(&device->failed, true, memory_order_release);
     }
@@ -158,15 +163,15 @@ static const strata_error *cuda_error(strata_device *base)
     return atomic_load_explicit(&device->failed, memory_order_acquire) ? &device->error : NULL;
 }
 
-/* Every thread has a current device of its own, and begins with number 0. */
-static struct cuda_device *use(strata_device *base)
+/* CUDA's current device belongs to a thread, and a new thread's is number 0. */
+static struct cuda_device *make_current(strata_device *base)
 {
     struct cuda_device *device = cuda_device(base);
-    note(device, cudaSetDevice(device->index), "making the device current");
+    note_failure(device, cudaSetDevice(device->index), "making the device current");
     return device;
 }
 
-static void count(struct cuda_device *device, uint32_t *counter, int by)
+static void add_to_count(struct cuda_device *device, uint32_t *counter, int by)
 {
     pthread_mutex_lock(&device->lock);
     *counter += (uint32_t)by;
@@ -179,17 +184,17 @@ static strata_status cuda_arena_create(strata_device *base, uint64_t bytes, void
                                        bool *out_huge, strata_error *error)
 {
     *out = NULL;
-    *out_huge = true; /* the device's pages are its own affair */
+    *out_huge = true; /* the question is for host RAM: nothing is lost here */
     if (bytes == 0)
         return STRATA_OK;
-    struct cuda_device *device = use(base);
+    struct cuda_device *device = make_current(base);
     cudaError_t cause = cudaMalloc(out, bytes);
     if (cause != cudaSuccess) {
         char what[64];
         snprintf(what, sizeof what, "an arena of %" PRIu64 " bytes", bytes);
-        return refuse(error,
-                      cause == cudaErrorMemoryAllocation ? STRATA_E_NOMEM : STRATA_E_DEVICE,
-                      cause, what);
+        return refuse_cuda(
+            error, cause == cudaErrorMemoryAllocation ? STRATA_E_NOMEM : STRATA_E_DEVICE, cause,
+            what);
     }
     pthread_mutex_lock(&device->lock);
     device->arena_bytes += bytes;
@@ -201,8 +206,8 @@ static void cuda_arena_destroy(strata_device *base, void *arena, uint64_t bytes)
 {
     if (arena == NULL)
         return;
-    struct cuda_device *device = use(base);
-    note(device, cudaFree(arena), "freeing an arena");
+    struct cuda_device *device = make_current(base);
+    note_failure(device, cudaFree(arena), "freeing an arena");
     pthread_mutex_lock(&device->lock);
     device->arena_bytes -= bytes;
     pthread_mutex_unlock(&device->lock);
@@ -210,10 +215,10 @@ static void cuda_arena_destroy(strata_device *base, void *arena, uint64_t bytes)
 
 static void cuda_facts(strata_device *base, strata_device_facts *out)
 {
-    struct cuda_device *device = use(base);
+    struct cuda_device *device = make_current(base);
     *out = (strata_device_facts){0};
     size_t left = 0, total = 0;
-    note(device, cudaMemGetInfo(&left, &total), "asking for free memory");
+    note_failure(device, cudaMemGetInfo(&left, &total), "asking for free memory");
     snprintf(out->model, sizeof out->model, "%s", device->model);
     snprintf(out->near_cpus, sizeof out->near_cpus, "%s", device->near_cpus);
     pthread_mutex_lock(&device->lock);
@@ -230,7 +235,7 @@ static uint64_t piece_left(const void *address, uint64_t piece_bytes)
     return piece_bytes - (uintptr_t)address % piece_bytes;
 }
 
-static void unregister(const struct pinned *range, uint64_t bytes)
+static void unregister_pieces(const struct pinned *range, uint64_t bytes)
 {
     for (uint64_t at = 0; at < bytes; at += piece_left(range->base + at, range->piece_bytes))
         (void)cudaHostUnregister(range->base + at);
@@ -248,7 +253,7 @@ static cudaError_t register_pieces(const struct pinned *range)
                                              cudaHostRegisterPortable | cudaHostRegisterMapped);
         if (cause != cudaSuccess) {
             (void)cudaGetLastError();
-            unregister(range, at);
+            unregister_pieces(range, at);
             return cause;
         }
         at += bytes;
@@ -259,7 +264,7 @@ static cudaError_t register_pieces(const struct pinned *range)
 static strata_status cuda_pin(strata_device *base, void *memory, uint64_t bytes,
                               uint64_t *out_piece_bytes, strata_error *error)
 {
-    struct cuda_device *device = use(base);
+    struct cuda_device *device = make_current(base);
     *out_piece_bytes = 0;
     struct pinned *range = calloc(1, sizeof *range);
     if (range == NULL)
@@ -288,7 +293,7 @@ static strata_status cuda_pin(strata_device *base, void *memory, uint64_t bytes,
 
 static void cuda_unpin(strata_device *base, void *memory)
 {
-    struct cuda_device *device = use(base);
+    struct cuda_device *device = make_current(base);
     pthread_mutex_lock(&device->lock);
     struct pinned **at = &device->pinned;
     while (*at != NULL && (*at)->base != memory)
@@ -298,19 +303,20 @@ static void cuda_unpin(strata_device *base, void *memory)
         *at = range->next;
     pthread_mutex_unlock(&device->lock);
     if (range != NULL)
-        unregister(range, range->bytes);
+        unregister_pieces(range, range->bytes);
     free(range);
 }
 
 static strata_status cuda_shared_create(strata_device *base, uint64_t bytes, void **out,
                                         strata_error *error)
 {
-    use(base);
+    make_current(base);
     *out = NULL;
-    /* With unified addressing, which every 64-bit Linux has, the device sees it where we do. */
+    /* With unified addressing, which every 64-bit Linux has, the device uses the same address.
+     */
     cudaError_t cause = cudaHostAlloc(out, bytes, cudaHostAllocPortable | cudaHostAllocMapped);
     if (cause != cudaSuccess)
-        return refuse(error, STRATA_E_NOMEM, cause, "a little pinned memory");
+        return refuse_cuda(error, STRATA_E_NOMEM, cause, "a little pinned memory");
     memset(*out, 0, bytes);
     return STRATA_OK;
 }
@@ -319,13 +325,13 @@ static void cuda_shared_destroy(strata_device *base, void *shared)
 {
     if (shared == NULL)
         return;
-    struct cuda_device *device = use(base);
-    note(device, cudaFreeHost(shared), "freeing pinned memory");
+    struct cuda_device *device = make_current(base);
+    note_failure(device, cudaFreeHost(shared), "freeing pinned memory");
 }
 
 /* Streams and their listeners. */
 
-/* The oldest notice that is not called; NULL at the end. It keeps its place meanwhile. */
+/* The oldest notice that has not been called; NULL: the stream ends. Its place stays taken. */
 static struct notice *notice_next(struct cuda_stream *stream)
 {
     pthread_mutex_lock(&stream->lock);
@@ -337,12 +343,12 @@ static struct notice *notice_next(struct cuda_stream *stream)
     return notice;
 }
 
-static void *listen(void *argument)
+static void *run_listener(void *argument)
 {
     struct cuda_stream *stream = argument;
-    struct cuda_device *device = use(stream->base.device);
+    struct cuda_device *device = make_current(stream->base.device);
     for (struct notice *notice; (notice = notice_next(stream)) != NULL;) {
-        note(device, cudaEventSynchronize(notice->event), "work on a stream");
+        note_failure(device, cudaEventSynchronize(notice->event), "work on a stream");
         notice->fn(notice->user, notice->value, strata_now_ns());
         pthread_mutex_lock(&stream->lock);
         stream->called++;
@@ -365,7 +371,7 @@ static cudaError_t make_handles(struct cuda_stream *stream)
     return cause;
 }
 
-/* As many as there are. */
+/* Of a stream that is made in part, those handles that exist. */
 static void destroy_handles(struct cuda_stream *stream)
 {
     for (uint32_t i = 0; i < NOTICES && stream->ring[i].event != NULL; i++)
@@ -380,8 +386,8 @@ static strata_status start_stream(struct cuda_stream *stream, strata_error *erro
 {
     cudaError_t cause = make_handles(stream);
     if (cause != cudaSuccess)
-        return refuse(error, STRATA_E_DEVICE, cause, "a stream and its events");
-    int failed = strata_thread_start(&stream->listener, 0, listen, stream);
+        return refuse_cuda(error, STRATA_E_DEVICE, cause, "a stream and its events");
+    int failed = strata_thread_start(&stream->listener, 0, run_listener, stream);
     if (failed != 0)
         return strata_fail(error, STRATA_E_NOMEM, failed, "cuda device: a listener: %s",
                            strerror(failed));
@@ -396,11 +402,11 @@ static void free_stream(struct cuda_stream *stream)
     free(stream);
 }
 
-/* native NULL: a new stream, else one around it. */
+/* native NULL: make a stream, else wrap this one. */
 static strata_status open_stream(strata_device *base, const char *name, cudaStream_t native,
                                  strata_stream **out, strata_error *error)
 {
-    struct cuda_device *device = use(base);
+    struct cuda_device *device = make_current(base);
     struct cuda_stream *stream = calloc(1, sizeof *stream);
     if (stream == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for a stream");
@@ -417,7 +423,7 @@ static strata_status open_stream(strata_device *base, const char *name, cudaStre
     char short_name[NAME_BYTES];
     snprintf(short_name, sizeof short_name, "%s", name);
     pthread_setname_np(stream->listener, short_name);
-    count(device, &device->stream_count, 1);
+    add_to_count(device, &device->stream_count, 1);
     *out = &stream->base;
     return STRATA_OK;
 }
@@ -428,25 +434,25 @@ static strata_status cuda_stream_create(strata_device *base, const char *name,
     return open_stream(base, name, NULL, out, error);
 }
 
-/* CUDA says of which device a stream is since 12.8 only; a stream of another one fails at its
- * first launch. */
+/* Only since 12.8 can CUDA be asked which device a stream belongs to. A stream of another
+ * device fails at its first launch. */
 static strata_status cuda_stream_wrap(strata_device *base, void *native, strata_stream **out,
                                       strata_error *error)
 {
     unsigned flags;
-    use(base);
+    make_current(base);
     cudaError_t cause = cudaStreamGetFlags((cudaStream_t)native, &flags);
     if (cause != cudaSuccess)
-        return refuse(error, STRATA_E_INVALID, cause, "the stream to be wrapped");
+        return refuse_cuda(error, STRATA_E_INVALID, cause, "the stream to be wrapped");
     return open_stream(base, "strata-wrapped", (cudaStream_t)native, out, error);
 }
 
-/* Also until every notify has been called: whoever waits may destroy what they speak of. */
+/* Wait also until every notify has been called: the caller may destroy what they use. */
 static void cuda_stream_sync(strata_stream *base)
 {
     struct cuda_stream *stream = cuda_stream(base);
-    struct cuda_device *device = use(base->device);
-    note(device, cudaStreamSynchronize(stream->stream), "waiting for a stream");
+    struct cuda_device *device = make_current(base->device);
+    note_failure(device, cudaStreamSynchronize(stream->stream), "waiting for a stream");
     pthread_mutex_lock(&stream->lock);
     while (stream->called < stream->queued)
         pthread_cond_wait(&stream->changed, &stream->lock);
@@ -464,10 +470,10 @@ static void cuda_stream_destroy(strata_stream *base)
     pthread_mutex_unlock(&stream->lock);
     STRATA_CHECK(pthread_join(stream->listener, NULL) == 0);
     free_stream(stream);
-    count(device, &device->stream_count, -1);
+    add_to_count(device, &device->stream_count, -1);
 }
 
-/* It takes kernels, by strata_stream_native(). */
+/* A GPU runs kernels, launched on strata_stream_native(), and no functions of the host. */
 static bool cuda_stream_call(strata_stream *stream, strata_call_fn fn, const void *args,
                              size_t args_bytes)
 {
@@ -478,28 +484,28 @@ static bool cuda_stream_call(strata_stream *stream, strata_call_fn fn, const voi
     return false;
 }
 
-/* A mark that was never recorded is passed at once. */
+/* The caller is about to launch. Waiting for a mark that was never recorded returns at once. */
 static void *cuda_stream_native(strata_stream *base)
 {
-    struct cuda_device *device = use(base->device);
+    struct cuda_device *device = make_current(base->device);
     struct cuda_stream *stream = cuda_stream(base);
     if (stream->launches++ % MARK_LAUNCHES == 0) {
         cudaEvent_t mark = stream->marks[stream->launches / MARK_LAUNCHES % MARKS];
-        note(device, cudaEventSynchronize(mark), "launches on a stream");
-        note(device, cudaEventRecord(mark, stream->stream), "marking a launch");
+        note_failure(device, cudaEventSynchronize(mark), "launches on a stream");
+        note_failure(device, cudaEventRecord(mark, stream->stream), "marking a launch");
     }
     return stream->stream;
 }
 
 static bool cuda_stream_failed(strata_stream *stream, int native, const char *what)
 {
-    note(cuda_device(stream->device), (cudaError_t)native, what);
+    note_failure(cuda_device(stream->device), (cudaError_t)native, what);
     return true;
 }
 
 static void cuda_stream_copy(strata_stream *base, void *dst, const void *src, size_t bytes)
 {
-    struct cuda_device *device = use(base->device);
+    struct cuda_device *device = make_current(base->device);
     cudaStream_t stream = cuda_stream(base)->stream;
     uint64_t piece_bytes = device->piece_bytes;
     for (size_t at = 0, piece; at < bytes; at += piece) {
@@ -510,7 +516,8 @@ static void cuda_stream_copy(strata_stream *base, void *dst, const void *src, si
             piece = piece_left(to, piece_bytes);
         if (piece > piece_left(from, piece_bytes))
             piece = piece_left(from, piece_bytes);
-        note(device, cudaMemcpyAsync(to, from, piece, cudaMemcpyDefault, stream), "a copy");
+        note_failure(device, cudaMemcpyAsync(to, from, piece, cudaMemcpyDefault, stream),
+                     "a copy");
     }
 }
 
@@ -518,15 +525,15 @@ static void cuda_stream_zero(strata_stream *base, void *dst, size_t bytes)
 {
     if (bytes == 0)
         return;
-    struct cuda_device *device = use(base->device);
-    note(device, cudaMemsetAsync(dst, 0, bytes, cuda_stream(base)->stream), "zeroing");
+    struct cuda_device *device = make_current(base->device);
+    note_failure(device, cudaMemsetAsync(dst, 0, bytes, cuda_stream(base)->stream), "zeroing");
 }
 
 static void cuda_stream_notify(strata_stream *base, strata_notify_fn fn, void *user,
                                uint64_t value)
 {
     struct cuda_stream *stream = cuda_stream(base);
-    struct cuda_device *device = use(base->device);
+    struct cuda_device *device = make_current(base->device);
     pthread_mutex_lock(&stream->lock);
     while (stream->queued - stream->called == NOTICES)
         pthread_cond_wait(&stream->changed, &stream->lock);
@@ -536,7 +543,7 @@ static void cuda_stream_notify(strata_stream *base, strata_notify_fn fn, void *u
     notice->fn = fn;
     notice->user = user;
     notice->value = value;
-    note(device, cudaEventRecord(notice->event, stream->stream), "recording a notify");
+    note_failure(device, cudaEventRecord(notice->event, stream->stream), "recording a notify");
     pthread_mutex_lock(&stream->lock);
     stream->queued++;
     pthread_cond_broadcast(&stream->changed);
@@ -548,7 +555,7 @@ static void cuda_stream_notify(strata_stream *base, strata_notify_fn fn, void *u
 static strata_status cuda_event_create(strata_device *base, strata_event **out,
                                        strata_error *error)
 {
-    struct cuda_device *device = use(base);
+    struct cuda_device *device = make_current(base);
     struct cuda_event *event = calloc(1, sizeof *event);
     if (event == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for an event");
@@ -556,34 +563,35 @@ static strata_status cuda_event_create(strata_device *base, strata_event **out,
     cudaError_t cause = cudaEventCreateWithFlags(&event->event, cudaEventDisableTiming);
     if (cause != cudaSuccess) {
         free(event);
-        return refuse(error, STRATA_E_DEVICE, cause, "an event");
+        return refuse_cuda(error, STRATA_E_DEVICE, cause, "an event");
     }
-    count(device, &device->event_count, 1);
+    add_to_count(device, &device->event_count, 1);
     *out = &event->base;
     return STRATA_OK;
 }
 
-/* CUDA keeps what queued waits need. */
+/* CUDA keeps what waits that are queued still need. */
 static void cuda_event_destroy(strata_event *base)
 {
-    struct cuda_device *device = use(base->device);
-    note(device, cudaEventDestroy(cuda_event(base)->event), "destroying an event");
-    count(device, &device->event_count, -1);
+    struct cuda_device *device = make_current(base->device);
+    note_failure(device, cudaEventDestroy(cuda_event(base)->event), "destroying an event");
+    add_to_count(device, &device->event_count, -1);
     free(cuda_event(base));
 }
 
 static void cuda_event_record(strata_event *event, strata_stream *stream)
 {
-    struct cuda_device *device = use(event->device);
-    note(device, cudaEventRecord(cuda_event(event)->event, cuda_stream(stream)->stream),
-         "recording an event");
+    struct cuda_device *device = make_current(event->device);
+    note_failure(device, cudaEventRecord(cuda_event(event)->event, cuda_stream(stream)->stream),
+                 "recording an event");
 }
 
 static void cuda_stream_wait_event(strata_stream *stream, strata_event *event)
 {
-    struct cuda_device *device = use(event->device);
-    note(device, cudaStreamWaitEvent(cuda_stream(stream)->stream, cuda_event(event)->event, 0),
-         "waiting for an event");
+    struct cuda_device *device = make_current(event->device);
+    note_failure(device,
+                 cudaStreamWaitEvent(cuda_stream(stream)->stream, cuda_event(event)->event, 0),
+                 "waiting for an event");
 }
 
 static void cuda_stream_wait_gate(strata_stream *stream, struct gates *gates, uint32_t gate,
@@ -606,17 +614,18 @@ static void cuda_close(strata_device *base)
     free(device);
 }
 
-/* Does a GPU answer, and is it one we can use? Its context exists afterwards. */
-static strata_status reach(struct cuda_device *device, strata_error *error)
+/* Find the GPU, check that it can be used, and make its context. */
+static strata_status reach_gpu(struct cuda_device *device, strata_error *error)
 {
     int gpu_count = 0;
     cudaError_t cause = cudaGetDeviceCount(&gpu_count);
     if (cause != cudaSuccess)
-        return refuse(error, STRATA_E_UNSUPPORTED, cause, "looking for a GPU and its driver");
+        return refuse_cuda(error, STRATA_E_UNSUPPORTED, cause,
+                           "looking for a GPU and its driver");
     if (device->index >= gpu_count)
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
                            "cuda device: GPU %d of %d is not there", device->index, gpu_count);
-    /* Threads that wait for the device sleep: the cores belong to Adam and the I/O. */
+    /* Threads that wait for the device sleep, since Adam and the I/O need the cores. */
     cause = cudaInitDevice(device->index, cudaDeviceScheduleBlockingSync,
                            cudaInitDeviceFlagsAreValid);
     if (cause == cudaSuccess)
@@ -625,12 +634,12 @@ static strata_status reach(struct cuda_device *device, strata_error *error)
     if (cause == cudaSuccess)
         cause = cudaGetDeviceProperties(&properties, device->index);
     if (cause != cudaSuccess)
-        return refuse(error, STRATA_E_DEVICE, cause, "making a context");
+        return refuse_cuda(error, STRATA_E_DEVICE, cause, "making a context");
     snprintf(device->model, sizeof device->model, "%.63s", properties.name);
     char address[16]; /* "0000:3B:00.0" */
     cause = cudaDeviceGetPCIBusId(address, sizeof address, device->index);
     if (cause != cudaSuccess)
-        return refuse(error, STRATA_E_DEVICE, cause, "asking for its PCI address");
+        return refuse_cuda(error, STRATA_E_DEVICE, cause, "asking for its PCI address");
     strata_topology_near_pci(address, device->near_cpus, sizeof device->near_cpus);
     if (properties.major < CAPABILITY_MIN)
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
@@ -651,7 +660,7 @@ strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strat
     device->index = (int)index;
     device->piece_bytes = PIECE_BYTES_MAX;
     pthread_mutex_init(&device->lock, NULL);
-    strata_status status = reach(device, error);
+    strata_status status = reach_gpu(device, error);
     if (status != STRATA_OK) {
         cuda_close(&device->base);
         return status;

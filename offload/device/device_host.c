@@ -5,20 +5,20 @@
  *
  * Three facts shape this file.
  *
- * A stream is a thread with a ring of entries, made at create. An entry is run where it lies
- * and frees its place only when it is done, so a queued call reads its arguments from the ring,
- * and nothing is allocated after create. A full ring blocks whoever queues.
+ * A stream is a thread with a ring of entries, made at create. An entry is run in its place and
+ * frees it only when it is done, so a queued call reads its arguments from the ring, and
+ * nothing is allocated after create. If the ring is full, the thread that queues waits.
  *
- * A stream's progress is one number, the count of entries done, kept in a timeline. An event's
- * record is a timeline and a count, so it costs no entry; waiting for it is waiting until that
- * count is reached. Counting per event instead would be wrong once an event is recorded on a
- * second stream, whose work may end first. A timeline outlives its stream, because another
- * stream may still hold a wait for it; the next stream that is created takes it over and counts
- * on.
+ * A stream's progress is one number, the count of entries done, kept in a timeline. Recording
+ * an event notes the timeline and a count, so it costs no entry. Waiting for the event is
+ * waiting until that count is reached. A count per event would be wrong once an event is
+ * recorded on a second stream, whose work may end first. A timeline outlives its stream,
+ * because another stream may still wait for it. The next stream that is created takes it over
+ * and continues the count.
  *
- * Nothing here is quick enough to need more than a mutex. Each timeline has one, which also
- * guards its stream's ring; the device's own guards events and the spare timelines. No function
- * holds two of them at once. Making one with default attributes cannot fail on Linux.
+ * Mutexes are fast enough here. Each timeline has one, which also guards its stream's ring. The
+ * device's own guards events and the spare timelines. No function holds two of them at once. On
+ * Linux none can fail to be made with default attributes.
  *
  * Thread: the row "host-device stream" of docs/threads.md. A stream's ring is filled by one
  * thread at a time and emptied by the stream's own.
@@ -42,7 +42,7 @@
 /* A layer queues some hundred entries; a thousand let the caller run well ahead. */
 #define RING_ENTRIES 1024u
 
-/* A cache line: enough for any type, vectors included, and no two entries share one. */
+/* A cache line: aligned for any type, vectors included, and not shared by two entries. */
 #define ENTRY_ALIGNMENT 64
 
 #define NAME_BYTES 16 /* the kernel's limit for a thread's name, the final zero included */
@@ -50,7 +50,7 @@
 struct timeline {
     pthread_mutex_t lock;
     pthread_cond_t progress; /* done has grown */
-    uint64_t done;           /* entries that are done, of all streams that have had this one */
+    uint64_t done;           /* entries done, of all streams that had this timeline in turn */
     struct timeline *next;   /* in the device's list of all */
     struct timeline *spare;  /* in the device's list of those without a stream */
 };
@@ -67,7 +67,7 @@ struct host_device {
 struct host_event {
     strata_event base;
     struct timeline *timeline; /* of the latest record; NULL: none */
-    uint64_t count;            /* its timeline's done when the work before the record is */
+    uint64_t count; /* the work before the record is done when `done` has this value */
 };
 
 enum entry_kind { ENTRY_CALL, ENTRY_COPY, ENTRY_ZERO, ENTRY_EVENT, ENTRY_GATE, ENTRY_NOTIFY };
@@ -97,7 +97,7 @@ struct host_stream {
     strata_stream base;
     struct timeline *timeline;
     struct entry *ring;
-    pthread_cond_t queued_more; /* with the timeline's lock: an entry came, or the end */
+    pthread_cond_t queued_more; /* with the timeline's lock: an entry came, or ending is set */
     uint64_t queued;            /* entries ever queued, counted as timeline->done is */
     bool ending;
     pthread_t thread;
@@ -158,7 +158,7 @@ static void timeline_wait(struct timeline *timeline, uint64_t count)
     pthread_mutex_unlock(&timeline->lock);
 }
 
-static void entry_run(struct entry *entry)
+static void run_entry(struct entry *entry)
 {
     switch (entry->kind) {
     case ENTRY_CALL:
@@ -182,8 +182,9 @@ static void entry_run(struct entry *entry)
     }
 }
 
-/* The oldest entry; NULL at the end. It keeps its place in the ring until entry_finish(). */
-static struct entry *entry_next(struct host_stream *stream)
+/* The oldest entry; NULL: the stream ends. It keeps its place in the ring until finish_entry().
+ */
+static struct entry *next_entry(struct host_stream *stream)
 {
     struct timeline *timeline = stream->timeline;
     pthread_mutex_lock(&timeline->lock);
@@ -195,7 +196,7 @@ static struct entry *entry_next(struct host_stream *stream)
     return entry;
 }
 
-static void entry_finish(struct timeline *timeline)
+static void finish_entry(struct timeline *timeline)
 {
     pthread_mutex_lock(&timeline->lock);
     timeline->done++;
@@ -209,15 +210,15 @@ static void *stream_main(void *argument)
     pthread_setname_np(pthread_self(), stream->name);
     // A thread inherits its creator's floating-point modes, and those must not decide any bit.
     fesetenv(FE_DFL_ENV);
-    for (struct entry *entry; (entry = entry_next(stream)) != NULL;) {
-        entry_run(entry);
-        entry_finish(stream->timeline);
+    for (struct entry *entry; (entry = next_entry(stream)) != NULL;) {
+        run_entry(entry);
+        finish_entry(stream->timeline);
     }
     return NULL;
 }
 
-/* Wait for room and return the place of the next entry; entry_commit() makes it visible. */
-static struct entry *entry_reserve(struct host_stream *stream, enum entry_kind kind)
+/* Wait for room and return the place of the next entry; commit_entry() makes it visible. */
+static struct entry *reserve_entry(struct host_stream *stream, enum entry_kind kind)
 {
     struct timeline *timeline = stream->timeline;
     pthread_mutex_lock(&timeline->lock);
@@ -230,7 +231,7 @@ static struct entry *entry_reserve(struct host_stream *stream, enum entry_kind k
     return entry;
 }
 
-static void entry_commit(struct host_stream *stream)
+static void commit_entry(struct host_stream *stream)
 {
     pthread_mutex_lock(&stream->timeline->lock);
     stream->queued++;
@@ -238,7 +239,7 @@ static void entry_commit(struct host_stream *stream)
     pthread_mutex_unlock(&stream->timeline->lock);
 }
 
-/* All signals stay with the program's own threads: a handler never runs on a stream. */
+/* Signals are blocked, so a handler of the program's never runs on a stream. */
 static int start_thread(struct host_stream *stream)
 {
     sigset_t all, before;
@@ -291,7 +292,7 @@ fail:
                        strerror(cause));
 }
 
-/* Its streams are threads that it makes itself. */
+/* A stream is a thread that the device makes itself, so there is nothing to wrap. */
 static strata_status host_stream_wrap(strata_device *device, void *native, strata_stream **out,
                                       strata_error *error)
 {
@@ -325,11 +326,11 @@ static bool host_stream_call(strata_stream *base, strata_call_fn fn, const void 
                              size_t args_bytes)
 {
     struct host_stream *stream = host_stream(base);
-    struct entry *entry = entry_reserve(stream, ENTRY_CALL);
+    struct entry *entry = reserve_entry(stream, ENTRY_CALL);
     entry->call = fn;
     if (args_bytes > 0)
         memcpy(entry->args, args, args_bytes);
-    entry_commit(stream);
+    commit_entry(stream);
     return true;
 }
 
@@ -352,11 +353,11 @@ static void host_stream_copy(strata_stream *base, void *dst, const void *src, si
     if (bytes == 0)
         return;
     struct host_stream *stream = host_stream(base);
-    struct entry *entry = entry_reserve(stream, ENTRY_COPY);
+    struct entry *entry = reserve_entry(stream, ENTRY_COPY);
     entry->dst = dst;
     entry->src = src;
     entry->bytes = bytes;
-    entry_commit(stream);
+    commit_entry(stream);
 }
 
 static void host_stream_zero(strata_stream *base, void *dst, size_t bytes)
@@ -364,10 +365,10 @@ static void host_stream_zero(strata_stream *base, void *dst, size_t bytes)
     if (bytes == 0)
         return;
     struct host_stream *stream = host_stream(base);
-    struct entry *entry = entry_reserve(stream, ENTRY_ZERO);
+    struct entry *entry = reserve_entry(stream, ENTRY_ZERO);
     entry->dst = dst;
     entry->bytes = bytes;
-    entry_commit(stream);
+    commit_entry(stream);
 }
 
 static void host_stream_sync(strata_stream *base)
@@ -380,11 +381,11 @@ static void host_stream_notify(strata_stream *base, strata_notify_fn fn, void *u
                                uint64_t value)
 {
     struct host_stream *stream = host_stream(base);
-    struct entry *entry = entry_reserve(stream, ENTRY_NOTIFY);
+    struct entry *entry = reserve_entry(stream, ENTRY_NOTIFY);
     entry->notify = fn;
     entry->user = user;
     entry->value = value;
-    entry_commit(stream);
+    commit_entry(stream);
 }
 
 static strata_status host_event_create(strata_device *device, strata_event **out,
@@ -403,7 +404,7 @@ static strata_status host_event_create(strata_device *device, strata_event **out
     return STRATA_OK;
 }
 
-/* Queued waits hold the record, not the event, so they are not disturbed. */
+/* Waits that are queued have a copy of the record, so they do not need the event. */
 static void host_event_destroy(strata_event *event)
 {
     struct host_device *owner = host_device(event->device);
@@ -436,21 +437,21 @@ static void host_stream_wait_event(strata_stream *base, strata_event *base_event
     // Work of the same stream is earlier anyway.
     if (timeline == NULL || timeline == stream->timeline)
         return;
-    struct entry *entry = entry_reserve(stream, ENTRY_EVENT);
+    struct entry *entry = reserve_entry(stream, ENTRY_EVENT);
     entry->timeline = timeline;
     entry->value = count;
-    entry_commit(stream);
+    commit_entry(stream);
 }
 
 static void host_stream_wait_gate(strata_stream *base, struct gates *gates, uint32_t gate,
                                   uint64_t value)
 {
     struct host_stream *stream = host_stream(base);
-    struct entry *entry = entry_reserve(stream, ENTRY_GATE);
+    struct entry *entry = reserve_entry(stream, ENTRY_GATE);
     entry->gates = gates;
     entry->gate = gate;
     entry->value = value;
-    entry_commit(stream);
+    commit_entry(stream);
 }
 
 static strata_status host_arena_create(strata_device *device, uint64_t bytes, void **out,
@@ -471,7 +472,8 @@ static void host_arena_destroy(strata_device *device, void *arena, uint64_t byte
     strata_arena_destroy(&(struct arena){.base = arena, .bytes = bytes});
 }
 
-/* The device is made of RAM, so what is free is what the machine and the cgroup still give. */
+/* The device is made of RAM: free is what the machine has left, or the cgroup if that is less.
+ */
 static void host_facts(strata_device *device, strata_device_facts *out)
 {
     (void)device;
@@ -490,14 +492,14 @@ static void host_facts(strata_device *device, strata_device_facts *out)
         out->free_bytes = left;
 }
 
-/* RAM does not fail but by a signal. */
+/* A failure of RAM is a signal, so there is never one to report. */
 static const strata_error *host_error(strata_device *device)
 {
     (void)device;
     return NULL;
 }
 
-/* The stream's thread reaches all of RAM as it is. */
+/* The stream's thread can copy from any memory, so there is nothing to pin. */
 static strata_status host_pin(strata_device *device, void *base, uint64_t bytes,
                               uint64_t *out_piece_bytes, strata_error *error)
 {

@@ -1,7 +1,7 @@
 /*
- * Gates; see gates.h. One lock and one condition for all of them: they are raised a few times a
- * layer, and one or two threads wait at a time. Making either with default attributes cannot
- * fail on Linux.
+ * Gates; see gates.h. One lock and one condition serve all of them: a layer raises a few, and
+ * one or two threads wait at a time. On Linux neither can fail to be made with default
+ * attributes.
  *
  * Thread: any.
  */
