@@ -42,12 +42,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "base/topology.h"
 
 #include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -230,14 +230,9 @@ static void stop_and_join(strata_workers *pool, uint32_t count)
     }
 }
 
-/* Start the threads with every signal blocked: signals are for the program's own threads. */
 static strata_status start_threads(strata_workers *pool, const struct topology *topology,
                                    bool bound, strata_error *error)
 {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     int result = 0;
     uint32_t started = 0;
     while (started < pool->thread_count && result == 0) {
@@ -247,10 +242,9 @@ static strata_status start_threads(strata_workers *pool, const struct topology *
                                   .pu = topology->pu[started % topology->pu_count],
                                   .bound = bound,
                                   .wake = PTHREAD_COND_INITIALIZER};
-        result = pthread_create(&worker->thread, NULL, worker_main, worker);
+        result = strata_thread_start(&worker->thread, 0, worker_main, worker);
         started += result == 0 ? 1 : 0;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (result == 0)
         return STRATA_OK;
     stop_and_join(pool, started);

@@ -21,10 +21,10 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -123,23 +123,14 @@ static void join_threads(struct pool *pool)
         pthread_join(pool->threads[i], NULL);
 }
 
-/* Signals are the program's: none is handled on a thread of the library. */
 static strata_status start_threads(struct pool *pool, uint32_t count, strata_error *error)
 {
-    sigset_t all, before;
-    pthread_attr_t attr;
-    sigfillset(&all);
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     int rc = 0;
     while (pool->thread_count < count && rc == 0) {
-        rc = pthread_create(&pool->threads[pool->thread_count], &attr, work, pool);
+        rc = strata_thread_start(&pool->threads[pool->thread_count], STACK_BYTES, work, pool);
         if (rc == 0)
             pool->thread_count++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
     if (rc == 0)
         return STRATA_OK;
     (void)stop_threads(pool);

@@ -28,6 +28,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "base/topology.h"
 #include "offload/device/arena.h"
 
@@ -35,7 +36,6 @@
 #include <fenv.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdalign.h>
 #include <string.h>
 
@@ -239,17 +239,6 @@ static void commit_entry(struct host_stream *stream)
     pthread_mutex_unlock(&stream->timeline->lock);
 }
 
-/* Signals are blocked, so a handler of the program's never runs on a stream. */
-static int start_thread(struct host_stream *stream)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int cause = pthread_create(&stream->thread, NULL, stream_main, stream);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return cause;
-}
-
 static strata_status host_stream_create(strata_device *device, const char *name,
                                         strata_stream **out, strata_error *error)
 {
@@ -271,7 +260,7 @@ static strata_status host_stream_create(strata_device *device, const char *name,
         goto free_ring;
     stream->queued = stream->timeline->done;
     pthread_cond_init(&stream->queued_more, NULL);
-    cause = start_thread(stream);
+    cause = strata_thread_start(&stream->thread, 0, stream_main, stream);
     if (cause != 0)
         goto give_timeline_back;
     pthread_mutex_lock(&owner->lock);
