@@ -12,12 +12,12 @@
  *         ...                                           // done->status says how it went
  *
  * A request is embedded in its owner's struct and lent to the queue until it has been reaped.
- * It is good only when every byte has moved: short transfers, EAGAIN and EINTR never reach the
- * owner. A sync that failed is not repeated by anyone, because the kernel may have dropped the
- * very pages it could not write.
+ * It succeeds only when every byte has moved: the queue continues short transfers and repeats
+ * attempts that end with EAGAIN or EINTR. A sync that failed is never repeated, because the
+ * kernel may have dropped the very pages that it could not write.
  *
- * Backends report, the queue decides. A backend starts attempts and says later what came back
- * for which id; it neither retries nor judges, and it never sees a request. So what happens
+ * Backends report, the queue decides. A backend starts attempts and reports later the result
+ * for each id. It neither retries nor judges, and it never sees a request. So what happens
  * after a failure is written once, in queue.c, and tested with a backend that fails on purpose.
  *
  * Thread: one per queue, its owner, for everything but strata_io_queue_wake().
@@ -27,7 +27,8 @@
 
 #include <stdbool.h>
 
-/* Offsets, lengths and buffers of transfers are multiples of this, whatever the drive asks. */
+/* Offsets, lengths and buffers of transfers are multiples of this, also where the drive would
+ * accept less. */
 #define STRATA_IO_ALIGN_BYTES 4096u
 
 /* A request's id names one of this many slots; far above what any drive can use. */
@@ -50,19 +51,19 @@ struct io_req {
     enum io_op op;
     uint32_t file_index; /* into the queue's files                                      */
     uint32_t length;     /* bytes; a multiple of STRATA_IO_ALIGN_BYTES, not 0           */
-    void *buffer;        /* aligned likewise                                            */
-    uint64_t offset;     /* likewise                                                    */
+    void *buffer;        /* at a multiple of the same                                   */
+    uint64_t offset;     /* a multiple of the same                                      */
     /* valid once reaped */
-    strata_status status; /* OK, IO, TIMEOUT; the first failure's story: queue's error  */
+    strata_status status; /* OK, IO, TIMEOUT; strata_io_queue_error() describes the first */
     int32_t native;       /* errno; 0 where the system gave none                        */
     /* the queue's own */
     uint32_t moved;    /* bytes of it that are done                                      */
-    uint32_t stalls;   /* attempts in a row that were told to try again                  */
+    uint32_t stalls;   /* attempts in a row that ended with EAGAIN or EINTR              */
     uint64_t start_ns; /* when strata_io_queue_start() took it, by the queue's clock    */
     struct io_req *next;
 };
 
-/* What a backend is asked to do: a request, or what is left of one. */
+/* What a backend is asked to do: a request, or the rest of one. */
 struct io_attempt {
     uint64_t id; /* comes back with the result; never 0, never used twice */
     enum io_op op;
@@ -72,16 +73,17 @@ struct io_attempt {
     uint64_t offset;
 };
 
-/* What came back: bytes moved, or -errno. */
+/* The result of an attempt: bytes moved, or -errno. */
 struct io_result {
     uint64_t id;
     int64_t result;
 };
 
 /*
- * Memory that buffers lie in; borrowed until close. A backend that can registers it at open, so
- * that the kernel does not look up its pages for every request. It is never required: buffers
- * may lie elsewhere, and a registration that is refused costs CPU, nothing else.
+ * Memory that buffers lie in; borrowed until close. A backend may register it with the kernel
+ * at open, so that the kernel does not look up its pages for every request. Buffers may also
+ * lie elsewhere. If the kernel refuses the registration, transfers cost more CPU time and work
+ * all the same.
  */
 struct io_region {
     void *base;
@@ -93,14 +95,14 @@ struct io_backend_desc {
     uint32_t file_count;         /* required                                              */
     uint32_t depth;              /* required; attempts in flight at most                  */
     struct io_region region;
-    const void *config; /* NULL for the kernel's own; what a wrapper wraps       */
+    const void *config; /* for backends of tests; NULL for those of the kernel   */
 };
 
 /* The base of every backend's struct, embedded first. Both flags are set by open. */
 struct io_backend {
     const struct io_ops *ops;
-    bool registered;     /* the region is */
-    int32_t not_because; /* errno of a registration that was refused; 0: none was */
+    bool registered;     /* the region is registered with the kernel */
+    int32_t not_because; /* errno of a registration that the kernel refused; 0: none */
 };
 
 /*
@@ -114,8 +116,8 @@ struct io_ops {
     uint64_t (*bytes)(uint32_t depth);
 
     /*
-     * STRATA_E_UNSUPPORTED: this kernel or this container has no such thing; the message names
-     * the cause and the remedy.
+     * STRATA_E_UNSUPPORTED: this kernel or this container lacks what the backend needs; the
+     * message names the cause and the remedy.
      */
     strata_status (*open)(struct io_backend **out, const struct io_backend_desc *desc,
                           strata_error *error);
@@ -123,14 +125,15 @@ struct io_ops {
     /* Must not wait for attempts that are still in flight: the queue has waited already. */
     void (*close)(struct io_backend *backend);
 
-    /* Start the first of count attempts, as many as fit; say how many. Copies what it needs. */
+    /* Start the first of `count` attempts, as many as fit, and return how many. The attempts
+     * are copied. */
     uint32_t (*start)(struct io_backend *backend, const struct io_attempt *attempts,
                       uint32_t count);
 
     /*
-     * Wait for a result, a wake or the timeout (UINT64_MAX: none), whichever is first; write at
-     * most capacity results and say how many, 0 included. -errno: the backend itself is broken,
-     * nothing in flight will be heard of again.
+     * Wait for a result, a wake or the timeout (UINT64_MAX: none), whichever is first. Write at
+     * most `capacity` results and return how many; 0 is possible. -errno: the backend itself is
+     * broken, and no result of what is in flight will come.
      */
     int32_t (*reap)(struct io_backend *backend, struct io_result *out, uint32_t capacity,
                     uint64_t timeout_ns);
@@ -162,16 +165,15 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
                                    strata_error *error);
 
 /*
- * Waits for what is in flight, at most the deadline once more; then a drive that never answers
- * is left to the kernel. NULL is fine.
+ * Wait for what is in flight, for at most the deadline once more, and close. NULL is fine.
  *
- * false: that happened, so something may still read from or write to the buffers of requests,
- * at any time until the process ends. They must stay mapped, and be used for nothing else. A
- * thread of a pool copies to the address that it was given, whatever is there by then.
+ * false: a drive has not answered by then. The kernel, or a thread of a pool that is stuck in
+ * it, may read from or write to the buffers of requests at any time until the process ends. So
+ * these must stay mapped and be used for nothing else.
  */
 bool strata_io_queue_close(struct io_queue *queue);
 
-/* The region is registered with the kernel; out_cause: errno where that was refused, or 0. */
+/* Is the region registered with the kernel? out_cause: errno if the kernel refused it, or 0. */
 bool strata_io_queue_registered(const struct io_queue *queue, int32_t *out_cause);
 
 /*
@@ -180,13 +182,13 @@ bool strata_io_queue_registered(const struct io_queue *queue, int32_t *out_cause
  */
 void strata_io_queue_start(struct io_queue *queue, struct io_req *req);
 
-/* Let out what was started, where the next reap is not near. */
+/* Send out the requests that were started, if the next reap is not soon. */
 void strata_io_queue_push(struct io_queue *queue);
 
 /*
- * A request that is done, good or not; NULL after a wake or the timeout (UINT64_MAX: none), or
- * at the queue's leisure. After STRATA_E_TIMEOUT the request is the owner's again, but the
- * kernel may still write to its buffer until the queue is closed.
+ * A request that has ended, well or not. NULL after a wake or the timeout (UINT64_MAX: none),
+ * and at times without either. After STRATA_E_TIMEOUT the request is the owner's again, but
+ * the kernel may still write to its buffer until the queue is closed.
  */
 struct io_req *strata_io_queue_reap(struct io_queue *queue, uint64_t timeout_ns);
 
@@ -196,7 +198,7 @@ void strata_io_queue_wake(struct io_queue *queue);
 /* The first failure: file, offset, length, what came back. Lent until close. */
 const strata_error *strata_io_queue_error(const struct io_queue *queue);
 
-/* What was healed without anybody noticing, and what was dropped. For statistics and tests. */
+/* What the queue mended by itself, and what it dropped. For statistics and tests. */
 struct io_queue_counts {
     uint64_t resumed; /* short transfers continued                        */
     uint64_t retried; /* EAGAIN, EINTR                                    */

@@ -1,18 +1,19 @@
 #define _GNU_SOURCE
 /*
- * The backend for where io_uring is forbidden: a few threads with pread, pwrite and fdatasync.
+ * The backend for machines that forbid io_uring: a few threads with pread, pwrite and
+ * fdatasync.
  *
- * Containers forbid io_uring by default, so this is a full backend and not a toy. With requests
- * of megabytes a handful of threads reaches the rate of the device; more of them only cost
- * stacks. They exist from open on: a thread per request would allocate in the middle of a step.
+ * Containers forbid io_uring by default, so runs depend on this backend. With requests of
+ * megabytes a handful of threads reaches the rate of the device; more would only cost stacks.
+ * They exist from open on: a thread per request would allocate in the middle of a step.
  *
- * Attempts are copied into a ring of jobs, results into a ring of results; both have room for
- * everything that may be in flight, so neither side ever waits for room.
+ * Attempts are copied into a ring of jobs, results into a ring of results. Both have room for
+ * everything that may be in flight, so neither side waits for room.
  *
- * A thread that is stuck in the kernel can be neither stopped nor joined. Close then leaves the
- * pool's memory to it, for good: a leak of a few kilobytes beside a drive that is dead. It may
- * still copy to the buffer that it was given, so that is left to it as well: the queue's close
- * says so, and whoever owns the buffer keeps it.
+ * A thread that is stuck in the kernel can be neither stopped nor joined. Then close never
+ * frees the pool's memory: a few kilobytes are lost, beside a dead drive. The thread may still
+ * copy to the buffer of its job, so the queue's close reports it, and the buffer's owner keeps
+ * the buffer mapped.
  *
  * Thread: the queue's owner; wake from any; the pool's own. One mutex guards all of it.
  */
@@ -32,7 +33,7 @@
 /* Four reach the device's rate with requests of 1 MiB (measured); eight leave a margin. */
 #define MAX_THREADS 8
 
-/* pread needs next to none; sanitizers and the C library want some. */
+/* pread needs next to none; sanitizers and the C library need some. */
 #define STACK_BYTES (256u << 10)
 
 struct pool {
@@ -50,7 +51,7 @@ struct pool {
     struct io_result *results; /* ring of depth */
     uint32_t result_first;
     uint32_t result_count;
-    uint32_t busy; /* jobs a thread is at */
+    uint32_t busy; /* jobs that a thread is working on */
     bool woken;
     bool stopping;
 };
@@ -61,7 +62,7 @@ static uint64_t pool_bytes(uint32_t depth)
            (uint64_t)depth * (sizeof(struct io_attempt) + sizeof(struct io_result));
 }
 
-static int64_t perform(int fd, const struct io_attempt *job)
+static int64_t perform_job(int fd, const struct io_attempt *job)
 {
     int64_t result = -1;
     switch (job->op) {
@@ -94,7 +95,7 @@ static void *work(void *user)
         int fd = pool->files[job.file_index].fd;
         pthread_mutex_unlock(&pool->lock);
 
-        int64_t result = perform(fd, &job);
+        int64_t result = perform_job(fd, &job);
 
         pthread_mutex_lock(&pool->lock);
         pool->busy--;
@@ -106,7 +107,7 @@ static void *work(void *user)
     return NULL;
 }
 
-/* Tell the threads to leave; true: some are in the kernel and may never come back. */
+/* Ask the threads to end. true: some are in the kernel and may never return. */
 static bool stop_threads(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
@@ -139,7 +140,7 @@ static strata_status start_threads(struct pool *pool, uint32_t count, strata_err
                        (unsigned)pool->thread_count + 1, (unsigned)count, strerror(rc));
 }
 
-static void destroy(struct pool *pool)
+static void destroy_pool(struct pool *pool)
 {
     pthread_cond_destroy(&pool->news);
     pthread_cond_destroy(&pool->work);
@@ -168,7 +169,7 @@ static strata_status pool_open(struct io_backend **out, const struct io_backend_
     uint32_t count = desc->depth < MAX_THREADS ? desc->depth : MAX_THREADS;
     strata_status status = start_threads(pool, count, error);
     if (status != STRATA_OK) {
-        destroy(pool);
+        destroy_pool(pool);
         return status;
     }
     *out = &pool->base;
@@ -184,7 +185,7 @@ static void pool_close(struct io_backend *backend)
         return;
     }
     join_threads(pool);
-    destroy(pool);
+    destroy_pool(pool);
 }
 
 static uint32_t pool_start(struct io_backend *backend, const struct io_attempt *attempts,
@@ -203,8 +204,8 @@ static uint32_t pool_start(struct io_backend *backend, const struct io_attempt *
     return started;
 }
 
-/* Wait once for a result, a wake or the time; false: the time has come. */
-static bool wait_news(struct pool *pool, uint64_t until_ns)
+/* Wait once for a result, a wake or the time. false: the time is over. */
+static bool wait_for_news(struct pool *pool, uint64_t until_ns)
 {
     if (until_ns == UINT64_MAX)
         return pthread_cond_wait(&pool->news, &pool->lock) == 0;
@@ -224,7 +225,7 @@ static int32_t pool_reap(struct io_backend *backend, struct io_result *out, uint
     bool wait = timeout_ns > 0;
     pthread_mutex_lock(&pool->lock);
     while (wait && pool->result_count == 0 && !pool->woken)
-        wait = wait_news(pool, until_ns);
+        wait = wait_for_news(pool, until_ns);
     pool->woken = false;
     uint32_t count = pool->result_count < capacity ? pool->result_count : capacity;
     for (uint32_t i = 0; i < count; i++) {

@@ -2,26 +2,27 @@
 /*
  * The backend on io_uring: one ring per drive.
  *
- * The files are registered with the ring. That saves a little per request, but the reason is
- * the lock: a lock on a registered file lasts as long as the ring does, and the ring of a
- * process that was killed lasts until its last write has landed. So whoever gets the lock gets
- * a quiet file.
+ * The files are registered with the ring, for the sake of the lock: a lock on a registered file
+ * lasts as long as the ring does, and the ring of a process that was killed lasts until its
+ * last write has ended. So a process that gets the lock gets a file without writes in flight.
+ * Registering also saves a little per request.
  *
- * Buffers that lie in the region are registered with the ring too, in chunks of what one
- * registration may have: the kernel then holds their pages once and for all. It counts them
- * as locked memory, of which a container may allow little; where it refuses, requests carry
- * their addresses as ever. So does the rare one that lies across two chunks.
+ * Buffers that lie in the region are registered with the ring too, in chunks of the largest
+ * size that one registration takes. Then the kernel looks up their pages once. It counts them
+ * as locked memory, of which a container may allow little. If it refuses, requests carry
+ * addresses, as does the rare buffer that lies across two chunks.
  *
  * There is one system call to start a batch and one to wait. No kernel thread polls for
- * requests (it would burn a core that Adam and the loader need), and no completion is polled
- * for (that ring could not sync, and requests of megabytes do not gain from it). Waiting for
- * several completions at once gained nothing either.
+ * requests: it would use up a core that Adam and the loader need. Completions are not polled
+ * either: such a ring cannot sync, and requests of megabytes do not gain from it. Waiting for
+ * several completions at once gained nothing.
  *
- * Others end a wait through an eventfd that the ring polls. The poll is armed again before
- * every wait; a wake that comes in between finds the eventfd readable when it is armed.
+ * Other threads end a wait through an eventfd that the ring polls. The poll is armed again
+ * before every wait. A wake that comes in between is not lost: the eventfd is readable when the
+ * poll is armed.
  *
- * A buffer is the kernel's until its completion has come. A ring that is closed with requests
- * in flight leaves that to the kernel, which has the pages pinned.
+ * A buffer belongs to the kernel until its completion has come. If a ring is closed with
+ * requests in flight, the kernel ends them; it has pinned their pages.
  *
  * Thread: the queue's owner; wake from any.
  */
@@ -38,7 +39,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* No attempt has it: the completion of the poll for wakes. */
+/* The completion of the poll for wakes has this id; no attempt has it. */
 #define WAKE_ID 0
 
 /* The most that the kernel takes as one buffer; the bits above are a chunk's number. */
@@ -51,7 +52,7 @@ struct uring {
     struct io_backend base;
     struct io_uring ring;
     struct io_region region;
-    uint32_t in_flight; /* attempts; the poll for wakes left out */
+    uint32_t in_flight; /* attempts, without the poll for wakes */
     int wake_fd;
     bool wake_armed;
 };
@@ -68,7 +69,7 @@ static uint64_t uring_bytes(uint32_t depth)
     return sizeof(struct uring) + requests + rings * 4096;
 }
 
-/* kernel.io_uring_disabled; 0 also where this kernel has no such setting. */
+/* kernel.io_uring_disabled; 0 if this kernel has no such setting. */
 static int disabled_by_sysctl(void)
 {
     FILE *file = fopen(DISABLED_PATH, "re");
@@ -81,7 +82,7 @@ static int disabled_by_sysctl(void)
     return value;
 }
 
-static strata_status refused(int cause, strata_error *error)
+static strata_status fail_setup(int cause, strata_error *error)
 {
     static const char remedy[] = "or run with --io threads or --allow threads-io";
     int disabled = disabled_by_sysctl();
@@ -124,7 +125,7 @@ static strata_status register_files(struct uring *uring, const struct io_backend
     return STRATA_OK;
 }
 
-/* What the kernel refuses is no failure; base says whether it did. */
+/* A refusal by the kernel is no failure; it is noted in the base. */
 static strata_status register_region(struct uring *uring, const struct io_region *region,
                                      strata_error *error)
 {
@@ -158,12 +159,12 @@ static strata_status uring_open(struct io_backend **out, const struct io_backend
     strata_status status;
     int rc = io_uring_queue_init(desc->depth + 1, &uring->ring, 0);
     if (rc < 0) {
-        status = refused(-rc, error);
+        status = fail_setup(-rc, error);
         goto free_uring;
     }
     /* Waits with a timeout in one call; without it a timeout would be a request of its own. */
     if (!(uring->ring.features & IORING_FEAT_EXT_ARG)) {
-        status = refused(ENOSYS, error);
+        status = fail_setup(ENOSYS, error);
         goto exit_ring;
     }
     status = register_files(uring, desc, error);
@@ -192,9 +193,9 @@ free_uring:
 static void uring_close(struct io_backend *backend)
 {
     struct uring *uring = (struct uring *)backend;
-    /* The ring goes at the kernel's leisure, and would keep the space of a file removed since,
-       and count our memory as locked. With requests in flight these calls would wait for them.
-     */
+    /* The kernel frees a ring some time after its exit. Until then it would hold the space of a
+     * file that was removed, and count our memory as locked. With requests in flight these
+     * calls would wait for them. */
     if (uring->in_flight == 0) {
         (void)io_uring_unregister_files(&uring->ring);
         if (uring->base.registered)
@@ -216,8 +217,8 @@ static int chunk_of(const struct uring *uring, const struct io_attempt *attempt)
     return at >> CHUNK_SHIFT == last >> CHUNK_SHIFT ? (int)(at >> CHUNK_SHIFT) : -1;
 }
 
-static void prepare(const struct uring *uring, struct io_uring_sqe *sqe,
-                    const struct io_attempt *attempt)
+static void prepare_sqe(const struct uring *uring, struct io_uring_sqe *sqe,
+                        const struct io_attempt *attempt)
 {
     int file = (int)attempt->file_index;
     int chunk = chunk_of(uring, attempt);
@@ -249,17 +250,17 @@ static uint32_t uring_start(struct io_backend *backend, const struct io_attempt 
         struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
         if (sqe == NULL)
             break;
-        prepare(uring, sqe, &attempts[started]);
+        prepare_sqe(uring, sqe, &attempts[started]);
     }
     uring->in_flight += started;
-    /* What the kernel does not take now stays in the ring and goes with the next call. */
+    /* Requests that the kernel does not take now stay in the ring and go with the next call. */
     (void)io_uring_submit(&uring->ring);
     return started;
 }
 
-/* Copy out what has completed. A wake is no result, but the wait is over with it. */
-static uint32_t collect(struct uring *uring, struct io_result *out, uint32_t capacity,
-                        bool *out_woken)
+/* Copy out the results that have come. A wake is no result, but it ends the wait. */
+static uint32_t collect_results(struct uring *uring, struct io_result *out, uint32_t capacity,
+                                bool *out_woken)
 {
     uint32_t count = 0;
     struct io_uring_cqe *cqe;
@@ -298,8 +299,8 @@ static int32_t uring_reap(struct io_backend *backend, struct io_result *out, uin
 {
     struct uring *uring = (struct uring *)backend;
     bool woken = false;
-    uint32_t count = collect(uring, out, capacity, &woken);
-    /* A wake that had come before is as good as one to come: its message is not seen yet. */
+    uint32_t count = collect_results(uring, out, capacity, &woken);
+    /* A wake that came before this call ends it too: its message has not been seen yet. */
     if (count > 0 || woken)
         return (int32_t)count;
     arm_wake(uring);
@@ -310,10 +311,10 @@ static int32_t uring_reap(struct io_backend *backend, struct io_result *out, uin
     struct io_uring_cqe *cqe = NULL;
     int rc = io_uring_submit_and_wait_timeout(&uring->ring, &cqe, 1,
                                               timeout_ns == UINT64_MAX ? NULL : &ts, NULL);
-    /* A timeout, a signal, a kernel short of memory for the moment: the queue looks again. */
+    /* After a timeout, a signal or a moment's lack of memory the queue looks again. */
     if (rc < 0 && rc != -ETIME && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY)
         return rc;
-    return (int32_t)collect(uring, out, capacity, &woken);
+    return (int32_t)collect_results(uring, out, capacity, &woken);
 }
 
 static void uring_wake(struct io_backend *backend)
@@ -324,7 +325,7 @@ static void uring_wake(struct io_backend *backend)
     do
         put = write(uring->wake_fd, &one, sizeof one);
     while (put < 0 && errno == EINTR);
-    /* A counter that is full is a wake that nobody has taken yet. */
+    /* EAGAIN: the counter is full, so a wake is pending already. */
     STRATA_CHECK(put == sizeof one || errno == EAGAIN);
 }
 

@@ -4,20 +4,20 @@
  *
  * Four facts shape this file.
  *
- * A transfer may be short without being an error: a signal, a device that splits, a file system
- * that does so at will. So a request is done only when every byte has moved. The rest of a
+ * A transfer may be short without being an error: because of a signal, of a device that splits
+ * it, or of the file system. So a request is done only when every byte has moved. The rest of a
  * short one goes back to the backend, from the last whole block on, because direct transfers
- * start at blocks; an attempt that moved not even one block is an error, or it would be
- * repeated for ever.
+ * start at blocks. An attempt that moved less than a block is an error, since it might be
+ * repeated without end.
  *
- * A result may come too late, or twice. Once a request was given up its owner may reuse it, so
- * a result must never lead to a request by itself: every attempt has an id of its own, which
- * names a slot here, and a result whose id is not the slot's is counted and dropped.
+ * A result may come too late, or twice. Once a request is given up its owner may reuse it, so a
+ * result must not name a request. Every attempt has an id of its own, which names a slot here,
+ * and a result whose id is not the slot's is counted and dropped.
  *
- * Nothing may hang. A request older than the deadline is reported, with a line on what else was
- * in flight. Its slot stays taken until its result has come, since the kernel still owns the
- * buffer. Age does not count while the process is stopped, since then no thread of the backend
- * works either: a run that was suspended for an hour has not lost its drive.
+ * Nothing may hang. A request older than the deadline ends with a failure, whose message names
+ * what else was in flight. Its slot stays taken until its result has come, since the kernel
+ * still uses the buffer. The time in which the process is stopped does not count, since the
+ * threads of the backend are stopped too: a run that is suspended for an hour goes on after it.
  *
  * Nothing is allocated after open: one block holds the queue and its tables.
  *
@@ -34,15 +34,17 @@
 #include <string.h>
 #include <time.h>
 
-/* An id is a count of attempts above this many bits of slot; 2^52 of them never come. */
+/* An id is a count of attempts, above so many bits for the slot. No queue makes 2^52 attempts.
+ */
 #define SLOT_BITS 12
 _Static_assert(STRATA_IO_MAX_DEPTH == 1u << SLOT_BITS, "an id names a slot");
 
-/* Told to try again this often in a row, it is a machine out of memory: give it a moment. */
+/* After so many results EAGAIN or EINTR in a row the machine is short of memory, and a pause
+ * helps more than another attempt. */
 #define PATIENT_STALLS 8
 #define PAUSE_NS       1000000
 
-/* While something is in flight the queue looks at its age this often in a deadline's time. */
+/* While requests are in flight the queue looks at their age so many times a deadline. */
 #define LOOKS 16
 
 struct slot {
@@ -56,8 +58,8 @@ struct io_queue {
     uint32_t file_count;
     uint32_t depth;
     uint64_t deadline_ns;
-    uint64_t looked_ns; /* when age() was asked last */
-    uint64_t aged_ns;   /* what it said */
+    uint64_t looked_ns; /* when queue_clock_ns() was called last */
+    uint64_t aged_ns;   /* what it returned */
     uint64_t attempt_count;
     struct slot *slots;   /* depth of them */
     uint32_t *free_slots; /* a stack */
@@ -66,7 +68,7 @@ struct io_queue {
     struct io_result *results;   /* room for one reap */
     struct io_req *waiting;      /* not yet with the backend, in order of arrival */
     struct io_req **waiting_end;
-    struct io_req *finished; /* to be reaped, in the order they became known */
+    struct io_req *finished; /* to be reaped, in the order in which they ended */
     struct io_req **finished_end;
     struct io_queue_counts counts;
     strata_error error;
@@ -92,39 +94,41 @@ static uint64_t own_bytes(uint32_t depth)
                               sizeof(struct io_result) + sizeof(uint32_t));
 }
 
-static uint64_t look_ns(const struct io_queue *queue)
+static uint64_t look_interval_ns(const struct io_queue *queue)
 {
     return queue->deadline_ns / LOOKS + 1;
 }
 
-/* The clock that requests age by. Between two looks at most two looks' time passes. */
-static uint64_t age(struct io_queue *queue)
+/* The clock that requests age by. Between two calls it moves by two intervals at most, so a
+ * process that was stopped does not find its requests overdue. */
+static uint64_t queue_clock_ns(struct io_queue *queue)
 {
     uint64_t now_ns = strata_now_ns();
     uint64_t passed_ns = now_ns - queue->looked_ns;
-    uint64_t most_ns = 2 * look_ns(queue);
+    uint64_t most_ns = 2 * look_interval_ns(queue);
     queue->looked_ns = now_ns;
     queue->aged_ns += passed_ns < most_ns ? passed_ns : most_ns;
     return queue->aged_ns;
 }
 
-static void append(struct io_req ***end, struct io_req *req)
+static void append_req(struct io_req ***end, struct io_req *req)
 {
     req->next = NULL;
     **end = req;
     *end = &req->next;
 }
 
-static void finish(struct io_queue *queue, struct io_req *req, strata_status status,
-                   int32_t native)
+static void finish_req(struct io_queue *queue, struct io_req *req, strata_status status,
+                       int32_t native)
 {
     req->status = status;
     req->native = native;
-    append(&queue->finished_end, req);
+    append_req(&queue->finished_end, req);
 }
 
-/* The one place that tells of a transfer that went wrong. */
-static void fail(struct io_queue *queue, struct io_req *req, int32_t native, const char *why)
+/* A transfer has failed. Only here is a message made for it. */
+static void fail_req(struct io_queue *queue, struct io_req *req, int32_t native,
+                     const char *why)
 {
     const char *path = queue->files[req->file_index].path;
     if (req->op == IO_SYNC)
@@ -134,44 +138,44 @@ static void fail(struct io_queue *queue, struct io_req *req, int32_t native, con
                           "%s of %" PRIu32 " bytes at %" PRIu64 " in %s: %s after %" PRIu32
                           " bytes",
                           op_name(req->op), req->length, req->offset, path, why, req->moved);
-    finish(queue, req, STRATA_E_IO, native);
+    finish_req(queue, req, STRATA_E_IO, native);
 }
 
-/* An attempt whose result is known: the request goes on, or it is done. */
-static void judge(struct io_queue *queue, struct io_req *req, int64_t result)
+/* The result of an attempt is known: the request goes back to the backend, or it is done. */
+static void judge_result(struct io_queue *queue, struct io_req *req, int64_t result)
 {
     bool transfer = req->op != IO_SYNC;
     if (transfer && (result == -EAGAIN || result == -EINTR)) {
         queue->counts.retried++;
         req->stalls++;
-        append(&queue->waiting_end, req);
+        append_req(&queue->waiting_end, req);
         return;
     }
     if (result < 0) {
-        fail(queue, req, (int32_t)-result, strerror((int)-result));
+        fail_req(queue, req, (int32_t)-result, strerror((int)-result));
         return;
     }
     if (!transfer) {
-        finish(queue, req, STRATA_OK, 0);
+        finish_req(queue, req, STRATA_OK, 0);
         return;
     }
     uint32_t left = req->length - req->moved;
     if (result >= left) {
         req->moved = req->length;
-        finish(queue, req, STRATA_OK, 0);
+        finish_req(queue, req, STRATA_OK, 0);
         return;
     }
     uint32_t whole = (uint32_t)result / STRATA_IO_ALIGN_BYTES * STRATA_IO_ALIGN_BYTES;
     if (whole == 0) {
         char why[64];
         snprintf(why, sizeof why, "moved %" PRId64 " of the last %" PRIu32, result, left);
-        fail(queue, req, 0, why);
+        fail_req(queue, req, 0, why);
         return;
     }
     req->moved += whole;
     req->stalls = 0;
     queue->counts.resumed++;
-    append(&queue->waiting_end, req);
+    append_req(&queue->waiting_end, req);
 }
 
 static void take_result(struct io_queue *queue, const struct io_result *result)
@@ -186,13 +190,13 @@ static void take_result(struct io_queue *queue, const struct io_result *result)
     *slot = (struct slot){0};
     queue->free_slots[queue->free_count++] = index;
     if (req != NULL)
-        judge(queue, req, result->result);
+        judge_result(queue, req, result->result);
     else
         queue->counts.stale++;
 }
 
 /* A slot and an id for the next attempt at a request. */
-static void prepare(struct io_queue *queue, struct io_req *req, struct io_attempt *out)
+static void prepare_attempt(struct io_queue *queue, struct io_req *req, struct io_attempt *out)
 {
     uint32_t index = queue->free_slots[--queue->free_count];
     uint64_t id = ++queue->attempt_count << SLOT_BITS | index;
@@ -207,8 +211,9 @@ static void prepare(struct io_queue *queue, struct io_req *req, struct io_attemp
     };
 }
 
-/* What is in flight, oldest slots first as far as the line goes. */
-static void describe(const struct io_queue *queue, uint64_t now_ns, char *out, size_t bytes)
+/* Write what is in flight, by slot, as far as there is room in the line. */
+static void describe_in_flight(const struct io_queue *queue, uint64_t now_ns, char *out,
+                               size_t bytes)
 {
     size_t used = 0;
     for (uint32_t i = 0; i < queue->depth && used < bytes; i++) {
@@ -223,12 +228,12 @@ static void describe(const struct io_queue *queue, uint64_t now_ns, char *out, s
     }
 }
 
-static void tell_timeout(struct io_queue *queue, const struct io_req *req, uint64_t now_ns)
+static void note_timeout(struct io_queue *queue, const struct io_req *req, uint64_t now_ns)
 {
     if (queue->error.status != STRATA_OK)
         return;
     char dump[sizeof queue->error.message] = "";
-    describe(queue, now_ns, dump, sizeof dump);
+    describe_in_flight(queue, now_ns, dump, sizeof dump);
     (void)strata_fail(&queue->error, STRATA_E_TIMEOUT, ETIMEDOUT,
                       "%s of %" PRIu32 " bytes at %" PRIu64
                       " in %s: no answer for %.3g s; %" PRIu32 " in flight: %s",
@@ -237,52 +242,52 @@ static void tell_timeout(struct io_queue *queue, const struct io_req *req, uint6
                       queue->depth - queue->free_count, dump);
 }
 
-static bool overdue(const struct io_queue *queue, const struct io_req *req, uint64_t now_ns)
+static bool is_overdue(const struct io_queue *queue, const struct io_req *req, uint64_t now_ns)
 {
     return now_ns - req->start_ns >= queue->deadline_ns;
 }
 
-/* Give up what is too old: in flight, and waiting behind slots that nothing comes back for. */
-static void expire(struct io_queue *queue)
+/* Give up requests that are too old: those in flight, and those that wait for a slot. */
+static void expire_overdue(struct io_queue *queue)
 {
-    uint64_t now_ns = age(queue);
+    uint64_t now_ns = queue_clock_ns(queue);
     for (uint32_t i = 0; i < queue->depth; i++) {
         struct io_req *req = queue->slots[i].req;
-        if (req == NULL || !overdue(queue, req, now_ns))
+        if (req == NULL || !is_overdue(queue, req, now_ns))
             continue;
-        tell_timeout(queue, req, now_ns);
+        note_timeout(queue, req, now_ns);
         queue->slots[i].req = NULL;
-        finish(queue, req, STRATA_E_TIMEOUT, ETIMEDOUT);
+        finish_req(queue, req, STRATA_E_TIMEOUT, ETIMEDOUT);
     }
     struct io_req *req = queue->waiting;
     queue->waiting = NULL;
     queue->waiting_end = &queue->waiting;
     while (req != NULL) {
         struct io_req *next = req->next;
-        if (overdue(queue, req, now_ns)) {
-            tell_timeout(queue, req, now_ns);
-            finish(queue, req, STRATA_E_TIMEOUT, ETIMEDOUT);
+        if (is_overdue(queue, req, now_ns)) {
+            note_timeout(queue, req, now_ns);
+            finish_req(queue, req, STRATA_E_TIMEOUT, ETIMEDOUT);
         } else {
-            append(&queue->waiting_end, req);
+            append_req(&queue->waiting_end, req);
         }
         req = next;
     }
 }
 
 /* The backend itself failed: everything in flight is given up at once. */
-static void give_up(struct io_queue *queue, int32_t native)
+static void give_up_all(struct io_queue *queue, int32_t native)
 {
     for (uint32_t i = 0; i < queue->depth; i++) {
         struct io_req *req = queue->slots[i].req;
         if (req == NULL)
             continue;
         queue->slots[i].req = NULL;
-        fail(queue, req, native, "the I/O backend failed");
+        fail_req(queue, req, native, "the I/O backend failed");
     }
 }
 
 /* The time until the oldest request becomes overdue, or has to be looked at again. */
-static uint64_t until_look(struct io_queue *queue)
+static uint64_t ns_until_look(struct io_queue *queue)
 {
     uint64_t oldest_ns = UINT64_MAX;
     for (uint32_t i = 0; i < queue->depth; i++) {
@@ -295,12 +300,12 @@ static uint64_t until_look(struct io_queue *queue)
             oldest_ns = req->start_ns;
     if (oldest_ns == UINT64_MAX)
         return UINT64_MAX;
-    uint64_t age_ns = age(queue) - oldest_ns;
+    uint64_t age_ns = queue_clock_ns(queue) - oldest_ns;
     uint64_t left_ns = age_ns >= queue->deadline_ns ? 0 : queue->deadline_ns - age_ns;
-    return left_ns < look_ns(queue) ? left_ns : look_ns(queue);
+    return left_ns < look_interval_ns(queue) ? left_ns : look_interval_ns(queue);
 }
 
-static int32_t collect(struct io_queue *queue, uint64_t timeout_ns)
+static int32_t collect_results(struct io_queue *queue, uint64_t timeout_ns)
 {
     int32_t count =
         queue->backend->ops->reap(queue->backend, queue->results, queue->depth, timeout_ns);
@@ -309,7 +314,7 @@ static int32_t collect(struct io_queue *queue, uint64_t timeout_ns)
     return count;
 }
 
-static void carve(struct io_queue *queue, uint32_t depth)
+static void lay_out_tables(struct io_queue *queue, uint32_t depth)
 {
     queue->slots = (struct slot *)(queue + 1);
     queue->attempts = (struct io_attempt *)(queue->slots + depth);
@@ -341,7 +346,7 @@ strata_status strata_io_queue_open(struct io_queue **out, const struct io_queue_
     queue->depth = desc->depth;
     queue->deadline_ns = desc->deadline_ns;
     queue->looked_ns = queue->aged_ns = strata_now_ns();
-    carve(queue, desc->depth);
+    lay_out_tables(queue, desc->depth);
     struct io_backend_desc backend = {
         .files = desc->files,
         .file_count = desc->file_count,
@@ -362,14 +367,14 @@ bool strata_io_queue_close(struct io_queue *queue)
 {
     if (queue == NULL)
         return true;
-    /* What comes in is dropped: nobody is left to reap it, only the buffers matter. */
+    /* Results are dropped from here on: all that matters is that the buffers become free. */
     for (uint32_t i = 0; i < queue->depth; i++)
         queue->slots[i].req = NULL;
     uint64_t begin_ns = strata_now_ns();
     while (queue->free_count < queue->depth) {
         uint64_t waited_ns = strata_now_ns() - begin_ns;
         if (waited_ns >= queue->deadline_ns ||
-            collect(queue, queue->deadline_ns - waited_ns) < 0)
+            collect_results(queue, queue->deadline_ns - waited_ns) < 0)
             break;
     }
     bool quiet = queue->free_count == queue->depth;
@@ -395,8 +400,8 @@ void strata_io_queue_start(struct io_queue *queue, struct io_req *req)
     req->native = 0;
     req->moved = 0;
     req->stalls = 0;
-    req->start_ns = age(queue);
-    append(&queue->waiting_end, req);
+    req->start_ns = queue_clock_ns(queue);
+    append_req(&queue->waiting_end, req);
 }
 
 /* In order, while there are slots and the backend takes them. */
@@ -407,7 +412,7 @@ void strata_io_queue_push(struct io_queue *queue)
     struct io_req *req = queue->waiting;
     for (; req != NULL && queue->free_count > 0; req = req->next) {
         stalled = stalled || req->stalls >= PATIENT_STALLS;
-        prepare(queue, req, &queue->attempts[count++]);
+        prepare_attempt(queue, req, &queue->attempts[count++]);
     }
     if (count == 0)
         return;
@@ -419,7 +424,7 @@ void strata_io_queue_push(struct io_queue *queue)
         queue->waiting = queue->waiting->next;
     if (queue->waiting == NULL)
         queue->waiting_end = &queue->waiting;
-    /* From the last on, so that the stack of slots is as before. */
+    /* In reverse, so that the stack of free slots is as it was before. */
     for (uint32_t i = count; i > started; i--) {
         uint32_t index = queue->attempts[i - 1].id & ((1u << SLOT_BITS) - 1);
         queue->slots[index] = (struct slot){0};
@@ -431,11 +436,11 @@ struct io_req *strata_io_queue_reap(struct io_queue *queue, uint64_t timeout_ns)
 {
     if (queue->finished == NULL) {
         strata_io_queue_push(queue);
-        uint64_t limit_ns = until_look(queue);
-        int32_t count = collect(queue, limit_ns < timeout_ns ? limit_ns : timeout_ns);
+        uint64_t limit_ns = ns_until_look(queue);
+        int32_t count = collect_results(queue, limit_ns < timeout_ns ? limit_ns : timeout_ns);
         if (count < 0)
-            give_up(queue, -count);
-        expire(queue);
+            give_up_all(queue, -count);
+        expire_overdue(queue);
     }
     struct io_req *req = queue->finished;
     if (req == NULL)

@@ -3,21 +3,21 @@
  * The tile store: places on drives, and the threads that move them.
  *
  * Every drive has one I/O thread, which owns its queue, its file and the order of its
- * transfers. Others reach it through a bounded channel that has room for a transfer of every
- * place at once; since a place has at most one transfer under way, sending never waits.
+ * transfers. Other threads send to it through a bounded channel that has room for a transfer of
+ * every place at once. A place has at most one transfer under way, so sending never waits.
  *
- * A transfer is a whole place and may be tens of megabytes. It is cut into requests of a few,
- * in order of arrival, so that a drive has several in flight and none waits behind a giant.
+ * A transfer is a whole place and may be tens of megabytes. It is cut into requests of a few
+ * megabytes, in order of arrival, so that a drive has several in flight.
  *
- * A hash is checked before anybody uses the bytes. A record's is seeded with its number and
- * the updates it has seen, a scratch place's with the place and the count of writes to it: the
- * right bytes of another place, or of an earlier write, do not pass. Bytes are hashed in
- * pieces, request by request: when a read's has come, before a write's is given away, because
- * what the kernel reads from the buffer later must be what was hashed. An owner who goes
- * through all of the bytes anyway does it there, and the store only compares.
+ * A hash is compared before the bytes are used. A record's is seeded with its number and the
+ * updates it has seen, a scratch place's with the place and the count of writes to it. So the
+ * bytes of another place, or of an earlier write, do not pass. Bytes are hashed in pieces,
+ * request by request: of a read when the request has ended, of a write before the request is
+ * started, so that the kernel reads from the buffer what was hashed. An owner that works
+ * through all bytes anyway hashes them itself, and the store only compares.
  *
- * The first failure ends the store. What is in flight is awaited, what comes later is refused
- * with the same status: nobody should go on training on a drive that has begun to lie.
+ * The first failure ends the store. It waits for what is in flight and refuses what comes later
+ * with the same status: training must not continue on a drive that returns wrong bytes.
  *
  * Thread: "I/O" in the table of threads, one per drive; the functions of store.h as they say.
  */
@@ -37,7 +37,7 @@ strata_status strata_store_failed(const struct store *store)
     return (strata_status)atomic_load_explicit(&store->failed, memory_order_acquire);
 }
 
-/* Two drives may fail at once. */
+/* The lock is needed because two drives may fail at once. */
 void strata_store_note(struct store *store, const strata_error *error)
 {
     pthread_mutex_lock(&store->error_lock);
@@ -85,8 +85,8 @@ static bool is_hashed(const struct store *store, const struct store_io *io)
 }
 
 /* The hash of a place's content as its round-th write left it. */
-static struct hash128 fold(const struct store *store, uint32_t place, uint64_t round,
-                           const struct hash128 *digests)
+static struct hash128 fold_hash(const struct store *store, uint32_t place, uint64_t round,
+                                const struct hash128 *digests)
 {
     uint64_t seed =
         place < store->scratch_count
@@ -105,8 +105,9 @@ static void hash_request(struct store_io *io, const struct io_req *req)
                        io->list->digests + at / STRATA_HASH_PIECE_BYTES);
 }
 
-/* Before the first request of a transfer goes out. false: no room for its digests yet. */
-static bool begin(struct drive *drive, struct store_io *io, struct place *place)
+/* Before the first request of a transfer goes out. false: there is no list for its digests yet.
+ */
+static bool begin_transfer(struct drive *drive, struct store_io *io, struct place *place)
 {
     const struct store *store = drive->store;
     if (is_hashed(store, io) && !io->own_hash) {
@@ -139,7 +140,7 @@ strata_status strata_store_verify(struct store *store, const struct store_io *io
 {
     char name[48];
     const struct place *place = &store->places[io->place];
-    struct hash128 hash = fold(store, io->place, io->round, digests);
+    struct hash128 hash = fold_hash(store, io->place, io->round, digests);
     if (hash.low == io->expected.low && hash.high == io->expected.high)
         return STRATA_OK;
     strata_error error = {.status = STRATA_OK};
@@ -154,12 +155,12 @@ strata_status strata_store_verify(struct store *store, const struct store_io *io
     return error.status;
 }
 
-/* All bytes have moved: what they hash to is the place's, or must be. */
+/* All bytes have moved. A write's hash becomes the place's; a read's must be the place's. */
 static void settle_hash(struct store *store, struct store_io *io, struct place *place)
 {
     if (io->write) {
-        place->hash = fold(store, io->place, place->round,
-                           io->own_hash ? io->digests : io->list->digests);
+        place->hash = fold_hash(store, io->place, place->round,
+                                io->own_hash ? io->digests : io->list->digests);
         return;
     }
     io->expected = place->hash;
@@ -168,8 +169,8 @@ static void settle_hash(struct store *store, struct store_io *io, struct place *
         io->status = strata_store_verify(store, io, io->list->digests);
 }
 
-/* The transfer is over: the last thing that is done with it. */
-static void finish(struct drive *drive, struct store_io *io)
+/* The transfer is over. io may be gone once done has been called. */
+static void finish_transfer(struct drive *drive, struct store_io *io)
 {
     struct place *place = &drive->store->places[io->place];
     if (io->status == STRATA_OK && is_hashed(drive->store, io))
@@ -190,8 +191,8 @@ static void drop_first(struct drive *drive)
         drive->end = &drive->first;
 }
 
-/* A place without bytes is the file itself, which is flushed. */
-static enum io_op op_of(const struct store_io *io, const struct place *place)
+/* A place without bytes stands for a file, which is flushed. */
+static enum io_op op_of_transfer(const struct store_io *io, const struct place *place)
 {
     if (place->bytes == 0)
         return IO_SYNC;
@@ -206,7 +207,7 @@ static void cut_piece(struct drive *drive, struct store_io *io, const struct pla
     uint32_t length = (uint32_t)(left < most ? left : most);
     piece->io = io;
     piece->req = (struct io_req){
-        .op = op_of(io, place),
+        .op = op_of_transfer(io, place),
         .length = length,
         .buffer = (uint8_t *)io->buffer + io->submitted,
         .offset = place->offset + io->submitted,
@@ -215,12 +216,13 @@ static void cut_piece(struct drive *drive, struct store_io *io, const struct pla
     if (io->write)
         hash_request(io, &piece->req);
     strata_io_queue_start(drive->queue, &piece->req);
-    /* The drive has this one while more is hashed: of those that wait to be looked at, too. */
+    /* The drive works on this request while the next one is hashed. */
     if (io->list != NULL)
         strata_io_queue_push(drive->queue);
 }
 
-/* Refuse the first in line; what of it is in flight is awaited by finish_piece(). */
+/* Refuse the first transfer in line. If requests of it are in flight, finish_piece() ends it.
+ */
 static void refuse_first(struct drive *drive, strata_status status)
 {
     struct store_io *io = drive->first;
@@ -230,11 +232,11 @@ static void refuse_first(struct drive *drive, strata_status status)
     if (io->start_ns == 0)
         io->start_ns = strata_now_ns();
     if (io->completed == io->submitted)
-        finish(drive, io);
+        finish_transfer(drive, io);
 }
 
 /* Cut the transfers in line into requests while there is room in flight. */
-static void submit(struct drive *drive)
+static void submit_transfers(struct drive *drive)
 {
     while (drive->first != NULL) {
         struct store_io *io = drive->first;
@@ -246,7 +248,7 @@ static void submit(struct drive *drive)
         }
         if (drive->free_pieces == NULL)
             return;
-        if (io->submitted == 0 && !begin(drive, io, place))
+        if (io->submitted == 0 && !begin_transfer(drive, io, place))
             return;
         cut_piece(drive, io, place);
         if (io->submitted == place->bytes)
@@ -269,12 +271,12 @@ static void finish_piece(struct drive *drive, struct piece *piece)
             hash_request(io, &piece->req);
     }
     strata_drive_free(drive, piece);
-    /* Only the first in line can be submitted in part, and then more of it is to come. */
+    /* Only the first transfer in line can be submitted in part; more requests of it follow. */
     if (io->completed == io->submitted && io != drive->first)
-        finish(drive, io);
+        finish_transfer(drive, io);
 }
 
-static void receive(struct drive *drive)
+static void receive_transfers(struct drive *drive)
 {
     struct store_io *io;
     while (strata_channel_receive(drive->channel, &io, 0)) {
@@ -292,11 +294,12 @@ void *strata_drive_serve(void *user)
     struct drive *drive = user;
     for (;;) {
         atomic_store_explicit(&drive->idle, true, memory_order_relaxed);
-        receive(drive);
-        submit(drive);
+        receive_transfers(drive);
+        submit_transfers(drive);
         if (drive->stopping && drive->first == NULL && drive->piece_count == 0)
             return NULL;
-        /* With every piece in flight nothing new can begin before one comes back. */
+        /* With every piece in flight nothing new can begin before one ends, so no wake is
+         * needed. */
         if (drive->free_pieces == NULL)
             atomic_store_explicit(&drive->idle, false, memory_order_relaxed);
         struct piece *piece = strata_drive_reap(drive, UINT64_MAX);
@@ -314,15 +317,15 @@ void strata_drive_join(struct drive *drive)
 }
 
 /* A transfer, or NULL: stop. */
-static void send(struct drive *drive, struct store_io *io)
+static void send_to_drive(struct drive *drive, struct store_io *io)
 {
     strata_channel_send(drive->channel, &io);
     if (atomic_exchange_explicit(&drive->idle, false, memory_order_relaxed))
         strata_io_queue_wake(drive->queue);
 }
 
-/* Memory that a drive which does not answer may still use, until the process ends. Nobody looks
- * at the list: it tells leak checkers that this memory is not forgotten. */
+/* Memory that a drive which does not answer may still use, until the process ends. The list is
+ * there for leak checkers: memory on it is not lost. */
 struct left_block {
     struct left_block *next;
     void *block;
@@ -340,7 +343,7 @@ void strata_store_leave(void *block)
         continue;
 }
 
-/* Also for a store that open could not finish. */
+/* open calls it too, for a store that it could not finish. */
 bool strata_store_close(struct store *store)
 {
     bool quiet = true;
@@ -349,7 +352,7 @@ bool strata_store_close(struct store *store)
     for (uint32_t i = 0; i < store->drive_count; i++) {
         struct drive *drive = &store->drives[i];
         if (drive->running)
-            send(drive, NULL);
+            send_to_drive(drive, NULL);
     }
     for (uint32_t i = 0; i < store->drive_count; i++) {
         struct drive *drive = &store->drives[i];
@@ -359,7 +362,8 @@ bool strata_store_close(struct store *store)
         strata_store_file_close(&drive->file);
     }
     pthread_mutex_destroy(&store->error_lock);
-    /* A drive that does not answer may still be at a table or a commit record. */
+    /* A drive that does not answer may still read a table or a commit record from its buffer.
+     */
     if (quiet)
         free(store->blocks);
     else if (store->blocks != NULL)
@@ -372,7 +376,7 @@ void strata_store_launch(struct store *store, struct store_io *io)
 {
     struct place *place = &store->places[io->place];
     struct drive *drive = &store->drives[place->drive_index];
-    /* Two at once would race for the bytes, and the channel has no room for a second. */
+    /* Two transfers would race for the bytes, and the channel has no room for a second. */
     STRATA_CHECK(!atomic_exchange_explicit(&place->busy, true, memory_order_acquire));
     STRATA_CHECK(io->write || place->known || io->place >= store->public_count);
     io->status = STRATA_OK;
@@ -383,7 +387,7 @@ void strata_store_launch(struct store *store, struct store_io *io)
     io->completed = 0;
     io->list = NULL;
     io->queued_ns = strata_now_ns();
-    send(drive, io);
+    send_to_drive(drive, io);
 }
 
 void strata_store_start(struct store *store, struct store_io *io)
@@ -395,7 +399,7 @@ void strata_store_start(struct store *store, struct store_io *io)
     strata_store_launch(store, io);
 }
 
-static void post(void *user, struct store_io *io)
+static void post_semaphore(void *user, struct store_io *io)
 {
     (void)io;
     sem_post(user);
@@ -411,7 +415,7 @@ strata_status strata_store_transfer(struct store *store, bool write, uint32_t pl
         .place = place,
         .updates = updates,
         .buffer = buffer,
-        .done = post,
+        .done = post_semaphore,
         .user = &done,
     };
     strata_store_start(store, &io);

@@ -4,26 +4,26 @@
 /*
  * The tile store: the NVMe tier's bytes, one file per drive.
  *
- * A store holds places. A scratch place is a fixed range of one file that one part of one tile
- * rests in; the engine numbers them. A record is a tile's state, in one of several slots, each
- * a place as well. Places are spread over the drives in proportion to the speed that each was
- * seen to write at when the store was made. Files are preallocated and written once at its
- * creation, opened with O_DIRECT, and begin with a 4 KiB header that names what they are; what
- * this version does not know it refuses.
+ * A store holds places. A scratch place is a fixed range of one file, for one part of one tile;
+ * the engine numbers them. A record is a tile's state, in one of several slots, and each slot
+ * is a place too. Places are spread over the drives in proportion to the speed at which each
+ * drive wrote when the store was made. Files are preallocated and written once at creation,
+ * opened with O_DIRECT, and begin with a 4 KiB header that says what they are. A file of a
+ * version that this code does not know is refused.
  *
  * Every place's content carries an XXH3-128 hash over the digests of its pieces (base/hash.h),
  * seeded with the record and the updates it has seen, or the scratch place and the count of
- * writes to it; a read is checked against it before it is reported as good. Hashes are kept in
- * memory; those of a commit are in its tile tables too. An owner that goes through all bytes
- * itself may take the hashing over, piece by piece while it has them in cache: own_hash in
- * struct store_io.
+ * writes to it. What is read is compared with it before the read counts as good. Hashes are
+ * kept in memory; those of a commit are in its tile tables too. An owner that works through all
+ * bytes itself may hash them, piece by piece while they are in cache: own_hash in struct
+ * store_io.
  *
- * A durable store outlives its process. A commit names a step and a slot of every record, and
- * is made in an order that a crash at any moment leaves the last one or the new one whole. As
- * long as it is listed its slots must not be written: which slot may be is the caller's
- * business (offload/plan/slots.h). A store without a commit is nobody's and is made anew; one
- * with a commit is gone on with, or refused, never overwritten. A scratch store leaves nothing
- * behind, however the process ends.
+ * A durable store outlives its process. A commit names a step and a slot of every record. It is
+ * written in such an order that after a crash at any moment the last commit or the new one is
+ * whole. As long as a commit is listed its slots must not be written; the caller decides which
+ * slot may be (offload/plan/slots.h). A store without a commit holds nobody's work and is made
+ * anew. A store with a commit is resumed or refused, and never overwritten. Of a scratch store
+ * nothing is left, however the process ends.
  *
  * Thread: create, close: one thread. strata_store_start: any thread; the request is lent to the
  * store until its done function has been called, on the drive's I/O thread.
@@ -60,14 +60,14 @@ struct store_records {
     uint32_t record_type; /* 1: fp32 master, m, v */
     bool durable;         /* commits; false: scratch, removed at close */
     bool flush;  /* fdatasync in a commit (durability power); false: durability process */
-    bool resume; /* go on from a commit; there is none: begin anew */
+    bool resume; /* resume from a commit if there is one */
     uint64_t resume_step; /* UINT64_MAX: the last; else a listed one */
-    /* durable: steps from one commit to the next, told to whoever resumes */
-    uint32_t commit_every;     /* 0: what the store has, or new_commit_every in a new one */
+    /* durable: steps from one commit to the next, kept for a resume */
+    uint32_t commit_every;     /* 0: as the store has it; a new one gets new_commit_every */
     uint32_t new_commit_every; /* required where commit_every is 0 */
     const char *identity; /* durable: "name=value" lines that a resume must match; copied */
     /* durable: called before a commit's record is written, on the thread that commits; NULL:
-     * not. A failure is the store's. */
+     * none. If it fails the store has failed. */
     strata_status (*before_commit)(void *user, uint64_t step, strata_error *error);
     void *before_commit_user;
 };
@@ -86,13 +86,13 @@ struct store_desc {
     uint32_t depth; /* 0: 32 requests in flight per drive */
     /* 0: 4 MiB; a place's transfer is cut into requests of this, whole pieces of the hash */
     uint64_t request_bytes;
-    /* NULL: unknown; where buffers lie: registered with the kernel if it lets us, which saves
-     * CPU; borrowed until close */
+    /* where buffers lie; NULL: unknown. Registered with the kernel if that is allowed, which
+     * saves CPU time; borrowed until close */
     void *buffers;
     uint64_t buffers_bytes;
     uint64_t deadline_ns; /* 0: 120 s; a request older than that is STRATA_E_TIMEOUT */
-    /* 0: 64 MiB; what a new store of several drives writes to each to know its speed, and the
-     * least it has on each for that; a multiple of 4096 */
+    /* 0: 64 MiB. A new store of several drives writes so much to each to measure its speed, if
+     * it has at least that on each; a multiple of 4096 */
     uint64_t probe_bytes;
     strata_log_fn log; /* NULL: silent; called during open only */
     void *log_user;
@@ -105,17 +105,19 @@ struct store_io {
     /* set by the owner before start */
     bool write;
     uint32_t place;
-    uint64_t updates; /* records: those it has seen; seeds the hash with its number */
+    uint64_t updates; /* records: the updates that it has seen; part of the hash's seed */
     void *buffer;     /* 4096-aligned, place_bytes long */
-    /* false: the store hashes. true: a write's digests come from the owner; what a read brings
-     * is not to be trusted before the owner has called strata_store_verify(). */
+    /* false: the store hashes. true: the owner makes a write's digests, and it must call
+     * strata_store_verify() before it trusts what a read has brought. */
     bool own_hash;
     const struct hash128 *digests; /* own_hash and write: of all pieces; lent until done */
-    /* On the I/O thread; must not block. It may start transfers, and it may drop io. */
+    /* Called on the I/O thread; must not block. It may start transfers, and io may be gone when
+     * it returns. */
     void (*done)(void *user, struct store_io *io);
     void *user;
-    /* set before done is called; the story of a failure: strata_store_error() */
-    strata_status status; /* OK, IO, CORRUPT, TIMEOUT, or the status that ended the store */
+    /* set before done is called */
+    strata_status status; /* OK, IO, CORRUPT, TIMEOUT, or that with which the store failed;
+                             strata_store_error() describes it */
     uint64_t start_ns;    /* when the first request of it went to the backend */
     uint64_t end_ns;
     /* own_hash and read: what strata_store_verify() compares with; set before done is called */
@@ -137,32 +139,32 @@ struct store_io {
 uint64_t strata_store_table_bytes(const struct store_desc *desc);
 uint64_t strata_store_file_bytes(const struct store_desc *desc);
 
-/* Bytes of disk that are free in a directory, and those that a store's files there have. */
+/* Bytes of disk that are free in a directory, and those that a store's files there occupy. */
 strata_status strata_store_room(const char *dir, uint64_t *out_free_bytes,
                                 uint64_t *out_own_bytes, strata_error *error);
 
 /*
- * Lock the directories, find what is there, make the files (0600, O_NOFOLLOW) or go on with
- * them, start one I/O thread per drive. On failure nothing is held and files that this call
- * made are gone. Creation ends without a commit: the owner writes the records and makes the
- * first. A store that is closed before that takes its files with it.
+ * Lock the directories, find what is there, make the files (0600, O_NOFOLLOW) or resume with
+ * those that exist, and start one I/O thread per drive. On failure nothing is held and files
+ * that this call made are gone. A new store has no commit: the owner writes the records and
+ * makes the first. If a store is closed before that, its files are removed.
  *
  * STRATA_E_NOMEM: limit_bytes or the free space is too little; nothing was written.
  * STRATA_E_IO: native ENOENT: no such directory; ENOSPC: the space went away meanwhile; EROFS;
  * ... STRATA_E_INVALID: a directory is named twice; or the run to be resumed is another: its
  * drives, identity, layout or step are not those named. STRATA_E_STATE: another process holds
  * the lock; or there is a run and resume was not asked for. STRATA_E_UNSUPPORTED: no io_uring,
- * no O_DIRECT, and not allowed to lack; or a file that is not a store's or of another version,
- * which is left alone. STRATA_E_CORRUPT: a header, or both copies of the newest commit record
- * or of one of its tables, are damaged; the message names a step to go on from, if there is
- * one.
+ * no O_DIRECT, and `allow` does not name it; or a file that is not a store's or of another
+ * version, which is left alone. STRATA_E_CORRUPT: a header, or both copies of the newest commit
+ * record or of one of its tables, are damaged. The message names a step to resume from, if
+ * there is one.
  */
 strata_status strata_store_open(struct store **out, const struct store_desc *desc,
                                 strata_error *error);
 
 /*
- * Waits for what is in flight, forgets scratch files, unlocks. NULL is fine. No other call may
- * be under way, a start whose transfer is done already included.
+ * Wait for what is in flight, let scratch files go, unlock. NULL is fine. No other call may be
+ * running, not even a start whose transfer has been done already.
  *
  * false: a drive did not answer, and the kernel may still read from or write to the buffers of
  * transfers, until the process ends. They must stay mapped and unused.
@@ -172,19 +174,18 @@ bool strata_store_close(struct store *store);
 /*
  * Queue a transfer; never fails and never blocks. A place has one transfer at a time, and its
  * first is a write. After STRATA_E_TIMEOUT the drive may still write to the buffer, or read it:
- * see strata_store_close(). A store that failed refuses what comes later with the same status.
+ * see strata_store_close(). A store that has failed ends later transfers with the same status.
  */
 void strata_store_start(struct store *store, struct store_io *io);
 
-/* The same, waiting: for creation, the state hash and reads between steps. Not from a done
- * function. */
+/* The same, and wait for its end. Not from a done function. */
 strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
                                     uint64_t updates, void *buffer);
 
 /*
- * For own_hash: the digests of all pieces of what io has read, against what was written to the
- * place. STRATA_E_CORRUPT: these are other bytes, and the store has failed with it, just as if
- * it had looked itself. Thread: any; after done, and before io is used again.
+ * For own_hash: compare the digests of all pieces that io has read with what was written to the
+ * place. STRATA_E_CORRUPT: these are other bytes. The store has failed with that, as it does
+ * when it hashes itself. Thread: any; after done, and before io is used again.
  */
 strata_status strata_store_verify(struct store *store, const struct store_io *io,
                                   const struct hash128 *digests);
@@ -195,37 +196,38 @@ struct store_line {
     const uint8_t *slots; /* by record */
 };
 
-/* What open found. lines[0] is where the run goes on, then the retained ones, newest first.
- * Lent until close. */
+/* What open found. lines[0] is the commit that the run resumes from, then the retained ones,
+ * newest first. Lent until close. */
 struct store_recovery {
     uint32_t line_count; /* 0: a new store */
     struct store_line lines[1 + STRATA_STORE_MAX_KEEP];
     uint64_t updates;
     double loss_scale;
-    uint32_t commit_every; /* durable: asked for, found, or a new store's */
+    uint32_t commit_every; /* durable: the descriptor's, the store's, or a new store's */
 };
 const struct store_recovery *strata_store_recovery(const struct store *store);
 
 /*
- * Make a commit durable: tile tables into places no other listed commit uses, one sync per
- * file, then the commit record over the oldest of four, one sync, then a receipt for it. Every
- * write of the records named has been reported done. lines[0] is the new commit; the others
- * are those that stay listed, and were before. Blocks; one at a time; not from a done
- * function. A failed sync is never retried: the store has failed, the last commit stands.
+ * Make a commit durable: write tile tables to places that no other listed commit uses, one sync
+ * per file, then the commit record over the oldest of four, one sync, then a receipt for it.
+ * Every write of the records that the commit names must have been reported done. lines[0] is
+ * the new commit; the others are those of the listed commits that stay listed. Blocks; one call
+ * at a time; not from a done function. A failed sync is never repeated: the store has failed,
+ * and the last commit is the one before.
  */
 strata_status strata_store_commit(struct store *store, const struct store_line *lines,
                                   uint32_t line_count, uint64_t updates, double loss_scale);
 
 /*
- * The first failure, which sticks. Written by an I/O thread before the failing done call, so
- * whoever was told by done may read it.
+ * The first failure; it stays. An I/O thread writes it before the done call of the transfer
+ * that failed, so the receiver of that call may read it.
  */
 const strata_error *strata_store_error(const struct store *store);
 
 /* "uring", "threads". Static storage. */
 const char *strata_store_backend_name(const struct store *store);
 bool strata_store_is_direct(const struct store *store);
-/* The descriptor's buffers are registered, for every drive. */
+/* Are the descriptor's buffers registered with the kernel, for every drive? */
 bool strata_store_is_registered(const struct store *store);
 /* The drive, by directory, that a place lies on. */
 uint32_t strata_store_drive_of(const struct store *store, uint32_t place);

@@ -1,23 +1,24 @@
 /*
  * Making a commit durable.
  *
- * The order is the whole point. First the tile tables, into a place that no commit uses which
- * is listed now or will be; then one flush per file, which covers the tables and every record
- * before them; and only then the commit record, flushed. A crash before the record has landed
- * leaves the last commit as it was, tables included; a crash after it leaves the new one. The
- * record goes over the oldest of four, so a torn one costs nothing but itself.
+ * What matters is the order of writes. First the tile tables, to places that no commit uses
+ * which is listed now or will be. Then one flush per file, for the tables and all records
+ * written before them. Only then the commit record, and a flush. After a crash before the
+ * record is on the drive, the last commit is as it was, tables included; after a crash later,
+ * the new commit is there. The record is written over the oldest of four, so a record that is
+ * torn by a crash costs nothing.
  *
- * Tables and the record stand twice, for the day when a drive has damaged one copy. Both copies
- * are written at once and flushed together: one of them may land alone, and then it counts.
- * When the record has been flushed a receipt says so (store_records.c has what that is good
- * for). It waits for no flush of its own.
+ * Tables and record have two copies each, in case a drive damages one. Both copies are written
+ * at once and flushed together; if a crash leaves only one of them, it counts. When the record
+ * has been flushed, a receipt is written that says so (store_records.c explains its use). The
+ * receipt has no flush of its own.
  *
  * Retained commits have their tables on the drives already. They are listed, not rewritten.
  *
  * A flush that failed is not repeated: the kernel may have dropped what it could not write and
- * would report success. The store has failed with it, and what was committed last stands.
+ * would report success. The store has failed, and the last commit is the one before.
  *
- * Thread: whoever commits, one at a time; the I/O threads do the transfers.
+ * Thread: the one that commits, one commit at a time; the I/O threads make the transfers.
  */
 
 #include "io/store_internal.h"
@@ -28,19 +29,19 @@
 #include <semaphore.h>
 #include <string.h>
 
-static void post(void *user, struct store_io *io)
+static void post_semaphore(void *user, struct store_io *io)
 {
     (void)io;
     sem_post(user);
 }
 
-/* Start transfers and wait for all. OK, or what ended the store. */
-static strata_status run(struct store *store, struct store_io *ios, uint32_t count)
+/* Start transfers and wait for all of them. OK, or the status with which the store failed. */
+static strata_status run_transfers(struct store *store, struct store_io *ios, uint32_t count)
 {
     sem_t done;
     sem_init(&done, 0, 0);
     for (uint32_t i = 0; i < count; i++) {
-        ios[i].done = post;
+        ios[i].done = post_semaphore;
         ios[i].user = &done;
         strata_store_launch(store, &ios[i]);
     }
@@ -51,17 +52,17 @@ static strata_status run(struct store *store, struct store_io *ios, uint32_t cou
     return strata_store_failed(store);
 }
 
-static strata_status flush(struct store *store, uint32_t drive_count)
+static strata_status flush_files(struct store *store, uint32_t drive_count)
 {
     struct store_io ios[STRATA_STORE_MAX_DRIVES];
     if (!store->flush)
         return STRATA_OK;
     for (uint32_t i = 0; i < drive_count; i++)
         ios[i] = (struct store_io){.write = true, .place = strata_store_file_place(store, i)};
-    return run(store, ios, drive_count);
+    return run_transfers(store, ios, drive_count);
 }
 
-/* Note that the newest record has been flushed. */
+/* Write that the newest record has been flushed. */
 static strata_status write_receipt(struct store *store)
 {
     struct commit_receipt *receipt = store->receipt;
@@ -78,7 +79,7 @@ static strata_status write_receipt(struct store *store)
         .place = strata_store_receipt_place(store, index),
         .buffer = receipt,
     };
-    return run(store, &io, 1);
+    return run_transfers(store, &io, 1);
 }
 
 strata_status strata_store_confirm(struct store *store)
@@ -89,13 +90,13 @@ strata_status strata_store_confirm(struct store *store)
         .buffer = store->record,
     };
     if (store->torn_copy < STRATA_STORE_RECORD_BLOCKS) {
-        STRATA_TRY(run(store, &io, 1));
-        STRATA_TRY(flush(store, 1));
+        STRATA_TRY(run_transfers(store, &io, 1));
+        STRATA_TRY(flush_files(store, 1));
     }
     return write_receipt(store);
 }
 
-/* Write the listing under the next generation; then it is the store's. */
+/* Write the listing under the next generation. Once it is flushed the store takes it over. */
 static strata_status write_listing(struct store *store, const struct listed_commit *lines,
                                    uint32_t line_count)
 {
@@ -116,8 +117,8 @@ static strata_status write_listing(struct store *store, const struct listed_comm
             .place = strata_store_commit_place(store, index, copy),
             .buffer = record,
         };
-    STRATA_TRY(run(store, ios, STRATA_STORE_COPIES));
-    STRATA_TRY(flush(store, 1));
+    STRATA_TRY(run_transfers(store, ios, STRATA_STORE_COPIES));
+    STRATA_TRY(flush_files(store, 1));
     store->generation++;
     store->listing_generation = store->generation;
     store->record_generation[index] = store->generation;
@@ -133,7 +134,7 @@ strata_status strata_store_relist(struct store *store)
     return write_listing(store, lines, store->line_count);
 }
 
-/* A table that no listed commit uses; with 2 + keep of them there is one. */
+/* A table that no listed commit uses. There are 2 + keep tables, so one is free. */
 static uint32_t free_table(const struct store *store)
 {
     bool used[2 + STRATA_STORE_MAX_KEEP] = {false};
@@ -164,9 +165,9 @@ static void fill_table(struct store *store, uint32_t drive_index, const uint8_t 
         struct place *place = &store->places[strata_store_slot_place(store, i, slots[i])];
         if (place->bytes == 0 || place->drive_index != drive_index)
             continue;
-        /* No write is under way, but a read may be: the tile's next update reads the slot just
-         * written. A read changes none of what is looked at here; what the write left is seen,
-         * because its done call came before this commit was asked for. */
+        /* No write of the slot is under way, but a read may be: the tile's next update reads
+         * the slot just written. A read changes none of these fields, and the write has set
+         * them before its done call, which came before this commit was asked for. */
         STRATA_CHECK(place->known);
         entry->record = i;
         entry->slot = slots[i];
@@ -197,10 +198,10 @@ static strata_status write_tables(struct store *store, const uint8_t *slots,
     }
     strata_store_put_hash(line->tables_hash,
                           strata_hash(hashes, (size_t)store->drive_count * 16, 0));
-    return run(store, ios, count);
+    return run_transfers(store, ios, count);
 }
 
-/* A commit whose file is gone, or open to others, must not be reported as made. */
+/* A commit must not be reported as made if a file of it is gone, or open to others. */
 static strata_status check_files(struct store *store)
 {
     strata_error error = {.status = STRATA_OK};
@@ -215,7 +216,8 @@ static strata_status check_files(struct store *store)
     return STRATA_OK;
 }
 
-/* What the owner keeps beside the store. After the flush: meanwhile it may have got ready. */
+/* The owner flushes what it keeps beside the store, its log. It is called after the tables'
+ * flush, during which it may have finished that. */
 static strata_status ask_owner(struct store *store, uint64_t step)
 {
     strata_error error = {.status = STRATA_OK};
@@ -253,7 +255,7 @@ strata_status strata_store_commit(struct store *store, const struct store_line *
         next[i] = *line;
     }
     STRATA_TRY(write_tables(store, lines[0].slots, &next[0]));
-    STRATA_TRY(flush(store, store->drive_count));
+    STRATA_TRY(flush_files(store, store->drive_count));
     STRATA_TRY(ask_owner(store, lines[0].step));
     STRATA_TRY(check_files(store));
     STRATA_TRY(write_listing(store, next, line_count));

@@ -1,17 +1,17 @@
 #define _GNU_SOURCE
 /*
- * What a store's files are filled with when it is made, and when a resume grows them. A resume
+ * Filling a store's files when it is made, and when a resume makes them longer. A resume
  * flushes them before it writes anything.
  *
- * Every block is written once. It proves that the space is there, and it spares the drive the
- * conversion of reserved extents in the middle of a step. All drives are written at once, each
- * by a thread that ends before the drive's I/O thread begins.
+ * Every block is written once. That proves that the space is there, and the file system need
+ * not convert reserved extents in the middle of a step. All drives are written at once, each by
+ * a thread that ends before the drive's I/O thread begins.
  *
- * Where a new store has several drives, the first part of each file tells how fast its drive
- * writes, and places are shared out by that, so that all drives are through at the same time;
- * otherwise the slowest would be the speed of all. The header keeps the shares: a resume finds
- * the same places, whatever the drives' speed is by then. Writing is what is measured, for it
- * is what a new file can be measured by, and the slower half of a step.
+ * If a new store has several drives, writing the first part of each file measures how fast its
+ * drive writes. Places are shared out by that, so that all drives end a step's transfers at the
+ * same time and none waits for the slowest. The header keeps the shares, so a resume finds the
+ * same places even if the drives' speeds have changed. Writing is measured because a new file
+ * can only be written, and because it is the slower half of a step.
  *
  * Thread: the opener, and "I/O" for each drive.
  */
@@ -30,10 +30,10 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
-/* The loop, the hash and the caller's done functions; sanitizers want the better part of it. */
+/* For the loop, the hash and the owner's done functions; sanitizers need most of it. */
 #define STACK_BYTES (512u << 10)
 
-/* One request, alone. */
+/* Start one request and wait for it. Nothing else is in flight. */
 static strata_status transfer_alone(struct drive *drive, const struct io_req *req)
 {
     struct piece *piece = strata_drive_take(drive);
@@ -46,8 +46,8 @@ static strata_status transfer_alone(struct drive *drive, const struct io_req *re
     return status;
 }
 
-/* Write every block from fill_from on; a failure anywhere ends it. */
-static void fill(struct drive *drive, uint64_t end)
+/* Write every block from fill_from on. A failure of any drive ends it. */
+static void fill_file(struct drive *drive, uint64_t end)
 {
     struct store *store = drive->store;
     uint64_t at = drive->fill_from;
@@ -78,11 +78,12 @@ static void fill(struct drive *drive, uint64_t end)
     }
 }
 
-/* Where commit records will stand: a store is nobody's only as long as this is there. */
+/* Fill the places of the commit records with a known pattern. As long as it is there, the store
+ * has no commit. */
 static strata_status write_empty_records(struct drive *drive)
 {
     struct store *store = drive->store;
-    /* The commits are not there yet: their block is free. */
+    /* There is no commit yet, so the block for its record is free. */
     struct empty_record *empty = (struct empty_record *)store->record;
     for (uint32_t i = 0; i < STRATA_STORE_RECORD_BLOCKS; i++) {
         memset(empty, 0, sizeof *empty);
@@ -122,7 +123,7 @@ static void create_contents(struct drive *drive, strata_error *error)
         return;
     if (strata_store_file_resize(&drive->file, drive->layout.file_bytes, error) != STRATA_OK)
         return;
-    fill(drive, drive->layout.file_bytes);
+    fill_file(drive, drive->layout.file_bytes);
     struct store *store = drive->store;
     if (strata_store_failed(store) != STRATA_OK || store->resumed)
         return;
@@ -131,7 +132,7 @@ static void create_contents(struct drive *drive, strata_error *error)
     write_header(drive, error);
 }
 
-static void *create(void *user)
+static void *create_drive(void *user)
 {
     struct drive *drive = user;
     strata_error error = {.status = STRATA_OK};
@@ -141,8 +142,8 @@ static void *create(void *user)
     return NULL;
 }
 
-/* Write the first part of a new file, and see how long that takes. */
-static void *probe(void *user)
+/* Write the first part of a new file, and measure how long that takes. */
+static void *probe_drive(void *user)
 {
     struct drive *drive = user;
     strata_error error = {.status = STRATA_OK};
@@ -152,9 +153,9 @@ static void *probe(void *user)
         return NULL;
     }
     uint64_t begin_ns = strata_now_ns();
-    fill(drive, end);
+    fill_file(drive, end);
     drive->probe_ns = strata_now_ns() - begin_ns;
-    /* Creation goes on behind it, or cuts it where the drive's share is less. */
+    /* Creation continues behind it, or cuts the file if the drive's share is less. */
     drive->fill_from = end;
     drive->file.found_bytes = end;
     drive->file.taken_bytes = end;
@@ -181,8 +182,8 @@ static uint64_t filled_bytes(const struct store *store)
     return bytes;
 }
 
-/* Wait for a drive's thread; say meanwhile how far all drives are. The clock is the wall's,
- * which may jump: then a call comes late. */
+/* Wait for a drive's thread, and report meanwhile how far all drives are. The wait goes by the
+ * wall clock; if that jumps, a report comes late. */
 static void join_drive(struct drive *drive, struct progress *progress)
 {
     while (drive->running && progress->call.fn != NULL) {
@@ -198,7 +199,7 @@ static void join_drive(struct drive *drive, struct progress *progress)
     strata_drive_join(drive);
 }
 
-/* All drives at once, each on a thread of its own until it is through. */
+/* Run a function for all drives at once, each on a thread of its own, and wait for all. */
 static strata_status run_drives(struct store *store, void *(*run)(void *),
                                 struct progress *progress, strata_error *error)
 {
@@ -210,7 +211,8 @@ static strata_status run_drives(struct store *store, void *(*run)(void *),
     return status == STRATA_OK ? strata_store_tell(store, error) : status;
 }
 
-/* Bytes that are still to be written, and those that were: creation may go back on a probe. */
+/* The total is what is written already and what is left. The probe may have written more of a
+ * file than it keeps. */
 static void begin_progress(struct progress *progress, const struct store *store,
                            const struct store_desc *desc)
 {
@@ -224,8 +226,8 @@ static void begin_progress(struct progress *progress, const struct store *store,
     strata_progress_begin(progress, &call, "writing the store", total, strata_now_ns());
 }
 
-/* Anything but zeros, which some drives keep without taking space for them. */
-static void make_fill(uint8_t *fill)
+/* Not zeros: some drives store these without taking space for them. */
+static void make_fill_pattern(uint8_t *fill)
 {
     uint64_t state = 0;
     for (size_t i = 0; i < STRATA_STORE_FILL_BYTES; i += sizeof state) {
@@ -234,7 +236,6 @@ static void make_fill(uint8_t *fill)
     }
 }
 
-/* Directories may share a file system: the needs and what is given back add up. */
 strata_status strata_store_check_space(const struct store *store, const struct store_desc *desc,
                                        strata_error *error)
 {
@@ -251,7 +252,7 @@ strata_status strata_store_check_space(const struct store *store, const struct s
             need += store->drives[j].layout.file_bytes;
             have += store->drives[j].file.reclaim_bytes;
         }
-        /* Some file systems, made of RAM, know no size: reserving will tell. */
+        /* Some file systems in RAM report no size; then reserving the space may fail. */
         if (free_space.f_blocks > 0 && need > have)
             return strata_fail(error, STRATA_E_NOMEM, ENOSPC,
                                "nvme: need %" PRIu64 " bytes, have %" PRIu64
@@ -314,8 +315,8 @@ static void log_shares(const struct store *store, const struct store_desc *desc)
                              desc->dirs[i], (double)store->shares[i] / STRATA_STORE_FULL_SHARE);
 }
 
-/* It pays where each drive has enough to do that its speed shows. */
-static bool is_worth_a_probe(const struct store *store)
+/* A probe is worth its time if each drive has at least that much to write. */
+static bool probe_is_worth_it(const struct store *store)
 {
     for (uint32_t i = 0; i < store->drive_count; i++)
         if (store->drives[i].layout.file_bytes < STRATA_STORE_BLOCK_BYTES + store->probe_bytes)
@@ -323,14 +324,14 @@ static bool is_worth_a_probe(const struct store *store)
     return store->drive_count > 1;
 }
 
-/* A new store's drives get shares by their speed, as far as there is space for that. */
+/* Give a new store's drives shares by their speed, if there is space for that. */
 static strata_status share_by_speed(struct store *store, const struct store_desc *desc,
                                     strata_error *error)
 {
     uint64_t times_ns[STRATA_STORE_MAX_DRIVES];
     strata_error lack = {.status = STRATA_OK};
     struct progress none = {.total = 0}; /* A probe takes a moment. */
-    STRATA_TRY(run_drives(store, probe, &none, error));
+    STRATA_TRY(run_drives(store, probe_drive, &none, error));
     for (uint32_t i = 0; i < store->drive_count; i++)
         times_ns[i] = store->drives[i].probe_ns;
     strata_store_share(times_ns, store->drive_count, store->shares);
@@ -347,12 +348,12 @@ static strata_status share_by_speed(struct store *store, const struct store_desc
 strata_status strata_store_create(struct store *store, const struct store_desc *desc,
                                   strata_error *error)
 {
-    make_fill(store->fill);
-    if (!store->resumed && is_worth_a_probe(store))
+    make_fill_pattern(store->fill);
+    if (!store->resumed && probe_is_worth_it(store))
         STRATA_TRY(share_by_speed(store, desc, error));
     if (!store->resumed)
         STRATA_TRY(make_headers(store, desc, error));
     struct progress progress;
     begin_progress(&progress, store, desc);
-    return run_drives(store, create, &progress, error);
+    return run_drives(store, create_drive, &progress, error);
 }

@@ -1,28 +1,28 @@
 #define _GNU_SOURCE
 /*
- * The file of one drive: who owns it, what it is, and what becomes of it.
+ * The file of one drive: finding, locking, checking, making and removing it.
  *
- * Two locks, for two questions. Is another process at work here? A lock on the directory says
- * so; it is gone with the process. Are writes of a dead one still on their way? A lock on the
- * file says so: the ring that writes to the file holds a reference to it, and the kernel drops
- * the lock with the last one. So a file that can be locked has no write in flight, even if its
- * owner was killed in the middle of one.
+ * There are two locks. The lock on the directory is held by a process that works here, and ends
+ * with the process. The lock on the file lasts until the last write of a process has ended,
+ * even if that process was killed: the ring that writes to the file holds a reference to it,
+ * and the kernel drops the lock with the last reference. So a file that can be locked has no
+ * write in flight.
  *
- * A file gets the store's name only when it is complete and on the drive. Whatever has that
- * name has therefore a header, and can be judged by it: nobody's work is overwritten, and what
- * a creation left that lost its power half way has another name, or none. A scratch file has
- * no name at all, so nothing of it outlives the process.
+ * A file gets the store's name only when it is complete and on the drive. So a file with that
+ * name has a header by which it can be judged, and nobody's work is overwritten. If the power
+ * fails during a creation, what is left of it has another name, or none. A scratch file has no
+ * name at all, so nothing of it outlives the process.
  *
- * O_DIRECT is switched on after opening: an open that fails for lack of it may have created the
- * file already. Some file systems accept the flag and use the page cache all the same; statx
- * tells.
+ * O_DIRECT is switched on after opening, because an open that fails for lack of it may have
+ * created the file already. Some file systems accept the flag and use the page cache all the
+ * same; statx reports that.
  *
- * A run's file must be ours alone. Where another user owns it or may write to it, bytes with
- * good hashes can be put in place of those committed; who may read it can hold its lock, and
- * has the weights; a second name is a second way to all of that. So such a file is refused,
- * also in the making, which tells of a file system that keeps no owners or modes. Only reading
- * is less strict, since it harms no run: mode and names do not matter to it, so that a copy on
- * a read-only mount can be verified, and root may read what belongs to anybody.
+ * A run's file must be ours alone. A user who may write to it could replace committed bytes by
+ * others with matching hashes. A user who may read it can hold its lock, and has the weights. A
+ * second name is a second way to both. So such a file is refused. New files are checked too: on
+ * some file systems owners or modes cannot be set. Reading is less strict, since it harms no
+ * run: mode and names do not matter, so that a copy on a read-only mount can be verified, and
+ * root may read a file of any user.
  *
  * Thread: one at a time per file.
  */
@@ -45,14 +45,14 @@
 #include <time.h>
 #include <unistd.h>
 
-/* For an owner that was killed. It gives its memory back before its locks, and has to be run
- * for that; its writes were seen to land up to 59 ms later, and a drive with errors is slower.
- * Nothing tells it from one that lives, which is waited for as long. */
+/* How long to wait for a lock. An owner that was killed frees its memory before its locks, and
+ * its writes were seen to end up to 59 ms later; a drive with errors is slower. An owner that
+ * lives looks the same from here, so the wait is as long. */
 #define OWNER_WAIT_NS 10000000000u
 #define LOCK_PAUSE_NS 10000000
 
-/* Take a lock, patiently. EWOULDBLOCK: it is held all the time. */
-static int lock(int fd)
+/* Take a lock, or wait for it. EWOULDBLOCK: it was held all the time. */
+static int lock_patiently(int fd)
 {
     uint64_t begin_ns = strata_now_ns();
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -81,7 +81,7 @@ static strata_status open_directory(struct store_file *file, const char *dir,
                            strerror(errno));
     file->device = stat.st_dev;
     file->others_write = stat.st_mode & (S_IWGRP | S_IWOTH);
-    int cause = lock(file->dir_fd);
+    int cause = lock_patiently(file->dir_fd);
     if (cause == EWOULDBLOCK)
         return strata_fail(error, STRATA_E_STATE, cause,
                            "store %s is in use by another process", dir);
@@ -125,7 +125,7 @@ static strata_status check_open(const struct store_file *file, int fd, const cha
     return check_alone(file, name, &stat, error);
 }
 
-/* Open what has the name; *out_fd is -1 where nothing has. */
+/* Open the file with this name; *out_fd is -1 if there is none. */
 static strata_status open_found(const struct store_file *file, const char *name, int *out_fd,
                                 strata_error *error)
 {
@@ -154,7 +154,7 @@ static strata_status open_found(const struct store_file *file, const char *name,
     return STRATA_OK;
 }
 
-/* Space that removing gives back. */
+/* The space that removing the file gives back. */
 static uint64_t disk_bytes(int fd)
 {
     struct stat stat;
@@ -185,19 +185,19 @@ strata_status strata_store_room(const char *dir, uint64_t *out_free_bytes,
     return STRATA_OK;
 }
 
-/* The alignment this file asks of direct transfers is one that we keep. 0: it has none. */
+/* Do our transfers have the alignment that this file asks of direct ones? 0: it allows none. */
 static bool alignment_fits(int fd)
 {
     struct statx fields;
     if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &fields) != 0 ||
         !(fields.stx_mask & STATX_DIOALIGN))
-        return true; // Not told: the transfers of the creation will.
+        return true; // The kernel does not say; a transfer of the creation would fail.
     return fields.stx_dio_offset_align > 0 &&
            fields.stx_dio_offset_align <= STRATA_IO_ALIGN_BYTES &&
            fields.stx_dio_mem_align <= STRATA_IO_ALIGN_BYTES;
 }
 
-/* file->direct says whether it could be done; an error is something else. */
+/* Switch O_DIRECT on if the file system has it: file->direct. The lack of it is no error. */
 static strata_status try_direct(struct store_file *file, strata_error *error)
 {
     int flags = fcntl(file->fd, F_GETFL);
@@ -254,16 +254,16 @@ static bool has_its_space(const struct stat *stat)
     return (uint64_t)stat->st_blocks * 512 >= (uint64_t)stat->st_size;
 }
 
-/* What is the file that has the store's name? */
-static strata_status identify(struct store_file *file, struct store_header *header,
-                              strata_error *error)
+/* Read and check the header of the file that has the store's name. */
+static strata_status identify_file(struct store_file *file, struct store_header *header,
+                                   strata_error *error)
 {
     struct stat stat;
     if (fstat(file->fd, &stat) != 0)
         return strata_fail(error, STRATA_E_IO, errno, "stat of %s: %s", file->path,
                            strerror(errno));
     file->found_bytes = (uint64_t)stat.st_size;
-    /* A copy may have holes, or be compressed: then nothing of it is sure of its space. */
+    /* A copy may have holes, or be compressed: then its space is not taken yet. */
     file->taken_bytes = has_its_space(&stat) ? file->found_bytes : 0;
     memset(header, 0, sizeof *header);
     if (stat.st_size == 0)
@@ -284,7 +284,7 @@ static strata_status identify(struct store_file *file, struct store_header *head
     return STRATA_OK;
 }
 
-/* A file that a creation left unfinished. */
+/* Check the file of a creation that was cut short. It will be removed. */
 static strata_status look_at_leftover(struct store_file *file, strata_error *error)
 {
     int leftover;
@@ -297,15 +297,15 @@ static strata_status look_at_leftover(struct store_file *file, strata_error *err
     return status;
 }
 
-static strata_status claim(struct store_file *file, struct store_header *header,
-                           strata_error *error)
+static strata_status claim_file(struct store_file *file, struct store_header *header,
+                                strata_error *error)
 {
     if (!file->read_only)
         STRATA_TRY(look_at_leftover(file, error));
     STRATA_TRY(open_found(file, STRATA_STORE_FILE_NAME, &file->fd, error));
     if (file->fd < 0)
         return STRATA_OK;
-    int cause = lock(file->fd);
+    int cause = lock_patiently(file->fd);
     if (cause == EWOULDBLOCK)
         return strata_fail(error, STRATA_E_STATE, cause,
                            "store %.*s is in use by another process, or writes of one that "
@@ -317,8 +317,8 @@ static strata_status claim(struct store_file *file, struct store_header *header,
                            strerror(cause));
     file->found = true;
     file->reclaim_bytes += disk_bytes(file->fd);
-    STRATA_TRY(identify(file, header, error));
-    /* After that: a file which is no store's is somebody's, and its mode is none of ours. */
+    STRATA_TRY(identify_file(file, header, error));
+    /* After the header: if the file is not a store's, its mode does not concern us. */
     return check_open(file, file->fd, STRATA_STORE_FILE_NAME, error);
 }
 
@@ -338,13 +338,13 @@ strata_status strata_store_file_find(struct store_file *out, const char *dir, bo
     snprintf(out->path, path_bytes, "%s/%s", dir, STRATA_STORE_FILE_NAME);
     strata_status status = open_directory(out, dir, error);
     if (status == STRATA_OK)
-        status = claim(out, out_header, error);
+        status = claim_file(out, out_header, error);
     if (status != STRATA_OK)
         strata_store_file_close(out);
     return status;
 }
 
-/* Names are in the directory's blocks, and those are flushed like any other. */
+/* Names are in the directory's blocks, which have to be flushed too. */
 static strata_status sync_directory(const struct store_file *file, strata_error *error)
 {
     if (fsync(file->dir_fd) == 0)
@@ -368,7 +368,7 @@ strata_status strata_store_file_discard(struct store_file *file, strata_error *e
     return sync_directory(file, error);
 }
 
-/* A file without a name; where the file system knows no such thing, one that loses it. */
+/* A file without a name. On a file system that has no such files: one whose name is removed. */
 static strata_status create_nameless(struct store_file *file)
 {
     file->fd = openat(file->dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -388,7 +388,7 @@ static strata_status create_named(struct store_file *file)
     if (file->fd < 0)
         return STRATA_E_IO;
     file->made = STRATA_STORE_NEW_NAME;
-    /* Nobody else gets here, for the directory is locked: this takes it at once. */
+    /* The directory is locked, so no other process holds this lock. */
     return flock(file->fd, LOCK_EX | LOCK_NB) == 0 ? STRATA_OK : STRATA_E_IO;
 }
 
@@ -415,8 +415,9 @@ strata_status strata_store_file_adopt(struct store_file *file, bool allow_buffer
     return need_direct(file, allow_buffered, error);
 }
 
-/* Only what is not taken yet is reserved: on a full file system some refuse to reserve even
- * what the file has, and a run could not go on in a store that lacks nothing. */
+/* Only space that the file does not have yet is reserved. A full file system may refuse to
+ * reserve even what the file has, and then a run could not resume a store that lacks nothing.
+ */
 strata_status strata_store_file_resize(const struct store_file *file, uint64_t bytes,
                                        strata_error *error)
 {
@@ -430,7 +431,7 @@ strata_status strata_store_file_resize(const struct store_file *file, uint64_t b
     do
         rc = fallocate(file->fd, 0, (off_t)taken, (off_t)(bytes - taken));
     while (rc != 0 && errno == EINTR);
-    /* Where it does not exist the writing pass alone takes the space. */
+    /* A file system without fallocate: writing takes the space. */
     if (rc != 0 && errno != EOPNOTSUPP)
         return strata_fail(error, STRATA_E_IO, errno, "reserving %" PRIu64 " bytes for %s: %s",
                            bytes - taken, file->path, strerror(errno));
@@ -452,8 +453,8 @@ void strata_store_file_keep(struct store_file *file)
     file->made = NULL;
 }
 
-static strata_status went_away(const struct store_file *file, const char *what,
-                               strata_error *error)
+static strata_status fail_went_away(const struct store_file *file, const char *what,
+                                    strata_error *error)
 {
     return strata_fail(error, STRATA_E_IO, ESTALE,
                        "%s %s while this run wrote to it: nothing can be committed there any "
@@ -461,7 +462,7 @@ static strata_status went_away(const struct store_file *file, const char *what,
                        file->path, what);
 }
 
-/* The name in the directory still means this very file. */
+/* Does the name in the directory still belong to this very file? */
 static bool is_named(const struct store_file *file, const char *name, const struct stat *mine)
 {
     struct stat theirs;
@@ -469,8 +470,8 @@ static bool is_named(const struct store_file *file, const char *name, const stru
            mine->st_dev == theirs.st_dev && mine->st_ino == theirs.st_ino;
 }
 
-/* A file that was cut is as long as before once its end is written again, with a hole in it. A
- * file that never had all of its space, a compressed one, says nothing by that. */
+/* If a file is cut and its end is written again, it is as long as before and has a hole. So its
+ * space is compared too, but only if it had all of it before: a compressed file never has. */
 static strata_status check_length(struct store_file *file, const struct stat *mine,
                                   uint64_t bytes, strata_error *error)
 {
@@ -498,9 +499,9 @@ strata_status strata_store_file_check(struct store_file *file, uint64_t bytes,
         return strata_fail(error, STRATA_E_IO, errno, "stat of %s: %s", file->path,
                            strerror(errno));
     if (mine.st_nlink == 0)
-        return went_away(file, "was removed or replaced", error);
+        return fail_went_away(file, "was removed or replaced", error);
     if (!is_named(file, STRATA_STORE_FILE_NAME, &mine))
-        return went_away(file, "was moved away", error);
+        return fail_went_away(file, "was moved away", error);
     STRATA_TRY(check_length(file, &mine, bytes, error));
     return check_alone(file, STRATA_STORE_FILE_NAME, &mine, error);
 }

@@ -2,16 +2,16 @@
 #define STRATA_IO_STORE_FILE_H
 
 /*
- * One drive's file of a store: finding, locking, making, naming and removing it. What is in it
- * is the store's business, but for the header, by which a file is known.
+ * One drive's file of a store: finding, locking, making, naming and removing it. Of its
+ * contents only the header is read here, by which a store's file is known.
  *
  * The order is always the same, so that a refusal leaves everything as it was:
  *
  *     find      lock the directory; lock and identify a file that is there already
- *     discard   remove the file found, which is nobody's        \  or  adopt: go on with it
+ *     discard   remove the file found, which has no commit      \  or  adopt: keep it
  *     make      create a file that has no name yet, or never    /
  *     publish   give it the store's name, when it is complete
- *     close     remove what make made and nobody published, unlock, forget
+ *     close     remove what make made and what was not kept, unlock
  *
  * Thread: one at a time per file.
  */
@@ -21,7 +21,8 @@
 #include <sys/types.h>
 
 #define STRATA_STORE_FILE_NAME "strata.tiles"
-/* A file in the making. Whatever has this name under a lock on the directory is nobody's. */
+/* A file in the making. If the directory's lock is free, a file with this name is a leftover.
+ */
 #define STRATA_STORE_NEW_NAME "strata.tiles.new"
 
 struct store_file {
@@ -31,10 +32,10 @@ struct store_file {
     dev_t device;         /* the file system's, the same for drives that share it */
     const char *made;     /* the name of a file that close removes; NULL: none    */
     uint64_t found_bytes; /* length of the file found                             */
-    uint64_t taken_bytes; /* of these, what has its space on the disk             */
-    uint64_t reclaim_bytes; /* of disk, which making it anew gives back             */
+    uint64_t taken_bytes; /* of these, those that have their space on the disk    */
+    uint64_t reclaim_bytes; /* of disk, that are free once the file is made anew    */
     bool read_only;         /* opened for reading alone                             */
-    bool others_write;      /* to the directory: they may remove the file           */
+    bool others_write;      /* others may write to the directory: remove the file   */
     bool checked;           /* by strata_store_file_check(), once                   */
     bool full;              /* it had its space each time                           */
     bool found;             /* a file with the store's name is there; it is locked  */
@@ -47,8 +48,8 @@ uint64_t strata_store_file_memory_bytes(void);
 
 /*
  * out_header: aligned as a block; the header of the file found, checked. An empty file is found
- * with a header of zeros. On failure nothing is held and nothing was touched. read_only: for a
- * caller that only reads; a file on a read-only mount will do, and a file in the making is not
+ * with a header of zeros. On failure nothing is held and nothing was changed. read_only: for a
+ * caller that only reads: a file on a read-only mount is fine, and a file in the making is not
  * looked at.
  *
  * STRATA_E_IO: native ENOENT: no such directory; ELOOP: the file is a symbolic link; EROFS,
@@ -74,12 +75,12 @@ strata_status strata_store_file_discard(struct store_file *file, strata_error *e
 strata_status strata_store_file_make(struct store_file *file, bool scratch, bool allow_buffered,
                                      strata_error *error);
 
-/* Go on with the file found, as make leaves it. */
+/* Keep the file found; it is then as make would leave it. */
 strata_status strata_store_file_adopt(struct store_file *file, bool allow_buffered,
                                       strata_error *error);
 
 /* Make the file this long: cut it, or take the space that it does not have yet. STRATA_E_IO,
- * native ENOSPC: the space went away since it was looked at. */
+ * native ENOSPC: the space is gone since it was checked. */
 strata_status strata_store_file_resize(const struct store_file *file, uint64_t bytes,
                                        strata_error *error);
 
@@ -88,9 +89,9 @@ strata_status strata_store_file_publish(struct store_file *file, strata_error *e
 void strata_store_file_keep(struct store_file *file);
 
 /*
- * The name in the directory still means this file, which has these bytes and is ours alone: it
- * belongs to this process's user, nobody else may read or write it, and it has no second name.
- * What a commit says counts only where this holds.
+ * OK: the name in the directory still belongs to this file, the file has so many bytes, and it
+ * is ours alone: it belongs to this process's user, nobody else may read or write it, and it
+ * has no second name. A commit is made only if this holds.
  *
  * STRATA_E_IO: native ESTALE: it was removed, replaced or cut; EPERM: it is not ours alone.
  */

@@ -1,9 +1,9 @@
 /*
- * Making and judging the blocks of a store's files; see store_format.h.
+ * Making and checking the blocks of a store's files; see store_format.h.
  *
- * A block that passes here can be used without another look: counts are within the arrays they
- * count, slots within the slots there are. A hash alone would not do: it guards against
- * accidents, and a file may have been made by anybody.
+ * A block that passes here can be used without further checks: counts are within their arrays,
+ * slots are among those of the record. The hash alone is not enough: it guards against
+ * accidents, but anybody may have made the file.
  *
  * Thread: any.
  */
@@ -72,7 +72,7 @@ bool strata_store_sealed(const void *block, uint64_t bytes)
     return memcmp(hash, (const uint8_t *)block + bytes - HASH_BYTES, HASH_BYTES) == 0;
 }
 
-/* Both in full: a sum or a shift of the two could be the same for another pair. */
+/* Both numbers go into it in full: a sum or a shift of them could be that of another pair. */
 uint64_t strata_store_record_seed(uint32_t record, uint64_t updates)
 {
     uint64_t pair[2] = {record, updates};
@@ -135,7 +135,7 @@ bool strata_store_is_text(const char *text, size_t bytes)
     return true;
 }
 
-/* The commit records' places are on the first drive, in its durable part, and not the same. */
+/* The commit records' places are on the first drive, in its durable part, in rising order. */
 static bool record_offsets_in_range(const struct store_header *header)
 {
     bool has_records = header->durable && header->drive_index == 0;
@@ -153,7 +153,7 @@ static bool record_offsets_in_range(const struct store_header *header)
     return true;
 }
 
-/* There is room for what follows from the other numbers. */
+/* The durable part has room for what the other numbers ask for. */
 static bool durable_bytes_in_range(const struct store_header *header)
 {
     uint64_t tables = STRATA_STORE_COPIES * (2 + (uint64_t)header->keep) *
@@ -226,7 +226,8 @@ bool strata_store_receipt_valid(const struct commit_receipt *receipt,
            receipt->generation > 0 && receipt->generation <= INT64_MAX;
 }
 
-/* Newest first, each with tables of its own; what training goes on with is possible. */
+/* Lines are newest first, each has tables of its own, and a run can resume with their numbers.
+ */
 static bool lines_in_range(const struct commit_record *record,
                            const struct store_header *header)
 {

@@ -2,8 +2,8 @@
 #define STRATA_IO_STORE_FORMAT_H
 
 /*
- * The bytes of a store's files, and the functions that tell good ones from bad. docs/formats.md
- * has the same in words.
+ * The bytes of a store's files, and the functions that check them. docs/formats.md says the
+ * same in words.
  *
  *     header | 2 receipts | 2 + keep tile tables | slots of the records, on the first drive
  *     with the commit records between them | the tables again | scratch places
@@ -24,16 +24,16 @@
 
 #define STRATA_STORE_VERSION     6u
 #define STRATA_STORE_BLOCK_BYTES 4096u
-/* Commit records of four generations. Each of them, and each table, stands twice. */
+/* Commit records of four generations. Each of them, and each table, has two copies. */
 #define STRATA_STORE_RECORD_COUNT  4u
 #define STRATA_STORE_COPIES        2u
 #define STRATA_STORE_RECORD_BLOCKS (STRATA_STORE_RECORD_COUNT * STRATA_STORE_COPIES)
-/* Two, so that a torn one leaves the one before it. */
+/* Two, so that the one before is left if one is torn. */
 #define STRATA_STORE_RECEIPT_COUNT 2u
 #define STRATA_STORE_LINES         (1u + STRATA_STORE_MAX_KEEP)
 /* Slots of a record: two, one for each commit retained, one for updates ahead of the norm. */
 #define STRATA_STORE_MAX_SLOTS (3u + STRATA_STORE_MAX_KEEP)
-/* The share of the fastest drive; of a slower one as much less as it is slower. */
+/* The share of the fastest drive. Half the speed gives half the share. */
 #define STRATA_STORE_FULL_SHARE 1000u
 
 /* The first block of a file; written once, never changed. */
@@ -90,7 +90,7 @@ struct commit_record {
     uint8_t hash[16];
 };
 
-/* What creation writes where a commit record will stand. */
+/* What creation writes to the place of a commit record. */
 struct empty_record {
     char magic[8];
     uint32_t version;
@@ -126,7 +126,7 @@ struct table_head {
 struct table_entry {
     uint32_t record;
     uint32_t slot;
-    uint64_t bytes;   /* of the record: who knows no model finds it all the same */
+    uint64_t bytes;   /* of the record, so that it is found without the model */
     uint64_t updates; /* it has seen; with the record's number the seed of its hash */
     uint8_t hash[16]; /* of the record's bytes                                      */
 };
@@ -140,7 +140,7 @@ static inline uint32_t strata_store_slots_of(const struct store_header *header, 
 /* A table's length in the file. */
 uint64_t strata_store_table_length(uint32_t entry_count);
 
-/* Put the hash of everything before into the last 16 bytes; is it right? */
+/* Put the hash of all bytes before them into the last 16; and: is it there? */
 void strata_store_seal(void *block, uint64_t bytes);
 bool strata_store_sealed(const void *block, uint64_t bytes);
 
@@ -148,7 +148,7 @@ bool strata_store_sealed(const void *block, uint64_t bytes);
 void strata_store_put_hash(uint8_t out[16], struct hash128 hash);
 struct hash128 strata_store_get_hash(const uint8_t bytes[16]);
 
-/* What the hash of a record's bytes is seeded with. */
+/* The seed of the hash of a record's bytes. */
 uint64_t strata_store_record_seed(uint32_t record, uint64_t updates);
 
 /* Fill in magic, version and lengths, and seal. */
@@ -168,19 +168,19 @@ bool strata_store_is_text(const char *text, size_t bytes);
 strata_status strata_store_header_check(const struct store_header *header, const char *path,
                                         strata_error *error);
 
-/* What creation left at this block of this very store. */
+/* Is this what creation wrote to this block of this very store? */
 bool strata_store_empty_valid(const struct empty_record *empty,
                               const struct store_header *header, uint32_t block);
 
-/* A receipt of this very store. */
+/* Is it a receipt of this very store? */
 bool strata_store_receipt_valid(const struct commit_receipt *receipt,
                                 const struct store_header *header);
 
-/* A record of this very store, complete, every number of it in range. */
+/* Is it a record of this very store, complete, with every number in range? */
 bool strata_store_record_valid(const struct commit_record *record,
                                const struct store_header *header);
 
-/* The table that a listed commit means, complete, every slot in range. */
+/* Is it the table that a listed commit names, complete, with every slot in range? */
 bool strata_store_table_valid(const struct table_head *table, uint64_t bytes,
                               const struct store_header *header,
                               const struct listed_commit *line);

@@ -4,28 +4,28 @@
 /*
  * What the files of the store share: its structs, and the calls they make to one another.
  *
- *     store_format.c   blocks on disk: sealing and judging them
+ *     store_format.c   blocks on disk: sealing and checking them
  *     store_file.c     one drive's file: locks, names, O_DIRECT
  *     store_layout.c   where every place lies, and how many bytes that takes
  *     store_open.c     memory, files, creation: everything before the first transfer
  *     store_records.c  reading the commit records: the newest, what is damaged, what is lost
- *     store_recover.c  what the files found hold, and whether this run may go on with it
+ *     store_recover.c  what the files hold, and whether this run may resume it
  *     store_commit.c   making a commit durable
- *     store.c          transfers, and the end
+ *     store.c          transfers, and close
  *     store_survey.c   the files of a store without its run
  *     store_tools.c    list and drop
  *     store_scrub.c    scrub
  *
  * Besides the places of store.h there are some of the store's own: a place per copy of a tile
  * table and of a commit record, one per receipt, and one per drive that stands for the whole
- * file and is flushed rather than moved. So commits go the way all transfers go.
+ * file: a transfer of it is a flush. So the I/O threads need no second kind of job for commits.
  *
  *     0 .. scratch_count      scratch places
  *       .. public_count       slots: record x slots + slot
  *       .. place_count        tables, commit records, receipts, files
  *
  * Thread: a drive's queue, pieces and list belong to one thread at a time: to the opener, then
- * to a creating thread, then to the I/O thread; starting and joining a thread hands them over.
+ * to a creating thread, then to the I/O thread. Starting or joining a thread hands them over.
  */
 
 #include "io/io.h"
@@ -42,13 +42,13 @@ struct place {
     uint64_t offset;
     uint64_t bytes;
     struct hash128 hash; /* of what is there; I/O thread */
-    /* records: the updates it has seen; scratch: the count of writes; I/O thread. Others read
-       it, and hash, only between transfers of the place. */
+    /* records: the updates it has seen; scratch: the count of writes; I/O thread. Other threads
+       read it, and hash, only between transfers of the place. */
     uint64_t round;
     uint32_t drive_index;
-    bool known; /* hash and round are valid; as these */
-    /* Set by whoever starts a transfer, cleared by the I/O thread before done; acquire and
-       release, so that the fields above go along. */
+    bool known; /* hash and round are valid; I/O thread, as these */
+    /* Set by the thread that starts a transfer, cleared by the I/O thread before done. Acquire
+       and release, so that the fields above are seen with it. */
     _Atomic bool busy;
 };
 
@@ -84,7 +84,8 @@ struct drive {
     struct channel *channel; /* of struct store_io *; NULL: stop when idle */
     struct drive_layout layout;
     uint64_t fill_from; /* creation writes from here to the end */
-    /* Of that, written by the filling thread, read by the opener for its progress; relaxed. */
+    /* Bytes of that which are written; by the filling thread, for the opener's progress;
+     * relaxed. */
     _Atomic uint64_t filled_bytes;
     uint64_t probe_ns;           /* time that a probe took; only during open */
     struct store_header *header; /* one block, only during open */
@@ -94,15 +95,15 @@ struct drive {
     /* the I/O thread's */
     struct piece *free_pieces;
     struct digest_list
-        *free_lists;        /* as many as pieces: who waits for one, waits for a request */
+        *free_lists;        /* as many as pieces: one becomes free with a request's end */
     struct store_io *first; /* not fully submitted, in order of arrival */
     struct store_io **end;
     uint32_t piece_count; /* in flight */
     bool stopping;
-    _Atomic uint64_t read_bytes; /* written by the I/O thread, read by anybody; relaxed */
+    _Atomic uint64_t read_bytes; /* written by the I/O thread, read by any; relaxed */
     _Atomic uint64_t written_bytes;
-    /* The thread may wait for its queue without having seen what was sent: whoever sends then
-     * wakes it. Written and read around the channel's lock, which orders them. */
+    /* The thread may be waiting for its queue without having seen what was sent, so the sender
+     * has to wake it. Written and read around the channel's lock, which orders them. */
     _Atomic bool idle;
 };
 
@@ -129,10 +130,10 @@ struct store {
     struct drive *drives;
     struct place *places;
     struct piece *pieces; /* depth of them per drive */
-    uint8_t *lists;       /* likewise */
+    uint8_t *lists;       /* as many */
     uint8_t *fill;        /* only during open: what is written, then one header per drive */
     uint8_t *blocks;      /* durable: tables of the drives, then commit record and receipt */
-    /* the commits; opener, then whoever commits */
+    /* the commits; the opener's, then the committing thread's */
     uint8_t store_id[16];
     uint64_t generation;                                   /* the greatest there was */
     uint64_t listing_generation;                           /* of the record that lists lines */
@@ -140,11 +141,11 @@ struct store {
     uint32_t line_count;                                   /* listed; 0: no commit yet */
     struct listed_commit lines[STRATA_STORE_LINES];
     struct commit_record *record;   /* a block */
-    struct commit_receipt *receipt; /* likewise */
+    struct commit_receipt *receipt; /* a block */
     struct store_recovery recovery;
     uint8_t *recovered_slots; /* by line and record */
-    bool relist;              /* the newest listing on disk is another */
-    bool confirm;             /* it is this one, but it has no receipt, or a damaged copy */
+    bool relist;              /* the newest listing on disk lists other commits */
+    bool confirm;             /* it lists these, but lacks a receipt or has a damaged copy */
     uint32_t torn_copy;       /* the block of that copy; STRATA_STORE_RECORD_BLOCKS: none */
     pthread_mutex_t error_lock;
     strata_error error; /* under the lock until failed is set, fixed afterwards */
@@ -165,20 +166,20 @@ uint32_t strata_store_all_places(const struct store_desc *desc);
 /* Creation's requests; from 1 MiB on a drive is as fast as it gets. */
 #define STRATA_STORE_FILL_BYTES (1u << 20)
 
-/* Where everything lies; places, by number, may be NULL. From the descriptor and the drives'
- * shares alone, and for all but scratch places from records and shares alone. shares may be
- * NULL: all the same. */
+/* Where everything lies. places: by number; may be NULL. shares: NULL: all drives have the
+ * same. It follows from the descriptor and the shares alone, and all but the scratch places
+ * from the records and the shares alone. */
 void strata_store_lay_out(const struct store_desc *desc, const uint32_t *shares,
                           struct drive_layout *out_drives, struct place *places);
 
 /* From record_count and durable_bytes: where the tables of a drive are, and the slots. */
 void strata_store_place_tables(struct drive_layout *layout, uint32_t tables);
 
-/* How many commit records lie before the slots of a record on the first drive. slot_offset: of
- * its first slot, from the drive's first, commit records left out; slot_bytes: all of them. */
+/* How many commit records lie before the slots of a record on the first drive. slot_offset:
+ * bytes of slots before its first; slot_bytes: bytes of all slots of the drive. */
 uint32_t strata_store_records_before(uint64_t slot_offset, uint64_t slot_bytes);
 
-/* Lay the store out by its shares, in the memory that it has for any. */
+/* Lay the store out by its shares. Its memory is enough for any shares. */
 void strata_store_settle(struct store *store, const struct store_desc *desc);
 
 /* The same with equal shares. */
@@ -187,7 +188,8 @@ void strata_store_share_evenly(struct store *store, const struct store_desc *des
 /* Blocks that other shares may cost over equal ones, in each copy of the tables. */
 uint32_t strata_store_spare_blocks(const struct store_desc *desc);
 
-/* Shares by the time that each drive took for the same work, within a tenth the same. */
+/* Shares from the time that each drive took for the same work. Times within a tenth of each
+ * other give the same share. */
 void strata_store_share(const uint64_t *times_ns, uint32_t count, uint32_t *out);
 
 uint32_t strata_store_slot_place(const struct store *store, uint32_t record, uint32_t slot);
@@ -209,8 +211,8 @@ strata_status strata_store_find_files(struct store *store, const char *const *di
 strata_status strata_store_check_drives(const struct store *store, const char *const *dirs,
                                         uint32_t first, strata_error *error);
 
-/* Who wants to hear of a damaged copy whose other copy is whole; a line each. tell: may be
- * NULL. */
+/* Damaged copies whose other copy is whole: they are counted, and tell, which may be NULL, gets
+ * a line for each. */
 struct damage {
     void (*tell)(void *user, const char *line);
     void *user;
@@ -226,13 +228,13 @@ struct commits {
     const struct commit_record *blocks; /* lent by the store's fill */
     /* Blocks, the better copy of each record that has one, by generation, newest first. */
     uint32_t order[STRATA_STORE_RECORD_COUNT];
-    uint32_t count;                                  /* 0: the store is nobody's */
+    uint32_t count;                                  /* 0: the store has no commit */
     uint64_t generations[STRATA_STORE_RECORD_COUNT]; /* of the records; 0: none valid */
-    uint64_t generation;                             /* the greatest that anything tells of */
-    bool lost;          /* a newer record than order[0] was durable and is not there */
-    uint64_t lost_step; /* its commit; UINT64_MAX: not known */
-    bool stands_twice;  /* order[0] */
-    bool has_receipt;   /* likewise */
+    uint64_t generation;                             /* the greatest that any block names */
+    bool lost;            /* a newer record than order[0] was durable and is not there */
+    uint64_t lost_step;   /* its commit; UINT64_MAX: not known */
+    bool has_both_copies; /* the record of order[0] */
+    bool has_receipt;     /* the same record */
 };
 
 /* The block with the other copy of a record. */
@@ -254,18 +256,17 @@ strata_status strata_store_read_commits(const struct store *store, const struct 
 strata_status strata_store_lost(const struct drive *drive, const struct commits *commits,
                                 strata_error *error);
 
-/* The record to write over next: the oldest, and never the one of this generation, which
- * stays. */
+/* The record to write over next: the oldest, but never the one of the current generation. */
 uint32_t strata_store_oldest_record(const uint64_t *generations, uint64_t current);
 
-/* Read the tables of a listed commit into the drives' buffers; OK: all of them are good, in
- * one of their copies. STRATA_E_CORRUPT: they are not. damage: as above. */
+/* Read the tables of a listed commit into the drives' buffers. OK: one copy of each is whole.
+ * STRATA_E_CORRUPT: of one table neither is. damage: as above. */
 strata_status strata_store_read_tables(struct store *store, const struct listed_commit *line,
                                        struct damage *damage, strata_error *error);
 
 /*
- * What the files found hold. store->resumed: this run goes on with it, hashes and recovery are
- * filled in. false: it is nobody's. Nothing is written.
+ * Judge what the files hold. store->resumed: this run resumes it; hashes and recovery are
+ * filled in. Else there is no commit, and the files may be made anew. Nothing is written.
  */
 strata_status strata_store_recover(struct store *store, const struct store_desc *desc,
                                    strata_error *error);
@@ -273,11 +274,11 @@ strata_status strata_store_recover(struct store *store, const struct store_desc 
 /* Write the listing as it is in memory under a new generation. */
 strata_status strata_store_relist(struct store *store);
 
-/* Make the newest record, which the store's record block has, stand twice and give it its
+/* Write the damaged copy of the newest record again, from the store's record block, and its
  * receipt. */
 strata_status strata_store_confirm(struct store *store);
 
-/* Keep memory of malloc's until the process ends. */
+/* Never free a block of malloc's, since a drive may still use it. */
 void strata_store_leave(void *block);
 
 /* As strata_store_start, for the store's own places too. */
@@ -286,17 +287,19 @@ void strata_store_launch(struct store *store, struct store_io *io);
 /* OK, or the status of the first failure. Thread: any. */
 strata_status strata_store_failed(const struct store *store);
 
-/* Keep a failure if it is the first; whoever returns from here can read it. Thread: any. */
+/* Keep a failure if it is the first. store->error may be read afterwards. Thread: any. */
 void strata_store_note(struct store *store, const strata_error *error);
 
-/* The same for the opener: the status, and the story where error is not NULL. */
+/* For the opener: return the store's status, and copy its failure to error if that is not NULL.
+ */
 strata_status strata_store_tell(const struct store *store, strata_error *error);
 
-/* Directories may share a file system: the needs and what is given back add up. */
+/* Is there space? Of directories that share a file system the needs are added up, and so is the
+ * space that files which are made anew give back. */
 strata_status strata_store_check_space(const struct store *store, const struct store_desc *desc,
                                        strata_error *error);
 
-/* Settle where places lie in new files, which are open, and write all that is not there yet. */
+/* Settle where places lie in new files, which are open, and write what is not written yet. */
 strata_status strata_store_create(struct store *store, const struct store_desc *desc,
                                   strata_error *error);
 
@@ -304,10 +307,11 @@ strata_status strata_store_create(struct store *store, const struct store_desc *
 struct piece *strata_drive_take(struct drive *drive);
 void strata_drive_free(struct drive *drive, struct piece *piece);
 
-/* A piece that is done, its failure noted; NULL after a wake or the timeout. */
+/* A piece that has ended; a failure has been noted. NULL after a wake or the timeout. */
 struct piece *strata_drive_reap(struct drive *drive, uint64_t timeout_ns);
 
-/* The I/O thread: transfers until it is told to stop and nothing is left. user: the drive. */
+/* The I/O thread: it makes transfers until it is asked to stop and none is left. user: the
+ * drive. */
 void *strata_drive_serve(void *user);
 
 /* Run the drive's thread; one at a time. */

@@ -1,19 +1,19 @@
 /*
  * Where everything in a store's files lies.
  *
- * Two rules make a resume find what was left. Records are spread over the drives by their
- * lengths and the drives' shares alone, and scratch places lie behind them: so homes and
- * budgets may change from run to run, which changes scratch places only. And a slot is never
- * moved: its offset follows from the records before it.
+ * Two rules make sure that a resume finds what the run before it left. The places of records
+ * follow from their lengths and the drives' shares alone, and scratch places lie behind them.
+ * So homes and budgets may change from run to run: only scratch places change with them. And a
+ * slot is never moved: its offset follows from the records before it.
  *
  * The first drive also has the commit records. They are spread evenly over its slots, from the
- * first to behind the last, always between two records' slots: so what damages a part of the
- * drive damages few of them, and the two copies of each are half of the slots apart. The tables
- * stand before the slots and behind them.
+ * first to behind the last, always between two records' slots. So damage to a part of the drive
+ * hits few of them, and the two copies of each are half of the slots apart. The tables are
+ * before the slots and, as second copies, behind them.
  *
  * A drive's share is its measured speed, fixed when the store is made. Each record goes to the
- * drive that would be through with its slots first, each scratch place to the one that would
- * be with its whole file.
+ * drive that would finish its slots first, each scratch place to the drive that would finish
+ * its whole file first.
  *
  * Thread: any.
  */
@@ -24,7 +24,7 @@
 
 #include <string.h>
 
-/* For each listed commit, and for one in the making; 0: a scratch store. */
+/* Tables of a drive: one for each listed commit and one for the next; 0: a scratch store. */
 static uint32_t tables_of(const struct store_records *records)
 {
     return records->durable ? 2 + records->keep : 0;
@@ -35,7 +35,7 @@ uint32_t strata_store_public_places(const struct store_desc *desc)
     return desc->place_count + desc->records->count * desc->records->slots;
 }
 
-/* A durable store has its own: tables, commit records, receipts, and each file as a whole. */
+/* A durable store has places of its own: tables, commit records, receipts, and the files. */
 uint32_t strata_store_all_places(const struct store_desc *desc)
 {
     uint32_t own = desc->dir_count * (STRATA_STORE_COPIES * tables_of(desc->records) + 1) +
@@ -45,12 +45,12 @@ uint32_t strata_store_all_places(const struct store_desc *desc)
 
 uint32_t strata_store_spare_blocks(const struct store_desc *desc)
 {
-    /* Each drive's entries are rounded up to blocks, which is less than a block for each. */
+    /* A drive's entries are rounded up to blocks, which adds less than a block. */
     return desc->dir_count - 1;
 }
 
-/* Measured rates differ by a few per cent from one time to the next. */
-static bool as_fast(uint64_t time_ns, uint64_t than_ns)
+/* Measured rates differ by a few per cent from one measurement to the next. */
+static bool is_as_fast(uint64_t time_ns, uint64_t than_ns)
 {
     return time_ns - than_ns <= time_ns / 10;
 }
@@ -60,7 +60,7 @@ void strata_store_share(const uint64_t *times_ns, uint32_t count, uint32_t *out)
     uint64_t best_ns = 0;
     memset(out, 0, count * sizeof *out);
     for (;;) {
-        /* The fastest that has no share yet; those that are as fast get the same. */
+        /* The fastest drive without a share; drives that are as fast get the same share. */
         uint64_t lead_ns = UINT64_MAX;
         for (uint32_t i = 0; i < count; i++)
             if (out[i] == 0 && times_ns[i] < lead_ns)
@@ -71,7 +71,7 @@ void strata_store_share(const uint64_t *times_ns, uint32_t count, uint32_t *out)
         uint32_t share =
             (uint32_t)((double)best_ns / (double)lead_ns * STRATA_STORE_FULL_SHARE);
         for (uint32_t i = 0; i < count; i++)
-            if (out[i] == 0 && as_fast(times_ns[i], lead_ns))
+            if (out[i] == 0 && is_as_fast(times_ns[i], lead_ns))
                 out[i] = share > 0 ? share : 1;
     }
 }
@@ -81,9 +81,9 @@ static uint32_t share_of(const uint32_t *shares, uint32_t drive)
     return shares != NULL ? shares[drive] : 1;
 }
 
-/* The drive that is through first when it gets more; bytes: what each has. */
-static uint32_t first_through(const uint64_t *bytes, const uint32_t *shares, uint32_t count,
-                              uint64_t more)
+/* The drive that would finish first if it got more; bytes: what each has already. */
+static uint32_t first_to_finish(const uint64_t *bytes, const uint32_t *shares, uint32_t count,
+                                uint64_t more)
 {
     uint32_t first = 0;
     for (uint32_t i = 1; i < count; i++)
@@ -98,7 +98,7 @@ static uint32_t slots_of(const struct store_records *records, uint32_t record)
     return record < records->count - records->fixed_count ? records->slots : 1;
 }
 
-/* Slots, with offsets from the first slot of their drive. */
+/* Give every slot a drive, and an offset from the first slot of that drive. */
 static void spread_records(const struct store_desc *desc, const uint32_t *shares,
                            struct drive_layout *drives, uint64_t *slot_bytes,
                            struct place *places)
@@ -107,8 +107,8 @@ static void spread_records(const struct store_desc *desc, const uint32_t *shares
     for (uint32_t i = 0; i < records->count; i++) {
         if (records->bytes[i] == 0)
             continue;
-        uint32_t drive = first_through(slot_bytes, shares, desc->dir_count,
-                                       slots_of(records, i) * records->bytes[i]);
+        uint32_t drive = first_to_finish(slot_bytes, shares, desc->dir_count,
+                                         slots_of(records, i) * records->bytes[i]);
         for (uint32_t slot = 0; slot < slots_of(records, i); slot++) {
             if (places != NULL)
                 places[desc->place_count + i * records->slots + slot] = (struct place){
@@ -141,7 +141,8 @@ void strata_store_place_tables(struct drive_layout *layout, uint32_t tables)
     layout->tables_offset[1] = layout->durable_bytes - tables * layout->table_bytes;
 }
 
-/* slot_bytes: of the slots alone; is_first: the drive has the commit records, too. */
+/* The parts of a drive's file. slot_bytes: of the slots alone. is_first: the drive has the
+ * commit records, too. */
 static void place_parts(const struct store_desc *desc, struct drive_layout *layout,
                         uint64_t slot_bytes, bool is_first)
 {
@@ -155,7 +156,8 @@ static void place_parts(const struct store_desc *desc, struct drive_layout *layo
     strata_store_place_tables(layout, tables);
 }
 
-/* From offsets in their drive's slots to those in its file; the commit records get theirs. */
+/* Turn offsets of slots from the first slot into offsets in the file, with the commit records
+ * in between, whose offsets are set here. */
 static void place_slots(const struct store_desc *desc, struct drive_layout *drives,
                         uint64_t first_slot_bytes, struct place *slots)
 {
@@ -185,7 +187,7 @@ static void spread_scratch(const struct store_desc *desc, const uint32_t *shares
 {
     for (uint32_t i = 0; i < desc->place_count; i++) {
         uint32_t drive =
-            first_through(file_bytes, shares, desc->dir_count, desc->place_bytes[i]);
+            first_to_finish(file_bytes, shares, desc->dir_count, desc->place_bytes[i]);
         if (places != NULL)
             places[i] = (struct place){
                 .offset = file_bytes[drive],

@@ -2,34 +2,35 @@
  * Reading the commit records: which is the newest, what is damaged, and what is lost.
  *
  * A crash may happen at any moment, and damage may be found at any time. The two must not be
- * taken for one another: what a crash alone can leave is gone on from, and what it cannot leave
- * is damage, told and left as it is. These rules tell them apart.
+ * mistaken for each other: a state that a crash alone can leave is resumed, and any other state
+ * is damage, which is reported and left as it is. These rules tell them apart.
  *
  * A commit writes in this order: both copies of its tables; a flush; both copies of its record,
  * over the oldest of four; a flush; a receipt with the record's generation, which the next
  * commit's first flush makes durable. So of the commit of generation g:
  *
- *   - A receipt of g says that record g was durable in both copies. So does a table of g + 1:
- *     it is written only after record g has been flushed. If record g, or a newer one, is then
- *     not there, it is lost, and no crash did that. A table of g alone says nothing: the power
- *     may have gone before record g was written, or in the middle of it.
+ *   - A receipt of g says that record g was durable in both copies. So does a table of g + 1,
+ *     which is written only after record g has been flushed. If neither record g nor a newer
+ * one
+ *     is there then, it is lost, and no crash did that. A table of g alone says nothing: the
+ *     power may have failed before record g was written, or while it was.
  *   - While record g is written, its place may hold anything, in both copies, since a drive
  *     promises nothing about sectors in flight. This is the only place of the four that a crash
  *     may leave so. It is the oldest: the next commit writes over it again.
- *   - One copy of record g may land and the other not. Then there is no receipt of g. The run
- *     that goes on writes the other copy again, and the receipt.
+ *   - One copy of record g may be written and the other not. Then there is no receipt of g. The
+ *     run that resumes writes the other copy again, and the receipt.
  *
- * A new store has a known pattern where the records will stand. It is nobody's, and may be made
- * anew, as long as no record, no receipt and no table of a second commit is there, and the
- * pattern is everywhere but in the place of the first record, whose write the power may have
- * interrupted.
+ * A new store has a known pattern in the places of the records. It has never been committed to,
+ * and may be made anew, as long as there is no record, no receipt and no table of a second
+ * commit, and the pattern is everywhere but in the place of the first record, whose write a
+ * crash may have interrupted.
  *
- * A block that cannot be read is a damaged block, whatever the drive's reason.
+ * A block that cannot be read counts as damaged, whatever the drive's reason.
  *
  * With --durability process nothing is flushed. Then there are no receipts either, and a loss
  * of power, which such a run does not promise to survive, may look like damage.
  *
- * Thread: the opener, or who surveys a store.
+ * Thread: the opener, or the caller of list, scrub and drop.
  */
 
 #include "io/store_internal.h"
@@ -42,11 +43,11 @@
 /* What was found at a commit record's place. */
 enum found { FOUND_OTHER, FOUND_EMPTY, FOUND_RECORD };
 
-/* All that is read, until it is judged. */
+/* All that is read, before it is judged. */
 struct reading {
     const struct drive *drive;
     struct commit_record *blocks;
-    void *spare; /* one block, for whatever else is read */
+    void *spare; /* one block, for receipts and tables */
     enum found found[STRATA_STORE_RECORD_BLOCKS];
     strata_error errors[STRATA_STORE_RECORD_BLOCKS]; /* of a block that cannot be read */
     struct commit_receipt receipt;                   /* the newest; generation 0: none */
@@ -112,7 +113,7 @@ static uint64_t table_generation(const struct reading *reading, uint64_t offset,
         memcmp(head->store_id, header->store_id, sizeof head->store_id) != 0)
         return 0;
     uint64_t generation = head->generation;
-    /* Few get here: the tables of a commit that was interrupted, or of one that is lost. */
+    /* Only tables of a commit that was interrupted, or of one that is lost, get here. */
     void *table = aligned_alloc(STRATA_IO_ALIGN_BYTES, bytes);
     bool good = table != NULL &&
                 strata_store_file_read(&reading->drive->file, table, bytes, offset, &ignored) ==
@@ -169,9 +170,9 @@ uint32_t strata_store_oldest_record(const uint64_t *generations, uint64_t curren
     return oldest;
 }
 
-/* What a block should be: the record that its place has in the better copy, or empty. */
-static bool is_sound(const struct reading *reading, const struct commits *commits,
-                     uint32_t block)
+/* Is a block as it should be: the record that the better copy of its place has, or empty? */
+static bool block_is_sound(const struct reading *reading, const struct commits *commits,
+                           uint32_t block)
 {
     uint64_t generation = commits->generations[block % STRATA_STORE_RECORD_COUNT];
     if (generation == 0)
@@ -180,7 +181,7 @@ static bool is_sound(const struct reading *reading, const struct commits *commit
            reading->blocks[block].generation == generation;
 }
 
-/* Tell of each block that is not what it should be, though no crash left it so. */
+/* Report each block that is not as it should be and that no crash can have left so. */
 static void tell_damaged_blocks(const struct reading *reading, const struct commits *commits,
                                 struct damage *damage)
 {
@@ -191,7 +192,7 @@ static void tell_damaged_blocks(const struct reading *reading, const struct comm
         strata_error story = reading->errors[i];
         bool may_be_torn = index == next || (commits->generations[index] == newest &&
                                              reading->receipt.generation < newest);
-        if (is_sound(reading, commits, i) || (may_be_torn && story.status == STRATA_OK))
+        if (block_is_sound(reading, commits, i) || (may_be_torn && story.status == STRATA_OK))
             continue;
         if (story.status == STRATA_OK)
             (void)strata_fail(&story, STRATA_E_CORRUPT, 0,
@@ -204,12 +205,12 @@ static void tell_damaged_blocks(const struct reading *reading, const struct comm
     }
 }
 
-/* No record is there. OK: nor was there ever one. */
-static strata_status check_nobodys(const struct reading *reading, strata_error *error)
+/* There is no record. OK: there has never been one. */
+static strata_status check_never_committed(const struct reading *reading, strata_error *error)
 {
     const struct drive *drive = reading->drive;
     uint32_t bad = 0;
-    /* The first commit goes into the first record: a crash may leave anything of it. */
+    /* The first commit is written to the first record, so a crash may leave anything there. */
     while (bad < STRATA_STORE_RECORD_BLOCKS &&
            (bad % STRATA_STORE_RECORD_COUNT == 0 || reading->found[bad] == FOUND_EMPTY))
         bad++;
@@ -227,7 +228,7 @@ static strata_status check_nobodys(const struct reading *reading, strata_error *
 }
 
 /* Was there a record that is newer than those that are left? */
-static void judge_lost(const struct reading *reading, struct commits *out)
+static void judge_loss(const struct reading *reading, struct commits *out)
 {
     uint64_t newest = out->blocks[out->order[0]].generation;
     uint64_t durable = reading->receipt.generation;
@@ -240,7 +241,7 @@ static void judge_lost(const struct reading *reading, struct commits *out)
     out->generation = newest > durable ? newest : durable;
     if (reading->table_generation > out->generation && out->lost)
         out->generation = reading->table_generation;
-    out->stands_twice = is_sound(reading, out, strata_store_other_copy(out->order[0]));
+    out->has_both_copies = block_is_sound(reading, out, strata_store_other_copy(out->order[0]));
     out->has_receipt = reading->receipt.generation >= newest;
 }
 
@@ -259,8 +260,8 @@ strata_status strata_store_read_commits(const struct store *store, const struct 
     read_receipts(&reading);
     read_table_heads(&reading, out->count > 0 ? out->blocks[out->order[0]].generation : 0);
     if (out->count == 0)
-        return check_nobodys(&reading, error);
-    judge_lost(&reading, out);
+        return check_never_committed(&reading, error);
+    judge_loss(&reading, out);
     if (!out->lost)
         tell_damaged_blocks(&reading, out, damage);
     return STRATA_OK;

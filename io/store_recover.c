@@ -1,20 +1,20 @@
 /*
- * What the files found hold, and whether this run may go on with it.
+ * What the files hold, and whether this run may resume it.
  *
- * Three questions, in this order. Whose are they? Each file names its store and its place in
- * it; commits are told by the first drive's file, so a file whose first drive is not among the
- * directories is left alone. Is there a commit? A new store without one is nobody's; what is
- * neither is refused (store_records.c). And is it this run's? Everything that a commit means
- * must match: the identity that the run was given, and the records' layout.
+ * Three questions are asked, in this order. Do the files belong together? Each file names its
+ * store and its place in it. The first drive's file has the commits, so a file whose first
+ * drive is not among the directories is left alone. Is there a commit? A new store without one
+ * may be made anew; a store that is neither new nor has a commit is refused (store_records.c).
+ * And is it this run's? Everything that a commit depends on must match: the identity that the
+ * run was given, and the records' layout.
  *
- * The newest commit is gone on from. A crash never leaves a record without its tables, since
- * those are flushed first, and never takes back a record that was durable. So where the newest
- * record is lost, or neither copy of one of its tables is whole, somebody's step is damaged:
- * the store is refused, and the message names the newest commit that is whole. It is gone on
- * from when it is asked for by its step, and the listings that are newer are given up with
- * that.
+ * The run resumes from the newest commit. A crash never leaves a record without its tables,
+ * since those are flushed first, and never takes back a record that was durable. So if the
+ * newest record is lost, or neither copy of one of its tables is whole, a committed step is
+ * damaged: the store is refused, and the message names the newest commit that is whole. A run
+ * that asks for that commit by its step resumes from it, and newer listings are dropped.
  *
- * Records themselves are not read here. Their hashes are, and each read is checked.
+ * Records themselves are not read here. Their hashes are, and each later read is compared.
  *
  * Thread: the opener.
  */
@@ -33,7 +33,7 @@ static bool is_first_of(const struct drive *drive, const struct drive *other)
                   sizeof other->header->store_id) == 0;
 }
 
-/* Every file's first drive is here too, so what follows speaks for it. */
+/* For every file, the first drive of its store must be among the directories. */
 static strata_status check_firsts(const struct store *store, const struct store_desc *desc,
                                   strata_error *error)
 {
@@ -97,7 +97,7 @@ static struct line take_line(const char **at, const char *end)
     return line;
 }
 
-/* What stands before, or behind, the first '='. */
+/* The part of a line before the first '=', or the part after it. */
 static struct line part_of(struct line line, bool value)
 {
     const char *sign = memchr(line.text, '=', line.bytes);
@@ -108,7 +108,7 @@ static struct line part_of(struct line line, bool value)
     return (struct line){line.text + skip, line.bytes - skip};
 }
 
-/* Lines are compared in order; the first that differs is told, by its name. */
+/* Lines are compared in order; the message names the first that differs. */
 static strata_status check_identity(const struct store_header *header, const char *identity,
                                     const char *dir, strata_error *error)
 {
@@ -165,7 +165,7 @@ static strata_status check_layout(const struct store_header *header,
     return STRATA_OK;
 }
 
-/* Read one copy of a drive's table. false: it is not whole; story says what is wrong. */
+/* Read one copy of a drive's table. false: it is not whole; story says why. */
 static bool read_table(const struct drive *drive, const struct listed_commit *line,
                        uint32_t copy, strata_error *story)
 {
@@ -184,7 +184,7 @@ static bool read_table(const struct drive *drive, const struct listed_commit *li
     return false;
 }
 
-/* Both copies of all tables: those that are damaged are told. */
+/* Read both copies of all tables and report those that are damaged. */
 static void look_at_both(const struct store *store, const struct listed_commit *line,
                          struct damage *damage)
 {
@@ -221,7 +221,7 @@ strata_status strata_store_read_tables(struct store *store, const struct listed_
                        line->step, store->drives[0].file.path);
 }
 
-/* The same for a store that is opened: the tables have the tiles that it has. */
+/* The same for a store that is opened, whose tiles must be those in the tables. */
 static strata_status read_own_tables(struct store *store, const struct listed_commit *line,
                                      struct damage *damage, strata_error *error)
 {
@@ -245,7 +245,8 @@ static strata_status read_own_tables(struct store *store, const struct listed_co
                        line->step, store->drives[0].file.path);
 }
 
-/* Take over what the drives' buffers say, as one more line. */
+/* Add a line to the store: its slots and hashes are in the tables that the drives' buffers
+ * hold. */
 static void take_line_over(struct store *store, const struct listed_commit *line)
 {
     struct table_entry *entries[STRATA_STORE_MAX_DRIVES];
@@ -270,8 +271,8 @@ static void take_line_over(struct store *store, const struct listed_commit *line
     store->recovery.line_count = store->line_count;
 }
 
-/* The line to go on from, in this record. line_count: there is none. */
-static uint32_t pick(const struct commit_record *record, uint64_t resume_step)
+/* The line of this record that the run resumes from. line_count: there is none. */
+static uint32_t find_resume_line(const struct commit_record *record, uint64_t resume_step)
 {
     uint32_t i = 0;
     if (resume_step == UINT64_MAX)
@@ -299,7 +300,7 @@ static void log_damage(void *user, const char *line)
     strata_store_log(user, "store: %s; its other copy is whole", line);
 }
 
-/* Lines that stay listed. One whose tables are damaged is of no use and falls out. */
+/* Add the lines that stay listed. A line whose tables are damaged is dropped. */
 static void take_retained(struct store *store, const struct store_desc *desc,
                           const struct commit_record *record, uint32_t from)
 {
@@ -312,13 +313,13 @@ static void take_retained(struct store *store, const struct store_desc *desc,
     }
 }
 
-/* A commit to go on from: a line of one of the records. */
+/* A commit to resume from: a line of one of the records. */
 struct choice {
     const struct commit_record *record;
     uint32_t line;
 };
 
-/* The newest commit, or that of the step, whose tables are whole. false: there is none. */
+/* The newest commit whose tables are whole, or that of the step. false: there is none. */
 static bool find_whole(struct store *store, const struct commits *commits, uint64_t step,
                        struct choice *out)
 {
@@ -335,7 +336,7 @@ static bool find_whole(struct store *store, const struct commits *commits, uint6
     return false;
 }
 
-/* The newest commit is damaged. One that was asked for by its step may do. */
+/* The newest commit is damaged. The run may have asked for an older one by its step. */
 static strata_status choose_older(struct store *store, const struct store_desc *desc,
                                   const struct commits *commits, const strata_error *story,
                                   struct choice *out, strata_error *error)
@@ -355,10 +356,10 @@ static strata_status choose_older(struct store *store, const struct store_desc *
                        story->message, out->record->lines[out->line].step);
 }
 
-/* Where to go on: the newest commit, or one that was asked for by its step. */
-static strata_status choose(struct store *store, const struct store_desc *desc,
-                            const struct commits *commits, struct choice *out,
-                            strata_error *error)
+/* Choose the newest commit, or the one that was asked for by its step. */
+static strata_status choose_commit(struct store *store, const struct store_desc *desc,
+                                   const struct commits *commits, struct choice *out,
+                                   strata_error *error)
 {
     strata_error story = {.status = STRATA_OK};
     struct damage damage = {.tell = log_damage, .user = (void *)desc};
@@ -369,27 +370,28 @@ static strata_status choose(struct store *store, const struct store_desc *desc,
         (void)read_own_tables(store, &out->record->lines[0], &damage, &story);
     if (story.status != STRATA_OK)
         return choose_older(store, desc, commits, &story, out, error);
-    /* A step is asked for by the newest listing: in older ones it may have been given up. */
-    out->line = pick(out->record, desc->records->resume_step);
+    /* The step is looked up in the newest listing: an older one may have a commit that was
+     * dropped. */
+    out->line = find_resume_line(out->record, desc->records->resume_step);
     if (out->line == out->record->line_count)
         return no_such_step(out->record, desc, error);
     store->relist = out->line > 0;
     return read_own_tables(store, &out->record->lines[out->line], NULL, error);
 }
 
-/* What the newest record lacks is made good once the store is open. */
+/* Note what the newest record lacks; it is written once the store is open. */
 static void note_confirmation(struct store *store, const struct commits *commits)
 {
     uint32_t newest = commits->order[0];
     store->torn_copy = STRATA_STORE_RECORD_BLOCKS;
-    if (!commits->stands_twice)
+    if (!commits->has_both_copies)
         store->torn_copy = strata_store_other_copy(newest);
-    store->confirm =
-        !store->relist && (!commits->stands_twice || (store->flush && !commits->has_receipt));
+    store->confirm = !store->relist &&
+                     (!commits->has_both_copies || (store->flush && !commits->has_receipt));
     *store->record = commits->blocks[newest];
 }
 
-/* The header's numbers that follow from others. They were right when the store was made. */
+/* Check the header's numbers that follow from others, as they did when the store was made. */
 static strata_status check_derived(const struct store *store, strata_error *error)
 {
     for (uint32_t i = 0; i < store->drive_count; i++) {
@@ -421,7 +423,7 @@ static strata_status resume(struct store *store, const struct store_desc *desc, 
     STRATA_TRY(check_derived(store, error));
     memcpy(store->record_generation, commits->generations, sizeof store->record_generation);
     store->generation = commits->generation;
-    STRATA_TRY(choose(store, desc, commits, &choice, error));
+    STRATA_TRY(choose_commit(store, desc, commits, &choice, error));
     const struct listed_commit *line = &choice.record->lines[choice.line];
     store->listing_generation = choice.record->generation;
     store->recovery.updates = line->updates;

@@ -1,22 +1,22 @@
 #define _GNU_SOURCE
 /*
- * Scrub: every tile of the last commit against its hash. See include/strata/store.h.
+ * Scrub: compare every tile of the last commit with its hash. See include/strata/store.h.
  *
- * Where tiles lie follows from the lengths in the tile tables, which must then give the hash of
- * lengths that the header has: a table that lies about one would send us elsewhere.
+ * Where tiles lie follows from the lengths in the tile tables. These must give the hash of all
+ * lengths that the header has, or a wrong length would move all tiles behind it.
  *
- * A scrub has one thread per drive, because hashing keeps one core busy at 10 to 20 GB/s. Its
- * drive is read front to back in requests of 4 MiB, enough of them in flight to keep it busy,
- * and they are hashed in the order of the file whatever order they come in. So one list of
- * digests is enough, as long as the longest tile's. The tables are in order of offsets: within
- * a drive this is one sequential pass with gaps where other slots are.
+ * A scrub has one thread per drive, because hashing keeps one core busy at 10 to 20 GB/s. The
+ * thread reads its drive front to back in requests of 4 MiB, with enough of them in flight to
+ * keep the drive busy. Requests are hashed in the order of the file, in whatever order they
+ * end, so one list of digests is enough, for the longest tile. The tables are in order of
+ * offsets: a drive is read in one sequential pass, with gaps where other slots are.
  *
- * The first failure of a queue or of a store ends it. Not here: a damaged tile is just what is
- * looked for, and the next one is looked at too. Only a drive that does not answer at all ends
- * its thread, since what it was asked may still be written to our buffers.
+ * A transfer that fails does not end a scrub, as it would end a run: damaged tiles are what a
+ * scrub looks for. Only a drive that does not answer ends its thread, since the drive may still
+ * write to the buffers.
  *
- * Threads of drives send what they find through a channel, so the callback runs in the caller's
- * thread alone.
+ * The drives' threads send what they find through a channel, so the callback runs in the
+ * caller's thread.
  *
  * Thread: the caller, and one per drive during a scrub.
  */
@@ -40,7 +40,7 @@
 #define DEPTH           16u
 #define BUFFER_BYTES    ((size_t)DEPTH * REQUEST_BYTES)
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
-/* With room to begin at a huge page. */
+/* With room to align the buffers to a huge page. */
 #define MAP_BYTES   (BUFFER_BYTES + HUGE_PAGE_BYTES)
 #define DEADLINE_NS 120000000000u
 #define STACK_BYTES (512u << 10)
@@ -83,12 +83,12 @@ struct scrub_drive {
     uint64_t next_slot0; /* where its slot 0 is among the slots of the drive */
     uint64_t slot_bytes; /* all of them */
     uint64_t next_moved;
-    bool entry_bad; /* the record being hashed; it has been told */
+    bool entry_bad; /* the record being hashed is damaged, and that has been reported */
     uint64_t tiles;
     /* Written by the drive's thread, read by the caller for its progress; relaxed. */
     _Atomic uint64_t bytes;
     uint64_t bad;
-    strata_error error; /* what ended the thread before its time */
+    strata_error error; /* why the thread ended early */
     pthread_t thread;
     bool running;
 };
@@ -97,7 +97,7 @@ static void note_bad(struct scrub_drive *scrub, const struct target *target, con
 {
     strata_error story = {.status = STRATA_OK};
     struct scrub_note note = {.end = false};
-    /* strata_fail makes the line: control bytes in a path do not get to the caller. */
+    /* strata_fail() makes the line, since it replaces control bytes in a path. */
     (void)strata_fail(&story, STRATA_E_CORRUPT, 0,
                       "tile %" PRIu32 ", slot %" PRIu32 ": %s: %" PRIu64 " bytes at %" PRIu64
                       " in %s",
@@ -115,7 +115,7 @@ static bool more_to_issue(const struct scrub_drive *scrub)
 }
 
 /* Cut the next request from the record that is next in the table. */
-static void issue(struct scrub_drive *scrub)
+static void issue_piece(struct scrub_drive *scrub)
 {
     const struct store_header *header = scrub->drive->header;
     const struct table_entry *entry =
@@ -160,7 +160,7 @@ static void check_hash(struct scrub_drive *scrub, const struct target *target)
     note_bad(scrub, target, what);
 }
 
-/* The next piece in order of the file has come. */
+/* Hash a piece, which is the next one in the order of the file. */
 static void take_piece(struct scrub_drive *scrub, const struct scrub_piece *piece)
 {
     const struct target *target = &piece->target;
@@ -184,7 +184,7 @@ static void take_piece(struct scrub_drive *scrub, const struct scrub_piece *piec
         check_hash(scrub, target);
 }
 
-/* false: the drive does not answer. */
+/* Wait for a piece. false: the drive does not answer. */
 static bool await_piece(struct scrub_drive *scrub, const struct scrub_piece *piece)
 {
     while (!piece->done) {
@@ -206,7 +206,7 @@ static void *scrub_serve(void *user)
     struct scrub_drive *scrub = user;
     for (;;) {
         while (more_to_issue(scrub) && scrub->issued - scrub->hashed < DEPTH)
-            issue(scrub);
+            issue_piece(scrub);
         if (scrub->issued == scrub->hashed)
             break;
         struct scrub_piece *piece = &scrub->pieces[scrub->hashed % DEPTH];
@@ -229,8 +229,8 @@ static strata_status scrub_start(struct scrub_drive *scrub, strata_error *error)
     return STRATA_OK;
 }
 
-/* Of the slots of all records of a drive, commit records left out. */
-static uint64_t slot_bytes(const struct drive *drive)
+/* Bytes of the slots of all records of a drive, without the commit records between them. */
+static uint64_t bytes_of_slots(const struct drive *drive)
 {
     uint64_t records = drive->header->drive_index == 0
                            ? STRATA_STORE_RECORD_BLOCKS * STRATA_STORE_BLOCK_BYTES
@@ -238,8 +238,8 @@ static uint64_t slot_bytes(const struct drive *drive)
     return drive->layout.tables_offset[1] - drive->layout.slots_offset - records;
 }
 
-/* Of the records in a drive's table. */
-static uint64_t longest(const struct drive *drive)
+/* Bytes of the longest record in a drive's table. */
+static uint64_t longest_record(const struct drive *drive)
 {
     const struct table_entry *entries = (const struct table_entry *)(drive->table + 1);
     uint64_t bytes = 0;
@@ -252,9 +252,9 @@ static strata_status scrub_open(struct scrub_drive *scrub, const struct drive *d
                                 const struct io_ops *ops, strata_error *error)
 {
     scrub->drive = drive;
-    scrub->slot_bytes = slot_bytes(drive);
+    scrub->slot_bytes = bytes_of_slots(drive);
     scrub->io_file = (struct io_file){.fd = drive->file.fd, .path = drive->file.path};
-    uint64_t pieces = strata_hash_piece_count(longest(drive));
+    uint64_t pieces = strata_hash_piece_count(longest_record(drive));
     scrub->digests = calloc(pieces > 0 ? pieces : 1, sizeof *scrub->digests);
     if (scrub->digests == NULL)
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM,
@@ -267,7 +267,7 @@ static strata_status scrub_open(struct scrub_drive *scrub, const struct drive *d
         return strata_fail(error, STRATA_E_NOMEM, errno, "host: %zu bytes to read %s: %s",
                            MAP_BYTES, drive->file.path, strerror(errno));
     }
-    /* Only cheaper with them: a drive's rate is reached without, too. */
+    /* Huge pages save CPU time; the drive's rate is reached without them too. */
     (void)madvise(scrub->map, MAP_BYTES, MADV_HUGEPAGE);
     uintptr_t first = (uintptr_t)scrub->map + HUGE_PAGE_BYTES - 1;
     scrub->buffers = (uint8_t *)(first / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES);
@@ -285,7 +285,7 @@ static void scrub_close(struct scrub_drive *scrub)
 {
     if (scrub->running)
         pthread_join(scrub->thread, NULL);
-    /* A drive that does not answer may still write to the buffers, which are left to it. */
+    /* A drive that does not answer may still write to the buffers, so they stay mapped. */
     bool quiet = strata_io_queue_close(scrub->queue);
     if (scrub->map != NULL && quiet)
         munmap(scrub->map, MAP_BYTES);
@@ -296,13 +296,13 @@ static void scrub_close(struct scrub_drive *scrub)
     scrub->digests = NULL;
 }
 
-static void tell(const strata_scrub_desc *desc, const char *line)
+static void report_bad(const strata_scrub_desc *desc, const char *line)
 {
     if (desc->on_bad != NULL)
         desc->on_bad(desc->on_bad_user, line);
 }
 
-/* Of all records in the drives' tables. */
+/* Bytes of all records in the drives' tables. */
 static uint64_t bytes_to_read(const struct survey *survey)
 {
     uint64_t bytes = 0;
@@ -315,9 +315,10 @@ static uint64_t bytes_to_read(const struct survey *survey)
     return bytes;
 }
 
-/* Pass lines on until every thread that was started has ended, and say how far they are. */
-static void listen(const struct survey *survey, const struct scrub_drive *scrubs,
-                   const strata_scrub_desc *desc, struct channel *notes, uint32_t running)
+/* Pass lines on until every thread that was started has ended, and report progress. */
+static void pass_lines_on(const struct survey *survey, const struct scrub_drive *scrubs,
+                          const strata_scrub_desc *desc, struct channel *notes,
+                          uint32_t running)
 {
     struct scrub_note note;
     struct progress progress;
@@ -330,7 +331,7 @@ static void listen(const struct survey *survey, const struct scrub_drive *scrubs
         if (received && note.end)
             running--;
         else if (received)
-            tell(desc, note.line);
+            report_bad(desc, note.line);
         uint64_t bytes = 0;
         for (uint32_t i = 0; i < survey->store.drive_count; i++)
             bytes += atomic_load_explicit(&scrubs[i].bytes, memory_order_relaxed);
@@ -338,7 +339,7 @@ static void listen(const struct survey *survey, const struct scrub_drive *scrubs
     }
 }
 
-/* The tables of the newest commit that has them whole; what is damaged is told. */
+/* Read the tables of the newest commit whose tables are whole, and report what is damaged. */
 static strata_status pick_commit(struct survey *survey, struct damage *damage,
                                  strata_scrub_result *out, strata_error *error)
 {
@@ -355,7 +356,8 @@ static strata_status pick_commit(struct survey *survey, struct damage *damage,
     return strata_fail(error, STRATA_E_CORRUPT, story.native, "%s", story.message);
 }
 
-/* The lengths in the tables are those that the header was made for, and fit in the files. */
+/* Check that the lengths in the tables are those that the header was made for, and fit in the
+ * files. */
 static strata_status check_lengths(const struct survey *survey, strata_error *error)
 {
     const struct store *store = &survey->store;
@@ -371,7 +373,7 @@ static strata_status check_lengths(const struct survey *survey, strata_error *er
     for (uint32_t i = 0; i < store->drive_count; i++) {
         const struct drive *drive = &store->drives[i];
         const struct table_entry *entry = (const struct table_entry *)(drive->table + 1);
-        uint64_t left = slot_bytes(drive);
+        uint64_t left = bytes_of_slots(drive);
         for (uint32_t j = 0; j < drive->layout.record_count && fits; j++, entry++) {
             uint32_t slots = strata_store_slots_of(survey->header, entry->record);
             fits = entry->bytes > 0 && entry->bytes % STRATA_IO_ALIGN_BYTES == 0 &&
@@ -389,7 +391,7 @@ static strata_status check_lengths(const struct survey *survey, strata_error *er
                        store->drives[0].file.path);
 }
 
-/* io_uring where it is to be had; the result says which it was. */
+/* Open all drives on io_uring, or on threads if there is no io_uring. out says which. */
 static strata_status open_drives(struct survey *survey, struct scrub_drive *scrubs,
                                  strata_scrub_result *out, strata_error *error)
 {
@@ -422,7 +424,7 @@ static strata_status run_drives(struct survey *survey, struct scrub_drive *scrub
         if (status != STRATA_OK)
             break;
     }
-    listen(survey, scrubs, desc, notes, running);
+    pass_lines_on(survey, scrubs, desc, notes, running);
     for (uint32_t i = 0; i < running; i++) {
         pthread_join(scrubs[i].thread, NULL);
         scrubs[i].running = false;
@@ -453,8 +455,9 @@ static strata_status sum_up(const struct survey *survey, const struct scrub_driv
                        survey->store.drives[0].file.path, out->step, out->bad, out->tiles);
 }
 
-static strata_status scrub(struct survey *survey, const strata_scrub_desc *desc,
-                           struct damage *damage, strata_scrub_result *out, strata_error *error)
+static strata_status scrub_survey(struct survey *survey, const strata_scrub_desc *desc,
+                                  struct damage *damage, strata_scrub_result *out,
+                                  strata_error *error)
 {
     if (survey->commits.count == 0)
         return strata_survey_no_commit(desc->dirs[0], error);
@@ -490,7 +493,7 @@ strata_status strata_store_scrub(strata_scrub_result *out, const strata_scrub_de
     strata_status status =
         strata_survey_begin(&survey, desc->dirs, desc->dir_count, true, &damage, error);
     if (status == STRATA_OK)
-        status = scrub(&survey, desc, &damage, out, error);
+        status = scrub_survey(&survey, desc, &damage, out, error);
     strata_survey_end(&survey);
     return status;
 }

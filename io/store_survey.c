@@ -1,7 +1,8 @@
 /*
  * A durable store without its run; see store_survey.h.
  *
- * Where things are follows from the headers alone, whose numbers have been checked.
+ * Without a run there is no plan, so where everything is follows from the headers alone. Their
+ * numbers have been checked before they are used.
  *
  * Thread: the caller.
  */
@@ -25,7 +26,7 @@ void strata_survey_end(struct survey *survey)
     free(store->fill);
 }
 
-/* Room for drives, and for the blocks: what is read, then a header per drive. */
+/* Memory for the drives, and for blocks: those that are read, then a header per drive. */
 static strata_status survey_take(struct survey *survey, uint32_t dir_count, strata_error *error)
 {
     struct store *store = &survey->store;
@@ -46,7 +47,7 @@ static strata_status survey_take(struct survey *survey, uint32_t dir_count, stra
     return STRATA_OK;
 }
 
-/* The part of a drive's layout that its header tells. */
+/* The part of a drive's layout that follows from its header. */
 static strata_status survey_drive(struct drive *drive, strata_error *error)
 {
     const struct store_header *header = drive->header;
@@ -75,7 +76,7 @@ static strata_status check_any(const struct store *store, const char *const *dir
     return STRATA_OK;
 }
 
-/* The first directory has the first drive: that is where commits are told. */
+/* The first directory must have the first drive, since the commits are there. */
 static strata_status check_first(const struct store *store, const char *const *dirs,
                                  strata_error *error)
 {

@@ -20,7 +20,7 @@
 _Static_assert(STRATA_STORE_MAX_COMMITS == STRATA_STORE_LINES, "all of them can be listed");
 _Static_assert(STRATA_STORE_IDENTITY_BYTES == STRATA_IDENTITY_BYTES + 1, "and a zero");
 
-static void list(const struct survey *survey, strata_store_listing *out)
+static void list_survey(const struct survey *survey, strata_store_listing *out)
 {
     const struct commit_record *record = strata_survey_newest(survey);
     out->keep = survey->header->keep;
@@ -43,7 +43,7 @@ strata_status strata_store_list(strata_store_listing *out, const char *const *di
     memset(out, 0, sizeof *out);
     strata_status status = strata_survey_begin(&survey, dirs, dir_count, true, NULL, error);
     if (status == STRATA_OK) {
-        list(&survey, out);
+        list_survey(&survey, out);
         status = strata_survey_check_lost(&survey, error);
     }
     strata_survey_end(&survey);
@@ -65,7 +65,7 @@ static strata_status write_block(const struct store_file *file, const void *bloc
     return STRATA_OK;
 }
 
-/* Not repeated where it fails: the kernel may have dropped what it could not write. */
+/* A failed sync is not repeated: the kernel may have dropped what it could not write. */
 static strata_status sync_file(const struct store_file *file, strata_error *error)
 {
     if (fdatasync(file->fd) == 0)
@@ -93,7 +93,7 @@ static strata_status find_retained(const struct commit_record *record, uint64_t 
     return STRATA_OK;
 }
 
-/* Both copies of the record, a flush, and a receipt for it, as a commit does it. */
+/* Write both copies of the record, flush, and write a receipt, as a commit does. */
 static strata_status write_record(const struct survey *survey, struct commit_record *record,
                                   strata_error *error)
 {
@@ -120,8 +120,8 @@ static strata_status write_record(const struct survey *survey, struct commit_rec
                        error);
 }
 
-static strata_status drop(struct survey *survey, const char *dir, uint64_t step,
-                          strata_error *error)
+static strata_status drop_commit(struct survey *survey, const char *dir, uint64_t step,
+                                 strata_error *error)
 {
     uint32_t index;
     const struct commit_record *newest = strata_survey_newest(survey);
@@ -129,9 +129,10 @@ static strata_status drop(struct survey *survey, const char *dir, uint64_t step,
         return strata_survey_no_commit(dir, error);
     STRATA_TRY(strata_survey_check_lost(survey, error));
     STRATA_TRY(find_retained(newest, step, dir, &index, error));
-    /* Of four listings one goes with this: not where the others may be needed. */
+    /* This overwrites one of four listings. If the newest commit is damaged, all may be needed.
+     */
     STRATA_TRY(strata_store_read_tables(&survey->store, &newest->lines[0], NULL, error));
-    /* A block that nothing else is read into any more. */
+    /* This block was used for reading and is free now. */
     struct commit_record *record =
         (struct commit_record *)survey->store.fill + STRATA_STORE_RECORD_BLOCKS;
     *record = *newest;
@@ -148,7 +149,7 @@ strata_status strata_store_drop(const char *const *dirs, uint32_t dir_count, uin
     struct survey survey;
     strata_status status = strata_survey_begin(&survey, dirs, dir_count, false, NULL, error);
     if (status == STRATA_OK)
-        status = drop(&survey, dirs[0], step, error);
+        status = drop_commit(&survey, dirs[0], step, error);
     strata_survey_end(&survey);
     return status;
 }
