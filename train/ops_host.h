@@ -15,6 +15,8 @@
 #define STRATA_HOST_CALL(type)                                                                 \
     _Static_assert(sizeof(type) <= STRATA_CALL_BYTES, "too large to queue")
 
+#define STRATA_HOST_ITEM_ROWS 16u
+
 /* How many items of `each` cover count. */
 static inline uint32_t strata_host_items(uint64_t count, uint64_t each)
 {
@@ -39,6 +41,8 @@ void strata_host_call_items(const struct ops *ops, strata_host_item *item, uint3
                             const void *args, size_t args_bytes);
 
 /* The operators of other files than ops_host.c, which has the table. */
+void strata_host_norm(const struct ops *ops, const struct op_norm *args);
+void strata_host_norm_grad(const struct ops *ops, const struct op_norm_grad *args);
 void strata_host_attention(const struct ops *ops, const struct op_attention *args);
 void strata_host_attention_grad(const struct ops *ops, const struct op_attention_grad *args);
 void strata_host_embed(const struct ops *ops, const struct op_embed *args);
