@@ -109,6 +109,7 @@ static void rotate(const struct layer *l, float *array, uint64_t heads, bool inv
                                        .seq = decoder->shape.seq,
                                        .heads = (uint32_t)heads,
                                        .head_dim = (uint32_t)decoder->config.head_dim,
+                                       .turned = (uint32_t)decoder->config.head_dim,
                                        .inverse = inverse,
                                    });
 }
@@ -170,12 +171,12 @@ static void mlp_inside(const struct layer *l, const float *mid, uint64_t first)
     linear(run, DECODER_GATE,
            (struct op_linear){.src = l->normed, .dst = l->gate, .rows = rows});
     linear(run, DECODER_UP, (struct op_linear){.src = l->normed, .dst = l->up, .rows = rows});
-    strata_op_swiglu(&run->ops, &(struct op_swiglu){
-                                    .gate = l->gate,
-                                    .up = l->up,
-                                    .out = l->act,
-                                    .count = rows * run->decoder->config.ffn_size,
-                                });
+    strata_op_glu(&run->ops, &(struct op_glu){
+                                 .gate = l->gate,
+                                 .up = l->up,
+                                 .out = l->act,
+                                 .count = rows * run->decoder->config.ffn_size,
+                             });
 }
 
 void strata_layer_forward(const struct run *run)
@@ -205,12 +206,12 @@ static void mlp_grad(const struct layer *l, uint64_t first)
     mlp_inside(l, l->mid, first);
     linear_dw(run, DECODER_DOWN, (struct op_linear_dw){.x = l->act, .dy = dx, .rows = rows});
     linear_dx(run, DECODER_DOWN, (struct op_linear){.src = dx, .dst = l->act, .rows = rows});
-    strata_op_swiglu_grad(&run->ops, &(struct op_swiglu_grad){
-                                         .gate = l->gate,
-                                         .up = l->up,
-                                         .d_out = l->act,
-                                         .count = rows * run->decoder->config.ffn_size,
-                                     });
+    strata_op_glu_grad(&run->ops, &(struct op_glu_grad){
+                                      .gate = l->gate,
+                                      .up = l->up,
+                                      .d_out = l->act,
+                                      .count = rows * run->decoder->config.ffn_size,
+                                  });
     linear_dw(run, DECODER_GATE,
               (struct op_linear_dw){.x = l->normed, .dy = l->gate, .rows = rows});
     linear_dw(run, DECODER_UP,

@@ -31,6 +31,16 @@ void strata_op_linear_dw(const struct ops *ops, const struct op_linear_dw *args)
     ops->table->linear_dw(ops, args);
 }
 
+void strata_op_bias(const struct ops *ops, const struct op_bias *args)
+{
+    ops->table->bias(ops, args);
+}
+
+void strata_op_bias_grad(const struct ops *ops, const struct op_bias_grad *args)
+{
+    ops->table->bias_grad(ops, args);
+}
+
 void strata_op_rotary(const struct ops *ops, const struct op_rotary *args)
 {
     ops->table->rotary(ops, args);
@@ -46,14 +56,14 @@ void strata_op_attention_grad(const struct ops *ops, const struct op_attention_g
     ops->table->attention_grad(ops, args);
 }
 
-void strata_op_swiglu(const struct ops *ops, const struct op_swiglu *args)
+void strata_op_glu(const struct ops *ops, const struct op_glu *args)
 {
-    ops->table->swiglu(ops, args);
+    ops->table->glu(ops, args);
 }
 
-void strata_op_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args)
+void strata_op_glu_grad(const struct ops *ops, const struct op_glu_grad *args)
 {
-    ops->table->swiglu_grad(ops, args);
+    ops->table->glu_grad(ops, args);
 }
 
 void strata_op_embed(const struct ops *ops, const struct op_embed *args)

@@ -99,10 +99,29 @@ struct op_linear_dw {
 };
 void strata_op_linear_dw(const struct ops *ops, const struct op_linear_dw *args);
 
+/* x += bias, row by row. */
+struct op_bias {
+    float *x;
+    const void *bias;
+    uint64_t rows;
+    uint64_t width;
+};
+void strata_op_bias(const struct ops *ops, const struct op_bias *args);
+
+/* dbias += the sum of dy's rows. */
+struct op_bias_grad {
+    const float *dy;
+    float *dbias;
+    uint64_t rows;
+    uint64_t width;
+};
+void strata_op_bias_grad(const struct ops *ops, const struct op_bias_grad *args);
+
 /*
- * Rotary position embedding in place: elements i and i + head_dim / 2 of a head are turned by
- * the angle of row's position (row mod seq). table: seq x head_dim, a row's cosines, then its
- * sines. inverse turns back, which is also the gradient.
+ * Rotary position embedding in place: elements i and i + turned / 2 of a head are turned by the
+ * angle of row's position (row mod seq); those from turned on stay as they are. table: seq x
+ * turned, a row's cosines, then its sines, all times whatever the turn scales by. inverse turns
+ * back and scales again, which is the gradient.
  */
 struct op_rotary {
     float *x; /* rows x (heads x head_dim) */
@@ -111,17 +130,20 @@ struct op_rotary {
     uint32_t seq;
     uint32_t heads;
     uint32_t head_dim;
+    uint32_t turned; /* of a head's elements; even, at most head_dim */
     bool inverse;
 };
 void strata_op_rotary(const struct ops *ops, const struct op_rotary *args);
 
-/* Shape of causal attention: heads is a multiple of kv_heads, which share keys and values. */
+/* Shape of causal attention: heads is a multiple of kv_heads, which share keys and values. A row
+ * sees the keys up to its own, or only the last `window` of them, its own included. */
 struct op_heads {
     uint32_t sequences;
     uint32_t seq;
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t head_dim;
+    uint32_t window; /* 0: every key up to the row's own */
 };
 
 /* o = softmax(q k^T / sqrt(head_dim), causal) v, by sequence and head. o may be q. */
@@ -146,23 +168,28 @@ struct op_attention_grad {
 };
 void strata_op_attention_grad(const struct ops *ops, const struct op_attention_grad *args);
 
-/* out = silu(gate) * up. out may be gate or up. */
-struct op_swiglu {
+/* x times its sigmoid; x times the normal distribution's function, exact or by tanh. */
+enum op_activation { OP_SILU = 0, OP_GELU, OP_GELU_TANH };
+
+/* out = activation(gate) * up. out may be gate or up. */
+struct op_glu {
     const float *gate;
     const float *up;
     float *out;
     uint64_t count;
+    enum op_activation activation;
 };
-void strata_op_swiglu(const struct ops *ops, const struct op_swiglu *args);
+void strata_op_glu(const struct ops *ops, const struct op_glu *args);
 
 /* In place: gate and up hold their gradients afterwards. */
-struct op_swiglu_grad {
+struct op_glu_grad {
     float *gate;
     float *up;
     const float *d_out;
     uint64_t count;
+    enum op_activation activation;
 };
-void strata_op_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args);
+void strata_op_glu_grad(const struct ops *ops, const struct op_glu_grad *args);
 
 /*
  * The part of a look-up that a vocabulary slice answers: rows whose token lies in the slice are
@@ -240,11 +267,13 @@ struct ops_table {
     void (*linear)(const struct ops *ops, const struct op_linear *args);
     void (*linear_dx)(const struct ops *ops, const struct op_linear *args);
     void (*linear_dw)(const struct ops *ops, const struct op_linear_dw *args);
+    void (*bias)(const struct ops *ops, const struct op_bias *args);
+    void (*bias_grad)(const struct ops *ops, const struct op_bias_grad *args);
     void (*rotary)(const struct ops *ops, const struct op_rotary *args);
     void (*attention)(const struct ops *ops, const struct op_attention *args);
     void (*attention_grad)(const struct ops *ops, const struct op_attention_grad *args);
-    void (*swiglu)(const struct ops *ops, const struct op_swiglu *args);
-    void (*swiglu_grad)(const struct ops *ops, const struct op_swiglu_grad *args);
+    void (*glu)(const struct ops *ops, const struct op_glu *args);
+    void (*glu_grad)(const struct ops *ops, const struct op_glu_grad *args);
     void (*embed)(const struct ops *ops, const struct op_embed *args);
     void (*embed_grad)(const struct ops *ops, const struct op_embed_grad *args);
     void (*entropy_begin)(const struct ops *ops, struct op_row_stat *stats, uint64_t rows);

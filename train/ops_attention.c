@@ -2,7 +2,8 @@
  * Causal grouped-query attention on the host device, forward and backward.
  *
  * The scores of a head, seq x seq, are never there as a whole: query rows go in blocks, and a
- * block sees only the keys up to its last row. Nothing is kept between forward and backward;
+ * block sees only the keys up to its last row, and from the first row's window on where there
+ * is a window. Nothing is kept between forward and backward;
  * backward makes the scores again, which costs one product of five and saves a matrix per head.
  *
  * Work is cut into lanes, whose number follows from the shape; lane i takes items i, i + lanes,
@@ -43,29 +44,38 @@ uint64_t strata_host_attention_scratch(const struct op_heads *shape)
 
 /* One block of query rows of one head, with where its keys and values are. */
 struct block {
-    const float *q; /* the block's first row                       */
-    const float *k; /* the sequence's first row                    */
+    const float *q; /* the block's first row                        */
+    const float *k; /* the first key that the block sees            */
     const float *v;
-    uint64_t first;         /* the block's first row in the sequence       */
+    uint64_t first;         /* the block's first row, counted from that key */
+    uint64_t hidden;        /* keys before that one                         */
+    uint64_t window;        /* 0: none                                      */
     struct product_rows of; /* keys: first + rows, what a causal block sees */
-    float *scores;          /* rows x keys                                 */
+    float *scores;          /* rows x keys                                  */
 };
 
-/* Softmax of row `row` of a block; keys after the row's own get 0. */
-static void softmax_row(float *scores, uint64_t visible, uint64_t keys)
+/* Softmax over keys begin .. end - 1 of a row; the others get 0. */
+static void softmax_row(float *scores, uint64_t begin, uint64_t end, uint64_t keys)
 {
-    float max = scores[0];
-    for (uint64_t j = 1; j < visible; j++)
+    float max = scores[begin];
+    for (uint64_t j = begin + 1; j < end; j++)
         max = scores[j] > max ? scores[j] : max;
     double sum = 0.0;
-    for (uint64_t j = 0; j < visible; j++) {
+    for (uint64_t j = begin; j < end; j++) {
         scores[j] = expf(scores[j] - max);
         sum += scores[j];
     }
     float inverse = (float)(1.0 / sum);
-    for (uint64_t j = 0; j < visible; j++)
+    for (uint64_t j = begin; j < end; j++)
         scores[j] *= inverse;
-    memset(scores + visible, 0, (keys - visible) * sizeof *scores);
+    memset(scores, 0, begin * sizeof *scores);
+    memset(scores + end, 0, (keys - end) * sizeof *scores);
+}
+
+/* The first key that is in the window of a row whose own key is end - 1. */
+static uint64_t window_begin(uint64_t window, uint64_t end)
+{
+    return window != 0 && end > window ? end - window : 0;
 }
 
 static float score_scale(uint64_t head_dim)
@@ -82,23 +92,28 @@ static void probabilities(const struct block *b)
         .shape = strata_product_scores(&b->of),
         .scale = score_scale(b->of.head_dim),
     });
-    for (uint64_t r = 0; r < b->of.rows; r++)
-        softmax_row(b->scores + r * b->of.keys, b->first + r + 1, b->of.keys);
+    for (uint64_t r = 0; r < b->of.rows; r++) {
+        uint64_t end = b->first + r + 1;
+        softmax_row(b->scores + r * b->of.keys, window_begin(b->window, end), end, b->of.keys);
+    }
 }
 
 /* The block that starts at row `first` of a sequence and query head. */
 static struct block block_at(const struct op_heads *s, const float *q, const float *k,
                              const float *v, uint64_t first)
 {
-    struct block b = {.k = k, .v = v, .first = first};
+    struct block b = {.hidden = window_begin(s->window, first + 1), .window = s->window};
     b.of = (struct product_rows){
         .rows = strata_host_min(BLOCK_ROWS, s->seq - first),
         .head_dim = s->head_dim,
         .q_stride = (uint64_t)s->heads * s->head_dim,
         .kv_stride = (uint64_t)s->kv_heads * s->head_dim,
     };
-    b.of.keys = first + b.of.rows;
+    b.first = first - b.hidden;
+    b.of.keys = b.first + b.of.rows;
     b.q = q + first * b.of.q_stride;
+    b.k = k + b.hidden * b.of.kv_stride;
+    b.v = v + b.hidden * b.of.kv_stride;
     return b;
 }
 
@@ -163,13 +178,14 @@ static void softmax_grad_rows(const struct block *b, float *d_scores)
     }
 }
 
-/* c (keys x head_dim, without gaps) += scores transposed times rows of the block. */
+/* c (keys x head_dim of the sequence, without gaps) += scores transposed times rows of the
+ * block. */
 static void add_to_keys(const struct block *b, const float *scores, const float *rows, float *c)
 {
     strata_host_product(&(struct product){
         .a = scores,
         .b = rows,
-        .c = c,
+        .c = c + b->hidden * b->of.head_dim,
         .shape = strata_product_keys(&b->of),
         .scale = 1.0f,
         .beta = 1.0f,

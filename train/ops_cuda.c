@@ -12,7 +12,9 @@
  * over the query heads that share them one after the other. A block sees only the keys up to
  * its last row, and some more where a long sequence has many blocks: they are masked, and spare
  * products a shape for each block. Backward begins with the last block: it sees all keys, so
- * its parts of their gradients are set and not added, and nothing has to be zeroed.
+ * its parts of their gradients are set and not added, and nothing has to be zeroed. With a
+ * window a block begins with the first key that its first row sees, or a little earlier for the
+ * same reason; only where backward begins are all keys taken.
  *
  * Thread: the one that queues on the stream; nothing is computed here.
  */
@@ -148,10 +150,12 @@ static void norm(const struct ops *ops, const struct op_norm *args)
     check(ops, strata_cuda_norm(stream_of(ops), args, ops->weight_dtype), "a norm");
 }
 
-/* Two floats a row are kept meanwhile, for as many rows at a time as there is room for. */
+/* As many rows at a time as the workspace has room for. */
 static void norm_grad(const struct ops *ops, const struct op_norm_grad *args)
 {
-    const uint64_t rows_max = CUDA_WORKSPACE_BYTES / (2 * sizeof(float));
+    uint64_t rows_max = args->rows;
+    while (strata_cuda_norm_grad_scratch(rows_max, args->width) > CUDA_WORKSPACE_BYTES)
+        rows_max = (rows_max + 1) / 2;
     for (uint64_t first = 0; first < args->rows; first += rows_max) {
         struct op_norm_grad part = *args;
         part.x += first * args->width;
@@ -164,19 +168,38 @@ static void norm_grad(const struct ops *ops, const struct op_norm_grad *args)
     }
 }
 
+static void bias(const struct ops *ops, const struct op_bias *args)
+{
+    check(ops, strata_cuda_bias(stream_of(ops), args, ops->weight_dtype), "a bias");
+}
+
+static void bias_grad(const struct ops *ops, const struct op_bias_grad *args)
+{
+    uint64_t rows_max = args->rows;
+    while (strata_cuda_bias_grad_scratch(rows_max, args->width) > CUDA_WORKSPACE_BYTES)
+        rows_max = (rows_max + 1) / 2;
+    for (uint64_t first = 0; first < args->rows; first += rows_max) {
+        struct op_bias_grad part = *args;
+        part.dy += first * args->width;
+        part.rows = least(rows_max, args->rows - first);
+        check(ops, strata_cuda_bias_grad(stream_of(ops), &part, ops->scratch),
+              "a bias's gradient");
+    }
+}
+
 static void rotary(const struct ops *ops, const struct op_rotary *args)
 {
     check(ops, strata_cuda_rotary(stream_of(ops), args), "a rotary embedding");
 }
 
-static void swiglu(const struct ops *ops, const struct op_swiglu *args)
+static void glu(const struct ops *ops, const struct op_glu *args)
 {
-    check(ops, strata_cuda_swiglu(stream_of(ops), args), "swiglu");
+    check(ops, strata_cuda_glu(stream_of(ops), args), "glu");
 }
 
-static void swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args)
+static void glu_grad(const struct ops *ops, const struct op_glu_grad *args)
 {
-    check(ops, strata_cuda_swiglu_grad(stream_of(ops), args), "swiglu's gradient");
+    check(ops, strata_cuda_glu_grad(stream_of(ops), args), "glu's gradient");
 }
 
 static void embed(const struct ops *ops, const struct op_embed *args)
@@ -219,8 +242,8 @@ static uint64_t block_rows(const struct op_heads *s)
     return least(rows < BLOCK_ROWS_MIN ? BLOCK_ROWS_MIN : rows, s->seq);
 }
 
-/* The keys of a block whose rows end before `end`. */
-static uint64_t keys_of(const struct op_heads *s, uint64_t end)
+/* The first key after those of a block whose rows end before `end`. */
+static uint64_t keys_end(const struct op_heads *s, uint64_t end)
 {
     uint64_t step = block_rows(s);
     uint64_t blocks = strata_units_of(s->seq, step);
@@ -314,8 +337,29 @@ struct rows {
     uint64_t head;
     uint64_t first;
     uint64_t count;
+    uint64_t key; /* the first that the block takes */
     uint64_t keys;
+    bool begins; /* gradient: the first block of the sequence */
 };
+
+/* The block of rows from `first` on. */
+static struct rows rows_at(const struct op_heads *s, uint64_t head, uint64_t first, bool begins)
+{
+    uint64_t step = block_rows(s);
+    struct rows r = {.head = head, .first = first, .begins = begins};
+    r.count = least(step, s->seq - first);
+    if (s->window != 0 && first + 1 > s->window && !begins)
+        r.key = (first + 1 - s->window) / step * step;
+    r.keys = keys_end(s, first + r.count) - r.key;
+    return r;
+}
+
+/* The block's first key or value, in the dtype of products. */
+static const uint8_t *keys_from(const struct sequence *s, const struct rows *r,
+                                const uint8_t *keys)
+{
+    return keys + r->key * s->shape->kv_heads * s->shape->head_dim * s->elem_bytes;
+}
 
 /* Elements into q, o or d_out of a sequence. */
 static uint64_t q_offset(const struct sequence *s, const struct rows *r)
@@ -356,7 +400,7 @@ static void rows_by_keys(const struct sequence *s, const struct rows *r, const u
 {
     struct product_rows sizes = sizes_of(s, r);
     how.a = rows + q_offset(s, r) * s->elem_bytes;
-    how.b = keys;
+    how.b = keys_from(s, r, keys);
     how.dtype = s->ops->weight_dtype;
     how.shape = strata_product_scores(&sizes);
     how.batch = s->shape->kv_heads;
@@ -373,7 +417,7 @@ static void scores_by_keys(const struct sequence *s, const struct rows *r, const
     struct product_rows sizes = sizes_of(s, r);
     product(s->ops, &(struct cuda_product){
                         .a = scores,
-                        .b = keys,
+                        .b = keys_from(s, r, keys),
                         .c = out + q_offset(s, r),
                         .dtype = s->ops->weight_dtype,
                         .shape = strata_product_values(&sizes),
@@ -390,11 +434,10 @@ static void scores_by_rows(const struct sequence *s, const struct rows *r, const
                            const uint8_t *rows, float *out)
 {
     struct product_rows sizes = sizes_of(s, r);
-    bool begins = r->head == 0 && r->first + r->count == s->shape->seq;
     product(s->ops, &(struct cuda_product){
                         .a = scores,
                         .b = rows + q_offset(s, r) * s->elem_bytes,
-                        .c = out,
+                        .c = out + r->key * s->shape->head_dim,
                         .dtype = s->ops->weight_dtype,
                         .shape = strata_product_keys(&sizes),
                         .batch = s->shape->kv_heads,
@@ -402,7 +445,7 @@ static void scores_by_rows(const struct sequence *s, const struct rows *r, const
                         .b_batch = q_batch(s),
                         .c_batch = (uint64_t)s->shape->seq * s->shape->head_dim,
                         .scale = 1.0f,
-                        .beta = begins ? 0.0f : 1.0f,
+                        .beta = r->begins ? 0.0f : 1.0f,
                     });
 }
 
@@ -415,7 +458,8 @@ static struct cuda_scores scores_of(const struct sequence *s, const struct rows 
         .heads = s->shape->kv_heads,
         .rows = r->count,
         .keys = r->keys,
-        .first = r->first,
+        .first = r->first - r->key,
+        .window = s->shape->window,
         .scale = score_scale(s),
     };
 }
@@ -445,8 +489,7 @@ static void attention(const struct ops *ops, const struct op_attention *a)
         s.v = rounded(&s, a->v + i * kv_elems, s.at.half_v, kv_elems);
         for (uint64_t head = 0; head < shape->heads / shape->kv_heads; head++)
             for (uint64_t first = 0; first < shape->seq; first += step) {
-                struct rows r = {head, first, least(step, shape->seq - first), 0};
-                r.keys = keys_of(shape, first + r.count);
+                struct rows r = rows_at(shape, head, first, false);
                 const void *p = probabilities(&s, &r);
                 scores_by_keys(&s, &r, p, s.v, a->o + i * q_elems);
             }
@@ -493,9 +536,8 @@ static void attention_grad(const struct ops *ops, const struct op_attention_grad
         s.d_out = rounded(&s, a->d_out + i * q_elems, s.at.half_d_out, q_elems);
         for (uint64_t head = 0; head < shape->heads / shape->kv_heads; head++)
             for (uint64_t from_end = 0; from_end <= last; from_end += step) {
-                uint64_t first = last - from_end;
-                struct rows r = {head, first, least(step, shape->seq - first), 0};
-                r.keys = keys_of(shape, first + r.count);
+                struct rows r =
+                    rows_at(shape, head, last - from_end, head == 0 && from_end == 0);
                 block_grad(&s, &r, a->q + i * q_elems);
             }
         to_rows(&s, a->k + i * kv_elems, s.at.dk);
@@ -526,12 +568,14 @@ const struct ops_table strata_ops_cuda = {
     .linear = linear,
     .linear_dx = linear_dx,
     .linear_dw = linear_dw,
+    .bias = bias,
+    .bias_grad = bias_grad,
     .rotary = rotary,
     .attention = attention,
     .attention_grad = attention_grad,
     .attention_scratch = attention_scratch,
-    .swiglu = swiglu,
-    .swiglu_grad = swiglu_grad,
+    .glu = glu,
+    .glu_grad = glu_grad,
     .embed = embed,
     .embed_grad = embed_grad,
     .entropy_begin = entropy_begin,

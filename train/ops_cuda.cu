@@ -22,9 +22,13 @@
 
 #define THREADS 256u
 
-/* dweight of a norm: columns and rows that a thread block takes at a time. */
+/* Sums over rows: columns and rows that a thread block takes at a time, and the rows of a part. A
+ * test has fewer of those, so that short arrays have several parts. */
 #define TILE_COLUMNS 32u
 #define TILE_ROWS    8u
+#ifndef PART_ROWS
+#    define PART_ROWS 2048u
+#endif
 
 static __device__ float widen(const void *array, strata_dtype dtype, uint64_t i)
 {
@@ -159,23 +163,75 @@ static __global__ void norm_stats_kernel(struct op_norm_grad a, strata_dtype dty
     stats[2 * blockIdx.x + 1] = (float)(sum / (double)a.width);
 }
 
-/* Thread (row, column) of a tile adds every eighth row; the eight are added in their order. */
-static __global__ void norm_dweight_kernel(struct op_norm_grad a, const float *stats)
+/* Sums over rows of dy, or of dy * normed x, added to out. Rows go in parts, so that many
+ * blocks share narrow arrays; the parts are added in their order. */
+struct column_sums {
+    const float *dy;
+    const float *x;     /* NULL: dy alone                    */
+    const float *stats; /* with x: 1 / rms of row r at 2 r   */
+    double *parts;      /* parts x width; unused for one part */
+    float *out;
+    uint64_t rows;
+    uint64_t width;
+};
+
+static __host__ __device__ uint64_t part_count(uint64_t rows)
 {
-    __shared__ double parts[TILE_ROWS][TILE_COLUMNS];
+    return (rows + PART_ROWS - 1) / PART_ROWS;
+}
+
+static uint64_t parts_bytes(uint64_t rows, uint64_t width)
+{
+    return part_count(rows) * width * sizeof(double);
+}
+
+/* Thread (row, column) of a tile adds every eighth row; the eight are added in their order. */
+static __global__ void column_sums_kernel(struct column_sums a)
+{
+    __shared__ double tile[TILE_ROWS][TILE_COLUMNS];
+    uint64_t tiles = (a.width + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    uint64_t part = blockIdx.x / tiles;
     uint32_t row = threadIdx.x / TILE_COLUMNS;
     uint32_t lane = threadIdx.x % TILE_COLUMNS;
-    uint64_t column = (uint64_t)blockIdx.x * TILE_COLUMNS + lane;
+    uint64_t column = blockIdx.x % tiles * TILE_COLUMNS + lane;
+    uint64_t end = part * PART_ROWS + PART_ROWS < a.rows ? (part + 1) * PART_ROWS : a.rows;
     double sum = 0;
-    for (uint64_t r = row; column < a.width && r < a.rows; r += TILE_ROWS)
-        sum += (double)a.dy[r * a.width + column] * (a.x[r * a.width + column] * stats[2 * r]);
-    parts[row][lane] = sum;
+    for (uint64_t r = part * PART_ROWS + row; column < a.width && r < end; r += TILE_ROWS) {
+        uint64_t i = r * a.width + column;
+        sum += a.x != NULL ? (double)a.dy[i] * (a.x[i] * a.stats[2 * r]) : (double)a.dy[i];
+    }
+    tile[row][lane] = sum;
     __syncthreads();
     if (row != 0 || column >= a.width)
         return;
     for (uint32_t i = 1; i < TILE_ROWS; i++)
-        sum += parts[i][lane];
-    a.dweight[column] += (float)sum;
+        sum += tile[i][lane];
+    if (part_count(a.rows) == 1)
+        a.out[column] += (float)sum;
+    else
+        a.parts[part * a.width + column] = sum;
+}
+
+static __global__ void add_parts_kernel(struct column_sums a)
+{
+    uint64_t column = element();
+    if (column >= a.width)
+        return;
+    double sum = 0;
+    for (uint64_t part = 0; part < part_count(a.rows); part++)
+        sum += a.parts[part * a.width + column];
+    a.out[column] += (float)sum;
+}
+
+static int launch_column_sums(void *stream, const struct column_sums *sums)
+{
+    uint64_t tiles = (sums->width + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    cudaLaunchConfig_t config = blocks(tiles * part_count(sums->rows), stream);
+    cudaError_t cause = cudaLaunchKernelEx(&config, column_sums_kernel, *sums);
+    if (cause != cudaSuccess || part_count(sums->rows) == 1)
+        return cause;
+    config = elements(sums->width, stream);
+    return cudaLaunchKernelEx(&config, add_parts_kernel, *sums);
 }
 
 static __global__ void norm_dx_kernel(struct op_norm_grad a, strata_dtype dtype,
@@ -192,35 +248,81 @@ static __global__ void norm_dx_kernel(struct op_norm_grad a, strata_dtype dtype,
     a.dx[i] = a.add ? a.dx[i] + grad : grad;
 }
 
+extern "C" uint64_t strata_cuda_norm_grad_scratch(uint64_t rows, uint64_t width)
+{
+    return parts_bytes(rows, width) + 2 * rows * sizeof(float);
+}
+
 /* dweight before dx: dx may take the place of dy. */
 extern "C" int strata_cuda_norm_grad(void *stream, const struct op_norm_grad *args,
-                                     strata_dtype weight_dtype, float *stats)
+                                     strata_dtype weight_dtype, void *scratch)
 {
+    struct column_sums sums = {};
+    float *stats = (float *)((char *)scratch + parts_bytes(args->rows, args->width));
     cudaLaunchConfig_t config = blocks(args->rows, stream);
     cudaError_t cause =
         cudaLaunchKernelEx(&config, norm_stats_kernel, *args, weight_dtype, stats);
     if (cause != cudaSuccess)
         return cause;
-    config = blocks((args->width + TILE_COLUMNS - 1) / TILE_COLUMNS, stream);
-    cause = cudaLaunchKernelEx(&config, norm_dweight_kernel, *args, (const float *)stats);
-    if (cause != cudaSuccess)
-        return cause;
+    sums.dy = args->dy;
+    sums.x = args->x;
+    sums.stats = stats;
+    sums.parts = (double *)scratch;
+    sums.out = args->dweight;
+    sums.rows = args->rows;
+    sums.width = args->width;
+    int failed = launch_column_sums(stream, &sums);
+    if (failed != cudaSuccess)
+        return failed;
     config = elements(args->rows * args->width, stream);
     return cudaLaunchKernelEx(&config, norm_dx_kernel, *args, weight_dtype,
                               (const float *)stats);
+}
+
+/* Biases. */
+
+static __global__ void bias_kernel(struct op_bias a, strata_dtype dtype)
+{
+    uint64_t i = element();
+    if (i < a.rows * a.width)
+        a.x[i] += widen(a.bias, dtype, i % a.width);
+}
+
+extern "C" int strata_cuda_bias(void *stream, const struct op_bias *args,
+                                strata_dtype weight_dtype)
+{
+    cudaLaunchConfig_t config = elements(args->rows * args->width, stream);
+    return cudaLaunchKernelEx(&config, bias_kernel, *args, weight_dtype);
+}
+
+extern "C" uint64_t strata_cuda_bias_grad_scratch(uint64_t rows, uint64_t width)
+{
+    return parts_bytes(rows, width);
+}
+
+extern "C" int strata_cuda_bias_grad(void *stream, const struct op_bias_grad *args,
+                                     void *scratch)
+{
+    struct column_sums sums = {};
+    sums.dy = args->dy;
+    sums.parts = (double *)scratch;
+    sums.out = args->dbias;
+    sums.rows = args->rows;
+    sums.width = args->width;
+    return launch_column_sums(stream, &sums);
 }
 
 /* Rotary embedding: a thread turns one pair. */
 
 static __global__ void rotary_kernel(struct op_rotary a)
 {
-    uint64_t half = a.head_dim / 2;
+    uint64_t half = a.turned / 2;
     uint64_t i = element();
     if (i >= a.rows * a.heads * half)
         return;
     uint64_t pair = i % half;
     uint64_t row = i / half / a.heads;
-    const float *cosines = a.table + row % a.seq * a.head_dim;
+    const float *cosines = a.table + row % a.seq * a.turned;
     float *x = a.x + i / half * a.head_dim + pair;
     float sine = a.inverse ? -cosines[half + pair] : cosines[half + pair];
     float low = x[0];
@@ -231,41 +333,74 @@ static __global__ void rotary_kernel(struct op_rotary a)
 
 extern "C" int strata_cuda_rotary(void *stream, const struct op_rotary *args)
 {
-    cudaLaunchConfig_t config =
-        elements(args->rows * args->heads * (args->head_dim / 2), stream);
+    cudaLaunchConfig_t config = elements(args->rows * args->heads * (args->turned / 2), stream);
     return cudaLaunchKernelEx(&config, rotary_kernel, *args);
 }
 
-/* SwiGLU. */
+/* Gated linear units; the formulas and their order are ops_host.c's. */
 
-static __global__ void swiglu_kernel(struct op_swiglu a)
+#define SQRT_HALF    0.70710678118654752f
+#define TWO_OVER_PI  0.79788456080286536f
+#define GELU_CUBE    0.044715f
+#define NORMAL_SCALE 0.39894228040143268f
+
+static __device__ float activate(float x, enum op_activation activation)
+{
+    if (activation == OP_GELU)
+        return 0.5f * x * (1.0f + erff(x * SQRT_HALF));
+    if (activation == OP_GELU_TANH)
+        return 0.5f * x * (1.0f + tanhf(TWO_OVER_PI * (x + GELU_CUBE * x * x * x)));
+    return x / (1.0f + expf(-x));
+}
+
+static __global__ void glu_kernel(struct op_glu a)
 {
     uint64_t i = element();
     if (i < a.count)
-        a.out[i] = a.gate[i] / (1.0f + expf(-a.gate[i])) * a.up[i];
+        a.out[i] = activate(a.gate[i], a.activation) * a.up[i];
 }
 
-extern "C" int strata_cuda_swiglu(void *stream, const struct op_swiglu *args)
+extern "C" int strata_cuda_glu(void *stream, const struct op_glu *args)
 {
     cudaLaunchConfig_t config = elements(args->count, stream);
-    return cudaLaunchKernelEx(&config, swiglu_kernel, *args);
+    return cudaLaunchKernelEx(&config, glu_kernel, *args);
 }
 
-static __global__ void swiglu_grad_kernel(struct op_swiglu_grad a)
+/* An activation's value and its derivative. */
+struct slope {
+    float value;
+    float slope;
+};
+
+static __device__ struct slope slope_of(float x, enum op_activation activation)
+{
+    if (activation == OP_GELU) {
+        float below = 0.5f * (1.0f + erff(x * SQRT_HALF));
+        return {x * below, below + x * NORMAL_SCALE * expf(-0.5f * x * x)};
+    }
+    if (activation == OP_GELU_TANH) {
+        float t = tanhf(TWO_OVER_PI * (x + GELU_CUBE * x * x * x));
+        float inner = TWO_OVER_PI * (1.0f + 3.0f * GELU_CUBE * x * x);
+        return {0.5f * x * (1.0f + t), 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner};
+    }
+    float sigmoid = 1.0f / (1.0f + expf(-x));
+    return {x * sigmoid, sigmoid * (1.0f + x * (1.0f - sigmoid))};
+}
+
+static __global__ void glu_grad_kernel(struct op_glu_grad a)
 {
     uint64_t i = element();
     if (i >= a.count)
         return;
-    float gate = a.gate[i];
-    float sigmoid = 1.0f / (1.0f + expf(-gate));
-    a.gate[i] = a.d_out[i] * a.up[i] * (sigmoid * (1.0f + gate * (1.0f - sigmoid)));
-    a.up[i] = a.d_out[i] * (gate * sigmoid);
+    struct slope at = slope_of(a.gate[i], a.activation);
+    a.gate[i] = a.d_out[i] * a.up[i] * at.slope;
+    a.up[i] = a.d_out[i] * at.value;
 }
 
-extern "C" int strata_cuda_swiglu_grad(void *stream, const struct op_swiglu_grad *args)
+extern "C" int strata_cuda_glu_grad(void *stream, const struct op_glu_grad *args)
 {
     cudaLaunchConfig_t config = elements(args->count, stream);
-    return cudaLaunchKernelEx(&config, swiglu_grad_kernel, *args);
+    return cudaLaunchKernelEx(&config, glu_grad_kernel, *args);
 }
 
 /* The look-up. */
@@ -428,19 +563,20 @@ extern "C" int strata_cuda_entropy_loss(void *stream, const struct op_row_stat *
 static __global__ void softmax_kernel(struct cuda_scores a)
 {
     float *scores = a.scores + blockIdx.x * a.keys;
-    uint64_t visible = a.first + blockIdx.x % a.rows + 1;
+    uint64_t end = a.first + blockIdx.x % a.rows + 1;
+    uint64_t begin = a.window != 0 && end > a.window ? end - a.window : 0;
     float max = -INFINITY;
-    for (uint64_t j = threadIdx.x; j < visible; j += THREADS)
+    for (uint64_t j = begin + threadIdx.x; j < end; j += THREADS)
         max = fmaxf(max, scores[j]);
     max = block_max(max);
     double sum = 0;
-    for (uint64_t j = threadIdx.x; j < visible; j += THREADS) {
+    for (uint64_t j = begin + threadIdx.x; j < end; j += THREADS) {
         scores[j] = expf(scores[j] - max);
         sum += scores[j];
     }
     float inverse = (float)(1.0 / block_sum(sum));
     for (uint64_t j = threadIdx.x; j < a.keys; j += THREADS) {
-        scores[j] = j < visible ? scores[j] * inverse : 0.0f;
+        scores[j] = j >= begin && j < end ? scores[j] * inverse : 0.0f;
         if (a.half != NULL)
             narrow(a.half, a.dtype, blockIdx.x * a.keys + j, scores[j]);
     }

@@ -50,12 +50,17 @@ const char *strata_cuda_product(struct cuda_products *products, void *stream, vo
 int strata_cuda_narrow(void *stream, void *dst, strata_dtype dtype, const float *src,
                        uint64_t count);
 int strata_cuda_norm(void *stream, const struct op_norm *args, strata_dtype weight_dtype);
-/* stats: two floats a row. */
+/* scratch: strata_cuda_norm_grad_scratch(rows, width) bytes, aligned for doubles. */
 int strata_cuda_norm_grad(void *stream, const struct op_norm_grad *args,
-                          strata_dtype weight_dtype, float *stats);
+                          strata_dtype weight_dtype, void *scratch);
+uint64_t strata_cuda_norm_grad_scratch(uint64_t rows, uint64_t width);
+int strata_cuda_bias(void *stream, const struct op_bias *args, strata_dtype weight_dtype);
+/* scratch: strata_cuda_bias_grad_scratch(rows, width) bytes, aligned for doubles. */
+int strata_cuda_bias_grad(void *stream, const struct op_bias_grad *args, void *scratch);
+uint64_t strata_cuda_bias_grad_scratch(uint64_t rows, uint64_t width);
 int strata_cuda_rotary(void *stream, const struct op_rotary *args);
-int strata_cuda_swiglu(void *stream, const struct op_swiglu *args);
-int strata_cuda_swiglu_grad(void *stream, const struct op_swiglu_grad *args);
+int strata_cuda_glu(void *stream, const struct op_glu *args);
+int strata_cuda_glu_grad(void *stream, const struct op_glu_grad *args);
 int strata_cuda_embed(void *stream, const struct op_embed *args, strata_dtype weight_dtype);
 int strata_cuda_embed_grad(void *stream, const struct op_embed_grad *args);
 int strata_cuda_entropy_begin(void *stream, struct op_row_stat *stats, uint64_t rows);
@@ -64,7 +69,8 @@ int strata_cuda_entropy_grad(void *stream, const struct op_entropy *args);
 int strata_cuda_entropy_loss(void *stream, const struct op_row_stat *stats, uint64_t rows,
                              double *out);
 
-/* Causal scores of `heads` heads: heads x rows x keys, whose row r sees first + r + 1 keys. */
+/* Causal scores of `heads` heads: heads x rows x keys, whose row r sees first + r + 1 keys, or the
+ * last `window` of those. */
 struct cuda_scores {
     float *scores;   /* softmax: in place. Its gradient: the probabilities, only read */
     float *d_scores; /* gradient only: of the probabilities, then of the scores        */
@@ -74,7 +80,8 @@ struct cuda_scores {
     uint64_t rows;
     uint64_t keys;
     uint64_t first;
-    float scale; /* gradient only */
+    uint64_t window; /* 0: none */
+    float scale;     /* gradient only */
 };
 int strata_cuda_softmax(void *stream, const struct cuda_scores *args);
 int strata_cuda_softmax_grad(void *stream, const struct cuda_scores *args);

@@ -1,5 +1,5 @@
 /*
- * Products, rotary embedding and SwiGLU on the host device, and its table of operators.
+ * Products, rotary embedding and gated linear units on the host device, and its table of operators.
  *
  * Weights in bf16 are widened as a whole before their product: each panel would otherwise widen
  * the part that its neighbours widen too.
@@ -126,9 +126,9 @@ static void rotary_rows(const struct ops *ops, const void *args, uint32_t index)
     const struct op_rotary *a = args;
     uint64_t first = (uint64_t)index * STRATA_HOST_ITEM_ROWS;
     uint64_t end = strata_host_min(first + STRATA_HOST_ITEM_ROWS, a->rows);
-    uint32_t half = a->head_dim / 2;
+    uint32_t half = a->turned / 2;
     for (uint64_t row = first; row < end; row++) {
-        const float *cosines = a->table + row % a->seq * a->head_dim;
+        const float *cosines = a->table + row % a->seq * a->turned;
         float *x = a->x + row * a->heads * a->head_dim;
         for (uint32_t head = 0; head < a->heads; head++)
             rotate_head(x + (uint64_t)head * a->head_dim, cosines, cosines + half, half,
@@ -143,42 +143,98 @@ static void host_rotary(const struct ops *ops, const struct op_rotary *args)
                            sizeof *args);
 }
 
-/* SwiGLU. */
+/* Gated linear units. */
 
-static void swiglu_item(const struct ops *ops, const void *args, uint32_t index)
+#define SQRT_HALF    0.70710678118654752f
+#define TWO_OVER_PI  0.79788456080286536f /* its root                                */
+#define GELU_CUBE    0.044715f
+#define NORMAL_SCALE 0.39894228040143268f /* 1 / sqrt(2 pi)                          */
+
+static float activate(float x, enum op_activation activation)
+{
+    switch (activation) {
+    case OP_GELU:
+        return 0.5f * x * (1.0f + erff(x * SQRT_HALF));
+    case OP_GELU_TANH:
+        return 0.5f * x * (1.0f + tanhf(TWO_OVER_PI * (x + GELU_CUBE * x * x * x)));
+    case OP_SILU:
+        break;
+    }
+    return x / (1.0f + expf(-x));
+}
+
+static void glu_item(const struct ops *ops, const void *args, uint32_t index)
 {
     (void)ops;
-    const struct op_swiglu *a = args;
+    const struct op_glu *a = args;
     uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
     uint64_t end = strata_host_min(first + ELEMS_PER_ITEM, a->count);
     for (uint64_t i = first; i < end; i++)
-        a->out[i] = a->gate[i] / (1.0f + expf(-a->gate[i])) * a->up[i];
+        a->out[i] = activate(a->gate[i], a->activation) * a->up[i];
 }
 
-static void host_swiglu(const struct ops *ops, const struct op_swiglu *args)
+static void host_glu(const struct ops *ops, const struct op_glu *args)
 {
-    strata_host_call_items(ops, swiglu_item, strata_host_items(args->count, ELEMS_PER_ITEM),
-                           args, sizeof *args);
+    strata_host_call_items(ops, glu_item, strata_host_items(args->count, ELEMS_PER_ITEM), args,
+                           sizeof *args);
 }
 
-static void swiglu_grad_item(const struct ops *ops, const void *args, uint32_t index)
+/* An activation's value and its derivative. */
+struct slope {
+    float value;
+    float slope;
+};
+
+static struct slope gelu_slope(float x)
+{
+    float below = 0.5f * (1.0f + erff(x * SQRT_HALF));
+    return (struct slope){x * below, below + x * NORMAL_SCALE * expf(-0.5f * x * x)};
+}
+
+static struct slope gelu_tanh_slope(float x)
+{
+    float t = tanhf(TWO_OVER_PI * (x + GELU_CUBE * x * x * x));
+    float inner = TWO_OVER_PI * (1.0f + 3.0f * GELU_CUBE * x * x);
+    return (struct slope){0.5f * x * (1.0f + t),
+                          0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * inner};
+}
+
+static struct slope silu_slope(float x)
+{
+    float sigmoid = 1.0f / (1.0f + expf(-x));
+    return (struct slope){x * sigmoid, sigmoid * (1.0f + x * (1.0f - sigmoid))};
+}
+
+static struct slope slope_of(float x, enum op_activation activation)
+{
+    switch (activation) {
+    case OP_GELU:
+        return gelu_slope(x);
+    case OP_GELU_TANH:
+        return gelu_tanh_slope(x);
+    case OP_SILU:
+        break;
+    }
+    return silu_slope(x);
+}
+
+static void glu_grad_item(const struct ops *ops, const void *args, uint32_t index)
 {
     (void)ops;
-    const struct op_swiglu_grad *a = args;
+    const struct op_glu_grad *a = args;
     uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
     uint64_t end = strata_host_min(first + ELEMS_PER_ITEM, a->count);
     for (uint64_t i = first; i < end; i++) {
-        float gate = a->gate[i];
-        float sigmoid = 1.0f / (1.0f + expf(-gate));
-        a->gate[i] = a->d_out[i] * a->up[i] * (sigmoid * (1.0f + gate * (1.0f - sigmoid)));
-        a->up[i] = a->d_out[i] * (gate * sigmoid);
+        struct slope at = slope_of(a->gate[i], a->activation);
+        a->gate[i] = a->d_out[i] * a->up[i] * at.slope;
+        a->up[i] = a->d_out[i] * at.value;
     }
 }
 
-static void host_swiglu_grad(const struct ops *ops, const struct op_swiglu_grad *args)
+static void host_glu_grad(const struct ops *ops, const struct op_glu_grad *args)
 {
-    strata_host_call_items(ops, swiglu_grad_item,
-                           strata_host_items(args->count, ELEMS_PER_ITEM), args, sizeof *args);
+    strata_host_call_items(ops, glu_grad_item, strata_host_items(args->count, ELEMS_PER_ITEM),
+                           args, sizeof *args);
 }
 
 /* The table. */
@@ -213,12 +269,14 @@ const struct ops_table strata_ops_host = {
     .linear = host_linear,
     .linear_dx = host_linear_dx,
     .linear_dw = host_linear_dw,
+    .bias = strata_host_bias,
+    .bias_grad = strata_host_bias_grad,
     .rotary = host_rotary,
     .attention = strata_host_attention,
     .attention_grad = strata_host_attention_grad,
     .attention_scratch = strata_host_attention_scratch,
-    .swiglu = host_swiglu,
-    .swiglu_grad = host_swiglu_grad,
+    .glu = host_glu,
+    .glu_grad = host_glu_grad,
     .embed = strata_host_embed,
     .embed_grad = strata_host_embed_grad,
     .entropy_begin = strata_host_entropy_begin,

@@ -43,6 +43,8 @@ void strata_host_call_items(const struct ops *ops, strata_host_item *item, uint3
 /* The operators of other files than ops_host.c, which has the table. */
 void strata_host_norm(const struct ops *ops, const struct op_norm *args);
 void strata_host_norm_grad(const struct ops *ops, const struct op_norm_grad *args);
+void strata_host_bias(const struct ops *ops, const struct op_bias *args);
+void strata_host_bias_grad(const struct ops *ops, const struct op_bias_grad *args);
 void strata_host_attention(const struct ops *ops, const struct op_attention *args);
 void strata_host_attention_grad(const struct ops *ops, const struct op_attention_grad *args);
 void strata_host_embed(const struct ops *ops, const struct op_embed *args);

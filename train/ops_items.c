@@ -23,11 +23,13 @@ struct items_call {
     uint32_t count;
     union {
         struct op_norm norm;
+        struct op_bias bias;
+        struct op_bias_grad bias_grad;
         struct op_rotary rotary;
         struct op_attention attention;
         struct op_attention_grad attention_grad;
-        struct op_swiglu swiglu;
-        struct op_swiglu_grad swiglu_grad;
+        struct op_glu glu;
+        struct op_glu_grad glu_grad;
         struct op_embed embed;
         struct op_embed_grad embed_grad;
         struct op_entropy entropy;

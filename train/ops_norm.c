@@ -1,9 +1,9 @@
 /*
- * Norms on the host device.
+ * Norms and biases on the host device.
  *
- * Reductions over rows (the gradient of a norm's weight) are cut by columns: each item goes
- * over all rows in their order, so there are no partial sums whose number could depend on
- * anything.
+ * Reductions over rows (the gradient of a norm's weight, of a bias) are cut by columns: each
+ * item goes over all rows in their order, so there are no partial sums whose number could
+ * depend on anything.
  *
  * Items of rows are small: 256 rows make 16 of them, enough for the workers of one NUMA node.
  *
@@ -170,4 +170,49 @@ void strata_host_norm_grad(const struct ops *ops, const struct op_norm_grad *arg
 {
     struct norm_grad_call call = {*ops, *args};
     strata_stream_call(ops->stream, run_norm_grad, &call, sizeof call);
+}
+
+/* Biases. */
+
+static void bias_rows(const struct ops *ops, const void *args, uint32_t index)
+{
+    const struct op_bias *a = args;
+    uint64_t first = (uint64_t)index * STRATA_HOST_ITEM_ROWS;
+    uint64_t rows = strata_host_min(STRATA_HOST_ITEM_ROWS, a->rows - first);
+    float *x = a->x + first * a->width;
+    for (uint64_t col = 0; col < a->width; col += COLUMNS_PER_ITEM) {
+        uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
+        float bias[COLUMNS_PER_ITEM];
+        strata_host_widen(bias, a->bias, ops->weight_dtype, col, cols);
+        for (uint64_t r = 0; r < rows; r++)
+            for (uint64_t i = 0; i < cols; i++)
+                x[r * a->width + col + i] += bias[i];
+    }
+}
+
+void strata_host_bias(const struct ops *ops, const struct op_bias *args)
+{
+    strata_host_call_items(ops, bias_rows, strata_host_items(args->rows, STRATA_HOST_ITEM_ROWS),
+                           args, sizeof *args);
+}
+
+static void bias_grad_columns(const struct ops *ops, const void *args, uint32_t index)
+{
+    (void)ops;
+    const struct op_bias_grad *a = args;
+    uint64_t col = (uint64_t)index * COLUMNS_PER_ITEM;
+    uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
+    double sums[COLUMNS_PER_ITEM] = {0};
+    for (uint64_t r = 0; r < a->rows; r++)
+        for (uint64_t i = 0; i < cols; i++)
+            sums[i] += a->dy[r * a->width + col + i];
+    for (uint64_t i = 0; i < cols; i++)
+        a->dbias[col + i] += (float)sums[i];
+}
+
+void strata_host_bias_grad(const struct ops *ops, const struct op_bias_grad *args)
+{
+    strata_host_call_items(ops, bias_grad_columns,
+                           strata_host_items(args->width, COLUMNS_PER_ITEM), args,
+                           sizeof *args);
 }

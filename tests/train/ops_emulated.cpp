@@ -3,4 +3,6 @@
 
 #include "tests/train/ops_emulated.h"
 
+#define PART_ROWS 16u
+
 #include "train/ops_cuda.cu"

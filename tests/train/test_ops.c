@@ -1,5 +1,5 @@
 /*
- * Norm, linear and SwiGLU against plain versions in double precision. See ops_rig.h.
+ * Norm, bias, linear and gated linear units against plain versions in double precision. See ops_rig.h.
  */
 
 #include "tests/train/ops_rig.h"
@@ -66,6 +66,64 @@ Test(ops, norm_reads_bf16_weights_exactly)
 Test(ops, norm_gradient_of_more_than_one_piece_covers_every_row)
 {
     check_norm(STRATA_FP32, STRATA_OP_PIECE_ROWS + 3, 2);
+}
+
+/* Biases. */
+
+struct bias_shape {
+    uint64_t rows;
+    uint64_t width;
+};
+
+static void plain_bias(const void *shape, double *const *in, double *out)
+{
+    const struct bias_shape *s = shape;
+    for (uint64_t r = 0; r < s->rows; r++)
+        for (uint64_t i = 0; i < s->width; i++)
+            out[r * s->width + i] = in[0][r * s->width + i] + in[1][i];
+}
+
+static void check_bias(strata_dtype dtype, uint64_t rows, uint64_t width)
+{
+    struct rig rig = rig_open(2);
+    struct bias_shape shape = {rows, width};
+    uint64_t count = rows * width;
+    float *x = random_floats(count, 1), *bias = random_floats(width, 2);
+    float *d_out = random_floats(count, 3), *out = copy_floats(x, count);
+    float *dbias = zero_floats(width);
+    uint16_t *bias16 = as_bf16(bias, width);
+    struct plain plain = {plain_bias, &shape, {x, bias}, {count, width}, count};
+    rig.ops.weight_dtype = dtype;
+    strata_op_bias(&rig.ops,
+                   &(struct op_bias){out, dtype == STRATA_BF16 ? (const void *)bias16 : bias,
+                                     rows, width});
+    strata_op_bias_grad(&rig.ops, &(struct op_bias_grad){d_out, dbias, rows, width});
+    strata_stream_sync(rig.stream);
+    expect_forward("bias", &plain, out);
+    expect_gradient("bias dbias", &plain, 1, d_out, dbias);
+    give(x), give(bias), give(d_out), give(out), give(dbias), give(bias16);
+    rig_close(&rig);
+}
+
+Test(ops, bias_and_its_gradient_agree_with_double)
+{
+    check_bias(STRATA_FP32, 1, 1);
+    check_bias(STRATA_FP32, 5, 7);
+    check_bias(STRATA_FP32, 67, 131); /* several items of rows and of columns */
+    check_bias(STRATA_BF16, 5, 67);
+}
+
+Test(ops, bias_gradient_is_added_to_what_is_there)
+{
+    struct rig rig = rig_open(1);
+    static const float rows[6] = {1, 2, 3, 10, 20, 30}, before[3] = {100, 200, 300};
+    float *dy = copy_floats(rows, 6), *dbias = copy_floats(before, 3);
+    strata_op_bias_grad(&rig.ops, &(struct op_bias_grad){dy, dbias, 2, 3});
+    strata_stream_sync(rig.stream);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(dbias[i], before[i] + rows[i] + rows[i + 3]);
+    give(dy), give(dbias);
+    rig_close(&rig);
 }
 
 Test(ops, gradients_are_added_where_add_is_asked_for)
@@ -240,44 +298,67 @@ Test(ops, linear_adds_to_what_is_there)
     rig_close(&rig);
 }
 
-/* SwiGLU. */
+/* Gated linear units. */
 
-static void plain_swiglu(const void *shape, double *const *in, double *out)
+struct glu_shape {
+    uint64_t count;
+    enum op_activation activation;
+};
+
+/* As the transformers library and PyTorch write them. */
+static double plain_activation(double x, enum op_activation activation)
 {
-    uint64_t count = *(const uint64_t *)shape;
-    for (uint64_t i = 0; i < count; i++)
-        out[i] = in[0][i] / (1.0 + exp(-in[0][i])) * in[1][i];
+    if (activation == OP_GELU)
+        return x * 0.5 * (1.0 + erf(x / sqrt(2.0)));
+    if (activation == OP_GELU_TANH)
+        return x * 0.5 * (1.0 + tanh(sqrt(2.0 / acos(-1.0)) * (x + 0.044715 * pow(x, 3.0))));
+    return x / (1.0 + exp(-x));
 }
 
-Test(ops, swiglu_and_its_gradient_agree_with_double)
+static void plain_glu(const void *shape, double *const *in, double *out)
+{
+    const struct glu_shape *s = shape;
+    for (uint64_t i = 0; i < s->count; i++)
+        out[i] = plain_activation(in[0][i], s->activation) * in[1][i];
+}
+
+static void check_glu(enum op_activation activation)
 {
     struct rig rig = rig_open(2);
     uint64_t count = 133;
+    struct glu_shape shape = {count, activation};
     float *gate = random_floats(count, 41), *up = random_floats(count, 42),
           *d_out = random_floats(count, 43);
     for (uint64_t i = 0; i < count; i++)
-        gate[i] *= 10.0f; /* both ends of the sigmoid */
+        gate[i] *= 10.0f; /* both ends of the curve */
     float *out = copy_floats(gate, count), *dgate = copy_floats(gate, count),
           *dup = copy_floats(up, count);
-    struct plain plain = {plain_swiglu, &count, {gate, up}, {count, count}, count};
-    strata_op_swiglu(&rig.ops, &(struct op_swiglu){out, up, out, count});
-    strata_op_swiglu_grad(&rig.ops, &(struct op_swiglu_grad){dgate, dup, d_out, count});
+    struct plain plain = {plain_glu, &shape, {gate, up}, {count, count}, count};
+    strata_op_glu(&rig.ops, &(struct op_glu){out, up, out, count, activation});
+    strata_op_glu_grad(&rig.ops, &(struct op_glu_grad){dgate, dup, d_out, count, activation});
     strata_stream_sync(rig.stream);
-    expect_forward("swiglu", &plain, out);
-    expect_gradient("swiglu dgate", &plain, 0, d_out, dgate);
-    expect_gradient("swiglu dup", &plain, 1, d_out, dup);
+    expect_forward("glu", &plain, out);
+    expect_gradient("glu dgate", &plain, 0, d_out, dgate);
+    expect_gradient("glu dup", &plain, 1, d_out, dup);
     give(gate), give(up), give(d_out), give(out), give(dgate), give(dup);
     rig_close(&rig);
 }
 
-Test(ops, swiglu_of_huge_values_stays_finite)
+Test(ops, glu_of_every_activation_and_its_gradient_agree_with_double)
+{
+    check_glu(OP_SILU);
+    check_glu(OP_GELU);
+    check_glu(OP_GELU_TANH);
+}
+
+static void check_huge_values(enum op_activation activation)
 {
     struct rig rig = rig_open(1);
     static const float huge[4] = {200.0f, -200.0f, 0.0f, -88.0f}, one[4] = {1, 1, 1, 1};
     float *gate = copy_floats(huge, 4), *up = copy_floats(one, 4), *ones = copy_floats(one, 4);
     float *out = zero_floats(4);
-    strata_op_swiglu(&rig.ops, &(struct op_swiglu){gate, up, out, 4});
-    strata_op_swiglu_grad(&rig.ops, &(struct op_swiglu_grad){gate, up, ones, 4});
+    strata_op_glu(&rig.ops, &(struct op_glu){gate, up, out, 4, activation});
+    strata_op_glu_grad(&rig.ops, &(struct op_glu_grad){gate, up, ones, 4, activation});
     strata_stream_sync(rig.stream);
     cr_assert_float_eq(out[0], 200.0f, 1e-4f);
     cr_assert_float_eq(out[1], 0.0f, 1e-4f);
@@ -285,4 +366,11 @@ Test(ops, swiglu_of_huge_values_stays_finite)
         cr_assert(isfinite(gate[i]) && isfinite(up[i]), "gradient %d", i);
     give(gate), give(up), give(ones), give(out);
     rig_close(&rig);
+}
+
+Test(ops, glu_of_huge_values_stays_finite)
+{
+    check_huge_values(OP_SILU);
+    check_huge_values(OP_GELU);
+    check_huge_values(OP_GELU_TANH);
 }

@@ -12,22 +12,25 @@ struct rotary_shape {
     uint32_t seq;
     uint32_t heads;
     uint32_t head_dim;
+    uint32_t turned; /* the first of a head's elements; the others stay */
 };
 
 /* As the transformers library writes it: x cos + rotate_half(x) sin, halves, not neighbours. */
 static void plain_rotary(const void *shape, double *const *in, double *out)
 {
     const struct rotary_shape *s = shape;
-    uint32_t half = s->head_dim / 2;
+    uint32_t half = s->turned / 2;
     for (uint64_t r = 0; r < s->rows; r++) {
         for (uint32_t h = 0; h < s->heads; h++) {
             const double *x = in[0] + (r * s->heads + h) * s->head_dim;
-            for (uint32_t i = 0; i < s->head_dim; i++) {
+            double *y = out + (r * s->heads + h) * s->head_dim;
+            for (uint32_t i = 0; i < s->head_dim; i++)
+                y[i] = x[i];
+            for (uint32_t i = 0; i < s->turned; i++) {
                 double angle =
-                    (double)(r % s->seq) * pow(10000.0, -2.0 * (i % half) / s->head_dim);
+                    (double)(r % s->seq) * pow(10000.0, -2.0 * (i % half) / s->turned);
                 double turned = i < half ? -x[i + half] : x[i - half];
-                out[(r * s->heads + h) * s->head_dim + i] =
-                    x[i] * cos(angle) + turned * sin(angle);
+                y[i] = x[i] * cos(angle) + turned * sin(angle);
             }
         }
     }
@@ -35,28 +38,27 @@ static void plain_rotary(const void *shape, double *const *in, double *out)
 
 static float *rotary_table(const struct rotary_shape *s)
 {
-    uint32_t half = s->head_dim / 2;
-    float *table = zero_floats((uint64_t)s->seq * s->head_dim);
+    uint32_t half = s->turned / 2;
+    float *table = zero_floats((uint64_t)s->seq * s->turned);
     for (uint32_t position = 0; position < s->seq; position++) {
         for (uint32_t i = 0; i < half; i++) {
-            double angle = position * pow(10000.0, -2.0 * i / s->head_dim);
-            table[position * s->head_dim + i] = (float)cos(angle);
-            table[position * s->head_dim + half + i] = (float)sin(angle);
+            double angle = position * pow(10000.0, -2.0 * i / s->turned);
+            table[position * s->turned + i] = (float)cos(angle);
+            table[position * s->turned + half + i] = (float)sin(angle);
         }
     }
     return table;
 }
 
-Test(ops, rotary_turns_halves_and_inverse_is_its_gradient)
+static void check_rotary(struct rotary_shape s)
 {
     struct rig rig = rig_open(2);
-    struct rotary_shape s = {.rows = 22, .seq = 11, .heads = 3, .head_dim = 6};
     uint64_t count = s.rows * s.heads * s.head_dim;
     float *table = rotary_table(&s);
     float *x = random_floats(count, 21), *d_out = random_floats(count, 22);
     float *out = copy_floats(x, count), *dx = copy_floats(d_out, count);
     struct plain plain = {plain_rotary, &s, {x}, {count}, count};
-    struct op_rotary args = {out, table, s.rows, s.seq, s.heads, s.head_dim, false};
+    struct op_rotary args = {out, table, s.rows, s.seq, s.heads, s.head_dim, s.turned, false};
     strata_op_rotary(&rig.ops, &args);
     args.x = dx;
     args.inverse = true;
@@ -68,7 +70,23 @@ Test(ops, rotary_turns_halves_and_inverse_is_its_gradient)
     rig_close(&rig);
 }
 
+Test(ops, rotary_turns_halves_and_inverse_is_its_gradient)
+{
+    check_rotary((struct rotary_shape){22, 11, 3, 6, 6});
+}
+
+Test(ops, rotary_of_a_part_of_the_head_leaves_the_rest)
+{
+    check_rotary((struct rotary_shape){22, 11, 3, 6, 4});
+    check_rotary((struct rotary_shape){22, 11, 3, 7, 2}); /* a head may be odd then */
+}
+
 /* Attention. */
+
+static uint64_t first_seen(const struct op_heads *s, uint64_t row)
+{
+    return s->window != 0 && row >= s->window ? row + 1 - s->window : 0;
+}
 
 static void plain_attention(const void *shape, double *const *in, double *out)
 {
@@ -81,7 +99,7 @@ static void plain_attention(const void *shape, double *const *in, double *out)
         const double *q = in[0] + ((seq * s->seq + row) * s->heads + head) * s->head_dim;
         double *o = out + ((seq * s->seq + row) * s->heads + head) * s->head_dim;
         double sum = 0.0;
-        for (uint64_t j = 0; j <= row; j++) {
+        for (uint64_t j = first_seen(s, row); j <= row; j++) {
             const double *k =
                 in[1] + ((seq * s->seq + j) * s->kv_heads + kv_head) * s->head_dim;
             double score = 0.0;
@@ -91,7 +109,7 @@ static void plain_attention(const void *shape, double *const *in, double *out)
             sum += p[j];
         }
         memset(o, 0, s->head_dim * sizeof *o);
-        for (uint64_t j = 0; j <= row; j++) {
+        for (uint64_t j = first_seen(s, row); j <= row; j++) {
             const double *v =
                 in[2] + ((seq * s->seq + j) * s->kv_heads + kv_head) * s->head_dim;
             for (uint64_t i = 0; i < s->head_dim; i++)
@@ -137,21 +155,37 @@ static void check_attention(struct op_heads s)
 
 Test(ops, attention_and_its_gradient_agree_with_double)
 {
-    check_attention((struct op_heads){1, 1, 1, 1, 2});
+    check_attention((struct op_heads){1, 1, 1, 1, 2, 0});
     check_attention(
-        (struct op_heads){2, 5, 6, 2, 4}); /* three query heads share a key-value head */
-    check_attention((struct op_heads){3, 7, 6, 6, 2}); /* more items than lanes */
+        (struct op_heads){2, 5, 6, 2, 4, 0}); /* three query heads share a key-value head */
+    check_attention((struct op_heads){3, 7, 6, 6, 2, 0}); /* more items than lanes */
 }
 
 Test(ops, attention_over_more_than_one_block_of_rows_agrees_with_double)
 {
-    check_attention((struct op_heads){2, 67, 2, 1, 2});
+    check_attention((struct op_heads){2, 67, 2, 1, 2, 0});
+}
+
+Test(ops, attention_in_a_window_agrees_with_double)
+{
+    check_attention((struct op_heads){2, 9, 4, 2, 2, 1}); /* a row sees itself only */
+    check_attention((struct op_heads){2, 9, 4, 2, 2, 3});
+    check_attention(
+        (struct op_heads){1, 9, 2, 1, 2, 8}); /* one key is out of one row's sight */
+    check_attention((struct op_heads){1, 9, 2, 1, 2, 9}); /* none is */
+}
+
+Test(ops, attention_in_a_window_over_several_blocks_of_rows_agrees_with_double)
+{
+    check_attention((struct op_heads){1, 131, 2, 1, 2, 5});
+    check_attention((struct op_heads){1, 131, 1, 1, 2, 64});
+    check_attention((struct op_heads){1, 131, 1, 1, 2, 66});
 }
 
 Test(ops, attention_never_looks_at_later_tokens)
 {
     struct rig rig = rig_open(1);
-    struct op_heads s = {1, 9, 2, 1, 4};
+    struct op_heads s = {1, 9, 2, 1, 4, 0};
     float *q = random_floats(q_count(&s), 31), *k = random_floats(kv_count(&s), 32);
     float *v = random_floats(kv_count(&s), 33), *o = zero_floats(q_count(&s)),
           *o2 = zero_floats(q_count(&s));
@@ -175,7 +209,7 @@ Test(ops, attention_never_looks_at_later_tokens)
 static float *run_all(uint32_t threads, uint64_t *out_count)
 {
     struct rig rig = rig_open(threads);
-    struct op_heads s = {3, 70, 4, 2, 8};
+    struct op_heads s = {3, 70, 4, 2, 8, 33};
     uint64_t rows = (uint64_t)s.sequences * s.seq, width = (uint64_t)s.heads * s.head_dim;
     uint64_t kv = kv_count(&s), q = q_count(&s), out = 300;
     uint64_t total = q * 4 + kv * 2 + rows * out + out * width + width;
@@ -185,7 +219,7 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
     float *y = v + kv, *dw = y + rows * out, *dnorm = dw + out * width;
     float *weight = random_floats(out * width, 72);
     float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
-    struct rotary_shape shape = {rows, s.seq, s.heads, s.head_dim};
+    struct rotary_shape shape = {rows, s.seq, s.heads, s.head_dim, s.head_dim};
     float *table = rotary_table(&shape);
     uint32_t *tokens = take(rows * sizeof *tokens);
     struct op_row_stat *stats = take(rows * sizeof *stats);
@@ -194,11 +228,13 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
     struct op_entropy entropy = {y, tokens, stats, rows, 0, out, 0.5f};
     strata_op_embed(&rig.ops, &(struct op_embed){tokens, weight, x, rows, width, 0, out});
     strata_op_norm(&rig.ops, &(struct op_norm){x, weight, normed, rows, width, 1e-5f});
-    strata_op_rotary(
-        &rig.ops, &(struct op_rotary){turned, table, rows, s.seq, s.heads, s.head_dim, false});
+    strata_op_bias(&rig.ops, &(struct op_bias){turned, weight, rows, width});
+    strata_op_rotary(&rig.ops, &(struct op_rotary){turned, table, rows, s.seq, s.heads,
+                                                   s.head_dim, s.head_dim, false});
     strata_op_attention(&rig.ops, &(struct op_attention){turned, k, v, x, scratch, s});
     strata_op_attention_grad(&rig.ops,
                              &(struct op_attention_grad){turned, k, v, d, scratch, s});
+    strata_op_bias_grad(&rig.ops, &(struct op_bias_grad){turned, dnorm, rows, width});
     strata_op_linear(&rig.ops, &(struct op_linear){normed, weight, y, rows, width, out, true});
     strata_op_entropy_begin(&rig.ops, stats, rows);
     strata_op_entropy_scan(&rig.ops, &entropy);
@@ -207,7 +243,7 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
     strata_op_linear_dx(&rig.ops, &(struct op_linear){y, weight, dx, rows, width, out, true});
     strata_op_norm_grad(
         &rig.ops, &(struct op_norm_grad){x, weight, dx, dx, dnorm, rows, width, 1e-5f, true});
-    strata_op_swiglu(&rig.ops, &(struct op_swiglu){normed, x, normed, rows * width});
+    strata_op_glu(&rig.ops, &(struct op_glu){normed, x, normed, rows * width, OP_GELU});
     strata_op_embed_grad(&rig.ops,
                          &(struct op_embed_grad){tokens, dx, dw, rows, width, 0, out});
     strata_stream_sync(rig.stream);

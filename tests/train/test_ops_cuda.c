@@ -56,7 +56,7 @@ static struct attended attend(struct op_heads s, strata_dtype dtype)
 
 Test(ops_cuda, attention_in_16_bits_is_near_that_in_fp32)
 {
-    struct op_heads s = {2, 37, 6, 2, 8};
+    struct op_heads s = {2, 37, 6, 2, 8, 0};
     struct attended want = attend(s, STRATA_FP32);
     for (strata_dtype dtype = STRATA_BF16; dtype <= STRATA_FP16; dtype++) {
         struct attended got = attend(s, dtype);
@@ -73,9 +73,19 @@ Test(ops_cuda, attention_in_16_bits_is_near_that_in_fp32)
 /* 10 blocks of rows; two numbers of keys there, and so two times three products. */
 Test(ops_cuda, attention_over_many_blocks_has_few_shapes_of_products)
 {
-    struct op_heads s = {1, 160, 2, 1, 2};
+    struct op_heads s = {1, 160, 2, 1, 2, 0};
     struct attended done = attend(s, STRATA_FP32);
     cr_expect_eq(strata_emulated_shape_count(), 6);
+    give(done.o), give(done.dq), give(done.dk), give(done.dv);
+}
+
+/* Backward begins with all keys; the blocks after it see 16 to 112 of them, in steps of 16 rows
+ * and ends that are multiples of 80. */
+Test(ops_cuda, attention_in_a_window_over_many_blocks_has_few_shapes_of_products)
+{
+    struct op_heads s = {1, 160, 2, 1, 2, 20};
+    struct attended done = attend(s, STRATA_FP32);
+    cr_expect_leq(strata_emulated_shape_count(), 3 * 7);
     give(done.o), give(done.dq), give(done.dk), give(done.dv);
 }
 #endif

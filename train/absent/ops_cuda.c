@@ -24,6 +24,20 @@ void strata_cuda_products_destroy(struct cuda_products *products)
     (void)products;
 }
 
+uint64_t strata_cuda_norm_grad_scratch(uint64_t rows, uint64_t width)
+{
+    (void)rows;
+    (void)width;
+    abort();
+}
+
+uint64_t strata_cuda_bias_grad_scratch(uint64_t rows, uint64_t width)
+{
+    (void)rows;
+    (void)width;
+    abort();
+}
+
 /* What they would be launched with is of no interest. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
@@ -43,10 +57,12 @@ NEVER(strata_cuda_narrow, void *stream, void *dst, strata_dtype dtype, const flo
       uint64_t count)
 NEVER(strata_cuda_norm, void *stream, const struct op_norm *args, strata_dtype weight_dtype)
 NEVER(strata_cuda_norm_grad, void *stream, const struct op_norm_grad *args,
-      strata_dtype weight_dtype, float *stats)
+      strata_dtype weight_dtype, void *scratch)
+NEVER(strata_cuda_bias, void *stream, const struct op_bias *args, strata_dtype weight_dtype)
+NEVER(strata_cuda_bias_grad, void *stream, const struct op_bias_grad *args, void *scratch)
 NEVER(strata_cuda_rotary, void *stream, const struct op_rotary *args)
-NEVER(strata_cuda_swiglu, void *stream, const struct op_swiglu *args)
-NEVER(strata_cuda_swiglu_grad, void *stream, const struct op_swiglu_grad *args)
+NEVER(strata_cuda_glu, void *stream, const struct op_glu *args)
+NEVER(strata_cuda_glu_grad, void *stream, const struct op_glu_grad *args)
 NEVER(strata_cuda_embed, void *stream, const struct op_embed *args, strata_dtype weight_dtype)
 NEVER(strata_cuda_embed_grad, void *stream, const struct op_embed_grad *args)
 NEVER(strata_cuda_entropy_begin, void *stream, struct op_row_stat *stats, uint64_t rows)
