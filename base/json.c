@@ -165,6 +165,11 @@ bool strata_json_has(const strata_json *object, const char *key)
     return member && !json_is_null(member);
 }
 
+bool strata_json_is_null(const strata_json *object, const char *key)
+{
+    return json_is_null(json_object_get(read_only(object), key));
+}
+
 /* A set of jansson's types, so that "a number" can be two of them. */
 #define TYPE(type) (1u << (type))
 

@@ -32,6 +32,8 @@ void strata_json_free(strata_json *json);
 
 /* Is there such a member, and is it something else than null? */
 bool strata_json_has(const strata_json *object, const char *key);
+/* Is there such a member, and is it null? */
+bool strata_json_is_null(const strata_json *object, const char *key);
 
 /* STRATA_E_INVALID when the member is absent, of another type or out of range. */
 STRATA_NODISCARD strata_status strata_json_get_uint(const strata_json *object, const char *key,

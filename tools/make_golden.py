@@ -191,4 +191,5 @@ def main():
         write(f"{folder}/golden_{name}.bin", SHAPE, rope, tied, tokens, exact)
 
 
-main()
+if __name__ == "__main__":
+    main()

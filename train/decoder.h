@@ -2,8 +2,9 @@
 #define STRATA_TRAIN_DECODER_H
 
 /*
- * A Llama-type transformer as the engine sees it (groups, tensors, use list, scratch) and its
- * training step, forward and backward by hand.
+ * A decoder-only transformer as the engine sees it (groups, tensors, use list, scratch) and its
+ * training step, forward and backward by hand. Llama, Mistral, Qwen2 and Qwen3 are one walk with
+ * different switches: struct decoder_config.
  *
  * Groups, in order of the forward pass: the embedding's vocabulary slices, one group per layer,
  * the final norm, and, untied, the head's slices. Tied, an embedding slice serves both ends.
@@ -19,7 +20,31 @@
  */
 
 #include "strata/engine.h"
+#include "train/ops.h"
 
+/* How rotary embedding gets the frequencies of a head's pairs; see decoder_rope.c. */
+enum decoder_rope_type {
+    DECODER_ROPE_DEFAULT = 0,
+    DECODER_ROPE_LLAMA3,
+    DECODER_ROPE_LINEAR,
+    DECODER_ROPE_YARN
+};
+
+struct decoder_rope {
+    enum decoder_rope_type type;
+    double theta;
+    uint64_t turned;           /* elements of a head that are turned; 0: all         */
+    double factor;             /* all types but the default                          */
+    double original_positions; /* llama3, yarn                                       */
+    double low_freq_factor;    /* llama3                                             */
+    double high_freq_factor;
+    double beta_fast; /* yarn                                               */
+    double beta_slow;
+    double attention_factor; /* yarn: what cosines and sines are multiplied with   */
+    bool whole_pairs;        /* yarn: the range that is blended begins and ends at pairs */
+};
+
+/* A family of models is a choice of these. */
 struct decoder_config {
     uint64_t vocab_size;
     uint64_t hidden_size;
@@ -29,14 +54,14 @@ struct decoder_config {
     uint64_t head_dim;
     uint64_t ffn_size;
     double rms_eps;
-    double rope_theta;
     double initializer_range;
-    bool tied;
-    bool rope_llama3; /* rope_scaling of type llama3, with the four numbers below */
-    double rope_factor;
-    double rope_low_freq_factor;
-    double rope_high_freq_factor;
-    double rope_original_positions;
+    struct decoder_rope rope;
+    bool tied;            /* the head is the embedding                                      */
+    bool qkv_bias;        /* on queries, keys and values                                    */
+    bool qk_norm;         /* a norm of each query and key head before rotary embedding      */
+    uint64_t window;      /* tokens that a row sees, its own included; 0: all up to its own */
+    uint64_t full_layers; /* layers before the first that has the window                    */
+    enum op_activation activation; /* of the gate */
 };
 
 struct decoder_shape {
@@ -52,9 +77,9 @@ struct decoder_shape {
 struct decoder;
 
 /*
- * model: a name, a config.json, or a folder that has one. Anything but a LlamaForCausalLM
- * without biases is refused by the name of the key. STRATA_E_IO: native ENOENT, ...;
- * STRATA_E_INVALID: the content.
+ * model: a name, a config.json, or a folder that has one. Other families, and keys that change
+ * the arithmetic and cannot be carried out, are refused by the key's name. STRATA_E_IO: native
+ * ENOENT, ...; STRATA_E_INVALID: the content.
  */
 strata_status strata_decoder_config_read(struct decoder_config *out, const char *model,
                                          strata_error *error);

@@ -11,7 +11,6 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "base/shape.h"
 
 #include <stdio.h>
 
@@ -40,13 +39,12 @@ static void add_tensor(struct builder *b, uint64_t rows, uint64_t cols)
     *b->tensor++ = (strata_tensor_desc){.name = keep_name(b), .shape = {rows, cols}, .rank = 2};
 }
 
-static void add_norm(struct builder *b)
+/* A norm's weight or a bias: neither is decayed. */
+static void add_vector(struct builder *b, uint64_t count)
 {
     b->group->tensor_count++;
-    *b->tensor++ = (strata_tensor_desc){.name = keep_name(b),
-                                        .shape = {b->decoder->config.hidden_size},
-                                        .rank = 1,
-                                        .no_decay = true};
+    *b->tensor++ = (strata_tensor_desc){
+        .name = keep_name(b), .shape = {count}, .rank = 1, .no_decay = true};
 }
 
 static void begin_group(struct builder *b)
@@ -71,45 +69,67 @@ static void add_slices(struct builder *b, const char *group, const char *tensor)
     }
 }
 
-static void add_matrix(struct builder *b, uint32_t layer, const char *name, uint64_t rows,
-                       uint64_t cols)
+/* A tensor of a layer. cols 0: a vector, which begins as all `value`. */
+struct layer_part {
+    const char *name;
+    uint64_t rows;
+    uint64_t cols;
+    float value;
+    bool absent;
+};
+
+static struct layer_part layer_part(const struct decoder_config *c,
+                                    enum decoder_layer_tensor tensor)
 {
-    snprintf(b->name, NAME_BYTES, "model.layers.%u.%s.weight", layer, name);
-    add_tensor(b, rows, cols);
+    uint64_t hidden = c->hidden_size, ffn = c->ffn_size;
+    uint64_t q = decoder_q_width(c), kv = decoder_kv_width(c);
+    const struct layer_part parts[DECODER_LAYER_TENSORS] = {
+        [DECODER_INPUT_NORM] = {"input_layernorm.weight", hidden, 0, 1.0f, false},
+        [DECODER_Q] = {"self_attn.q_proj.weight", q, hidden, 0.0f, false},
+        [DECODER_K] = {"self_attn.k_proj.weight", kv, hidden, 0.0f, false},
+        [DECODER_V] = {"self_attn.v_proj.weight", kv, hidden, 0.0f, false},
+        [DECODER_Q_BIAS] = {"self_attn.q_proj.bias", q, 0, 0.0f, !c->qkv_bias},
+        [DECODER_K_BIAS] = {"self_attn.k_proj.bias", kv, 0, 0.0f, !c->qkv_bias},
+        [DECODER_V_BIAS] = {"self_attn.v_proj.bias", kv, 0, 0.0f, !c->qkv_bias},
+        [DECODER_Q_NORM] = {"self_attn.q_norm.weight", c->head_dim, 0, 1.0f, !c->qk_norm},
+        [DECODER_K_NORM] = {"self_attn.k_norm.weight", c->head_dim, 0, 1.0f, !c->qk_norm},
+        [DECODER_O] = {"self_attn.o_proj.weight", hidden, q, 0.0f, false},
+        [DECODER_POST_NORM] = {"post_attention_layernorm.weight", hidden, 0, 1.0f, false},
+        [DECODER_GATE] = {"mlp.gate_proj.weight", ffn, hidden, 0.0f, false},
+        [DECODER_UP] = {"mlp.up_proj.weight", ffn, hidden, 0.0f, false},
+        [DECODER_DOWN] = {"mlp.down_proj.weight", hidden, ffn, 0.0f, false},
+    };
+    return parts[tensor];
 }
 
-static void add_layer_norm(struct builder *b, uint32_t layer, const char *name)
-{
-    snprintf(b->name, NAME_BYTES, "model.layers.%u.%s.weight", layer, name);
-    add_norm(b);
-}
-
-/* In the order of enum decoder_layer_tensor. */
 static void add_layer(struct builder *b, uint32_t layer)
 {
-    const struct decoder_config *c = &b->decoder->config;
     snprintf(b->name, NAME_BYTES, "layer %u", layer);
     begin_group(b);
-    add_layer_norm(b, layer, "input_layernorm");
-    add_matrix(b, layer, "self_attn.q_proj", decoder_q_width(c), c->hidden_size);
-    add_matrix(b, layer, "self_attn.k_proj", decoder_kv_width(c), c->hidden_size);
-    add_matrix(b, layer, "self_attn.v_proj", decoder_kv_width(c), c->hidden_size);
-    add_matrix(b, layer, "self_attn.o_proj", c->hidden_size, decoder_q_width(c));
-    add_layer_norm(b, layer, "post_attention_layernorm");
-    add_matrix(b, layer, "mlp.gate_proj", c->ffn_size, c->hidden_size);
-    add_matrix(b, layer, "mlp.up_proj", c->ffn_size, c->hidden_size);
-    add_matrix(b, layer, "mlp.down_proj", c->hidden_size, c->ffn_size);
+    for (uint32_t i = 0; i < DECODER_LAYER_TENSORS; i++) {
+        struct layer_part part = layer_part(&b->decoder->config, i);
+        if (part.absent)
+            continue;
+        snprintf(b->name, NAME_BYTES, "model.layers.%u.%s", layer, part.name);
+        if (part.cols == 0)
+            add_vector(b, part.rows);
+        else
+            add_tensor(b, part.rows, part.cols);
+    }
     b->group++;
 }
 
-/* Every layer has its tensors at the same places: those of the first. */
-static void find_layer_offsets(struct decoder *decoder)
+/* Every layer has its tensors at the same places. */
+static void find_layer_places(struct decoder *decoder)
 {
-    const strata_group_desc *layer = &decoder->groups[decoder->shape.vocab_slices];
     uint64_t offset = 0;
     for (uint32_t i = 0; i < DECODER_LAYER_TENSORS; i++) {
+        struct layer_part part = layer_part(&decoder->config, i);
+        if (part.absent)
+            continue;
         decoder->layer_offset[i] = offset;
-        offset += strata_tensor_elems(&layer->tensors[i]);
+        decoder->layer_place[i] = decoder->layer_tensors++;
+        offset += part.cols == 0 ? part.rows : part.rows * part.cols;
     }
 }
 
@@ -118,8 +138,9 @@ strata_status strata_decoder_build_groups(struct decoder *decoder, strata_error 
     uint32_t slices = decoder->shape.vocab_slices;
     uint32_t layers = (uint32_t)decoder->config.layer_count;
     uint32_t ends = decoder->config.tied ? slices : 2 * slices;
+    find_layer_places(decoder);
     uint32_t group_count = ends + layers + 1;
-    uint32_t tensor_count = ends + layers * DECODER_LAYER_TENSORS + 1;
+    uint32_t tensor_count = ends + layers * decoder->layer_tensors + 1;
     decoder->groups = decoder_take(decoder, group_count, sizeof *decoder->groups);
     decoder->tensors = decoder_take(decoder, tensor_count, sizeof *decoder->tensors);
     decoder->names = decoder_take(decoder, (uint64_t)group_count + tensor_count, NAME_BYTES);
@@ -133,13 +154,12 @@ strata_status strata_decoder_build_groups(struct decoder *decoder, strata_error 
     snprintf(b.name, NAME_BYTES, "norm");
     begin_group(&b);
     snprintf(b.name, NAME_BYTES, "model.norm.weight");
-    add_norm(&b);
+    add_vector(&b, decoder->config.hidden_size);
     b.group++;
     if (!decoder->config.tied)
         add_slices(&b, "head", "lm_head.weight");
     decoder->model.groups = decoder->groups;
     decoder->model.group_count = group_count;
-    find_layer_offsets(decoder);
     return STRATA_OK;
 }
 
@@ -149,26 +169,40 @@ strata_status strata_decoder_build_groups(struct decoder *decoder, strata_error 
 struct whole_tensor {
     uint32_t index;
     uint64_t first_elem;
-    bool norm;
+    bool constant;
+    float value; /* of a constant */
 };
+
+static struct whole_tensor whole_layer_tensor(const struct decoder *decoder, uint32_t layer,
+                                              uint32_t place)
+{
+    struct whole_tensor whole = {.index = 1 + layer * decoder->layer_tensors + place};
+    for (uint32_t i = 0; i < DECODER_LAYER_TENSORS; i++) {
+        struct layer_part part = layer_part(&decoder->config, i);
+        if (part.absent || decoder->layer_place[i] != place)
+            continue;
+        whole.constant = part.cols == 0;
+        whole.value = part.value;
+    }
+    return whole;
+}
 
 static struct whole_tensor whole_tensor_of(const struct decoder *decoder, uint32_t group,
                                            uint32_t tensor)
 {
     uint32_t slices = decoder->shape.vocab_slices;
     uint32_t layers = (uint32_t)decoder->config.layer_count;
+    uint32_t after = 1 + layers * decoder->layer_tensors;
     uint64_t width = decoder->config.hidden_size;
     if (group < slices)
-        return (struct whole_tensor){0, decoder_slice_first(decoder, group) * width, false};
+        return (struct whole_tensor){.first_elem = decoder_slice_first(decoder, group) * width};
     if (group < slices + layers)
-        return (struct whole_tensor){1 + (group - slices) * DECODER_LAYER_TENSORS + tensor, 0,
-                                     tensor == DECODER_INPUT_NORM ||
-                                         tensor == DECODER_POST_NORM};
+        return whole_layer_tensor(decoder, group - slices, tensor);
     if (group == slices + layers)
-        return (struct whole_tensor){1 + layers * DECODER_LAYER_TENSORS, 0, true};
+        return (struct whole_tensor){.index = after, .constant = true, .value = 1.0f};
     uint32_t slice = group - slices - layers - 1;
-    return (struct whole_tensor){2 + layers * DECODER_LAYER_TENSORS,
-                                 decoder_slice_first(decoder, slice) * width, false};
+    return (struct whole_tensor){.index = after + 1,
+                                 .first_elem = decoder_slice_first(decoder, slice) * width};
 }
 
 void strata_decoder_init_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first,
@@ -176,9 +210,9 @@ void strata_decoder_init_weights(void *user, uint32_t group, uint32_t tensor, ui
 {
     const struct decoder_init *init = user;
     struct whole_tensor whole = whole_tensor_of(init->decoder, group, tensor);
-    if (whole.norm) {
+    if (whole.constant) {
         for (uint64_t i = 0; i < count; i++)
-            out[i] = 1.0f;
+            out[i] = whole.value;
         return;
     }
     strata_random_normal(init->seed, whole.index, whole.first_elem + first, count,

@@ -6,6 +6,9 @@
  *     mid = x + attention(rotary(n1(x) Wq'), rotary(n1(x) Wk'), n1(x) Wv') Wo'
  *     out = mid + (silu(n2(mid) Wg') * (n2(mid) Wu')) Wd'
  *
+ * where the configuration says so with biases on q, k and v, with a norm of each head of q and k
+ * before it is rotated, with attention in a window, or with another activation than silu.
+ *
  * Forward works in place: x becomes mid becomes out, and o lies in q. Backward makes q, k, v, o
  * and mid again from x, then goes through the MLP piece by piece while dx turns from the
  * gradient of out into that of mid; then mid's bytes are free for the gradient of o.
@@ -25,7 +28,9 @@ static uint64_t offset_of(const struct run *run, enum decoder_layer_tensor tenso
 /* [out, in] of a layer's matrix. */
 static const uint64_t *sizes_of(const struct run *run, enum decoder_layer_tensor tensor)
 {
-    return run->decoder->groups[run->decoder->shape.vocab_slices].tensors[tensor].shape;
+    return run->decoder->groups[run->decoder->shape.vocab_slices]
+        .tensors[run->decoder->layer_place[tensor]]
+        .shape;
 }
 
 static void linear(const struct run *run, enum decoder_layer_tensor tensor,
@@ -62,11 +67,14 @@ struct layer {
     uint64_t hidden;
     uint64_t q_width;
     uint64_t kv_width;
+    uint32_t window;
     float *x;
     float *dx;
     float *q;
     float *k;
     float *v;
+    float *q_raw; /* before its heads' norms; q where there are none */
+    float *k_raw;
     float *o;
     float *mid;
     float *normed;
@@ -75,7 +83,7 @@ struct layer {
     float *act;
 };
 
-static struct layer layer_of(const struct run *run)
+static struct layer layer_of(const struct run *run, uint32_t index)
 {
     const struct decoder_config *c = &run->decoder->config;
     const struct decoder_layout *at = &run->decoder->layout;
@@ -83,13 +91,16 @@ static struct layer layer_of(const struct run *run)
         .run = run,
         .tokens = run->decoder->micro_tokens,
         .hidden = c->hidden_size,
-        .q_width = c->head_count * c->head_dim,
-        .kv_width = c->kv_head_count * c->head_dim,
+        .q_width = decoder_q_width(c),
+        .kv_width = decoder_kv_width(c),
+        .window = decoder_window(run->decoder, index),
         .x = array_at(run, at->x),
         .dx = array_at(run, at->dx),
         .q = array_at(run, at->q),
         .k = array_at(run, at->k),
         .v = array_at(run, at->v),
+        .q_raw = array_at(run, at->q_raw),
+        .k_raw = array_at(run, at->k_raw),
         .o = array_at(run, at->o),
         .mid = array_at(run, at->mid),
         .normed = array_at(run, at->normed),
@@ -109,7 +120,7 @@ static void rotate(const struct layer *l, float *array, uint64_t heads, bool inv
                                        .seq = decoder->shape.seq,
                                        .heads = (uint32_t)heads,
                                        .head_dim = (uint32_t)decoder->config.head_dim,
-                                       .turned = (uint32_t)decoder->config.head_dim,
+                                       .turned = (uint32_t)decoder_turned(&decoder->config),
                                        .inverse = inverse,
                                    });
 }
@@ -129,7 +140,97 @@ static struct op_heads heads_of(const struct layer *l)
         .heads = (uint32_t)decoder->config.head_count,
         .kv_heads = (uint32_t)decoder->config.kv_head_count,
         .head_dim = (uint32_t)decoder->config.head_dim,
+        .window = l->window,
     };
+}
+
+static void add_bias(const struct layer *l, enum decoder_layer_tensor tensor, float *array)
+{
+    const struct run *run = l->run;
+    strata_op_bias(&run->ops, &(struct op_bias){
+                                  .x = array,
+                                  .bias = weight_at(run, offset_of(run, tensor)),
+                                  .rows = l->tokens,
+                                  .width = sizes_of(run, tensor)[0],
+                              });
+}
+
+static void add_bias_grad(const struct layer *l, enum decoder_layer_tensor tensor,
+                          const float *array)
+{
+    const struct run *run = l->run;
+    strata_op_bias_grad(&run->ops, &(struct op_bias_grad){
+                                       .dy = array,
+                                       .dbias = grad_at(run, offset_of(run, tensor)),
+                                       .rows = l->tokens,
+                                       .width = sizes_of(run, tensor)[0],
+                                   });
+}
+
+/* The norm of each head: rows of head_dim. */
+static void norm_heads(const struct layer *l, enum decoder_layer_tensor tensor, const float *x,
+                       float *out, uint64_t heads)
+{
+    const struct run *run = l->run;
+    const struct decoder_config *c = &run->decoder->config;
+    strata_op_norm(&run->ops, &(struct op_norm){
+                                  .x = x,
+                                  .weight = weight_at(run, offset_of(run, tensor)),
+                                  .out = out,
+                                  .rows = l->tokens * heads,
+                                  .width = c->head_dim,
+                                  .eps = (float)c->rms_eps,
+                              });
+}
+
+/* dx: on entry the gradient of the normed heads. */
+static void norm_heads_grad(const struct layer *l, enum decoder_layer_tensor tensor,
+                            const float *x, float *dx, uint64_t heads)
+{
+    const struct run *run = l->run;
+    const struct decoder_config *c = &run->decoder->config;
+    strata_op_norm_grad(&run->ops, &(struct op_norm_grad){
+                                       .x = x,
+                                       .weight = weight_at(run, offset_of(run, tensor)),
+                                       .dy = dx,
+                                       .dx = dx,
+                                       .dweight = grad_at(run, offset_of(run, tensor)),
+                                       .rows = l->tokens * heads,
+                                       .width = c->head_dim,
+                                       .eps = (float)c->rms_eps,
+                                   });
+}
+
+/* From the products of x to what attention takes, and back to the products' gradients. */
+
+static void finish_heads(const struct layer *l)
+{
+    const struct decoder_config *c = &l->run->decoder->config;
+    if (c->qkv_bias) {
+        add_bias(l, DECODER_Q_BIAS, l->q_raw);
+        add_bias(l, DECODER_K_BIAS, l->k_raw);
+        add_bias(l, DECODER_V_BIAS, l->v);
+    }
+    if (c->qk_norm) {
+        norm_heads(l, DECODER_Q_NORM, l->q_raw, l->q, c->head_count);
+        norm_heads(l, DECODER_K_NORM, l->k_raw, l->k, c->kv_head_count);
+    }
+    rotate_both(l, false);
+}
+
+static void finish_heads_grad(const struct layer *l)
+{
+    const struct decoder_config *c = &l->run->decoder->config;
+    rotate_both(l, true);
+    if (c->qk_norm) {
+        norm_heads_grad(l, DECODER_Q_NORM, l->q_raw, l->q, c->head_count);
+        norm_heads_grad(l, DECODER_K_NORM, l->k_raw, l->k, c->kv_head_count);
+    }
+    if (c->qkv_bias) {
+        add_bias_grad(l, DECODER_Q_BIAS, l->q);
+        add_bias_grad(l, DECODER_K_BIAS, l->k);
+        add_bias_grad(l, DECODER_V_BIAS, l->v);
+    }
 }
 
 /* q, k, v from x, then o, which may be q. */
@@ -142,15 +243,15 @@ static void attend(const struct layer *l, float *o)
              (struct op_norm){.x = l->x + first * l->hidden, .out = l->normed, .rows = rows});
         linear(run, DECODER_Q,
                (struct op_linear){
-                   .src = l->normed, .dst = l->q + first * l->q_width, .rows = rows});
+                   .src = l->normed, .dst = l->q_raw + first * l->q_width, .rows = rows});
         linear(run, DECODER_K,
                (struct op_linear){
-                   .src = l->normed, .dst = l->k + first * l->kv_width, .rows = rows});
+                   .src = l->normed, .dst = l->k_raw + first * l->kv_width, .rows = rows});
         linear(run, DECODER_V,
                (struct op_linear){
                    .src = l->normed, .dst = l->v + first * l->kv_width, .rows = rows});
     }
-    rotate_both(l, false);
+    finish_heads(l);
     strata_op_attention(&run->ops, &(struct op_attention){
                                        .q = l->q,
                                        .k = l->k,
@@ -176,12 +277,13 @@ static void mlp_inside(const struct layer *l, const float *mid, uint64_t first)
                                  .up = l->up,
                                  .out = l->act,
                                  .count = rows * run->decoder->config.ffn_size,
+                                 .activation = run->decoder->config.activation,
                              });
 }
 
-void strata_layer_forward(const struct run *run)
+void strata_layer_forward(const struct run *run, uint32_t layer)
 {
-    struct layer l = layer_of(run);
+    struct layer l = layer_of(run, layer);
     attend(&l, l.q);
     linear(run, DECODER_O,
            (struct op_linear){.src = l.q, .dst = l.x, .rows = l.tokens, .add = true});
@@ -211,6 +313,7 @@ static void mlp_grad(const struct layer *l, uint64_t first)
                                       .up = l->up,
                                       .d_out = l->act,
                                       .count = rows * run->decoder->config.ffn_size,
+                                      .activation = run->decoder->config.activation,
                                   });
     linear_dw(run, DECODER_GATE,
               (struct op_linear_dw){.x = l->normed, .dy = l->gate, .rows = rows});
@@ -244,7 +347,7 @@ static void attend_grad(const struct layer *l)
                                  .scratch = array_at(run, run->decoder->layout.attend),
                                  .shape = heads_of(l),
                              });
-    rotate_both(l, true);
+    finish_heads_grad(l);
 }
 
 /* From the gradients of q, k, v to dx of the piece, which already has the residual's part. */
@@ -274,9 +377,9 @@ static void attend_inputs_grad(const struct layer *l, uint64_t first)
                                     .add = true});
 }
 
-void strata_layer_backward(const struct run *run)
+void strata_layer_backward(const struct run *run, uint32_t layer)
 {
-    struct layer l = layer_of(run);
+    struct layer l = layer_of(run, layer);
     attend(&l, l.o);
     strata_stream_copy(run->stream, l.mid, l.x, l.tokens * l.hidden * sizeof *l.x);
     linear(run, DECODER_O,

@@ -71,6 +71,8 @@ static uint64_t place_layer(struct decoder *decoder, uint64_t end)
     at->q = place(&end, tokens * decoder_q_width(c) * 4);
     at->k = place(&end, tokens * decoder_kv_width(c) * 4);
     at->v = place(&end, tokens * decoder_kv_width(c) * 4);
+    at->q_raw = c->qk_norm ? place(&end, tokens * decoder_q_width(c) * 4) : at->q;
+    at->k_raw = c->qk_norm ? place(&end, tokens * decoder_kv_width(c) * 4) : at->k;
     at->o = place(&end, tokens * decoder_q_width(c) * 4);
     at->mid = place(&end, tokens * max_u64(decoder_q_width(c), c->hidden_size) * 4);
     uint64_t attend_end = end;
@@ -97,7 +99,7 @@ void strata_decoder_build_layout(struct decoder *decoder)
     struct decoder_layout *at = &decoder->layout;
     uint64_t tokens = (uint64_t)decoder->shape.batch * decoder->shape.seq;
     uint64_t end = 0;
-    at->rotary = place(&end, decoder->shape.seq * c->head_dim * 4);
+    at->rotary = place(&end, decoder->shape.seq * decoder_turned(c) * 4);
     at->inputs = place(&end, tokens * 4);
     at->targets = place(&end, tokens * 4);
     at->stats = place(&end, tokens * sizeof(struct op_row_stat));

@@ -11,16 +11,21 @@
  */
 
 #include "train/decoder.h"
-#include "train/ops.h"
 
 #include <stdlib.h>
 
-/* Tensors of a layer, in the order in which they lie in its group. */
+/* Tensors of a layer, in the order in which they lie in its group. Biases and head norms are
+ * there only where the configuration has them. */
 enum decoder_layer_tensor {
     DECODER_INPUT_NORM = 0,
     DECODER_Q,
     DECODER_K,
     DECODER_V,
+    DECODER_Q_BIAS,
+    DECODER_K_BIAS,
+    DECODER_V_BIAS,
+    DECODER_Q_NORM,
+    DECODER_K_NORM,
     DECODER_O,
     DECODER_POST_NORM,
     DECODER_GATE,
@@ -35,7 +40,7 @@ enum decoder_layer_tensor {
  * shares its bytes: layers above, head and embedding below.
  */
 struct decoder_layout {
-    uint64_t rotary; /* seq x head_dim floats                                          */
+    uint64_t rotary; /* seq x turned floats                                            */
     uint64_t inputs; /* batch x seq token ids                                          */
     uint64_t targets;
     uint64_t stats; /* batch x seq struct op_row_stat                                 */
@@ -46,6 +51,8 @@ struct decoder_layout {
     uint64_t q; /* layer: tokens x heads                                          */
     uint64_t k;
     uint64_t v;
+    uint64_t q_raw; /* q and k before their heads' norms; without those, q and k      */
+    uint64_t k_raw;
     uint64_t o;
     uint64_t mid;    /* after attention; then the gradient of o                        */
     uint64_t normed; /* a piece x hidden, and its gradient                             */
@@ -69,7 +76,11 @@ struct decoder {
     strata_use *uses;
     float *rotary; /* the table, copied into scratch by each step */
     struct decoder_layout layout;
-    uint64_t layer_offset[DECODER_LAYER_TENSORS]; /* elements from a layer's start */
+    /* By enum decoder_layer_tensor, for those that are there: elements from a layer's start, and
+     * the place in the group. */
+    uint64_t layer_offset[DECODER_LAYER_TENSORS];
+    uint32_t layer_place[DECODER_LAYER_TENSORS];
+    uint32_t layer_tensors; /* of a layer */
     uint64_t host_bytes;
     uint32_t micro_count;
     uint64_t micro_tokens;
@@ -125,6 +136,19 @@ static inline uint64_t decoder_q_width(const struct decoder_config *c)
 static inline uint64_t decoder_kv_width(const struct decoder_config *c)
 {
     return c->kv_head_count * c->head_dim;
+}
+
+static inline uint64_t decoder_turned(const struct decoder_config *c)
+{
+    return c->rope.turned != 0 ? c->rope.turned : c->head_dim;
+}
+
+/* The window of a layer's attention; 0: none, or one that no row fills. */
+static inline uint32_t decoder_window(const struct decoder *decoder, uint32_t layer)
+{
+    const struct decoder_config *c = &decoder->config;
+    bool windowed = layer >= c->full_layers && c->window < decoder->shape.seq;
+    return windowed ? (uint32_t)c->window : 0;
 }
 
 /* Zeroed memory of the object, counted. strata_decoder_destroy() frees it. */

@@ -85,8 +85,8 @@ static inline void norm_grad(const struct run *run, uint64_t offset, struct op_n
 }
 
 /* A layer, whose group is held: x becomes its output; or dx becomes the gradient of x. */
-void strata_layer_forward(const struct run *run);
-void strata_layer_backward(const struct run *run);
+void strata_layer_forward(const struct run *run, uint32_t layer);
+void strata_layer_backward(const struct run *run, uint32_t layer);
 
 /* Work on one vocabulary slice, whose matrix is the whole group that is held. */
 void strata_vocab_embed(const struct run *run, const struct decoder_task *task);

@@ -28,7 +28,7 @@ static void queue_work(void *user, const struct decoder_task *task)
         strata_vocab_embed(run, task);
         break;
     case DECODER_LAYER:
-        strata_layer_forward(run);
+        strata_layer_forward(run, task->index);
         break;
     case DECODER_NORM:
         norm(run, 0, (struct op_norm){.x = x, .out = array_at(run, at->y), .rows = tokens});
@@ -46,7 +46,7 @@ static void queue_work(void *user, const struct decoder_task *task)
         norm_grad(run, 0, (struct op_norm_grad){.x = x, .dy = dx, .dx = dx, .rows = tokens});
         break;
     case DECODER_LAYER_GRAD:
-        strata_layer_backward(run);
+        strata_layer_backward(run, task->index);
         break;
     case DECODER_EMBED_GRAD:
         strata_vocab_embed_grad(run, task);
@@ -106,20 +106,42 @@ static void queue_inputs(const struct run *run, const uint32_t *inputs, const ui
     strata_stream_copy(run->stream, tokens_at(run, decoder->layout.targets, 0), targets,
                        tokens * sizeof *targets);
     strata_stream_copy(run->stream, array_at(run, decoder->layout.rotary), decoder->rotary,
-                       decoder->shape.seq * decoder->config.head_dim * sizeof *decoder->rotary);
+                       decoder->shape.seq * decoder_turned(&decoder->config) *
+                           sizeof *decoder->rotary);
     strata_op_entropy_begin(&run->ops, stats_at(run, 0), tokens);
 }
 
-/* Every kind of work once, on zeros, tokens included; slices differ in their rows. */
+/* How many tasks of a kind differ in their shapes: slices in their rows, the first and the last
+ * layer in their window. */
+static uint32_t task_count(const struct decoder *decoder, enum decoder_work work)
+{
+    switch (work) {
+    case DECODER_EMBED:
+    case DECODER_HEAD_SCAN:
+    case DECODER_HEAD_GRAD:
+    case DECODER_EMBED_GRAD:
+        return decoder->shape.vocab_slices;
+    case DECODER_LAYER:
+    case DECODER_LAYER_GRAD:
+        return decoder->config.layer_count > 1 ? 2 : 1;
+    case DECODER_NORM:
+    case DECODER_LOSS:
+    case DECODER_NORM_GRAD:
+        break;
+    }
+    return 1;
+}
+
+/* Every kind of work once, on zeros, tokens included. */
 static void queue_everything(const struct run *run)
 {
+    uint32_t last_layer = (uint32_t)run->decoder->config.layer_count - 1;
     for (enum decoder_work work = DECODER_EMBED; work <= DECODER_EMBED_GRAD; work++)
-        for (uint32_t slice = 0; slice < run->decoder->shape.vocab_slices; slice++) {
-            bool sliced = work == DECODER_EMBED || work == DECODER_HEAD_SCAN ||
-                          work == DECODER_HEAD_GRAD || work == DECODER_EMBED_GRAD;
-            if (sliced || slice == 0)
-                queue_work((void *)(uintptr_t)run,
-                           &(struct decoder_task){.work = work, .index = slice, .first = true});
+        for (uint32_t i = 0; i < task_count(run->decoder, work); i++) {
+            bool layer = work == DECODER_LAYER || work == DECODER_LAYER_GRAD;
+            uint32_t index = layer && i > 0 ? last_layer : i;
+            queue_work((void *)(uintptr_t)run,
+                       &(struct decoder_task){.work = work, .index = index, .first = true});
         }
 }
 

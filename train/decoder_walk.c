@@ -67,6 +67,16 @@ static uint32_t head_group(const struct walk *w, uint32_t slice)
     return w->decoder->config.tied ? slice : norm_group(w) + 1 + slice;
 }
 
+/* One causal product of a layer: a row sees half of the sequence on the average, or a window. */
+static double attention_flops(const struct decoder *decoder, uint32_t layer)
+{
+    double seq = decoder->shape.seq;
+    double window = decoder_window(decoder, layer);
+    double seen = window == 0.0 ? seq / 2.0 : window - window * window / (2.0 * seq);
+    return 2.0 * (double)decoder->micro_tokens * seen *
+           (double)decoder_q_width(&decoder->config);
+}
+
 /*
  * Two operations per multiply and add. A layer's backward recomputes all but its last product,
  * and attention's scores and output (2 products) for both, then 5 more; causality leaves half
@@ -81,8 +91,8 @@ double strata_decoder_flops(const struct decoder *decoder, const struct decoder_
     double q_width = (double)(c->head_count * c->head_dim);
     double matrices =
         hidden * (2.0 * q_width + 2.0 * (double)(c->kv_head_count * c->head_dim)) + 3.0 * down;
-    double attention = tokens * decoder->shape.seq * q_width; /* one causal product */
     uint32_t slice = task->index;
+    double attention = attention_flops(decoder, task->index);
     switch (task->work) {
     case DECODER_LAYER:
         return 2.0 * tokens * matrices + 2.0 * attention;

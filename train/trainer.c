@@ -23,6 +23,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/json.h"
@@ -204,10 +205,29 @@ static uint64_t hash_text(const char *text)
     return hash;
 }
 
+/* The switches beyond those of the first Llamas. Nothing where all are off: what such a model is
+ * called has not changed since stores were written that knew no others. */
+static void append_switches(char *text, size_t bytes, const struct decoder_config *config)
+{
+    const struct decoder_rope *rope = &config->rope;
+    bool yarn = rope->type == DECODER_ROPE_YARN;
+    if (!config->qkv_bias && !config->qk_norm && config->window == 0 && rope->turned == 0 &&
+        config->activation == OP_SILU && !yarn)
+        return;
+    size_t used = strlen(text);
+    snprintf(text + used, bytes - used,
+             " bias %d heads' norms %d window %" PRIu64 " from %" PRIu64
+             " activation %d turned %" PRIu64 " yarn %.17g %.17g %.17g %d",
+             config->qkv_bias, config->qk_norm, config->window, config->full_layers,
+             config->activation, rope->turned, rope->beta_fast, rope->beta_slow,
+             rope->attention_factor, rope->whole_pairs);
+}
+
 /* Everything that makes the model what it is. The slices show in the count of groups. */
 static uint64_t hash_model(const struct trainer *trainer)
 {
     const struct decoder_config *config = &trainer->config;
+    const struct decoder_rope *rope = &config->rope;
     char text[1024];
     snprintf(text, sizeof text,
              "llama vocab %" PRIu64 " hidden %" PRIu64 " layers %" PRIu64 " heads %" PRIu64
@@ -216,11 +236,11 @@ static uint64_t hash_model(const struct trainer *trainer)
              "groups %u dtype %s",
              config->vocab_size, config->hidden_size, config->layer_count, config->head_count,
              config->kv_head_count, config->head_dim, config->ffn_size, config->rms_eps,
-             config->rope_theta, config->initializer_range, config->tied, config->rope_llama3,
-             config->rope_factor, config->rope_low_freq_factor, config->rope_high_freq_factor,
-             config->rope_original_positions,
+             rope->theta, config->initializer_range, config->tied, rope->type, rope->factor,
+             rope->low_freq_factor, rope->high_freq_factor, rope->original_positions,
              strata_decoder_model(trainer->decoder)->group_count,
              strata_dtype_name(trainer->options->compute_dtype));
+    append_switches(text, sizeof text, config);
     return hash_text(text);
 }
 

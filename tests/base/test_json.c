@@ -67,12 +67,15 @@ Test(json, values_come_out_as_they_are)
     strata_json_free(json);
 }
 
-Test(json, has_means_there_and_not_null)
+Test(json, has_means_there_and_not_null_and_is_null_means_there)
 {
     strata_json *json = read_text("{\"a\": 0, \"b\": null}");
     cr_assert(strata_json_has(json, "a"));
     cr_assert_not(strata_json_has(json, "b"));
     cr_assert_not(strata_json_has(json, "c"));
+    cr_assert_not(strata_json_is_null(json, "a"));
+    cr_assert(strata_json_is_null(json, "b"));
+    cr_assert_not(strata_json_is_null(json, "c"));
     strata_json_free(json);
 }
 

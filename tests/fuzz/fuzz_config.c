@@ -19,19 +19,46 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static void expect_positive(double value)
+{
+    STRATA_CHECK(isfinite(value) && value > 0.0);
+}
+
+static void expect_sane_rope(const struct decoder_rope *rope)
+{
+    expect_positive(rope->theta);
+    switch (rope->type) {
+    case DECODER_ROPE_LLAMA3:
+        expect_positive(rope->low_freq_factor);
+        expect_positive(rope->original_positions);
+        STRATA_CHECK(rope->high_freq_factor > rope->low_freq_factor);
+        break;
+    case DECODER_ROPE_YARN:
+        STRATA_CHECK(rope->theta > 1.0 && rope->beta_fast >= rope->beta_slow);
+        expect_positive(rope->beta_slow);
+        expect_positive(rope->original_positions);
+        expect_positive(rope->attention_factor);
+        break;
+    case DECODER_ROPE_LINEAR:
+        break;
+    case DECODER_ROPE_DEFAULT:
+        return;
+    }
+    expect_positive(rope->factor);
+}
+
 static void expect_sane(const struct decoder_config *config)
 {
     STRATA_CHECK(config->vocab_size > 0 && config->hidden_size > 0);
     STRATA_CHECK(config->layer_count > 0 && config->ffn_size > 0);
     STRATA_CHECK(config->head_count > 0 && config->kv_head_count > 0);
-    STRATA_CHECK(config->hidden_size % config->head_count == 0);
     STRATA_CHECK(config->head_count % config->kv_head_count == 0);
     STRATA_CHECK(config->head_dim > 0 && config->head_dim % 2 == 0);
     STRATA_CHECK(isfinite(config->rms_eps) && config->rms_eps > 0.0);
-    STRATA_CHECK(isfinite(config->rope_theta) && config->rope_theta > 0.0);
+    STRATA_CHECK(config->window <= UINT64_C(1) << 31);
+    STRATA_CHECK(config->full_layers <= UINT64_C(1) << 14);
     STRATA_CHECK(isfinite(config->initializer_range) && config->initializer_range > 0.0);
-    STRATA_CHECK(!config->rope_llama3 ||
-                 config->rope_high_freq_factor > config->rope_low_freq_factor);
+    expect_sane_rope(&config->rope);
     /* The bytes of the states of all layers: the largest product there is. */
     uint64_t row = config->head_dim * config->head_count * 4 + config->ffn_size * 3, all;
     STRATA_CHECK(!__builtin_mul_overflow(row, config->hidden_size, &all));
@@ -82,6 +109,14 @@ void strata_fuzz_seeds(void)
          "\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}");
     seed("rope_parameters", 2,
          ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e4}");
+    seed(
+        "yarn", 2,
+        ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"mscale\":1,\"mscale_all_dim\":0.5,"
+        "\"beta_fast\":32,\"beta_slow\":1,\"attention_factor\":1.1,\"truncate\":false,"
+        "\"original_max_position_embeddings\":32768},\"hidden_act\":\"gelu_new\"");
+    seed("linear", 2,
+         ",\"rope_parameters\":{\"rope_type\":\"linear\",\"rope_theta\":1e6,\"factor\":2.5},"
+         "\"partial_rotary_factor\":1.0");
     seed("no_layers", 0, "");
     seed("line_ends", 2, ",\"hidden_act\":\"si\\nlu\"");
     strata_fuzz_seed_text("not_json", "{\"architectures\": [");

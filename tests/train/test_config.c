@@ -10,9 +10,10 @@
 #include <string.h>
 
 /* What every Llama has; a test puts its own members behind it. */
-#define SIZES                                                                                  \
-    "\"architectures\": [\"LlamaForCausalLM\"], \"vocab_size\": 256, \"hidden_size\": 64, "    \
-    "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"intermediate_size\": 176"
+#define BARE_SIZES                                                                             \
+    "\"vocab_size\": 256, \"hidden_size\": 64, \"num_hidden_layers\": 2, "                     \
+    "\"num_attention_heads\": 4, \"intermediate_size\": 176"
+#define SIZES "\"architectures\": [\"LlamaForCausalLM\"], " BARE_SIZES
 
 #define LLAMA3                                                                                 \
     "\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "                   \
@@ -69,6 +70,23 @@ static void refused_members(const char *const *members, size_t count)
     }
 }
 
+/* The sizes again, with one of them replaced. */
+static void refused_size(const char *key, const char *value, const char *named)
+{
+    static const char *const keys[] = {"vocab_size", "hidden_size", "num_hidden_layers",
+                                       "num_attention_heads", "intermediate_size"};
+    static const char *const values[] = {"256", "64", "2", "4", "176"};
+    char text[512] = "{\"architectures\": [\"LlamaForCausalLM\"]";
+    for (size_t i = 0; i < 5; i++) {
+        const char *put = strcmp(keys[i], key) == 0 ? value : values[i];
+        if (put != NULL)
+            snprintf(text + strlen(text), sizeof text - strlen(text), ", \"%s\": %s", keys[i],
+                     put);
+    }
+    strcat(text, "}");
+    refused(text, named);
+}
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 Test(config, sizes_alone_get_the_defaults_of_the_transformers_library)
@@ -82,9 +100,10 @@ Test(config, sizes_alone_get_the_defaults_of_the_transformers_library)
     cr_assert_eq(c.head_dim, 16);
     cr_assert_eq(c.ffn_size, 176);
     cr_assert_eq(c.rms_eps, 1e-6);
-    cr_assert_eq(c.rope_theta, 10000.0);
+    cr_assert_eq(c.rope.theta, 10000.0);
     cr_assert_eq(c.initializer_range, 0.02);
-    cr_assert(!c.tied && !c.rope_llama3);
+    cr_assert(!c.tied && c.rope.type == DECODER_ROPE_DEFAULT);
+    cr_assert(!c.qkv_bias && !c.qk_norm && c.window == 0 && c.activation == OP_SILU);
 }
 
 Test(config, everything_that_can_be_said_is_read)
@@ -97,13 +116,13 @@ Test(config, everything_that_can_be_said_is_read)
     cr_assert_eq(c.kv_head_count, 2);
     cr_assert_eq(c.head_dim, 32);
     cr_assert_eq(c.rms_eps, 1e-5);
-    cr_assert_eq(c.rope_theta, 500000.0);
+    cr_assert_eq(c.rope.theta, 500000.0);
     cr_assert_eq(c.initializer_range, 0.01);
-    cr_assert(c.tied && c.rope_llama3);
-    cr_assert_eq(c.rope_factor, 8.0);
-    cr_assert_eq(c.rope_low_freq_factor, 1.0);
-    cr_assert_eq(c.rope_high_freq_factor, 4.0);
-    cr_assert_eq(c.rope_original_positions, 8192.0);
+    cr_assert(c.tied && c.rope.type == DECODER_ROPE_LLAMA3);
+    cr_assert_eq(c.rope.factor, 8.0);
+    cr_assert_eq(c.rope.low_freq_factor, 1.0);
+    cr_assert_eq(c.rope.high_freq_factor, 4.0);
+    cr_assert_eq(c.rope.original_positions, 8192.0);
 }
 
 Test(config, keys_that_only_describe_are_passed_over)
@@ -116,7 +135,7 @@ Test(config, keys_that_only_describe_are_passed_over)
         "\"head_dim\": null, \"num_key_value_heads\": null, \"quantization_config\": null, "
         "\"transformers_version\": \"4.40.0\"}");
     cr_assert_eq(c.kv_head_count, 4);
-    cr_assert(!c.rope_llama3);
+    cr_assert(c.rope.type == DECODER_ROPE_DEFAULT);
 }
 
 Test(config, newer_files_keep_the_base_in_rope_parameters)
@@ -124,11 +143,11 @@ Test(config, newer_files_keep_the_base_in_rope_parameters)
     struct decoder_config c =
         accepted("{" SIZES
                  ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 500.0}}");
-    cr_assert_eq(c.rope_theta, 500.0);
-    cr_assert(!c.rope_llama3);
+    cr_assert_eq(c.rope.theta, 500.0);
+    cr_assert(c.rope.type == DECODER_ROPE_DEFAULT);
     c = accepted("{" SIZES ", \"rope_parameters\": {\"rope_theta\": 500.0, " LLAMA3 "}}");
-    cr_assert_eq(c.rope_theta, 500.0);
-    cr_assert(c.rope_llama3);
+    cr_assert_eq(c.rope.theta, 500.0);
+    cr_assert(c.rope.type == DECODER_ROPE_LLAMA3);
 }
 
 Test(config, a_folder_stands_for_its_config_json)
@@ -153,20 +172,33 @@ Test(config, what_is_not_there_is_an_io_error_with_its_errno)
     cr_assert_eq(error.native, ENOENT); /* there is no config.json in it */
 }
 
-Test(config, other_architectures_are_refused)
+Test(config, whole_numbers_may_be_written_with_a_point)
 {
-    refused("{}", "architectures");
-    refused("{\"architectures\": []}", "architectures");
-    refused("{\"architectures\": \"LlamaForCausalLM\"}", "architectures");
-    refused("{\"architectures\": [\"MistralForCausalLM\"]}", "MistralForCausalLM");
-    refused("{\"architectures\": [\"LlamaForCausalLM\", \"Other\"]}", "architectures");
-    refused("{" SIZES ", \"model_type\": \"mistral\"}", "model_type");
+    struct decoder_config c = accepted(
+        "{\"model_type\": \"llama\", \"vocab_size\": 256.0, \"hidden_size\": 6.4e1, "
+        "\"num_hidden_layers\": 2.0, \"num_attention_heads\": 4, \"intermediate_size\": 176}");
+    cr_assert_eq(c.vocab_size, 256);
+    cr_assert_eq(c.hidden_size, 64);
+}
+
+Test(config, largest_sizes_are_accepted_and_one_more_is_not)
+{
+    struct decoder_config c = accepted(
+        "{\"model_type\": \"llama\", \"vocab_size\": 16777216, \"hidden_size\": 1048576, "
+        "\"num_hidden_layers\": 16384, \"num_attention_heads\": 16384, "
+        "\"intermediate_size\": 1048576}");
+    cr_assert_eq(c.head_dim, 64);
+    refused_size("vocab_size", "16777217", "vocab_size is 16777217: at most 16777216");
+    refused_size("hidden_size", "1048577", "hidden_size is 1048577: at most 1048576");
+    refused_size("num_hidden_layers", "16385", "num_hidden_layers is 16385: at most 16384");
+    refused_size("num_attention_heads", "16385", "num_attention_heads is 16385: at most 16384");
+    refused_size("intermediate_size", "1048577", "intermediate_size");
 }
 
 Test(config, arithmetic_that_is_not_carried_out_is_refused)
 {
     static const char *const members[] = {
-        "\"hidden_act\": \"gelu\"",   "\"attention_bias\": true",
+        "\"hidden_act\": \"relu\"",   "\"attention_bias\": true",
         "\"mlp_bias\": true",         "\"mlp_bias\": 1",
         "\"attention_dropout\": 0.1", "\"pretraining_tp\": 2",
         "\"sliding_window\": 4096",   "\"quantization_config\": {\"bits\": 4}"};
@@ -175,10 +207,11 @@ Test(config, arithmetic_that_is_not_carried_out_is_refused)
 
 Test(config, other_rope_scaling_is_refused)
 {
-    refused("{" SIZES ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}}", "linear");
-    refused("{" SIZES ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2.0}}",
-            "yarn");
-    refused("{" SIZES ", \"rope_scaling\": {\"factor\": 2.0}}", "type");
+    refused("{" SIZES ", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}}",
+            "rope_scaling: rope_type is \"dynamic\": only default, linear, llama3 and yarn");
+    refused("{" SIZES ", \"rope_scaling\": {\"rope_type\": \"longrope\", \"factor\": 2.0}}",
+            "longrope");
+    refused("{" SIZES ", \"rope_scaling\": {\"factor\": 2.0}}", "rope_type is missing");
     refused("{" SIZES ", \"rope_scaling\": 2.0}", "rope_scaling");
     refused("{" SIZES ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}}",
             "low_freq_factor");
@@ -190,21 +223,100 @@ Test(config, other_rope_scaling_is_refused)
     refused("{" SIZES ", \"rope_theta\": -1.0}", "rope_theta");
 }
 
-/* The sizes again, with one of them replaced. */
-static void refused_size(const char *key, const char *value, const char *named)
+/* A rope of one generation of keys, or of the other. */
+static const char *with_rope(bool newer, const char *members)
 {
-    static const char *const keys[] = {"vocab_size", "hidden_size", "num_hidden_layers",
-                                       "num_attention_heads", "intermediate_size"};
-    static const char *const values[] = {"256", "64", "2", "4", "176"};
-    char text[512] = "{\"architectures\": [\"LlamaForCausalLM\"]";
-    for (size_t i = 0; i < 5; i++) {
-        const char *put = strcmp(keys[i], key) == 0 ? value : values[i];
-        if (put != NULL)
-            snprintf(text + strlen(text), sizeof text - strlen(text), ", \"%s\": %s", keys[i],
-                     put);
+    static char text[1024];
+    snprintf(text, sizeof text, "{" SIZES ", \"%s\": {%s}}",
+             newer ? "rope_parameters" : "rope_scaling", members);
+    return text;
+}
+
+Test(config, ropes_are_read_in_both_generations_of_keys)
+{
+    for (int newer = 0; newer < 2; newer++) {
+        struct decoder_config c =
+            accepted(with_rope(newer, "\"rope_type\": \"linear\", \"factor\": 2.5"));
+        cr_assert_eq(c.rope.type, DECODER_ROPE_LINEAR);
+        cr_assert_eq(c.rope.factor, 2.5);
+        c = accepted(with_rope(newer, "\"type\": \"linear\", \"rope_type\": \"linear\", "
+                                      "\"factor\": 2, \"rope_theta\": 500"));
+        cr_assert_eq(c.rope.theta, 500.0);
+        c = accepted(with_rope(newer, LLAMA3));
+        cr_assert_eq(c.rope.type, DECODER_ROPE_LLAMA3);
+        c = accepted(with_rope(newer, ""));
+        cr_assert_eq(c.rope.type, DECODER_ROPE_DEFAULT);
     }
-    strcat(text, "}");
-    refused(text, named);
+}
+
+#define YARN                                                                                   \
+    "\"rope_type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 32768"
+
+Test(config, yarn_has_the_librarys_defaults)
+{
+    struct decoder_config c = accepted(with_rope(false, YARN));
+    cr_assert_eq(c.rope.type, DECODER_ROPE_YARN);
+    cr_assert_eq(c.rope.factor, 4.0);
+    cr_assert_eq(c.rope.original_positions, 32768.0);
+    cr_assert_eq(c.rope.beta_fast, 32.0);
+    cr_assert_eq(c.rope.beta_slow, 1.0);
+    cr_assert(c.rope.whole_pairs);
+    cr_assert_float_eq(c.rope.attention_factor, 1.13862943611198906, 1e-15);
+    c = accepted(with_rope(true, YARN ", \"mscale\": 1.0, \"mscale_all_dim\": 1.0, "
+                                      "\"beta_fast\": 16, \"beta_slow\": 2, "
+                                      "\"truncate\": false"));
+    cr_assert_eq(c.rope.attention_factor, 1.0);
+    cr_assert_eq(c.rope.beta_fast, 16.0);
+    cr_assert_eq(c.rope.beta_slow, 2.0);
+    cr_assert(!c.rope.whole_pairs);
+    c = accepted(with_rope(true, YARN ", \"attention_factor\": 0.5"));
+    cr_assert_eq(c.rope.attention_factor, 0.5);
+    c = accepted("{" SIZES ", \"original_max_position_embeddings\": 64, \"rope_scaling\": "
+                 "{\"rope_type\": \"yarn\", \"factor\": 0.5}}");
+    cr_assert_eq(c.rope.original_positions, 64.0);
+    cr_assert_eq(c.rope.attention_factor, 1.0); /* nothing is stretched */
+}
+
+Test(config, a_partial_rope_is_refused)
+{
+    refused(with_rope(false, "\"type\": \"linear\""), "factor");
+    refused(with_rope(false, "\"type\": \"linear\", \"factor\": 0"), "factor is 0");
+    refused(with_rope(true, "\"rope_type\": \"yarn\", \"factor\": 4.0"),
+            "original_max_position_embeddings");
+    refused(with_rope(true, "\"rope_type\": \"yarn\", "
+                            "\"original_max_position_embeddings\": 64"),
+            "factor");
+    refused(with_rope(true, YARN ", \"mscale\": 1.0"), "mscale is set alone");
+    refused(with_rope(true, YARN ", \"mscale_all_dim\": 1.0"), "mscale_all_dim is set alone");
+    refused(with_rope(true, YARN ", \"beta_fast\": 1, \"beta_slow\": 2"), "beta_fast is 1");
+    refused(with_rope(true, YARN ", \"truncate\": 1"), "truncate");
+    refused(with_rope(true, YARN ", \"attention_factor\": 0"), "attention_factor");
+    refused(with_rope(true, YARN ", \"rope_theta\": 1.0"), "rope_theta is 1: must be above 1");
+    refused("{" SIZES ", \"partial_rotary_factor\": 0.5}", "partial_rotary_factor is 0.5");
+    refused(with_rope(true, "\"partial_rotary_factor\": 0.5"), "partial_rotary_factor");
+    refused(with_rope(false, "\"rope_type\": 3"), "rope_type");
+}
+
+Test(config, a_rope_that_contradicts_itself_is_refused)
+{
+    refused("{" SIZES ", \"rope_scaling\": {" LLAMA3 "}, \"rope_parameters\": {" LLAMA3 "}}",
+            "rope_scaling and rope_parameters are both set");
+    refused("{" SIZES ", \"rope_theta\": 500, \"rope_parameters\": {\"rope_theta\": 600}}",
+            "rope_theta is 500, and 600 in rope_parameters");
+    refused("{" SIZES ", \"original_max_position_embeddings\": 64, \"rope_scaling\": {" YARN
+            "}}",
+            "original_max_position_embeddings is 64, and 32768 in rope_scaling");
+    refused(with_rope(false, "\"type\": \"linear\", \"rope_type\": \"yarn\", \"factor\": 2"),
+            "rope_type is \"yarn\" and type is \"linear\"");
+    refused(with_rope(true, "\"rope_type\": \"default\", \"factor\": 2.0"),
+            "factor is set, which type \"default\" does not have");
+    refused(with_rope(true, LLAMA3 ", \"beta_fast\": 32"), "beta_fast");
+    refused(with_rope(true, YARN ", \"low_freq_factor\": 1"), "low_freq_factor");
+    refused(with_rope(true, YARN ", \"mrope_section\": [1, 2]"), "mrope_section");
+    refused(with_rope(true, "\"full_attention\": {\"rope_theta\": 5.0}"), "full_attention");
+    struct decoder_config c = accepted(
+        "{" SIZES ", \"rope_theta\": 500, \"rope_parameters\": {\"rope_theta\": 500.0}}");
+    cr_assert_eq(c.rope.theta, 500.0); /* twice the same is no contradiction */
 }
 
 Test(config, sizes_that_are_missing_zero_absurd_or_no_numbers_are_refused)

@@ -28,10 +28,32 @@ static struct decoder_config small_config(bool tied)
         .head_dim = 6,
         .ffn_size = 40,
         .rms_eps = 1e-5,
-        .rope_theta = 10000.0,
+        .rope.theta = 10000.0,
         .initializer_range = 0.3, /* large: a wrong gradient would show */
         .tied = tied,
     };
+}
+
+/* The same with every switch that another family has. */
+static struct decoder_config switched_config(bool tied)
+{
+    struct decoder_config config = small_config(tied);
+    config.head_dim = 10; /* heads x head_dim is not hidden */
+    config.qkv_bias = true;
+    config.qk_norm = true;
+    config.window = 5;
+    config.full_layers = 1;
+    config.activation = OP_GELU_TANH;
+    config.rope = (struct decoder_rope){.type = DECODER_ROPE_YARN,
+                                        .theta = 100.0,
+                                        .turned = 6,
+                                        .factor = 4.0,
+                                        .original_positions = 16.0,
+                                        .beta_fast = 32.0,
+                                        .beta_slow = 1.0,
+                                        .attention_factor = 1.1,
+                                        .whole_pairs = true};
+    return config;
 }
 
 static struct decoder_shape small_shape(uint32_t micro_batch, uint32_t slices)
@@ -191,6 +213,34 @@ static void expect_tensor(const strata_model_desc *m, const char *name, uint64_t
     cr_assert_eq(tensor->no_decay, cols == 0, "%s", name);
 }
 
+static uint32_t layer_tensor_count(const struct decoder_config *config)
+{
+    struct decoder_shape shape = small_shape(BATCH, 1);
+    struct decoder *decoder = make(config, &shape);
+    uint32_t count = strata_decoder_model(decoder)->groups[1].tensor_count;
+    strata_decoder_destroy(decoder);
+    return count;
+}
+
+Test(decoder, a_layer_has_biases_and_norms_of_heads_where_the_family_has_them)
+{
+    struct decoder_config config = switched_config(true);
+    struct decoder_shape shape = small_shape(BATCH, 1);
+    struct decoder *decoder = make(&config, &shape);
+    const strata_model_desc *m = strata_decoder_model(decoder);
+    expect_tensor(m, "model.layers.1.self_attn.q_proj.bias", 40, 0);
+    expect_tensor(m, "model.layers.1.self_attn.k_proj.bias", 20, 0);
+    expect_tensor(m, "model.layers.1.self_attn.v_proj.bias", 20, 0);
+    expect_tensor(m, "model.layers.1.self_attn.q_norm.weight", 10, 0);
+    expect_tensor(m, "model.layers.1.self_attn.k_norm.weight", 10, 0);
+    strata_decoder_destroy(decoder);
+    cr_assert_eq(layer_tensor_count(&config), 14);
+    config.qk_norm = false;
+    cr_assert_eq(layer_tensor_count(&config), 12);
+    config.qkv_bias = false;
+    cr_assert_eq(layer_tensor_count(&config), 9);
+}
+
 Test(decoder, tensors_have_the_names_and_shapes_of_the_checkpoint)
 {
     struct decoder_config config = small_config(false);
@@ -338,15 +388,30 @@ Test(decoder, initial_weights_differ_between_tensors_and_norms_are_one)
     struct decoder *decoder = make(&config, &shape);
     struct decoder_init init = {decoder, 5};
     float a[24], b[24], norm[24];
-    strata_decoder_init_weights(&init, 2, DECODER_Q, 0, 24, a);
-    strata_decoder_init_weights(&init, 3, DECODER_Q, 0, 24, b);
+    strata_decoder_init_weights(&init, 2, decoder->layer_place[DECODER_Q], 0, 24, a);
+    strata_decoder_init_weights(&init, 3, decoder->layer_place[DECODER_Q], 0, 24, b);
     cr_assert_neq(memcmp(a, b, sizeof a), 0);
-    strata_decoder_init_weights(&init, 2, DECODER_K, 0, 24, b);
+    strata_decoder_init_weights(&init, 2, decoder->layer_place[DECODER_K], 0, 24, b);
     cr_assert_neq(memcmp(a, b, sizeof a), 0);
-    strata_decoder_init_weights(&init, 2, DECODER_POST_NORM, 0, 24, norm);
+    strata_decoder_init_weights(&init, 2, decoder->layer_place[DECODER_POST_NORM], 0, 24, norm);
     strata_decoder_init_weights(&init, 5, 0, 0, 24, a);
     for (int i = 0; i < 24; i++)
         cr_assert(norm[i] == 1.0f && a[i] == 1.0f);
+    strata_decoder_destroy(decoder);
+}
+
+Test(decoder, biases_begin_at_zero_and_norms_of_heads_at_one)
+{
+    struct decoder_config config = switched_config(true);
+    struct decoder_shape shape = small_shape(BATCH, 1);
+    struct decoder *decoder = make(&config, &shape);
+    struct decoder_init init = {decoder, 5};
+    for (uint32_t i = DECODER_Q_BIAS; i <= DECODER_K_NORM; i++) {
+        float values[10];
+        strata_decoder_init_weights(&init, 2, decoder->layer_place[i], 0, 10, values);
+        for (int j = 0; j < 10; j++)
+            cr_assert_eq(values[j], i < DECODER_Q_NORM ? 0.0f : 1.0f, "tensor %u", i);
+    }
     strata_decoder_destroy(decoder);
 }
 
@@ -418,6 +483,49 @@ Test(decoder, slices_and_micro_batches_change_only_rounding)
     }
 }
 
+Test(decoder, slices_and_micro_batches_change_only_rounding_with_every_switch_on)
+{
+    struct decoder_rig_desc desc = small_desc(true, BATCH, 1);
+    desc.config = switched_config(true);
+    struct outcome whole = train(&desc);
+    cr_assert_lt(whole.losses[2], whole.losses[0]);
+    desc = small_desc(true, 1, 5);
+    desc.config = switched_config(true);
+    struct outcome cut = train(&desc);
+    expect_near(&whole, &cut, 1e-5);
+}
+
+/* Each switch shows in the loss of the first step; a window that no row fills does not. */
+Test(decoder, every_switch_changes_the_loss)
+{
+    struct decoder_rig_desc desc = small_desc(true, BATCH, 1);
+    desc.config = switched_config(true);
+    struct outcome all = train(&desc);
+    const struct decoder_config on = desc.config;
+    for (int i = 0; i < 8; i++) {
+        struct decoder_config *c = &desc.config;
+        *c = on;
+        c->qkv_bias = i != 0;
+        c->qk_norm = i != 1;
+        c->window = i == 2 ? 4 : i == 7 ? SEQ : 5;
+        c->full_layers = i == 3 ? 2 : 1;
+        c->activation = i == 4 ? OP_GELU : OP_GELU_TANH;
+        c->rope.turned = i == 5 ? 10 : 6;
+        c->rope.attention_factor = i == 6 ? 1.0 : 1.1;
+        struct outcome one = train(&desc);
+        cr_assert_neq(memcmp(one.hash, all.hash, sizeof all.hash), 0, "switch %d", i);
+        if (i == 0) /* biases begin at zero */
+            cr_assert_neq(one.losses[1], all.losses[1]);
+        else
+            cr_assert_neq(one.losses[0], all.losses[0], "switch %d", i);
+    }
+    desc.config.window = 0;
+    struct outcome none = train(&desc);
+    desc.config.window = SEQ;
+    struct outcome full = train(&desc);
+    cr_assert_eq(memcmp(&none, &full, sizeof none), 0);
+}
+
 Test(decoder, stash_in_host_memory_changes_no_bit)
 {
     for (uint32_t micro = 1; micro <= BATCH; micro *= 2) {
@@ -438,6 +546,11 @@ Test(decoder, threads_change_no_bit)
     struct outcome one = train(&desc);
     desc.threads = 3;
     struct outcome three = train(&desc);
+    cr_assert_eq(memcmp(&one, &three, sizeof one), 0);
+    desc.config = switched_config(false);
+    three = train(&desc);
+    desc.threads = 1;
+    one = train(&desc);
     cr_assert_eq(memcmp(&one, &three, sizeof one), 0);
 }
 

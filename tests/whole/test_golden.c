@@ -10,18 +10,9 @@
 
 #include "base/shape.h"
 #include "tests/support/decoder_rig.h"
+#include "tests/support/golden.h"
 
-#include <criterion/criterion.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define MAGIC              0x444c4753u
-#define LOSS_TOLERANCE     1e-5 /* relative                                            */
-#define NORM_TOLERANCE     1e-4 /* relative                                            */
-#define GRADIENT_TOLERANCE 1e-4 /* of the difference, relative to the gradient's norm  */
-#define WEIGHT_TOLERANCE   1e-5 /* absolute                                            */
+#define MAGIC 0x444c4753u
 
 /* The file's head, field by field in its order. */
 struct golden_sizes {
@@ -53,24 +44,6 @@ static uint64_t elems_of(const struct golden_sizes *s)
     return (uint64_t)s->vocab * s->hidden * (s->tied ? 1 : 2) + s->layers * layer + s->hidden;
 }
 
-static void *read_array(FILE *file, uint64_t count, uint64_t each)
-{
-    void *out = malloc(count * each);
-    cr_assert_not_null(out);
-    cr_assert_eq(fread(out, each, count, file), count, "the golden file ends early");
-    return out;
-}
-
-/* Not from __FILE__, which is relative to wherever a compiler's cache ran. */
-static FILE *open_golden(const char *name)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s/train/golden_%s.bin", STRATA_TESTS_DIR, name);
-    FILE *file = fopen(path, "rb");
-    cr_assert_not_null(file, "%s cannot be opened", path);
-    return file;
-}
-
 static struct golden golden_read(const char *name)
 {
     struct golden g;
@@ -97,27 +70,6 @@ static void golden_free(struct golden *g)
     free(g->norms);
     free(g->grads);
     free(g->weights);
-}
-
-/* The same bits as weight() of the script. first_row cuts a slice out of the whole tensor. */
-static float hashed_weight(uint32_t tensor, uint32_t elem, bool norm)
-{
-    uint32_t x = elem + tensor * 0x9e3779b1u;
-    x *= 0x85ebca6bu;
-    x ^= x >> 15;
-    x *= 0xc2b2ae35u;
-    x ^= x >> 13;
-    float u = (float)(x >> 8) / 8388608.0f - 1.0f;
-    if (norm)
-        return 1.0f + u * 0.25f;
-    return u * 0.2f;
-}
-
-/* Slices of one tensor differ in what follows the #. */
-static bool same_tensor(const char *a, const char *b)
-{
-    size_t length = strcspn(a, "#");
-    return length == strcspn(b, "#") && strncmp(a, b, length) == 0;
 }
 
 /* A tensor of a group in the order of the file, which does not know slices. */
@@ -182,14 +134,14 @@ static struct decoder_rig_desc desc_of(const struct golden *g, struct cut cut,
                    .head_dim = s->head_dim,
                    .ffn_size = s->ffn,
                    .rms_eps = n->rms_eps,
-                   .rope_theta = n->theta,
                    .initializer_range = 0.02,
                    .tied = s->tied != 0,
-                   .rope_llama3 = s->llama3 != 0,
-                   .rope_factor = n->factor,
-                   .rope_low_freq_factor = n->low,
-                   .rope_high_freq_factor = n->high,
-                   .rope_original_positions = n->original},
+                   .rope = {.type = s->llama3 != 0 ? DECODER_ROPE_LLAMA3 : DECODER_ROPE_DEFAULT,
+                            .theta = n->theta,
+                            .factor = n->factor,
+                            .low_freq_factor = n->low,
+                            .high_freq_factor = n->high,
+                            .original_positions = n->original}},
         .shape = {.seq = s->seq,
                   .batch = s->batch,
                   .micro_batch = cut.micro_batch,
@@ -200,13 +152,6 @@ static struct decoder_rig_desc desc_of(const struct golden *g, struct cut cut,
         .init = init_hashed,
         .init_user = rig,
     };
-}
-
-static void expect_relative(const char *what, uint32_t step, double got, double want,
-                            double tolerance)
-{
-    cr_assert(fabs(got - want) <= tolerance * fabs(want),
-              "%s of step %u is %.9g, PyTorch's is %.9g", what, step + 1, got, want);
 }
 
 /* One record of a tensor against count values of the file. */
@@ -229,28 +174,6 @@ static void compare_all(struct decoder_rig *rig, strata_record record, const flo
             free(got);
         }
     }
-}
-
-static void compare_gradient(const char *name, const float *got, const float *want,
-                             uint64_t count)
-{
-    double difference = 0.0, norm = 0.0;
-    for (uint64_t i = 0; i < count; i++) {
-        difference += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-        norm += (double)want[i] * want[i];
-    }
-    cr_assert(sqrt(difference) <= GRADIENT_TOLERANCE * sqrt(norm),
-              "%s: gradient is off by %.3g, its norm is %.3g", name, sqrt(difference),
-              sqrt(norm));
-}
-
-static void compare_weight(const char *name, const float *got, const float *want,
-                           uint64_t count)
-{
-    for (uint64_t i = 0; i < count; i++)
-        cr_assert(fabs((double)got[i] - want[i]) <= WEIGHT_TOLERANCE,
-                  "%s: element %llu is %.9g, PyTorch's is %.9g", name, (unsigned long long)i,
-                  got[i], want[i]);
 }
 
 static void open_rig(struct decoder_rig *rig, const struct decoder_rig_desc *desc)

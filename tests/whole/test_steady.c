@@ -153,7 +153,7 @@ Test(steady, a_llama_step_takes_nothing)
                    .head_dim = 16,
                    .ffn_size = 128,
                    .rms_eps = 1e-5,
-                   .rope_theta = 10000,
+                   .rope.theta = 10000,
                    .initializer_range = 0.02},
         .shape = {.seq = 32,
                   .batch = 4,
