@@ -4,9 +4,9 @@
 /*
  * What the readers of the families' config.json share.
  *
- * Strict where it decides the numbers: a key that would change the arithmetic and is not carried
- * out is refused by its name, so nobody trains something else than the file says. Keys that
- * nobody reads are passed over. Absent keys have the defaults of the transformers library,
+ * Strict where it decides the numbers: a key that would change the arithmetic and is not
+ * carried out is refused by its name, so nobody trains something else than the file says. Keys
+ * that nobody reads are passed over. Absent keys have the defaults of the transformers library,
  * except the five sizes, which must be there. null is absent.
  *
  * Everything returns STRATA_OK or STRATA_E_INVALID with a line that names key and value.
@@ -51,9 +51,9 @@ strata_status strata_config_only_number(struct config_reader *r, const char *key
 strata_status strata_config_only_absent(struct config_reader *r, const char *key);
 
 /*
- * What every family has: sizes, heads, norm, activation, tied head, rotary embedding. Beforehand
- * *out holds the family's defaults: kv_head_count and head_dim (0: as many as heads; hidden_size
- * over heads), rms_eps, rope.theta.
+ * What every family has: sizes, heads, norm, activation, tied head, rotary embedding.
+ * Beforehand *out holds the family's defaults: kv_head_count and head_dim (0: as many as heads;
+ * hidden_size over heads), rms_eps, rope.theta.
  */
 strata_status strata_config_common(struct config_reader *r, struct decoder_config *out);
 

@@ -3,8 +3,8 @@
 
 /*
  * A decoder-only transformer as the engine sees it (groups, tensors, use list, scratch) and its
- * training step, forward and backward by hand. Llama, Mistral, Qwen2 and Qwen3 are one walk with
- * different switches: struct decoder_config.
+ * training step, forward and backward by hand. Llama, Mistral, Qwen2 and Qwen3 are one walk
+ * with different switches: struct decoder_config.
  *
  * Groups, in order of the forward pass: the embedding's vocabulary slices, one group per layer,
  * the final norm, and, untied, the head's slices. Tied, an embedding slice serves both ends.

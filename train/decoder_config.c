@@ -1,7 +1,8 @@
 /*
  * What a decoder is, from a config.json: finds the family and lets it read.
  *
- * A file says its family in `architectures`, in `model_type`, or in both, which must agree then.
+ * A file says its family in `architectures`, in `model_type`, or in both, which must agree
+ * then.
  *
  * Thread: any.
  */
@@ -23,6 +24,9 @@
 
 static const struct decoder_family *const families[] = {
     &strata_family_llama,
+    &strata_family_mistral,
+    &strata_family_qwen2,
+    &strata_family_qwen3,
 };
 
 #define FAMILY_COUNT (sizeof families / sizeof *families)

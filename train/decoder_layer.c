@@ -6,8 +6,8 @@
  *     mid = x + attention(rotary(n1(x) Wq'), rotary(n1(x) Wk'), n1(x) Wv') Wo'
  *     out = mid + (silu(n2(mid) Wg') * (n2(mid) Wu')) Wd'
  *
- * where the configuration says so with biases on q, k and v, with a norm of each head of q and k
- * before it is rotated, with attention in a window, or with another activation than silu.
+ * where the configuration says so with biases on q, k and v, with a norm of each head of q and
+ * k before it is rotated, with attention in a window, or with another activation than silu.
  *
  * Forward works in place: x becomes mid becomes out, and o lies in q. Backward makes q, k, v, o
  * and mid again from x, then goes through the MLP piece by piece while dx turns from the

@@ -76,8 +76,8 @@ struct decoder {
     strata_use *uses;
     float *rotary; /* the table, copied into scratch by each step */
     struct decoder_layout layout;
-    /* By enum decoder_layer_tensor, for those that are there: elements from a layer's start, and
-     * the place in the group. */
+    /* By enum decoder_layer_tensor, for those that are there: elements from a layer's start,
+     * and the place in the group. */
     uint64_t layer_offset[DECODER_LAYER_TENSORS];
     uint32_t layer_place[DECODER_LAYER_TENSORS];
     uint32_t layer_tensors; /* of a layer */

@@ -5,11 +5,11 @@
  * position. Trained further on longer texts, a model has other frequencies:
  *
  *     linear   f / factor
- *     llama3   long waves, with less than low_freq_factor turns in original_positions, f / factor;
- *              short ones, with more than high_freq_factor, f; blended between
- *     yarn     f up to the pair that makes beta_fast turns in original_positions, f / factor from
- *              the one that makes beta_slow on, blended between by the pair's number; cosines
- *              and sines times attention_factor
+ *     llama3   long waves, with less than low_freq_factor turns in original_positions,
+ *              f / factor; short ones, with more than high_freq_factor, f; blended between
+ *     yarn     f up to the pair that makes beta_fast turns in original_positions, f / factor
+ *              from the one that makes beta_slow on, blended between by the pair's number;
+ *              cosines and sines times attention_factor
  *
  * These are the transformers library's definitions (modeling_rope_utils.py), in double.
  *

@@ -67,7 +67,8 @@ static uint32_t head_group(const struct walk *w, uint32_t slice)
     return w->decoder->config.tied ? slice : norm_group(w) + 1 + slice;
 }
 
-/* One causal product of a layer: a row sees half of the sequence on the average, or a window. */
+/* One causal product of a layer: a row sees half of the sequence on the average, or a
+ * window. */
 static double attention_flops(const struct decoder *decoder, uint32_t layer)
 {
     double seq = decoder->shape.seq;

@@ -18,5 +18,8 @@ struct decoder_family {
 };
 
 extern const struct decoder_family strata_family_llama;
+extern const struct decoder_family strata_family_mistral;
+extern const struct decoder_family strata_family_qwen2;
+extern const struct decoder_family strata_family_qwen3;
 
 #endif

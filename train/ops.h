@@ -135,8 +135,8 @@ struct op_rotary {
 };
 void strata_op_rotary(const struct ops *ops, const struct op_rotary *args);
 
-/* Shape of causal attention: heads is a multiple of kv_heads, which share keys and values. A row
- * sees the keys up to its own, or only the last `window` of them, its own included. */
+/* Shape of causal attention: heads is a multiple of kv_heads, which share keys and values. A
+ * row sees the keys up to its own, or only the last `window` of them, its own included. */
 struct op_heads {
     uint32_t sequences;
     uint32_t seq;

@@ -22,8 +22,8 @@
 
 #define THREADS 256u
 
-/* Sums over rows: columns and rows that a thread block takes at a time, and the rows of a part. A
- * test has fewer of those, so that short arrays have several parts. */
+/* Sums over rows: columns and rows that a thread block takes at a time, and the rows of a part.
+ * A test has fewer of those, so that short arrays have several parts. */
 #define TILE_COLUMNS 32u
 #define TILE_ROWS    8u
 #ifndef PART_ROWS

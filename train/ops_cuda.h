@@ -69,8 +69,8 @@ int strata_cuda_entropy_grad(void *stream, const struct op_entropy *args);
 int strata_cuda_entropy_loss(void *stream, const struct op_row_stat *stats, uint64_t rows,
                              double *out);
 
-/* Causal scores of `heads` heads: heads x rows x keys, whose row r sees first + r + 1 keys, or the
- * last `window` of those. */
+/* Causal scores of `heads` heads: heads x rows x keys, whose row r sees first + r + 1 keys, or
+ * the last `window` of those. */
 struct cuda_scores {
     float *scores;   /* softmax: in place. Its gradient: the probabilities, only read */
     float *d_scores; /* gradient only: of the probabilities, then of the scores        */

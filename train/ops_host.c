@@ -1,5 +1,6 @@
 /*
- * Products, rotary embedding and gated linear units on the host device, and its table of operators.
+ * Products, rotary embedding and gated linear units on the host device, and its table of
+ * operators.
  *
  * Weights in bf16 are widened as a whole before their product: each panel would otherwise widen
  * the part that its neighbours widen too.

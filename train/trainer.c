@@ -205,8 +205,8 @@ static uint64_t hash_text(const char *text)
     return hash;
 }
 
-/* The switches beyond those of the first Llamas. Nothing where all are off: what such a model is
- * called has not changed since stores were written that knew no others. */
+/* The switches beyond those of the first Llamas. Nothing where all are off: what such a model
+ * is called has not changed since stores were written that knew no others. */
 static void append_switches(char *text, size_t bytes, const struct decoder_config *config)
 {
     const struct decoder_rope *rope = &config->rope;

@@ -97,6 +97,17 @@ static void seed(const char *name, unsigned layers, const char *more)
     strata_fuzz_seed_text(name, text);
 }
 
+static void seed_family(const char *family, const char *more)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "{\"model_type\":\"%s\",\"vocab_size\":256.0,\"hidden_size\":64,"
+             "\"num_hidden_layers\":2,\"intermediate_size\":128,\"num_attention_heads\":4,"
+             "\"num_key_value_heads\":2%s}",
+             family, more);
+    strata_fuzz_seed_text(family, text);
+}
+
 void strata_fuzz_seeds(void)
 {
     seed("least", 1, "");
@@ -117,6 +128,13 @@ void strata_fuzz_seeds(void)
     seed("linear", 2,
          ",\"rope_parameters\":{\"rope_type\":\"linear\",\"rope_theta\":1e6,\"factor\":2.5},"
          "\"partial_rotary_factor\":1.0");
+    seed_family("mistral", ",\"sliding_window\":4096,\"head_dim\":16,\"hidden_act\":\"gelu\"");
+    seed_family(
+        "qwen2",
+        ",\"use_sliding_window\":true,\"sliding_window\":7,\"max_window_layers\":1,"
+        "\"use_mrope\":false,\"layer_types\":[\"full_attention\",\"sliding_attention\"]");
+    seed_family("qwen3",
+                ",\"attention_bias\":false,\"attention_dropout\":0.0,\"torch_dtype\":1");
     seed("no_layers", 0, "");
     seed("line_ends", 2, ",\"hidden_act\":\"si\\nlu\"");
     strata_fuzz_seed_text("not_json", "{\"architectures\": [");

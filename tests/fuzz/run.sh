@@ -28,9 +28,9 @@ size)
     libs=
     ;;
 config)
-    sources="train/decoder_config.c train/decoder_named.c train/config_reader.c train/config_rope.c
-        train/family_llama.c
-        base/json.c base/text.c base/error.c"
+    sources="train/decoder_config.c train/decoder_named.c train/config_reader.c
+        train/config_rope.c train/family_llama.c train/family_mistral.c train/family_qwen2.c
+        train/family_qwen3.c base/json.c base/text.c base/error.c"
     libs="-ljansson -lm"
     ;;
 *)

@@ -2,8 +2,8 @@
 #define STRATA_TESTS_SUPPORT_GOLDEN_H
 
 /*
- * What the tests against PyTorch's values share: reading a golden file, the initial weights that
- * both sides make, and the comparisons.
+ * What the tests against PyTorch's values share: reading a golden file, the initial weights
+ * that both sides make, and the comparisons.
  *
  * A gradient is not handed out by the engine. With beta1 = 0 and no clipping the first moment
  * after one step is the gradient, and that can be read.

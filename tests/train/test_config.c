@@ -172,6 +172,148 @@ Test(config, what_is_not_there_is_an_io_error_with_its_errno)
     cr_assert_eq(error.native, ENOENT); /* there is no config.json in it */
 }
 
+Test(config, other_architectures_are_refused)
+{
+    refused("{}", "architectures");
+    refused("{\"architectures\": []}", "architectures");
+    refused("{\"architectures\": \"LlamaForCausalLM\"}", "architectures");
+    refused("{\"architectures\": [\"GPT2LMHeadModel\"]}",
+            "architectures is \"GPT2LMHeadModel\": only LlamaForCausalLM, MistralForCausalLM, "
+            "Qwen2ForCausalLM, Qwen3ForCausalLM are known");
+    refused("{\"architectures\": [\"Qwen3MoeForCausalLM\"]}", "Qwen3MoeForCausalLM");
+    refused("{\"architectures\": [\"LlamaForCausalLM\", \"Other\"]}", "architectures");
+    refused("{\"model_type\": \"gpt2\"}",
+            "model_type is \"gpt2\": only llama, mistral, qwen2, qwen3 are known");
+    refused("{\"model_type\": 7}", "model_type");
+}
+
+Test(config, a_family_that_is_said_twice_and_differently_is_refused)
+{
+    refused("{" SIZES ", \"model_type\": \"mistral\"}",
+            "model_type is \"mistral\", but architectures says LlamaForCausalLM");
+    refused("{" SIZES ", \"model_type\": \"gpt2\"}", "gpt2");
+}
+
+Test(config, the_model_type_alone_says_the_family)
+{
+    struct decoder_config c = accepted("{\"model_type\": \"llama\", " BARE_SIZES "}");
+    cr_assert_eq(c.hidden_size, 64);
+    c = accepted("{\"architectures\": null, \"model_type\": \"qwen2\", " BARE_SIZES
+                 ", \"num_key_value_heads\": 4}");
+    cr_assert(c.qkv_bias);
+}
+
+/* A config of a family, with the sizes and `more`. */
+static const char *of_family(const char *family, const char *more)
+{
+    static char text[2048];
+    snprintf(text, sizeof text, "{\"model_type\": \"%s\", " BARE_SIZES "%s%s}", family,
+             *more != '\0' ? ", " : "", more);
+    return text;
+}
+
+#define KV "\"num_key_value_heads\": 2"
+
+Test(config, mistral_has_a_window_in_every_layer_unless_it_says_null)
+{
+    struct decoder_config c = accepted(of_family("mistral", KV));
+    cr_assert_eq(c.window, 4096); /* the library's default */
+    cr_assert_eq(c.full_layers, 0);
+    cr_assert_eq(c.rms_eps, 1e-6);
+    cr_assert(!c.qkv_bias && !c.qk_norm);
+    c = accepted(of_family("mistral", KV ", \"sliding_window\": 1"));
+    cr_assert_eq(c.window, 1);
+    c = accepted(of_family("mistral", KV ", \"sliding_window\": null, \"head_dim\": 6"));
+    cr_assert_eq(c.window, 0);
+    cr_assert_eq(c.head_dim, 6);
+    refused(of_family("mistral", KV ", \"sliding_window\": 0"), "sliding_window");
+    refused(of_family("mistral", KV ", \"sliding_window\": 64.5"), "sliding_window");
+    refused(of_family("mistral", KV ", \"sliding_window\": 4294967296"), "sliding_window");
+    refused(of_family("mistral", KV ", \"head_dim\": 15"), "head_dim is 15: must be even");
+    refused(of_family("mistral", KV ", \"attention_bias\": true"), "attention_bias");
+    refused(of_family("mistral", KV ", \"mlp_bias\": true"), "mlp_bias");
+}
+
+Test(config, key_value_heads_that_are_absent_are_the_familys_and_null_means_all)
+{
+    refused(of_family("mistral", ""), "num_key_value_heads, 8"); /* of 4 heads */
+    refused(of_family("qwen2", ""), "num_key_value_heads, 32");
+    refused(of_family("qwen3", ""), "num_key_value_heads, 32");
+    struct decoder_config c = accepted(of_family("qwen2", "\"num_key_value_heads\": null"));
+    cr_assert_eq(c.kv_head_count, 4);
+}
+
+Test(config, qwen2_has_biases_and_qwen3_norms_of_heads_of_128)
+{
+    struct decoder_config c = accepted(of_family("qwen2", KV));
+    cr_assert(c.qkv_bias && !c.qk_norm);
+    cr_assert_eq(c.head_dim, 16);
+    cr_assert_eq(c.window, 0);
+    c = accepted(of_family("qwen3", KV));
+    cr_assert(!c.qkv_bias && c.qk_norm);
+    cr_assert_eq(c.head_dim, 128);
+    cr_assert_eq(c.window, 0);
+    refused(of_family("qwen3", KV ", \"attention_bias\": true"), "attention_bias");
+    refused(of_family("qwen3", KV ", \"mlp_bias\": true"), "mlp_bias");
+    refused(of_family("qwen2", KV ", \"mlp_bias\": true"), "mlp_bias");
+    refused(of_family("qwen2", KV ", \"use_mrope\": true"), "use_mrope");
+    refused(of_family("qwen3", KV ", \"use_mrope\": true"), "use_mrope");
+}
+
+Test(config, qwens_windows_begin_at_a_layer_where_they_are_in_use)
+{
+    struct decoder_config c = accepted(of_family("qwen2", KV ", \"sliding_window\": 7"));
+    cr_assert_eq(c.window, 0);
+    c = accepted(of_family("qwen3", KV ", \"use_sliding_window\": true"));
+    cr_assert_eq(c.window, 4096);
+    cr_assert_eq(c.full_layers, 28);
+    c = accepted(of_family("qwen2", KV ", \"use_sliding_window\": true, \"sliding_window\": 7, "
+                                       "\"max_window_layers\": 1"));
+    cr_assert_eq(c.window, 7);
+    cr_assert_eq(c.full_layers, 1);
+    c = accepted(of_family("qwen2", KV ", \"use_sliding_window\": true, "
+                                       "\"sliding_window\": null"));
+    cr_assert_eq(c.window, 0);
+    refused(of_family("qwen2", KV ", \"use_sliding_window\": 1"), "use_sliding_window");
+    refused(of_family("qwen2", KV ", \"max_window_layers\": -1"), "max_window_layers");
+    refused(of_family("qwen2", KV ", \"use_sliding_window\": true, \"sliding_window\": 0"),
+            "sliding_window");
+}
+
+#define WINDOW KV ", \"use_sliding_window\": true, \"sliding_window\": 7, "
+
+Test(config, layer_types_say_from_which_layer_on_there_are_windows)
+{
+    struct decoder_config c = accepted(of_family(
+        "qwen3", WINDOW "\"layer_types\": [\"full_attention\", \"sliding_attention\"]"));
+    cr_assert_eq(c.full_layers, 1);
+    c = accepted(of_family("qwen3", WINDOW
+                           "\"layer_types\": [\"sliding_attention\", \"sliding_attention\"]"));
+    cr_assert_eq(c.full_layers, 0);
+    c = accepted(
+        of_family("qwen3", WINDOW "\"layer_types\": [\"full_attention\", \"full_attention\"]"));
+    cr_assert_eq(c.full_layers, 2);
+}
+
+Test(config, layer_types_that_cannot_be_carried_out_are_refused)
+{
+    refused(of_family("qwen3", WINDOW "\"layer_types\": [\"sliding_attention\", "
+                                      "\"full_attention\"]"),
+            "layer_types: layer 1 is full_attention after one with a window");
+    refused(of_family("qwen3", WINDOW "\"layer_types\": [\"full_attention\"]"),
+            "layer_types has 1 layers: num_hidden_layers is 2");
+    refused(of_family("qwen3", WINDOW "\"layer_types\": [\"full_attention\", \"linear\"]"),
+            "linear");
+    refused(of_family("qwen3", WINDOW "\"layer_types\": [\"full_attention\", 1]"),
+            "layer_types");
+    refused(of_family("qwen3", WINDOW "\"layer_types\": 2"), "layer_types");
+    refused(of_family("qwen3", KV ", \"layer_types\": [\"full_attention\", "
+                                  "\"sliding_attention\"]"),
+            "no sliding_window is in use");
+    refused("{" SIZES ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]}",
+            "layer_types");
+}
+
 Test(config, whole_numbers_may_be_written_with_a_point)
 {
     struct decoder_config c = accepted(
@@ -193,6 +335,24 @@ Test(config, largest_sizes_are_accepted_and_one_more_is_not)
     refused_size("num_hidden_layers", "16385", "num_hidden_layers is 16385: at most 16384");
     refused_size("num_attention_heads", "16385", "num_attention_heads is 16385: at most 16384");
     refused_size("intermediate_size", "1048577", "intermediate_size");
+}
+
+Test(config, activations_are_told_by_the_librarys_names)
+{
+    static const struct {
+        const char *name;
+        enum op_activation activation;
+    } known[] = {{"silu", OP_SILU},
+                 {"swish", OP_SILU},
+                 {"gelu", OP_GELU},
+                 {"gelu_new", OP_GELU_TANH},
+                 {"gelu_pytorch_tanh", OP_GELU_TANH}};
+    for (size_t i = 0; i < COUNT(known); i++) {
+        char more[64];
+        snprintf(more, sizeof more, KV ", \"hidden_act\": \"%s\"", known[i].name);
+        struct decoder_config c = accepted(of_family("qwen3", more));
+        cr_assert_eq(c.activation, known[i].activation, "%s", known[i].name);
+    }
 }
 
 Test(config, arithmetic_that_is_not_carried_out_is_refused)

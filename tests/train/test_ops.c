@@ -1,5 +1,6 @@
 /*
- * Norm, bias, linear and gated linear units against plain versions in double precision. See ops_rig.h.
+ * Norm, bias, linear and gated linear units against plain versions in double precision. See
+ * ops_rig.h.
  */
 
 #include "tests/train/ops_rig.h"
