@@ -161,6 +161,7 @@ static void become(const struct temp_dir *dir, const char *program, const char *
     static char text[8192];
     char *argv[MAX_WORDS] = {(char *)program};
     int count = 1;
+    signal(SIGINT, SIG_DFL); /* a shell's background jobs begin with it ignored */
     if (strlen(words) >= sizeof text || chdir(dir->path) != 0)
         _exit(99);
     strcpy(text, words);
