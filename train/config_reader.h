@@ -7,7 +7,7 @@
  * Strict where it decides the numbers: a key that would change the arithmetic and is not
  * carried out is refused by its name, so nobody trains something else than the file says. Keys
  * that nobody reads are passed over. Absent keys have the defaults of the transformers library,
- * except the five sizes, which must be there. null is absent.
+ * except the five sizes, which must be there. null is absent, but for two keys that say so.
  *
  * Everything returns STRATA_OK or STRATA_E_INVALID with a line that names key and value.
  *
