@@ -493,7 +493,7 @@ strata_status strata_engine_patch(strata_engine *engine, const struct patch *pat
 {
     /* All tiles of a group but the last have one length. */
     const struct model *model = &engine->plan.model;
-    uint32_t first_tile = model->groups[patch->group].first_tile;
+    uint32_t first_tile = model->groups[patch->group].layout.first_tile;
     struct fill fill = {
         .engine = engine,
         .patch = patch,

@@ -379,8 +379,8 @@ static void queue_round(void *user, strata_stream *stream, uint32_t group, void 
     struct round_args args = {.engine = engine,
                               .dst = dst,
                               .src = src,
-                              .layout = &engine->plan.layouts[group],
-                              .elems = engine->plan.model.groups[group].padded};
+                              .layout = &engine->plan.model.groups[group].layout,
+                              .elems = engine->plan.model.groups[group].layout.padded};
     strata_stream_call(stream, run_round, &args, sizeof args);
 }
 

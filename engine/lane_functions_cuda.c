@@ -76,8 +76,9 @@ static void round_to_wire(void *user, strata_stream *stream, uint32_t group, voi
     const struct offload_plan *plan = &((const strata_engine *)user)->plan;
     strata_stream_failed(stream,
                          strata_cuda_convert(strata_stream_native(stream), dst,
-                                             plan->layouts[group].wire_dtype, src, STRATA_FP32,
-                                             plan->model.groups[group].padded),
+                                             plan->model.groups[group].layout.wire_dtype, src,
+                                             STRATA_FP32,
+                                             plan->model.groups[group].layout.padded),
                          "the rounding of a gradient");
 }
 

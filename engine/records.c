@@ -100,7 +100,7 @@ static bool next_span(const struct walk *walk, struct cursor *cursor, struct spa
     const struct model *model = &walk->engine->plan.model;
     /* Frozen groups have no records. */
     while (cursor->tensor < walk->end_tensor &&
-           model->groups[group_of(model, cursor->tensor)].frozen)
+           model->groups[group_of(model, cursor->tensor)].layout.frozen)
         cursor->tensor++;
     if (cursor->tensor == walk->end_tensor)
         return false;
@@ -109,7 +109,7 @@ static bool next_span(const struct walk *walk, struct cursor *cursor, struct spa
     uint64_t end = walk->one_range ? walk->to : tensor->elems;
     /* All tiles of a group but the last have one length. */
     uint64_t elem = tensor->offset + cursor->at;
-    uint32_t tile = group->first_tile + (uint32_t)(elem / model->tile_elems);
+    uint32_t tile = group->layout.first_tile + (uint32_t)(elem / model->tile_elems);
     uint64_t tile_end = model->tiles[tile].first + model->tiles[tile].elems;
     uint64_t count = end - cursor->at;
     count = count < tile_end - elem ? count : tile_end - elem;
@@ -340,7 +340,7 @@ static strata_status find_elements(const struct tensor **out, strata_engine *eng
         return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
                            "%s: tensor %u of group %s: it has %u", call, tensor,
                            model->groups[group].name, model->groups[group].tensor_count);
-    if (model->groups[group].frozen)
+    if (model->groups[group].layout.frozen)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
                            "%s: group %s is frozen: it has no master weights and no moments",
                            call, model->groups[group].name);

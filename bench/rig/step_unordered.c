@@ -408,8 +408,8 @@ static strata_status open_lanes(struct step_unordered *run, strata_error *error)
     STRATA_TRY(strata_cpu_lane_create(&run->cpu, &cpu, error));
     STRATA_TRY(strata_stream_create(&run->h2d, run->caller->device, "bench-h2d", error));
     STRATA_TRY(strata_stream_create(&run->d2h, run->caller->device, "bench-d2h", error));
-    run->digest_count = strata_hash_piece_count(
-        strata_layout_bytes(&plan->layouts[0], STRATA_STATE, plan->model.tile_elems));
+    run->digest_count = strata_hash_piece_count(strata_layout_bytes(
+        &plan->model.groups[0].layout, STRATA_STATE, plan->model.tile_elems));
     run->digests = calloc(SLOTS * run->digest_count, sizeof *run->digests);
     run->busy = calloc(strata_plan_record_place(plan, plan->model.tile_count, 0) + 1,
                        sizeof *run->busy);

@@ -28,7 +28,8 @@ static uint64_t most_pieces(const struct offload_plan *plan, strata_part part)
 {
     uint64_t most = 0;
     for (uint32_t g = 0; g < plan->model.group_count; g++) {
-        uint64_t bytes = strata_layout_bytes(&plan->layouts[g], part, plan->model.tile_elems);
+        uint64_t bytes =
+            strata_layout_bytes(&plan->model.groups[g].layout, part, plan->model.tile_elems);
         uint64_t pieces = strata_hash_piece_count(bytes);
         most = pieces > most ? pieces : most;
     }

@@ -2,8 +2,8 @@
 #define STRATA_OFFLOAD_LAYOUT_H
 
 /*
- * What the bytes of a group are: the types of its parts, how many bytes they take, and which
- * parts rest in the device.
+ * What the bytes of a group are: the types of its parts, how many bytes they take, which parts
+ * rest in the device, and how its elements are cut into shards and tiles.
  *
  * Bytes of elements of a group are worked out here, and bytes of an op in
  * offload/schedule/address.h. No other code multiplies by the bytes of a dtype or of a record.
@@ -13,7 +13,7 @@
  * Thread: read only once the plan is begun.
  */
 
-#include "offload/plan/model.h"
+#include "strata/types.h"
 
 /* What a state record holds is the engine's business (optim/record.h). */
 struct record_form {
@@ -30,6 +30,10 @@ struct group_layout {
      * or other ranks add to it. */
     bool staged;
     bool in_device[STRATA_PART_COUNT]; /* the part rests in the device, of all tiles */
+    uint64_t padded;      /* elements of all shards, each a multiple of STRATA_BLOCK_ELEMS */
+    uint64_t shard_elems; /* of one shard; each rank has one */
+    uint32_t first_tile;  /* this rank's shard is cut into tiles with consecutive numbers */
+    uint32_t tile_count;
 };
 
 /* Bytes of a part of so many elements; 0: the group has no such part. A state's bytes lie in
@@ -66,20 +70,19 @@ static inline bool strata_layout_rounds(const struct group_layout *layout)
     return layout->wire_dtype != STRATA_FP32 || layout->in_device[STRATA_GRAD];
 }
 
-/* Bytes of the device's pool that copies of the whole group take. */
-static inline uint64_t strata_layout_param_pool_bytes(const struct group_layout *layout,
-                                                      uint64_t elems)
+/* Bytes of the device's pool that copies of the whole group, all shards, take. */
+static inline uint64_t strata_layout_param_pool_bytes(const struct group_layout *layout)
 {
-    return layout->in_device[STRATA_PARAM] ? 0
-                                           : strata_layout_bytes(layout, STRATA_PARAM, elems);
+    return layout->in_device[STRATA_PARAM]
+               ? 0
+               : strata_layout_bytes(layout, STRATA_PARAM, layout->padded);
 }
 
-static inline uint64_t strata_layout_grad_pool_bytes(const struct group_layout *layout,
-                                                     uint64_t elems)
+static inline uint64_t strata_layout_grad_pool_bytes(const struct group_layout *layout)
 {
     bool staging = layout->staged && !layout->in_device[STRATA_GRAD];
-    return strata_layout_sum_bytes(elems) +
-           (staging ? strata_layout_bytes(layout, STRATA_GRAD, elems) : 0);
+    return strata_layout_sum_bytes(layout->padded) +
+           (staging ? strata_layout_bytes(layout, STRATA_GRAD, layout->padded) : 0);
 }
 
 #endif

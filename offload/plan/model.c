@@ -9,6 +9,7 @@
 #include "offload/plan/model.h"
 
 #include "base/error.h"
+#include "base/round.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,11 +19,6 @@
 #define MAX_BYTES ((uint64_t)1 << 60)
 #define MAX_USES  (1u << 24)
 #define MAX_TILES (1u << 26)
-
-static uint64_t round_up(uint64_t value, uint64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
 
 static const char *copy_name(struct tables *tables, const char *name)
 {
@@ -69,8 +65,9 @@ static strata_status copy_group(struct model *model, struct tables *tables,
     }
     group->name = copy_name(tables, desc->name);
     group->elems = elems;
-    group->frozen = desc->frozen;
-    group->padded = round_up(elems, (uint64_t)model->ranks * STRATA_BLOCK_ELEMS);
+    group->layout.frozen = desc->frozen;
+    group->layout.padded = strata_round_up(elems, (uint64_t)model->ranks * STRATA_BLOCK_ELEMS);
+    group->layout.shard_elems = group->layout.padded / model->ranks;
     return STRATA_OK;
 }
 
@@ -125,8 +122,8 @@ static strata_status copy_groups(struct model *model, struct tables *tables,
         first_tensor += desc->groups[g].tensor_count;
         STRATA_TRY(copy_group(model, tables, &desc->groups[g], &model->groups[g], error));
         model->elems += model->groups[g].elems;
-        model->trained_elems += model->groups[g].frozen ? 0 : model->groups[g].elems;
-        model->padded += model->groups[g].padded / model->ranks;
+        model->trained_elems += model->groups[g].layout.frozen ? 0 : model->groups[g].elems;
+        model->padded += model->groups[g].layout.shard_elems;
     }
     if (model->trained_elems == 0)
         return strata_fail(error, STRATA_E_INVALID, 0,
@@ -139,9 +136,9 @@ static strata_status copy_groups(struct model *model, struct tables *tables,
 /* The tiles of a group, from number `next` on. */
 static void cut_group(struct model *model, uint32_t g, uint32_t rank, uint32_t next)
 {
-    struct group *group = &model->groups[g];
-    uint64_t own = group->padded / model->ranks;
-    group->first_tile = next;
+    struct group_layout *layout = &model->groups[g].layout;
+    uint64_t own = layout->shard_elems;
+    layout->first_tile = next;
     for (uint64_t first = 0; first < own; first += model->tile_elems) {
         uint64_t left = own - first;
         model->tiles[next++] = (struct tile){
@@ -151,8 +148,8 @@ static void cut_group(struct model *model, uint32_t g, uint32_t rank, uint32_t n
             .first_block = model->block_count + first / STRATA_BLOCK_ELEMS,
         };
     }
-    group->tile_count = next - group->first_tile;
-    if (!group->frozen)
+    layout->tile_count = next - layout->first_tile;
+    if (!layout->frozen)
         model->block_count += own / STRATA_BLOCK_ELEMS;
 }
 
@@ -161,7 +158,7 @@ static strata_status cut_tiles(struct model *model, struct tables *tables, uint3
 {
     uint64_t count = 0;
     for (uint32_t g = 0; g < model->group_count; g++)
-        count += round_up(model->groups[g].padded / model->ranks, tile_elems) / tile_elems;
+        count += strata_units_of(model->groups[g].layout.shard_elems, tile_elems);
     if (count > MAX_TILES)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "tiles of %u elements: %llu of them, at most %u", tile_elems,
@@ -173,10 +170,10 @@ static strata_status cut_tiles(struct model *model, struct tables *tables, uint3
     uint32_t next = 0;
     for (int frozen = 0; frozen < 2; frozen++) {
         for (uint32_t g = 0; g < model->group_count; g++) {
-            if (model->groups[g].frozen != frozen)
+            if (model->groups[g].layout.frozen != frozen)
                 continue;
             cut_group(model, g, rank, next);
-            next += model->groups[g].tile_count;
+            next += model->groups[g].layout.tile_count;
         }
         if (!frozen)
             model->trained_tile_count = next;
@@ -260,11 +257,11 @@ static strata_status check_grad(const struct model *model, uint32_t u, bool last
     const struct group *group = &model->groups[use->index];
     struct entry_name name = name_of(model, u);
     bool eval = strata_model_is_eval(model, u);
-    if (use->grad && (group->frozen || eval))
+    if (use->grad && (group->layout.frozen || eval))
         return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: a gradient of group %s%s",
                            name.list, name.entry, group->name,
                            eval ? "; an evaluation has none" : ", which is frozen");
-    if (last && !use->grad && !group->frozen && !eval)
+    if (last && !use->grad && !group->layout.frozen && !eval)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "use list entry %u: the last use of group %s has no gradient; "
                            "the step's update may come before it",
@@ -291,7 +288,7 @@ static strata_status link_uses(struct model *model, uint32_t first, uint32_t end
     }
     for (uint32_t g = 0; g < model->group_count; g++)
         if (!strata_model_is_eval(model, first) && next_grad[g] == STRATA_NONE &&
-            !model->groups[g].frozen)
+            !model->groups[g].layout.frozen)
             return strata_fail(error, STRATA_E_INVALID, 0,
                                "group %s: no use with a gradient, and it is not frozen",
                                model->groups[g].name);
@@ -381,9 +378,9 @@ strata_status strata_model_build(struct model *out, struct tables *tables,
             error, STRATA_E_INVALID, 0,
             "scratch of %llu bytes, activation blocks of %llu: beyond any device",
             (unsigned long long)desc->scratch_bytes, (unsigned long long)desc->stash_bytes);
-    out->scratch_bytes = round_up(desc->scratch_bytes, 4096);
+    out->scratch_bytes = strata_round_up(desc->scratch_bytes, 4096);
     out->stash_copy_bytes = desc->stash_bytes;
-    out->stash_bytes = round_up(desc->stash_bytes, 4096);
+    out->stash_bytes = strata_round_up(desc->stash_bytes, 4096);
     STRATA_TRY(copy_groups(out, tables, desc, error));
     STRATA_TRY(cut_tiles(out, tables, tile_elems, shard.rank, error));
     return copy_uses(out, tables, desc, error);

@@ -16,6 +16,7 @@
  * Thread: read only once built.
  */
 
+#include "offload/plan/layout.h"
 #include "offload/plan/tables.h"
 #include "strata/types.h"
 
@@ -38,12 +39,10 @@ struct tile {
 struct group {
     const char *name;
     uint64_t elems;
-    uint64_t padded; /* elements of all shards, each a multiple of STRATA_BLOCK_ELEMS */
     uint32_t first_tensor;
     uint32_t tensor_count;
-    uint32_t first_tile;
-    uint32_t tile_count;
-    bool frozen;
+    /* The model fills in what is frozen, the shards and the tiles; the plan the rest. */
+    struct group_layout layout;
 };
 
 /* A use with what the use list says about it worked out. */

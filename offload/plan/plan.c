@@ -90,21 +90,14 @@ static strata_status take_homes(struct offload_plan *plan, strata_error *error)
     return strata_tables_check(tables, error);
 }
 
-static strata_status make_layouts(struct offload_plan *plan, const struct plan_desc *desc,
-                                  strata_error *error)
+static void set_types(struct offload_plan *plan, const struct plan_desc *desc)
 {
-    uint32_t count = plan->model.group_count;
-    plan->layouts = strata_tables_take(&plan->tables, count, sizeof *plan->layouts);
-    STRATA_TRY(strata_tables_check(&plan->tables, error));
-    for (uint32_t g = 0; g < count; g++)
-        plan->layouts[g] = (struct group_layout){
-            .frozen = plan->model.groups[g].frozen,
-            .param_dtype = desc->compute_dtype,
-            .wire_dtype = desc->compute_dtype,
-            .record = desc->record,
-            .staged = desc->compute_dtype != STRATA_FP32 || plan->model.ranks > 1,
-        };
-    return STRATA_OK;
+    for (uint32_t g = 0; g < plan->model.group_count; g++) {
+        struct group_layout *layout = &plan->model.groups[g].layout;
+        layout->param_dtype = layout->wire_dtype = desc->compute_dtype;
+        layout->record = desc->record;
+        layout->staged = desc->compute_dtype != STRATA_FP32 || plan->model.ranks > 1;
+    }
 }
 
 strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc *desc,
@@ -115,7 +108,7 @@ strata_status strata_plan_begin(struct offload_plan *out, const struct plan_desc
     strata_status status = strata_model_build(&out->model, &out->tables, desc->model,
                                               desc->tile_elems, desc->shard, error);
     if (status == STRATA_OK)
-        status = make_layouts(out, desc, error);
+        set_types(out, desc);
     if (status == STRATA_OK)
         status = take_homes(out, error);
     if (status == STRATA_OK)
@@ -195,8 +188,8 @@ static void summarise(struct offload_plan *plan)
     summary->padded_elems = plan->model.padded;
     for (uint32_t g = 0; g < plan->model.group_count; g++)
         for (int part = 0; part < STRATA_PART_COUNT; part++)
-            summary->state_bytes += strata_layout_bytes(&plan->layouts[g], (strata_part)part,
-                                                        plan->model.groups[g].elems);
+            summary->state_bytes += strata_layout_bytes(
+                &plan->model.groups[g].layout, (strata_part)part, plan->model.groups[g].elems);
     summary->group_count = plan->model.group_count;
     summary->tile_count = plan->model.tile_count;
     summary->tile_elems = plan->model.tile_elems;

@@ -68,7 +68,6 @@ struct offload_plan {
     struct tables tables;
     struct model model;
     struct residency residency;
-    struct group_layout *layouts; /* by group */
     struct homes homes[STRATA_PART_COUNT];
     struct homes park; /* host or nvme; tiles of groups that park */
     bool fold;
@@ -146,7 +145,7 @@ void strata_plan_free(struct offload_plan *plan);
 static inline const struct group_layout *strata_plan_layout(const struct offload_plan *plan,
                                                             uint32_t tile)
 {
-    return &plan->layouts[plan->model.tiles[tile].group];
+    return &plan->model.groups[plan->model.tiles[tile].group].layout;
 }
 
 /* How many tiles have such a part. Those of frozen groups, the last ones, have parameters only.

@@ -24,8 +24,9 @@ static void set_choice(struct offload_plan *plan, const struct device_choice *ch
 {
     for (uint32_t g = 0; g < plan->model.group_count; g++)
         for (int part = 0; part < STRATA_PART_COUNT; part++)
-            plan->layouts[g].in_device[part] =
-                choice->at_home[part] && (part == STRATA_PARAM || !plan->layouts[g].frozen);
+            plan->model.groups[g].layout.in_device[part] =
+                choice->at_home[part] &&
+                (part == STRATA_PARAM || !plan->model.groups[g].layout.frozen);
 }
 
 /* Bytes of everything in the device but the pool. */
@@ -37,8 +38,8 @@ static uint64_t device_fixed(const struct offload_plan *plan,
     for (uint32_t g = 0; g < model->group_count; g++)
         for (int part = 0; part < STRATA_PART_COUNT; part++)
             if (choice->at_home[part])
-                bytes += strata_layout_bytes(&plan->layouts[g], (strata_part)part,
-                                             model->groups[g].padded / model->ranks);
+                bytes += strata_layout_bytes(&plan->model.groups[g].layout, (strata_part)part,
+                                             model->groups[g].layout.shard_elems);
     if (model->stash_block_count > 0)
         bytes += model->stash_bytes * (choice->stash_at_home ? model->stash_block_count : 1);
     return bytes;
@@ -48,8 +49,8 @@ static uint64_t largest_group_bytes(const struct offload_plan *plan)
 {
     uint64_t most = 0;
     for (uint32_t g = 0; g < plan->model.group_count; g++) {
-        uint64_t bytes =
-            strata_layout_bytes(&plan->layouts[g], STRATA_PARAM, plan->model.groups[g].padded);
+        uint64_t bytes = strata_layout_bytes(&plan->model.groups[g].layout, STRATA_PARAM,
+                                             plan->model.groups[g].layout.padded);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -97,10 +98,9 @@ static bool fits_device(struct offload_plan *plan, const struct device_choice *c
 {
     set_choice(plan, choice);
     uint64_t fixed = device_fixed(plan, choice) + slack;
-    if (fixed + strata_residency_minimum(&plan->model, plan->layouts) > device_bytes)
+    if (fixed + strata_residency_minimum(&plan->model) > device_bytes)
         return false;
-    return strata_residency_build(&plan->residency, &plan->model, plan->layouts,
-                                  device_bytes - fixed);
+    return strata_residency_build(&plan->residency, &plan->model, device_bytes - fixed);
 }
 
 /* The best preference that has room, after desc->skip better ones. A first round demands room
@@ -132,18 +132,18 @@ static strata_status lay_out_pool(struct offload_plan *plan, const struct device
                                   uint64_t fixed, uint64_t limit, strata_error *error)
 {
     set_choice(plan, choice);
-    uint64_t minimum = strata_residency_minimum(&plan->model, plan->layouts);
+    uint64_t minimum = strata_residency_minimum(&plan->model);
     strata_plan_tier *tier = &plan->summary.tiers[STRATA_DEVICE];
     tier->need_bytes = fixed + minimum;
     if (fixed + minimum > limit)
         return strata_plan_refuse(error, STRATA_DEVICE, fixed + minimum, limit);
-    if (strata_residency_build(&plan->residency, &plan->model, plan->layouts, limit - fixed))
+    if (strata_residency_build(&plan->residency, &plan->model, limit - fixed))
         return STRATA_OK;
     uint64_t capacity = limit - fixed;
     do
         capacity += STRATA_HUGE_PAGE_BYTES;
     while (capacity < 4 * (limit - fixed + STRATA_HUGE_PAGE_BYTES) &&
-           !strata_residency_build(&plan->residency, &plan->model, plan->layouts, capacity));
+           !strata_residency_build(&plan->residency, &plan->model, capacity));
     return strata_plan_refuse(error, STRATA_DEVICE, fixed + capacity, limit);
 }
 

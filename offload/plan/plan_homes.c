@@ -87,7 +87,8 @@ static uint64_t most_host_bytes(const struct offload_plan *plan, int part)
     uint64_t most = 0;
     bool parks = false;
     for (uint32_t g = 0; g < plan->model.group_count; g++) {
-        uint64_t bytes = strata_layout_bytes(&plan->layouts[g], (strata_part)part, elems);
+        uint64_t bytes =
+            strata_layout_bytes(&plan->model.groups[g].layout, (strata_part)part, elems);
         most = bytes > most ? bytes : most;
         parks |= part == STRATA_GRAD && plan->residency.parks[g];
     }

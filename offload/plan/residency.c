@@ -19,19 +19,7 @@
  * were left so long ago that the difference does not matter to a prefetch. */
 #define RECENT 64u
 
-static uint64_t param_bytes(const struct model *model, const struct group_layout *layouts,
-                            uint32_t group)
-{
-    return strata_layout_param_pool_bytes(&layouts[group], model->groups[group].padded);
-}
-
-static uint64_t grad_bytes(const struct model *model, const struct group_layout *layouts,
-                           uint32_t group)
-{
-    return strata_layout_grad_pool_bytes(&layouts[group], model->groups[group].padded);
-}
-
-uint64_t strata_residency_minimum(const struct model *model, const struct group_layout *layouts)
+uint64_t strata_residency_minimum(const struct model *model)
 {
     uint64_t held = 0;
     uint64_t most = 0;
@@ -39,9 +27,10 @@ uint64_t strata_residency_minimum(const struct model *model, const struct group_
         const struct use *use = &model->uses[u];
         if (use->kind != STRATA_USE_ACQUIRE && use->kind != STRATA_USE_RELEASE)
             continue;
-        uint64_t bytes = param_bytes(model, layouts, use->index);
+        const struct group_layout *group = &model->groups[use->index].layout;
+        uint64_t bytes = strata_layout_param_pool_bytes(group);
         if (use->grad)
-            bytes += grad_bytes(model, layouts, use->index);
+            bytes += strata_layout_grad_pool_bytes(group);
         held = use->kind == STRATA_USE_ACQUIRE ? held + bytes : held - bytes;
         most = held > most ? held : most;
     }
@@ -72,7 +61,6 @@ enum stay { GONE, STAYS, HELD };
 struct layout {
     struct residency *residency;
     const struct model *model;
-    const struct group_layout *layouts;
     uint64_t capacity;
     uint32_t first;  /* placement of the list */
     uint32_t end;    /* of those that are made */
@@ -220,16 +208,16 @@ static struct placement make_placement(const struct layout *layout, enum placeme
                                        uint32_t acquire, uint64_t offset)
 {
     const struct use *use = &layout->model->uses[acquire];
+    const struct group_layout *of = &layout->model->groups[use->index].layout;
     bool param = kind == PLACEMENT_PARAM;
     return (struct placement){
         .kind = kind,
         .group = use->index,
         .first_use = acquire,
         .last_use = use->partner,
-        .home = param && layout->layouts[use->index].in_device[STRATA_PARAM],
+        .home = param && of->in_device[STRATA_PARAM],
         .offset = offset,
-        .bytes = param ? param_bytes(layout->model, layout->layouts, use->index)
-                       : grad_bytes(layout->model, layout->layouts, use->index),
+        .bytes = param ? strata_layout_param_pool_bytes(of) : strata_layout_grad_pool_bytes(of),
     };
 }
 
@@ -354,14 +342,13 @@ static bool lay_out_uses(struct layout *layout, uint32_t first, uint32_t end)
 }
 
 bool strata_residency_build(struct residency *residency, const struct model *model,
-                            const struct group_layout *layouts, uint64_t capacity)
+                            uint64_t capacity)
 {
     residency->load_count = 0;
     residency->pool_bytes = 0;
     struct layout layout = {
         .residency = residency,
         .model = model,
-        .layouts = layouts,
         .capacity = capacity,
         .stay = residency->stay,
         .there = residency->there,

@@ -21,7 +21,7 @@
  * Thread: read only once built.
  */
 
-#include "offload/plan/layout.h"
+#include "offload/plan/model.h"
 
 enum placement_kind { PLACEMENT_PARAM, PLACEMENT_GRAD };
 
@@ -54,8 +54,7 @@ struct residency {
 };
 
 /* The formula's pool: the largest sum over the points of the use list of what is held. */
-uint64_t strata_residency_minimum(const struct model *model,
-                                  const struct group_layout *layouts);
+uint64_t strata_residency_minimum(const struct model *model);
 
 /* Take the arrays that build fills and works with; once. */
 strata_status strata_residency_create(struct residency *out, struct tables *tables,
@@ -64,6 +63,6 @@ strata_status strata_residency_create(struct residency *out, struct tables *tabl
 /* Lay out a pool of capacity bytes. false: what is held at some point does not fit in one
  * piece. */
 bool strata_residency_build(struct residency *residency, const struct model *model,
-                            const struct group_layout *layouts, uint64_t capacity);
+                            uint64_t capacity);
 
 #endif

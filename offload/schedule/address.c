@@ -50,7 +50,7 @@ uint8_t *strata_address_placement(const struct memory *memory, uint32_t placemen
     const struct placement *p = &plan->residency.placements[placement];
     if (p->home)
         return strata_address_home(memory, STRATA_PARAM,
-                                   plan->model.groups[p->group].first_tile);
+                                   plan->model.groups[p->group].layout.first_tile);
     return memory->device + plan->pool_at + p->offset;
 }
 
@@ -58,12 +58,13 @@ uint8_t *strata_address_rounded(const struct memory *memory, uint32_t placement)
 {
     const struct offload_plan *plan = memory->plan;
     uint32_t g = plan->residency.placements[placement].group;
-    if (plan->layouts[g].in_device[STRATA_GRAD])
-        return strata_address_home(memory, STRATA_GRAD, plan->model.groups[g].first_tile);
+    if (plan->model.groups[g].layout.in_device[STRATA_GRAD])
+        return strata_address_home(memory, STRATA_GRAD,
+                                   plan->model.groups[g].layout.first_tile);
     /* An fp32 wire is the buffer itself. */
-    uint64_t buffer = plan->layouts[g].wire_dtype == STRATA_FP32
+    uint64_t buffer = plan->model.groups[g].layout.wire_dtype == STRATA_FP32
                           ? 0
-                          : strata_layout_sum_bytes(plan->model.groups[g].padded);
+                          : strata_layout_sum_bytes(plan->model.groups[g].layout.padded);
     return strata_address_placement(memory, placement) + buffer;
 }
 
@@ -101,7 +102,7 @@ uint8_t *strata_address_stash_home(const struct memory *memory, uint32_t event)
 static uint64_t bytes_of_elems(const struct offload_plan *plan, uint32_t group,
                                enum op_what what, uint64_t elems)
 {
-    const struct group_layout *layout = &plan->layouts[group];
+    const struct group_layout *layout = &plan->model.groups[group].layout;
     switch (what) {
     case WHAT_PARAM:
         return strata_layout_bytes(layout, STRATA_PARAM, elems);
@@ -154,8 +155,8 @@ static uint64_t update_bytes(const struct offload_plan *plan, const struct op *o
 static uint64_t group_work_bytes(const struct offload_plan *plan, const struct op *op)
 {
     uint32_t g = plan->residency.placements[op->placement].group;
-    uint64_t elems = plan->model.groups[g].padded;
-    uint64_t rounded = strata_layout_bytes(&plan->layouts[g], STRATA_GRAD, elems);
+    uint64_t elems = plan->model.groups[g].layout.padded;
+    uint64_t rounded = strata_layout_bytes(&plan->model.groups[g].layout, STRATA_GRAD, elems);
     return strata_layout_sum_bytes(elems) + (op->kind == OP_ROUND ? rounded : 0);
 }
 
@@ -192,7 +193,7 @@ static uint64_t received_bytes(const struct offload_plan *plan, const struct op 
     if (op->kind == OP_SHARE)
         return others * plan->model.block_count * sizeof(double);
     uint32_t group = plan->residency.placements[op->placement].group;
-    uint64_t elems = plan->model.groups[group].padded / plan->model.ranks * others;
+    uint64_t elems = plan->model.groups[group].layout.shard_elems * others;
     return bytes_of_elems(plan, group, op->what, elems);
 }
 

@@ -17,9 +17,9 @@ static void number_chains(struct schedule *s)
     for (uint32_t i = 0; i < placements; i++) {
         const struct group *group = &s->plan->model.groups[residency->placements[i].group];
         s->placements[i].first_chain = next;
-        for (uint32_t t = 0; t < group->tile_count; t++)
-            s->chains[next++] =
-                (struct chain){.tile = group->first_tile + t, .owner = i, .frame = STRATA_NONE};
+        for (uint32_t t = 0; t < group->layout.tile_count; t++)
+            s->chains[next++] = (struct chain){
+                .tile = group->layout.first_tile + t, .owner = i, .frame = STRATA_NONE};
         s->placements[i].group_chain = next;
         s->chains[next++] = (struct chain){
             .kind = CHAIN_GROUP, .tile = STRATA_NONE, .owner = i, .frame = STRATA_NONE};
@@ -56,8 +56,8 @@ static void number_chains(struct schedule *s)
 static uint32_t append_tiles(struct schedule *s, uint32_t group_index, uint32_t next)
 {
     const struct group *group = &s->plan->model.groups[group_index];
-    for (uint32_t t = 0; t < group->tile_count && !group->frozen; t++)
-        s->ahead_order[next++] = group->first_tile + t;
+    for (uint32_t t = 0; t < group->layout.tile_count && !group->layout.frozen; t++)
+        s->ahead_order[next++] = group->layout.first_tile + t;
     return next;
 }
 
@@ -90,8 +90,9 @@ static uint64_t count_chains(const struct offload_plan *plan)
     uint64_t count = (uint64_t)plan->model.trained_tile_count + plan->model.stash_event_count +
                      plan->model.eval_stash_event_count + 2;
     for (uint32_t i = 0; i < plan->residency.count + plan->residency.eval_count; i++)
-        count +=
-            (uint64_t)plan->model.groups[plan->residency.placements[i].group].tile_count + 1;
+        count += (uint64_t)plan->model.groups[plan->residency.placements[i].group]
+                     .layout.tile_count +
+                 1;
     return count;
 }
 

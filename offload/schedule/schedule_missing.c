@@ -10,8 +10,8 @@
 static bool waits_for_updates(const struct schedule *s, uint32_t group_index, uint64_t step)
 {
     const struct group *group = &s->plan->model.groups[group_index];
-    for (uint32_t i = 0; i < group->tile_count; i++)
-        if (s->tiles[group->first_tile + i].version < step)
+    for (uint32_t i = 0; i < group->layout.tile_count; i++)
+        if (s->tiles[group->layout.first_tile + i].version < step)
             return true;
     return false;
 }

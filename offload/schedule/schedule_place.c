@@ -94,10 +94,10 @@ static void open_param(struct schedule *s, uint32_t placement, uint64_t step)
     uint64_t wanted = wanted_version(s, s->list, step);
     const struct group *group = group_of(s, placement);
     struct placement_state *state = &s->placements[placement];
-    state->left = group->tile_count;
-    for (uint32_t i = 0; i < group->tile_count; i++) {
+    state->left = group->layout.tile_count;
+    for (uint32_t i = 0; i < group->layout.tile_count; i++) {
         uint32_t c = state->first_chain + i;
-        struct tile_state *tile = &s->tiles[group->first_tile + i];
+        struct tile_state *tile = &s->tiles[group->layout.first_tile + i];
         strata_schedule_begin(s, c, CHAIN_FETCH, step, strata_schedule_key(s, step, placement));
         if (tile->version >= wanted) {
             fetch_tile(s, c);
@@ -119,10 +119,10 @@ static void open_grad(struct schedule *s, uint32_t placement, uint64_t step)
         strata_schedule_queue(s, state->group_chain, OP_ZERO, WHAT_GRAD);
         return;
     }
-    state->left = group->tile_count;
-    for (uint32_t i = 0; i < group->tile_count; i++) {
+    state->left = group->layout.tile_count;
+    for (uint32_t i = 0; i < group->layout.tile_count; i++) {
         strata_schedule_begin(s, state->first_chain + i, CHAIN_PARK_IN, step, key);
-        if (s->tiles[group->first_tile + i].parked)
+        if (s->tiles[group->layout.first_tile + i].parked)
             strata_schedule_take_frame(s, state->first_chain + i);
     }
 }
@@ -131,7 +131,7 @@ static void open_grad(struct schedule *s, uint32_t placement, uint64_t step)
 static bool chains_busy(const struct schedule *s, uint32_t placement)
 {
     uint32_t first = s->placements[placement].first_chain;
-    for (uint32_t i = 0; i < group_of(s, placement)->tile_count; i++)
+    for (uint32_t i = 0; i < group_of(s, placement)->layout.tile_count; i++)
         if (s->chains[first + i].busy)
             return true;
     return false;
@@ -185,7 +185,7 @@ static void take_back(struct schedule *s)
             continue;
         }
         state->opened--;
-        for (uint32_t t = 0; t < group_of(s, placement)->tile_count; t++)
+        for (uint32_t t = 0; t < group_of(s, placement)->layout.tile_count; t++)
             s->chains[state->first_chain + t].busy = false;
     }
     s->open_count = kept;
@@ -268,8 +268,8 @@ static void start_tiles_out(struct schedule *s, uint32_t placement, uint64_t ste
                             enum chain_kind kind)
 {
     const struct group *group = group_of(s, placement);
-    s->placements[placement].left = group->tile_count;
-    for (uint32_t i = 0; i < group->tile_count; i++) {
+    s->placements[placement].left = group->layout.tile_count;
+    for (uint32_t i = 0; i < group->layout.tile_count; i++) {
         uint32_t c = s->placements[placement].first_chain + i;
         strata_schedule_begin(s, c, kind, step, strata_schedule_key(s, step, placement));
         strata_schedule_take_frame(s, c);
@@ -285,7 +285,7 @@ static void grad_released(struct schedule *s, uint32_t placement, uint64_t step)
         start_tiles_out(s, placement, step, CHAIN_PARK_OUT);
         return;
     }
-    bool rounds = strata_layout_rounds(&s->plan->layouts[p->group]);
+    bool rounds = strata_layout_rounds(&s->plan->model.groups[p->group].layout);
     if (!rounds && s->plan->model.ranks == 1) {
         start_tiles_out(s, placement, step, CHAIN_GRAD);
         return;
@@ -315,7 +315,7 @@ void strata_schedule_group_done(struct schedule *s, uint32_t c, const struct op 
     }
     start_tiles_out(s, placement, op->step, CHAIN_GRAD);
     /* What rests in the device has arrived: the buffer is free. */
-    if (s->plan->layouts[placement_of(s, placement)->group].in_device[STRATA_GRAD])
+    if (s->plan->model.groups[placement_of(s, placement)->group].layout.in_device[STRATA_GRAD])
         close_placement(s, placement);
 }
 
@@ -390,7 +390,7 @@ static void park_ended(struct schedule *s, uint32_t c)
             continue;
         if (p->park_in && s->placements[i].opened > step)
             strata_schedule_take_frame(s, s->placements[i].first_chain + tile -
-                                              s->plan->model.groups[group].first_tile);
+                                              s->plan->model.groups[group].layout.first_tile);
         return;
     }
 }

@@ -206,19 +206,19 @@ static uint32_t ways_of_group(const struct simulate_desc *desc, uint32_t g, uint
                               double norm_s, struct bound_way out[2])
 {
     const struct offload_plan *plan = desc->plan;
-    const struct group *group = &plan->model.groups[g];
+    const struct group_layout *layout = &plan->model.groups[g].layout;
     const struct placement *placements = plan->residency.placements;
     uint32_t first;
     uint32_t complete = completion(plan, g, &first);
     if (complete == STRATA_NONE)
         return 0;
     uint32_t to = desc->begins == STEP_AFTER_UPDATES ? 0 : placements[first].first_use;
-    bool rounds = strata_layout_rounds(&plan->layouts[g]);
+    bool rounds = strata_layout_rounds(layout);
     double round_s =
         rounds ? op_s(desc, (struct op){.kind = OP_ROUND, .placement = complete}) : 0;
     out[0] = begin_way(placements[complete].last_use, to);
     out[1] = begin_way(last, to);
-    for (uint32_t i = group->first_tile; i < group->first_tile + group->tile_count; i++) {
+    for (uint32_t i = layout->first_tile; i < layout->first_tile + layout->tile_count; i++) {
         double stages[STAGE_COUNT];
         bool waits = strata_schedule_awaits_norm(desc->schedule, i);
         bool in_device = strata_plan_state_in_device(plan, i);
@@ -253,13 +253,13 @@ static struct bound_way norm_way(const struct simulate_desc *desc)
     if (last == STRATA_NONE)
         return way;
     uint32_t g = residency->placements[last].group;
-    const struct group *group = &desc->plan->model.groups[g];
-    for (uint32_t i = group->first_tile; i < group->first_tile + group->tile_count; i++) {
+    const struct group_layout *layout = &desc->plan->model.groups[g].layout;
+    for (uint32_t i = layout->first_tile; i < layout->first_tile + layout->tile_count; i++) {
         double stages[STAGE_COUNT];
         time_stages(desc, i, false, stages);
         add_tile(&way, strata_plan_state_in_device(desc->plan, i), stages, 0, STAGE_GRAD_WRITE);
     }
-    double round_s = desc->plan->layouts[g].wire_dtype != STRATA_FP32
+    double round_s = layout->wire_dtype != STRATA_FP32
                          ? op_s(desc, (struct op){.kind = OP_ROUND, .placement = last})
                          : 0;
     double total_s = op_s(desc, (struct op){.kind = OP_TOTAL});

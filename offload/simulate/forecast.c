@@ -131,15 +131,13 @@ static strata_status shard_model(strata_model_desc *out, struct tables *tables,
  * there whatever its dtype, since other ranks add to it. */
 static uint64_t pool_bytes(const strata_model_desc *model, strata_dtype dtype)
 {
-    const struct group_layout layout = {
-        .param_dtype = dtype, .wire_dtype = dtype, .staged = true};
+    struct group_layout layout = {.param_dtype = dtype, .wire_dtype = dtype, .staged = true};
     uint64_t most = 0;
     for (uint32_t g = 0; g < model->group_count; g++)
         if (model->groups[g].tensors->shape[0] > most)
             most = model->groups[g].tensors->shape[0];
-    most += STRATA_BLOCK_ELEMS;
-    return strata_layout_param_pool_bytes(&layout, most) +
-           strata_layout_grad_pool_bytes(&layout, most);
+    layout.padded = most + STRATA_BLOCK_ELEMS;
+    return strata_layout_param_pool_bytes(&layout) + strata_layout_grad_pool_bytes(&layout);
 }
 
 /*

@@ -2,8 +2,6 @@
  * Bytes of a group by its layout, and the numbering of tiles by what is trained.
  */
 
-#include "offload/plan/layout.h"
-
 #include "offload/plan/plan_host.h"
 
 #include <criterion/criterion.h>
@@ -47,13 +45,14 @@ Test(layout, a_frozen_group_has_parameters_alone)
 Test(layout, what_rests_in_the_device_takes_no_pool)
 {
     struct group_layout layout = bf16;
-    cr_expect_eq(strata_layout_param_pool_bytes(&layout, 100), 200);
-    cr_expect_eq(strata_layout_grad_pool_bytes(&layout, 100), 400 + 200);
+    layout.padded = 100;
+    cr_expect_eq(strata_layout_param_pool_bytes(&layout), 200);
+    cr_expect_eq(strata_layout_grad_pool_bytes(&layout), 400 + 200);
     layout.in_device[STRATA_PARAM] = layout.in_device[STRATA_GRAD] = true;
-    cr_expect_eq(strata_layout_param_pool_bytes(&layout, 100), 0);
-    cr_expect_eq(strata_layout_grad_pool_bytes(&layout, 100), 400);
+    cr_expect_eq(strata_layout_param_pool_bytes(&layout), 0);
+    cr_expect_eq(strata_layout_grad_pool_bytes(&layout), 400);
     layout.in_device[STRATA_GRAD] = layout.staged = false;
-    cr_expect_eq(strata_layout_grad_pool_bytes(&layout, 100), 400);
+    cr_expect_eq(strata_layout_grad_pool_bytes(&layout), 400);
 }
 
 Test(layout, only_an_fp32_gradient_that_goes_elsewhere_is_not_rounded)
@@ -69,20 +68,19 @@ Test(layout, only_an_fp32_gradient_that_goes_elsewhere_is_not_rounded)
 /* A trained tile in host RAM and a frozen one on NVMe: the one needs no frame at all. */
 Test(layout, a_frozen_tile_on_nvme_calls_for_a_fetch_frame_alone)
 {
-    struct group_layout layouts[2] = {bf16, bf16};
+    struct group groups[2] = {{.layout = bf16}, {.layout = bf16}};
     struct tile tiles[2] = {{.group = 0, .elems = STRATA_BLOCK_ELEMS},
                             {.group = 1, .elems = STRATA_BLOCK_ELEMS}};
     uint8_t params[2] = {STRATA_HOST, STRATA_NVME};
     uint8_t others[2] = {STRATA_HOST, STRATA_AUTO};
     uint8_t parks[2] = {0};
     struct offload_plan plan = {
-        .model = {.tiles = tiles, .tile_count = 2, .trained_tile_count = 1},
-        .layouts = layouts,
+        .model = {.groups = groups, .tiles = tiles, .tile_count = 2, .trained_tile_count = 1},
         .homes = {{.tier = params}, {.tier = others}, {.tier = others}},
         .park = {.tier = parks},
         .durable = true,
     };
-    layouts[1].frozen = true;
+    groups[1].layout.frozen = true;
     strata_plan_set_strides(&plan);
     cr_expect_eq(strata_plan_least_frames(&plan), plan.frame_stride[FRAME_FETCH]);
     params[1] = STRATA_DEVICE;
@@ -127,13 +125,13 @@ Test(layout, trained_tiles_come_first_and_frozen_ones_last)
         cr_expect_eq(model.block_count, trained, "norm blocks are the trained tiles'");
         for (uint32_t g = 0; g < 3; g++) {
             const struct group *group = &model.groups[g];
-            cr_expect_eq(group->tile_count, blocks[g]);
-            for (uint32_t i = 0; i < group->tile_count; i++) {
-                uint32_t tile = group->first_tile + i;
+            cr_expect_eq(group->layout.tile_count, blocks[g]);
+            for (uint32_t i = 0; i < group->layout.tile_count; i++) {
+                uint32_t tile = group->layout.first_tile + i;
                 cr_expect_eq(model.tiles[tile].group, g);
                 cr_expect_eq(model.tiles[tile].first, i * (uint64_t)STRATA_BLOCK_ELEMS);
-                cr_expect_eq(tile < trained, !group->frozen);
-                if (!group->frozen)
+                cr_expect_eq(tile < trained, !group->layout.frozen);
+                if (!group->layout.frozen)
                     cr_expect_eq(model.tiles[tile].first_block, tile);
             }
         }

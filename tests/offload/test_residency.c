@@ -23,12 +23,17 @@ static strata_model_desc desc;
 static struct tables tables;
 static struct model model;
 static struct residency residency;
-static struct group_layout how[MAX_GROUPS];
 
-static void lay_out_all(const struct group_layout *layout)
+/* What a plan fills in of each group's layout. */
+static void set_types(const struct group_layout *types)
 {
-    for (uint32_t g = 0; g < MAX_GROUPS; g++)
-        how[g] = *layout;
+    for (uint32_t g = 0; g < model.group_count; g++) {
+        struct group_layout *layout = &model.groups[g].layout;
+        layout->param_dtype = types->param_dtype;
+        layout->wire_dtype = types->wire_dtype;
+        layout->staged = types->staged;
+        memcpy(layout->in_device, types->in_device, sizeof layout->in_device);
+    }
 }
 
 static void add(uint32_t group, bool grad)
@@ -41,8 +46,6 @@ static void add(uint32_t group, bool grad)
 static void start(uint32_t count, uint64_t blocks)
 {
     desc = (strata_model_desc){.groups = groups, .group_count = count, .uses = uses};
-    lay_out_all(&(struct group_layout){
-        .param_dtype = STRATA_BF16, .wire_dtype = STRATA_BF16, .staged = true});
     for (uint32_t g = 0; g < count; g++) {
         snprintf(names[g], sizeof names[g], "g%u", g);
         tensors[g] = (strata_tensor_desc){
@@ -58,6 +61,8 @@ static void finish(void)
     cr_assert_eq(strata_model_build(&model, &tables, &desc, STRATA_BLOCK_ELEMS,
                                     (struct shard){0}, &error),
                  STRATA_OK, "%s", error.message);
+    set_types(&(struct group_layout){
+        .param_dtype = STRATA_BF16, .wire_dtype = STRATA_BF16, .staged = true});
     cr_assert_eq(strata_residency_create(&residency, &tables, &model, &error), STRATA_OK);
 }
 
@@ -82,19 +87,19 @@ TestSuite(residency, .fini = teardown);
 Test(residency, one_group_at_a_time_fits_the_formula_minimum)
 {
     transformer(10, 3);
-    uint64_t minimum = strata_residency_minimum(&model, how);
+    uint64_t minimum = strata_residency_minimum(&model);
     cr_expect_eq(minimum, 3 * STRATA_BLOCK_ELEMS * (W + 4 + W));
-    cr_expect(strata_residency_build(&residency, &model, how, minimum));
+    cr_expect(strata_residency_build(&residency, &model, minimum));
     cr_expect_leq(residency.pool_bytes, minimum);
-    cr_expect_not(strata_residency_build(&residency, &model, how, minimum - 1));
+    cr_expect_not(strata_residency_build(&residency, &model, minimum - 1));
 }
 
 Test(residency, with_room_for_all_each_group_is_loaded_once)
 {
     transformer(10, 3);
     uint64_t all = 10 * 3 * STRATA_BLOCK_ELEMS * (uint64_t)W;
-    cr_assert(strata_residency_build(&residency, &model, how,
-                                     all + strata_residency_minimum(&model, how)));
+    cr_assert(
+        strata_residency_build(&residency, &model, all + strata_residency_minimum(&model)));
     cr_expect_eq(residency.load_count, 10);
 }
 
@@ -106,7 +111,7 @@ Test(residency, the_turning_point_is_not_loaded_twice)
     transformer(12, 1);
     uint64_t group = STRATA_BLOCK_ELEMS * (uint64_t)W;
     for (uint64_t k = 4; k <= 14; k++) {
-        cr_assert(strata_residency_build(&residency, &model, how, k * group));
+        cr_assert(strata_residency_build(&residency, &model, k * group));
         uint64_t beside = k - 3;
         uint64_t best = beside >= 12 ? 12 : 24 - beside;
         cr_expect_leq(residency.load_count, best + 2, "room for %llu: %u loads",
@@ -127,9 +132,9 @@ Test(residency, what_is_held_together_lies_apart)
         uses[desc.use_count++] = (strata_use){.kind = STRATA_USE_RELEASE, .index = g + 1};
     }
     finish();
-    uint64_t minimum = strata_residency_minimum(&model, how);
+    uint64_t minimum = strata_residency_minimum(&model);
     cr_expect_eq(minimum, 2 * 2 * STRATA_BLOCK_ELEMS * (W + 4 + W));
-    cr_assert(strata_residency_build(&residency, &model, how, 2 * minimum));
+    cr_assert(strata_residency_build(&residency, &model, 2 * minimum));
     for (uint32_t i = 0; i < residency.count; i++) {
         for (uint32_t j = 0; j < i; j++) {
             const struct placement *a = &residency.placements[i];
@@ -149,24 +154,22 @@ Test(residency, a_gradient_without_room_is_parked_in_between)
         add(g, true);
     add(0, true);
     finish();
-    cr_assert(
-        strata_residency_build(&residency, &model, how, strata_residency_minimum(&model, how)));
+    cr_assert(strata_residency_build(&residency, &model, strata_residency_minimum(&model)));
     cr_expect(residency.parks[0]);
     cr_expect_not(residency.parks[1]);
-    cr_assert(strata_residency_build(&residency, &model, how,
-                                     8 * strata_residency_minimum(&model, how)));
+    cr_assert(strata_residency_build(&residency, &model, 8 * strata_residency_minimum(&model)));
     cr_expect_not(residency.parks[0], "with room it stays");
 }
 
 Test(residency, parameters_at_home_take_no_pool)
 {
     transformer(4, 1);
-    lay_out_all(&(struct group_layout){.param_dtype = STRATA_BF16,
-                                       .wire_dtype = STRATA_BF16,
-                                       .staged = true,
-                                       .in_device = {true, true, false}});
-    cr_expect_eq(strata_residency_minimum(&model, how), 4 * STRATA_BLOCK_ELEMS);
-    cr_assert(strata_residency_build(&residency, &model, how, 4 * STRATA_BLOCK_ELEMS));
+    set_types(&(struct group_layout){.param_dtype = STRATA_BF16,
+                                     .wire_dtype = STRATA_BF16,
+                                     .staged = true,
+                                     .in_device = {true, true, false}});
+    cr_expect_eq(strata_residency_minimum(&model), 4 * STRATA_BLOCK_ELEMS);
+    cr_assert(strata_residency_build(&residency, &model, 4 * STRATA_BLOCK_ELEMS));
     cr_expect_eq(residency.load_count, 0);
 }
 
@@ -249,10 +252,10 @@ Test(residency, with_groups_of_one_size_loads_are_the_fewest_of_all_ways_to_evic
             add(list[u], last);
         }
         finish();
-        lay_out_all(
+        set_types(
             &(struct group_layout){.param_dtype = STRATA_FP32, .wire_dtype = STRATA_FP32});
         for (uint32_t frames = 2; frames <= count + 1; frames++) {
-            cr_assert(strata_residency_build(&residency, &model, how,
+            cr_assert(strata_residency_build(&residency, &model,
                                              frames * 4 * (uint64_t)STRATA_BLOCK_ELEMS));
             cr_assert_eq(residency.load_count, fewest_loads(list, length, frames),
                          "list %d, %u frames: %u loads", i, frames, residency.load_count);

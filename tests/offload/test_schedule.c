@@ -71,7 +71,7 @@ Test(schedule, naive_order_ends)
 /* More chains than can be counted: refused before anything of that size is taken. */
 Test(schedule, a_use_list_with_too_many_moves_is_refused)
 {
-    struct group group = {.tile_count = 1u << 24};
+    struct group group = {.layout = {.tile_count = 1u << 24}};
     struct placement placements[256] = {{.group = 0}};
     struct offload_plan plan = {.model = {.groups = &group, .group_count = 1},
                                 .residency = {.placements = placements, .count = 256}};

@@ -37,9 +37,9 @@ static bool stream_moves(struct driver *d)
             (grad != STRATA_NONE && d->gates[grad] < entry.gate_value))
             return false;
         const struct group *group = &d->plan.model.groups[u->index];
-        for (uint32_t i = 0; i < group->tile_count; i++)
-            HOLDS(d->params[group->first_tile + i] ==
-                  strata_driver_truth(d, group->first_tile + i, d->base + entry.steps));
+        for (uint32_t i = 0; i < group->layout.tile_count; i++)
+            HOLDS(d->params[group->layout.first_tile + i] ==
+                  strata_driver_truth(d, group->layout.first_tile + i, d->base + entry.steps));
     } else if (u->kind == STRATA_USE_RELEASE) {
         strata_schedule_released(d->schedule, entry.turn, entry.use);
     } else if (d->plan.stash != STRATA_DEVICE) {
