@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/workers.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 #include "optim/loss_scale.h"
 
 #include <stdio.h>

@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/progress.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 
 #include <math.h>
 #include <stdatomic.h>

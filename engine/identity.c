@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>

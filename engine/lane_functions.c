@@ -16,7 +16,7 @@
 
 #include "base/error.h"
 #include "base/round.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 #include "optim/loss_scale.h"
 
 #include <math.h>

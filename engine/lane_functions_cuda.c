@@ -9,7 +9,7 @@
  */
 
 #include "base/error.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 #include "optim/cuda.h"
 
 /* One pass of AdamW over a tile. */

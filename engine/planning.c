@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/topology.h"
 #include "engine/planning.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 #include "offload/simulate/forecast.h"
 #include "strata/store.h"
 

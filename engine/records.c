@@ -17,7 +17,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/progress.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 
 #include <math.h>
 #include <string.h>

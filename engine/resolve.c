@@ -10,7 +10,7 @@
 #include "base/round.h"
 #include "base/shape.h"
 #include "base/topology.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 #include "io/io.h"
 #include "strata/store.h"
 

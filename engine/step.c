@@ -9,7 +9,7 @@
  */
 
 #include "base/error.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 #include "offload/schedule/op_trace.h"
 
 #include <stdio.h>

@@ -5,7 +5,7 @@
  * The engine without updates is the overlapped one with another pager: its norms say of every
  * step that it is to be skipped, so gradients go home and are summed, and no state is read,
  * updated or written. The public API has no way to ask for that, nor to reach the lanes
- * alone; hence engine/state.h.
+ * alone; hence engine/engine_internal.h.
  *
  * Thread: one owner; the caller's work runs on its stream.
  */

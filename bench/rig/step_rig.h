@@ -17,7 +17,7 @@
 #include "bench/rig/scratch.h"
 #include "bench/rig/step_caller.h"
 #include "bench/rig/step_unordered.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 
 enum step_way {
     STEP_OVERLAPPED,

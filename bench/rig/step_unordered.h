@@ -17,7 +17,7 @@
  */
 
 #include "bench/rig/step_caller.h"
-#include "engine/state.h"
+#include "engine/engine_internal.h"
 
 struct step_unordered;
 

@@ -1,5 +1,5 @@
-#ifndef STRATA_ENGINE_STATE_H
-#define STRATA_ENGINE_STATE_H
+#ifndef STRATA_ENGINE_INTERNAL_H
+#define STRATA_ENGINE_INTERNAL_H
 
 /*
  * What an engine is made of, shared by the files of this folder: resolve.c completes what was
