@@ -62,6 +62,8 @@ struct strata_engine {
     enum update_mode mode;
     enum record_type record_type;
     struct found_store found; /* the one to be resumed */
+    struct store_sight seen;  /* likewise; what open compares */
+    bool looked;              /* found and seen are what there was */
     char
         identity[STRATA_IDENTITY_BYTES + 1]; /* the store's: the caller's, and what is frozen */
     struct store_records records;            /* the store's descriptor's */

@@ -31,6 +31,7 @@ static struct store_records store_records(const strata_engine *engine)
         .resume_step = desc->resume_at ? desc->resume_step : UINT64_MAX,
         .commit_every = desc->commit_every,
         .identity = engine->identity,
+        .seen = engine->looked ? &engine->seen : NULL,
         .before_commit = desc->before_commit,
         .before_commit_user = desc->before_commit_user,
     };
@@ -118,16 +119,16 @@ static struct plan_desc plan_desc(const strata_engine *engine, const struct stor
 }
 
 /* What else is wrong with the store is told here: a plan made without it would be another. */
-static strata_status find_store(struct found_store *out, const strata_engine_desc *desc,
-                                strata_error *error)
+static strata_status find_store(strata_engine *engine, strata_error *error)
 {
+    const strata_engine_desc *desc = &engine->desc;
     strata_store_listing listing;
     strata_error why = {.status = STRATA_OK};
-    *out = (struct found_store){0};
     if (!desc->resume || desc->durability == STRATA_SCRATCH)
         return STRATA_OK;
-    strata_status status =
-        strata_store_list(&listing, desc->store_dirs, desc->store_dir_count, &why);
+    strata_status status = strata_store_look(&listing, &engine->seen, desc->store_dirs,
+                                             desc->store_dir_count, &why);
+    engine->looked = true;
     if (status == STRATA_E_IO && why.native == ENOENT)
         return STRATA_OK;
     /* The newest commit is lost, but an older one was asked for: the store judges that. */
@@ -135,7 +136,7 @@ static strata_status find_store(struct found_store *out, const strata_engine_des
     if (status != STRATA_OK && !older)
         return strata_fail(error, status, why.native, "%s", why.message);
     if (listing.commit_count > 0)
-        *out =
+        engine->found =
             (struct found_store){.slots = listing.slots, .commit_every = listing.commit_every};
     return STRATA_OK;
 }
@@ -173,7 +174,7 @@ static strata_status make_plan(strata_engine *engine, const struct what_if *mach
 strata_status strata_engine_make_plan(strata_engine *engine, strata_error *error)
 {
     struct what_if here = {.workers = strata_workers_count(engine->desc.workers)};
-    STRATA_TRY(find_store(&engine->found, &engine->desc, error));
+    STRATA_TRY(find_store(engine, error));
     return make_plan(engine, &here, error);
 }
 

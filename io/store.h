@@ -29,7 +29,7 @@
  * store until its done function has been called, on the drive's I/O thread.
  */
 
-#include "strata/types.h"
+#include "strata/store.h"
 
 #include "base/hash.h"
 
@@ -43,6 +43,18 @@ struct store;
 #define STRATA_STORE_MAX_RECORDS (1u << 26)
 /* Directories; more than any machine has drives. */
 #define STRATA_STORE_MAX_DRIVES 64u
+
+/* Which store was looked at, and how far its run was. Zero: there was none with a commit. */
+struct store_sight {
+    uint8_t store_id[16];
+    uint64_t generation; /* of the newest commit record */
+};
+
+/* strata_store_list(), and what open compares. Where this fails with ENOENT, out_sight is that
+ * of no store. */
+strata_status strata_store_look(strata_store_listing *out, struct store_sight *out_sight,
+                                const char *const *dirs, uint32_t dir_count,
+                                strata_error *error);
 
 /*
  * The records of a store: the state record of each tile, in one of several slots. Slot s of
@@ -62,6 +74,9 @@ struct store_records {
     bool flush;  /* fdatasync in a commit (durability power); false: durability process */
     bool resume; /* resume from a commit if there is one */
     uint64_t resume_step; /* UINT64_MAX: the last; else a listed one */
+    /* What this run was planned for; a store that is another by now, or further, is refused.
+     * NULL: whatever there is; borrowed during open. */
+    const struct store_sight *seen;
     /* durable: steps from one commit to the next, kept for a resume */
     uint32_t commit_every;     /* 0: as the store has it; a new one gets new_commit_every */
     uint32_t new_commit_every; /* required where commit_every is 0 */

@@ -409,12 +409,33 @@ static strata_status check_derived(const struct store *store, strata_error *erro
     return STRATA_OK;
 }
 
+/* Check that this is what the run was planned for. The files were not locked in between.
+ * newest: NULL: no commit. */
+static strata_status check_seen(const struct store_desc *desc,
+                                const struct commit_record *newest, strata_error *error)
+{
+    const struct store_sight *seen = desc->records->seen;
+    struct store_sight now = {.generation = 0};
+    if (newest != NULL) {
+        memcpy(now.store_id, newest->store_id, sizeof now.store_id);
+        now.generation = newest->generation;
+    }
+    if (seen == NULL || (now.generation == seen->generation &&
+                         memcmp(now.store_id, seen->store_id, sizeof now.store_id) == 0))
+        return STRATA_OK;
+    return strata_fail(error, STRATA_E_STATE, 0,
+                       "store %s was changed by another process while this run was planned: "
+                       "start it again",
+                       desc->dirs[0]);
+}
+
 static strata_status resume(struct store *store, const struct store_desc *desc, uint32_t first,
                             const struct commits *commits, strata_error *error)
 {
     struct choice choice;
     const struct store_header *header = store->drives[first].header;
     STRATA_TRY(strata_store_check_drives(store, desc->dirs, first, error));
+    STRATA_TRY(check_seen(desc, &commits->blocks[commits->order[0]], error));
     STRATA_TRY(check_identity(header, desc->records->identity, desc->dirs[0], error));
     STRATA_TRY(check_layout(header, desc, error));
     memcpy(store->store_id, header->store_id, sizeof store->store_id);
@@ -458,5 +479,5 @@ strata_status strata_store_recover(struct store *store, const struct store_desc 
                            ": --resume goes on from it, or give another directory",
                            desc->dirs[i], commits.blocks[commits.order[0]].lines[0].step);
     }
-    return STRATA_OK;
+    return check_seen(desc, NULL, error);
 }

@@ -34,20 +34,39 @@ static void list_survey(const struct survey *survey, strata_store_listing *out)
             (strata_commit_info){.step = record->lines[i].step, .retained = i > 0};
 }
 
-strata_status strata_store_list(strata_store_listing *out, const char *const *dirs,
-                                uint32_t dir_count, strata_error *error)
+static void note_sight(const struct survey *survey, struct store_sight *out)
+{
+    const struct commit_record *record = strata_survey_newest(survey);
+    if (record == NULL)
+        return;
+    memcpy(out->store_id, record->store_id, sizeof out->store_id);
+    out->generation = record->generation;
+}
+
+strata_status strata_store_look(strata_store_listing *out, struct store_sight *out_sight,
+                                const char *const *dirs, uint32_t dir_count,
+                                strata_error *error)
 {
     struct survey survey;
-    if (out == NULL)
-        return strata_fail(error, STRATA_E_INVALID, 0, "list: out is NULL");
     memset(out, 0, sizeof *out);
+    *out_sight = (struct store_sight){.generation = 0};
     strata_status status = strata_survey_begin(&survey, dirs, dir_count, true, NULL, error);
     if (status == STRATA_OK) {
         list_survey(&survey, out);
+        note_sight(&survey, out_sight);
         status = strata_survey_check_lost(&survey, error);
     }
     strata_survey_end(&survey);
     return status;
+}
+
+strata_status strata_store_list(strata_store_listing *out, const char *const *dirs,
+                                uint32_t dir_count, strata_error *error)
+{
+    struct store_sight sight;
+    if (out == NULL)
+        return strata_fail(error, STRATA_E_INVALID, 0, "list: out is NULL");
+    return strata_store_look(out, &sight, dirs, dir_count, error);
 }
 
 static strata_status write_block(const struct store_file *file, const void *block,

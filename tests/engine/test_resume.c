@@ -4,6 +4,7 @@
  * is refused by name.
  */
 
+#include "io/store.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/toy.h"
 
@@ -11,11 +12,30 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static struct temp_dir dir;
 static struct toy_result undisturbed;
+
+/* Called once when a store is about to be opened: after the run was planned. */
+static void (*meanwhile)(void);
+
+extern strata_status __real_strata_store_open(struct store **out, const struct store_desc *desc,
+                                              strata_error *error);
+strata_status __wrap_strata_store_open(struct store **out, const struct store_desc *desc,
+                                       strata_error *error);
+
+strata_status __wrap_strata_store_open(struct store **out, const struct store_desc *desc,
+                                       strata_error *error)
+{
+    void (*disturb)(void) = meanwhile;
+    meanwhile = NULL;
+    if (disturb != NULL)
+        disturb();
+    return __real_strata_store_open(out, desc, error);
+}
 
 static const struct toy_run in_device = {.params = STRATA_DEVICE,
                                          .grads = STRATA_DEVICE,
@@ -345,4 +365,69 @@ Test(resume, states_in_host_memory_and_on_nvme_are_committed_together)
     cr_expect(is_mixed(&result.plan));
     cr_expect(result.stats.tiles_ahead > 0);
     equals_undisturbed(&result);
+}
+
+static void another_goes_on(void)
+{
+    struct toy_run run = durable(STRATA_NVME, STRATA_HOST, STRATA_NVME, 1);
+    go(run, 2, 3);
+}
+
+static void another_begins(void)
+{
+    struct toy_run run = durable(STRATA_NVME, STRATA_HOST, STRATA_NVME, 1);
+    go(run, 0, 2);
+}
+
+static void remove_store(void)
+{
+    strata_temp_dir_remove(&dir);
+    cr_assert(mkdir(dir.path, 0700) == 0);
+}
+
+static void remove_and_begin(void)
+{
+    remove_store();
+    another_begins();
+}
+
+/* From step 0 or 2 on, while this happens between planning and opening. */
+static void is_refused(void (*happens)(void))
+{
+    struct toy_run run = durable(STRATA_NVME, STRATA_HOST, STRATA_NVME, 1);
+    run.resume = true;
+    run.steps = 7;
+    meanwhile = happens;
+    struct toy_result result = strata_toy_run(&run);
+    cr_expect_null(meanwhile);
+    cr_expect_eq(result.status, STRATA_E_STATE, "%s", result.error.message);
+    cr_expect_not_null(strstr(result.error.message, "was changed by another process"), "%s",
+                       result.error.message);
+}
+
+Test(resume, a_store_that_went_on_since_it_was_planned_for_is_refused)
+{
+    another_begins();
+    is_refused(another_goes_on);
+    ends_as_undisturbed(durable(STRATA_NVME, STRATA_HOST, STRATA_NVME, 1), 3);
+}
+
+Test(resume, a_store_that_is_gone_since_it_was_planned_for_is_not_made_anew)
+{
+    another_begins();
+    is_refused(remove_store);
+    cr_expect_eq(strata_temp_dir_count(dir.path), 0);
+}
+
+Test(resume, another_store_at_the_same_step_is_refused)
+{
+    another_begins();
+    is_refused(remove_and_begin);
+    ends_as_undisturbed(durable(STRATA_NVME, STRATA_HOST, STRATA_NVME, 1), 2);
+}
+
+Test(resume, a_store_that_came_to_be_since_it_was_planned_for_is_refused)
+{
+    is_refused(another_begins);
+    ends_as_undisturbed(durable(STRATA_NVME, STRATA_HOST, STRATA_NVME, 1), 2);
 }
