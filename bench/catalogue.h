@@ -21,7 +21,15 @@ struct gpu {
     double pcie_bytes_per_s; /* each way */
     double link_bytes_per_s; /* each way, between GPUs; 0: by PCIe */
     bool server;             /* goes with a server's host, not a desktop's */
+    /* What kernels reach over seconds, once clocks have settled (bench/roofline.h). */
+    double product_flops_per_s; /* the largest matrix products, bf16 with fp32 sums */
+    double stream_bytes_per_s;  /* of memory, read and written together */
+    uint32_t multiprocessors;
+    bool wide_tiles; /* products need tiles of 128 x 256: wgmma and later */
+    bool assumed;    /* the two rates are shares of the datasheet's, as of its kin */
 };
+
+#define GPU_NAMES "a100-40 a100 h100 h200 b200 l40s rtx3090 rtx4090 rtx5090"
 
 /* NULL: no such name. Static storage. */
 const struct gpu *strata_gpu_named(const char *name);

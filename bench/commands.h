@@ -25,6 +25,8 @@ enum bench_exit strata_bench_gemm(int argc, char **argv);
 enum bench_exit strata_bench_io(int argc, char **argv);
 /* The device's matrix rate. */
 enum bench_exit strata_bench_matrix(int argc, char **argv);
+/* Every operator of a layer on a GPU of the catalogue, as its roofline has it. */
+enum bench_exit strata_bench_ops(int argc, char **argv);
 /* What a machine, there or not, would make of a model, and what to buy next. */
 enum bench_exit strata_bench_plan(int argc, char **argv);
 /* This machine as a profile. */

@@ -28,6 +28,8 @@ static const struct subcommand {
      "the store's reads and writes beside a bare loop with the same requests"},
     {"matrix", strata_bench_matrix,
      "the device's matrix rate, by a large product of the trainer's"},
+    {"ops", strata_bench_ops,
+     "every operator of a layer on a GPU that may not be there: FLOPs, bytes, expected time"},
     {"plan", strata_bench_plan,
      "what a machine, there or not, would make of a model, and what to buy next"},
     {"probe", strata_bench_probe,

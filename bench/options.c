@@ -45,6 +45,15 @@ static strata_status check_outputs(const struct command_line *line, const void *
     return strata_outputs_check(&outputs, error);
 }
 
+strata_status strata_bench_take_gpu(const struct gpu **out, const struct option_row *row,
+                                    const char *text, strata_error *error)
+{
+    *out = strata_gpu_named(text);
+    if (*out == NULL)
+        return strata_option_refuse(row, text, "no such GPU: give one of " GPU_NAMES, error);
+    return STRATA_OK;
+}
+
 bool strata_bench_options(enum bench_exit *out, const struct command_line *line, void *target,
                           int argc, char **argv)
 {

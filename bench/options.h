@@ -8,6 +8,7 @@
  * Thread: one at a time.
  */
 
+#include "bench/catalogue.h"
 #include "bench/report.h"
 #include "train/command_line.h"
 
@@ -28,6 +29,10 @@
  */
 bool strata_bench_options(enum bench_exit *out, const struct command_line *line, void *target,
                           int argc, char **argv);
+
+/* The value of an option that names a GPU of the catalogue. */
+strata_status strata_bench_take_gpu(const struct gpu **out, const struct option_row *row,
+                                    const char *text, strata_error *error);
 
 /* Say on stderr what went wrong; the code that offload-train ends with for such an error. */
 enum bench_exit strata_bench_fail(const char *subcommand, const strata_error *error);

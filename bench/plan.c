@@ -101,6 +101,17 @@ static void print_answer(FILE *out, const struct question *question,
             "longest chain takes %.3f s; the device idles %.3f s\n",
             forecast->step_s, answer->tokens_per_s, strata_lane_name(forecast->bottleneck),
             forecast->bound_s, forecast->chain_s, forecast->exposed_s);
+    const struct gpu *gpu = question->machine.gpu;
+    if (gpu != NULL)
+        fprintf(
+            out,
+            "compute  %.1f %% of the datasheet's %.1f TFLOP/s, counting what the model needs "
+            "once; operators as offload-bench ops expects them of a tuned trainer, products at "
+            "most "
+            "%.0f TFLOP/s%s\n",
+            100 * answer->share_of_peak, 1e-12 * gpu->flops_per_s,
+            1e-12 * gpu->product_flops_per_s,
+            gpu->assumed ? ", assumed from its datasheet" : "");
     if (answer->plan.commit_every > 0)
         fprintf(out, "commits  one in %u step%s\n", answer->plan.commit_every,
                 answer->plan.commit_every > 1 ? "s" : "");
@@ -139,8 +150,6 @@ static enum bench_exit report(const struct plan_options *options)
 
 /* The command line. */
 
-#define GPU_NAMES "a100-40 a100 h100 h200 b200 l40s rtx3090 rtx4090 rtx5090"
-
 /* "N x R[/W]" */
 static strata_status take_drives(void *target, const struct option_row *row, const char *text,
                                  strata_error *error)
@@ -167,11 +176,7 @@ static strata_status take_drives(void *target, const struct option_row *row, con
 static strata_status take_gpu(void *target, const struct option_row *row, const char *text,
                               strata_error *error)
 {
-    const struct gpu *gpu = strata_gpu_named(text);
-    if (gpu == NULL)
-        return strata_option_refuse(row, text, "no such GPU: give one of " GPU_NAMES, error);
-    ((struct plan_options *)target)->gpu = gpu;
-    return STRATA_OK;
+    return strata_bench_take_gpu(&((struct plan_options *)target)->gpu, row, text, error);
 }
 
 static const struct choice sweep_choices[] = {

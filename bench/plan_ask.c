@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/shape.h"
 #include "bench/report.h"
+#include "bench/roofline.h"
 #include "engine/planning.h"
 #include "io/store.h"
 #include "train/trainer.h"
@@ -19,6 +20,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Tiles of a rank at most; beyond, larger ones are planned with, which changes no figure that
  * is printed and keeps a plan of any model within seconds and 200 MB. */
@@ -53,8 +55,8 @@ static uint32_t tile_elems(const strata_model_desc *model, uint32_t ranks)
 }
 
 strata_status strata_plan_ask_model(struct answer *out, const strata_model_desc *model,
-                                    uint64_t reserved_bytes, const struct question *question,
-                                    strata_error *error)
+                                    uint64_t reserved_bytes, const double *compute_s,
+                                    const struct question *question, strata_error *error)
 {
     const char *dirs[STRATA_STORE_MAX_DRIVES];
     const struct machine *machine = &question->machine;
@@ -78,17 +80,25 @@ strata_status strata_plan_ask_model(struct answer *out, const strata_model_desc 
         .tile_elems = tile_elems(model, machine->gpus),
         .profile = &profile,
     };
-    struct what_if with = {
-        .workers = profile.cores, .ranks = machine->gpus, .trace_path = question->trace};
+    struct what_if with = {.workers = profile.cores,
+                           .ranks = machine->gpus,
+                           .trace_path = question->trace,
+                           .compute_s = compute_s};
     STRATA_TRY(strata_engine_what_if(&out->plan, &desc, &with, error));
     out->forecast = out->plan.forecast;
     return STRATA_OK;
 }
 
-static void rate(struct answer *answer, const struct question *question)
+static void rate(struct answer *answer, const struct question *question,
+                 const struct decoder_config *config)
 {
     const strata_forecast *forecast = &answer->forecast;
+    const struct machine *machine = &question->machine;
     answer->tokens_per_s = (double)question->batch * question->seq / forecast->step_s;
+    if (machine->gpu != NULL)
+        answer->share_of_peak = answer->tokens_per_s *
+                                strata_roofline_model_flops(config, question->seq) /
+                                (machine->gpus * machine->gpu->flops_per_s);
     answer->write_bytes =
         (double)forecast->bytes[STRATA_LANE_NVME_WRITE] * question->machine.gpus;
 }
@@ -110,11 +120,19 @@ strata_status strata_plan_ask(struct answer *out, const struct question *questio
     uint64_t reserved = strata_trainer_host_bytes(decoder, shape.seq, shape.batch);
     const strata_model_desc *model = strata_decoder_model(decoder);
     strata_error why = {0};
-    strata_status status = strata_plan_ask_model(out, model, reserved, question, &why);
+    double *compute_s = NULL;
+    strata_status status = STRATA_OK;
+    if (machine->gpu != NULL)
+        status = strata_roofline_uses(
+            &compute_s, machine->gpu, &config, decoder,
+            (struct roofline_shape){(uint64_t)shape.micro_batch * shape.seq, shape.seq}, &why);
+    if (status == STRATA_OK)
+        status = strata_plan_ask_model(out, model, reserved, compute_s, question, &why);
+    free(compute_s);
     strata_decoder_destroy(decoder);
     out->fits = status == STRATA_OK;
     if (out->fits)
-        rate(out, question);
+        rate(out, question, &config);
     snprintf(out->why_not, sizeof out->why_not, "%s", why.message);
     bool no_room =
         status == STRATA_E_NOMEM || (status == STRATA_E_INVALID && machine->drives == 0);
@@ -176,6 +194,8 @@ strata_json *strata_plan_answer_json(const struct answer *answer)
     strata_json_set_string(object, "bottleneck", strata_lane_name(forecast->bottleneck));
     strata_json_set_number(object, "chain_s", forecast->chain_s);
     strata_json_set_number(object, "tokens_per_s", answer->tokens_per_s);
+    if (answer->share_of_peak > 0)
+        strata_json_set_number(object, "share_of_peak", answer->share_of_peak);
     if (answer->plan.homes != NULL) {
         strata_json_set_string(object, "homes", answer->plan.homes);
         strata_json_set_string(object, "next_homes", answer->plan.next_homes);

@@ -31,7 +31,8 @@ struct answer {
     strata_plan plan;
     strata_forecast forecast;
     double tokens_per_s;
-    double write_bytes; /* of a step, on all drives */
+    double share_of_peak; /* model FLOPs over the datasheet's; 0: of a GPU that is not named */
+    double write_bytes;   /* of a step, on all drives */
 };
 
 /* A model that makes no sense ends in error; one that does not fit is an answer. */
@@ -39,10 +40,11 @@ strata_status strata_plan_ask(struct answer *out, const struct question *questio
                               strata_error *error);
 
 /* The same of a model that is described already; plan and forecast alone are filled in.
- * reserved_bytes: the trainer's. STRATA_E_NOMEM: it does not fit. */
+ * reserved_bytes: the trainer's. compute_s: by use; NULL: from FLOPs, at the rate of products.
+ * STRATA_E_NOMEM: it does not fit. */
 strata_status strata_plan_ask_model(struct answer *out, const strata_model_desc *model,
-                                    uint64_t reserved_bytes, const struct question *question,
-                                    strata_error *error);
+                                    uint64_t reserved_bytes, const double *compute_s,
+                                    const struct question *question, strata_error *error);
 
 /* A row of a table: the question with something changed. */
 struct row {

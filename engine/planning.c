@@ -164,7 +164,9 @@ static strata_status make_plan(strata_engine *engine, const struct what_if *mach
         .ranks = machine->ranks,
         .compare_homes = true,
         .trace_path = machine->trace_path,
-        .simulate = {.profile = desc->profile, .begins = STEP_AFTER_NORM},
+        .simulate = {.profile = desc->profile,
+                     .compute_s = machine->compute_s,
+                     .begins = STEP_AFTER_NORM},
     };
     STRATA_TRY(strata_forecast_make(&engine->plan, &engine->schedule, &forecast, error));
     engine->records.new_commit_every = engine->plan.new_commit_every;

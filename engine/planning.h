@@ -15,6 +15,9 @@ struct what_if {
     uint32_t workers;       /* threads that compute */
     uint32_t ranks;         /* 0, 1: one; more: the plan is one rank's, see forecast.h */
     const char *trace_path; /* NULL: none; the simulated steps as a Chrome trace */
+    /* Seconds that the caller computes after each use, before the next; NULL: from the use
+     * list's FLOPs and the profile's rate; borrowed */
+    const double *compute_s;
 };
 
 /*

@@ -97,6 +97,47 @@ static strata_status build_uses(struct decoder *decoder, strata_error *error)
     return STRATA_OK;
 }
 
+/* What is computed, for those who ask what it costs. */
+
+struct work_lister {
+    const struct decoder *decoder;
+    uint32_t uses;
+    void (*take)(void *user, const struct decoder_work_item *item);
+    void *user;
+};
+
+static strata_status count_use(void *user, const strata_use *use, enum decoder_array array)
+{
+    (void)use;
+    (void)array;
+    ((struct work_lister *)user)->uses++;
+    return STRATA_OK;
+}
+
+static void list_work(void *user, const struct decoder_task *task)
+{
+    struct work_lister *lister = user;
+    struct decoder_work_item item = {
+        .work = task->work, .use = lister->uses - 1, .vocab_share = 1};
+    bool of_slice = task->work == DECODER_EMBED || task->work == DECODER_EMBED_GRAD ||
+                    task->work == DECODER_HEAD_SCAN || task->work == DECODER_HEAD_GRAD;
+    if (of_slice)
+        item.vocab_share = (double)(decoder_slice_first(lister->decoder, task->index + 1) -
+                                    decoder_slice_first(lister->decoder, task->index)) /
+                           (double)lister->decoder->config.vocab_size;
+    lister->take(lister->user, &item);
+}
+
+void strata_decoder_each_work(const struct decoder *decoder,
+                              void (*take)(void *user, const struct decoder_work_item *item),
+                              void *user)
+{
+    struct work_lister lister = {.decoder = decoder, .take = take, .user = user};
+    const struct decoder_visitor visitor = {count_use, list_work, &lister};
+    strata_status status = strata_decoder_walk(decoder, &visitor);
+    (void)status; /* the visitor refuses nothing */
+}
+
 /* The object. */
 
 strata_status strata_decoder_create(struct decoder **out, const struct decoder_config *config,

@@ -105,6 +105,32 @@ void strata_decoder_destroy(struct decoder *decoder);
 /* Lent until destroy. */
 const strata_model_desc *strata_decoder_model(const struct decoder *decoder);
 
+/* What is computed between two entries of the use list. */
+enum decoder_work {
+    DECODER_EMBED,      /* x: rows whose token lies in the slice      */
+    DECODER_LAYER,      /* x becomes the layer's output               */
+    DECODER_NORM,       /* y from x                                   */
+    DECODER_HEAD_SCAN,  /* stats from y, slice by slice               */
+    DECODER_LOSS,       /* once: the loss from all stats              */
+    DECODER_HEAD_GRAD,  /* dx (+)= the slice's part                   */
+    DECODER_NORM_GRAD,  /* dx from dx and x                           */
+    DECODER_LAYER_GRAD, /* dx from dx and x                           */
+    DECODER_EMBED_GRAD  /* the slice's gradient from dx               */
+};
+
+/* Some of it: after which entry of the use list, and which part of the vocabulary, 1 where the
+ * work is not a slice's. */
+struct decoder_work_item {
+    enum decoder_work work;
+    uint32_t use;
+    double vocab_share;
+};
+
+/* Everything that a step computes, for all micro-batches, in order. */
+void strata_decoder_each_work(const struct decoder *decoder,
+                              void (*take)(void *user, const struct decoder_work_item *item),
+                              void *user);
+
 /* Host bytes of the object itself, for reserved_host_bytes. */
 uint64_t strata_decoder_host_bytes(const struct decoder *decoder);
 

@@ -86,19 +86,6 @@ struct decoder {
     uint64_t micro_tokens;
 };
 
-/* What the caller of the walk does between two entries of the use list. */
-enum decoder_work {
-    DECODER_EMBED,      /* x: rows whose token lies in the slice      */
-    DECODER_LAYER,      /* x becomes the layer's output               */
-    DECODER_NORM,       /* y from x                                   */
-    DECODER_HEAD_SCAN,  /* stats from y, slice by slice               */
-    DECODER_LOSS,       /* once: the loss from all stats              */
-    DECODER_HEAD_GRAD,  /* dx (+)= the slice's part                   */
-    DECODER_NORM_GRAD,  /* dx from dx and x                           */
-    DECODER_LAYER_GRAD, /* dx from dx and x                           */
-    DECODER_EMBED_GRAD  /* the slice's gradient from dx               */
-};
-
 struct decoder_task {
     enum decoder_work work;
     uint32_t index; /* the vocabulary slice or the layer                      */

@@ -202,7 +202,7 @@ static struct said ask_bench(const strata_engine_desc *desc)
                                             .drives = desc->store_dir_count,
                                             .drive_bytes = (double)desc->nvme_bytes,
                                             .host = profile}};
-    said.status = strata_plan_ask_model(&answer, desc->model, desc->reserved_host_bytes,
+    said.status = strata_plan_ask_model(&answer, desc->model, desc->reserved_host_bytes, NULL,
                                         &question, &said.error);
     said.plan = answer.plan;
     return said;

@@ -307,6 +307,10 @@ Test(program, a_plan_says_what_fits_and_what_to_buy)
     bench("plan --model llama-70b --gpu rtx3090 --ram 64G", 1);
     cr_expect_not_null(strstr(result.out, "fits     no: "), "%s", result.out);
     bench("plan --gpu rtx2080", 2);
+    bench("ops --dry --gpu h200 --model llama-7b --seq 4096 --tokens 16384 --json", 0);
+    bench("ops --dry --gpu rtx2080", 2);
+    bench("ops --dry --seq 4096 --tokens 6000", 2);
+    bench("ops --gpu h200", 2);
     bench("plan --nvme many", 2);
     bench("plan --model llama-1b --sweep batch --nvme 2x7", 0);
     cr_expect_not_null(strstr(result.out, "commits "), "%s", result.out);
@@ -469,6 +473,8 @@ Test(program, bench_takes_every_limit_at_its_edge_and_refuses_one_past_it)
         {"step --groups", {"2", "10000"}, {"1", "10001"}},
         {"step --steps", {"3", "99"}, {"2", "100"}},
         {"step --repetitions", {"1", "99"}, {"0", "100"}},
+        {"ops --seq", {"1", "16777216"}, {"0", "16777217"}},
+        {"ops --tokens", {"1", "16777216"}, {"0", "16777217"}},
         {"plan --gpus", {"1", "16777216"}, {"0", "16777217"}},
         {"plan --seq", {"1", "16777216"}, {"0", "16777217"}},
         {"plan --batch", {"1", "16777216"}, {"0", "16777217"}},
