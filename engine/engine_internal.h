@@ -74,11 +74,18 @@ struct strata_engine {
     strata_error refusal; /* why the latest call that was refused was */
 };
 
-/* What a value of a tile's record is, and where it begins in the tile's record. */
+/* The type of a record's values, the bytes of some of them in one block, and where an element's
+ * value is in its tile's record. */
 static inline strata_dtype strata_engine_value_dtype(const strata_engine *engine,
                                                      strata_record record)
 {
     return record == STRATA_MASTER ? STRATA_FP32 : strata_record_moments(engine->record_type);
+}
+
+static inline uint64_t strata_engine_value_bytes(const strata_engine *engine,
+                                                 strata_record record, uint64_t count)
+{
+    return count * strata_dtype_bytes(strata_engine_value_dtype(engine, record));
 }
 
 static inline uint64_t strata_engine_value_offset(const strata_engine *engine,

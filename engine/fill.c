@@ -429,9 +429,9 @@ static strata_status patch_by_blocks(struct fill *fill, uint32_t tile)
         if (!patch_in_block(patch, of, block, &at, &count, &values))
             continue;
         strata_convert(STRATA_ISA_BEST, engine->bounce, dtype, values, STRATA_FP32, count);
-        strata_stream_copy(engine->stream,
-                           state + strata_engine_value_offset(engine, patch->record, at),
-                           engine->bounce, count * strata_dtype_bytes(dtype));
+        strata_stream_copy(
+            engine->stream, state + strata_engine_value_offset(engine, patch->record, at),
+            engine->bounce, strata_engine_value_bytes(engine, patch->record, count));
         if (patch->record == STRATA_MASTER) {
             strata_convert(STRATA_ISA_BEST, engine->bounce_bytes, layout->param_dtype, values,
                            STRATA_FP32, count);

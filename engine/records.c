@@ -236,7 +236,7 @@ static strata_status take_piece(struct walk *walk, const struct span *piece,
     } else {
         const uint8_t *home = strata_address_home(&engine->memory, STRATA_STATE, piece->tile);
         strata_stream_copy(engine->stream, engine->bounce_bytes, home + offset,
-                           piece->count * strata_dtype_bytes(dtype));
+                           strata_engine_value_bytes(engine, piece->record, piece->count));
         strata_stream_sync(engine->stream);
         STRATA_TRY(strata_engine_device_status(engine, &engine->error));
     }
