@@ -1,10 +1,10 @@
 #define _GNU_SOURCE
 /*
- * Making and unmaking an engine.
+ * Creating and destroying an engine.
  *
- * The descriptor is resolved (resolve.c), the plan is made and compared with the budgets, and
- * those with what this machine has (planning.c); only then are arenas taken and files made.
- * Whatever fails undoes what was done before it.
+ * First the descriptor is resolved (resolve.c) and the plan is made within the budgets, which
+ * are compared with what this machine has (planning.c). Only then are arenas taken and files
+ * made. If a part of it fails, everything before it is undone.
  *
  * Thread: the engine's caller.
  */
@@ -20,13 +20,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void say(const strata_engine *engine, const char *line)
+static void log_line(const strata_engine *engine, const char *line)
 {
     if (engine->desc.log != NULL)
         engine->desc.log(engine->desc.log_user, line);
 }
 
-/* The host arena, for the device's copies. Unpinned, they are slow and wait for one another. */
+/* Pin the host arena for the device's copies. Copies of unpinned memory are slow, and each
+ * waits for the one before it. */
 static strata_status pin_host(strata_engine *engine, strata_error *error)
 {
     strata_device *device = engine->desc.device;
@@ -39,7 +40,7 @@ static strata_status pin_host(strata_engine *engine, strata_error *error)
     engine->pinned = status == STRATA_OK;
     bool allowed = (engine->desc.allow & STRATA_ALLOW_UNPINNED) != 0;
     if (status == STRATA_E_UNSUPPORTED && allowed) {
-        say(engine, why.message);
+        log_line(engine, why.message);
         return STRATA_OK;
     }
     if (status != STRATA_OK)
@@ -48,7 +49,7 @@ static strata_status pin_host(strata_engine *engine, strata_error *error)
         char line[64];
         snprintf(line, sizeof line, "host memory is pinned in pieces of %llu MiB",
                  (unsigned long long)(piece_bytes >> 20));
-        say(engine, line);
+        log_line(engine, line);
     }
     return STRATA_OK;
 }
@@ -70,7 +71,7 @@ static strata_status take_arenas(strata_engine *engine, strata_error *error)
     bool huge =
         engine->device_huge && (engine->host.huge || engine->plan.host_arena_bytes == 0);
     if (!huge)
-        say(engine, "huge pages were not to be had: I/O and copies cost more cpu time");
+        log_line(engine, "huge pages were not to be had: I/O and copies cost more cpu time");
     STRATA_TRY(device->ops->shared_create(
         device, (engine->plan.model.block_count + 1) * sizeof *engine->block_sums, &sums,
         error));
@@ -79,8 +80,8 @@ static strata_status take_arenas(strata_engine *engine, strata_error *error)
     return pin_host(engine, error);
 }
 
-/* Tell the schedule what the store holds, and remember where this run begins. */
-static void recover(strata_engine *engine)
+/* Give the schedule the commits that the store holds, and note where this run begins. */
+static void recover_schedule(strata_engine *engine)
 {
     struct commit_line lines[1 + STRATA_MAX_KEEP] = {engine->first_line};
     const struct store_recovery *found = strata_store_recovery(engine->store);
@@ -98,7 +99,7 @@ static void recover(strata_engine *engine)
     strata_schedule_recover(engine->schedule, lines, count, found->commit_every);
 }
 
-/* The scale that a new run begins with. */
+/* The loss scale that a new run begins with. */
 static double first_loss_scale(const strata_engine_desc *desc)
 {
     if (desc->compute_dtype != STRATA_FP16)
@@ -122,7 +123,7 @@ static strata_status open_store(strata_engine *engine, bool *out_fresh, strata_e
     if (!engine->plan.durable)
         return STRATA_OK;
     *out_fresh = strata_store_recovery(engine->store)->line_count == 0;
-    recover(engine);
+    recover_schedule(engine);
     return STRATA_OK;
 }
 
@@ -145,8 +146,8 @@ static strata_status start_pager(strata_engine *engine, strata_error *error)
     return strata_pager_create(&engine->pager, &pager, error);
 }
 
-/* Last of all, since a store without a commit leaves no file behind. */
-static strata_status commit_first(strata_engine *engine, strata_error *error)
+/* The last step of create: until this commit the store's files are removed on a failure. */
+static strata_status commit_initial_state(strata_engine *engine, strata_error *error)
 {
     strata_status status =
         strata_commit_lines(engine->store, &engine->first_line, 1, 0, engine->loss_scale);
@@ -155,7 +156,7 @@ static strata_status commit_first(strata_engine *engine, strata_error *error)
     return status;
 }
 
-/* Forget what the caller may take back once create has returned. */
+/* The caller may free these once create has returned. */
 static void forget_borrowed(strata_engine_desc *desc)
 {
     desc->model = NULL;
@@ -166,8 +167,8 @@ static void forget_borrowed(strata_engine_desc *desc)
     desc->identity = NULL;
 }
 
-static strata_status build(strata_engine *engine, const strata_engine_desc *desc,
-                           strata_error *error)
+static strata_status build_engine(strata_engine *engine, const strata_engine_desc *desc,
+                                  strata_error *error)
 {
     STRATA_TRY(strata_engine_resolve(&engine->desc, desc, error));
     STRATA_TRY(strata_device_hold(desc->device, "an engine", error));
@@ -188,7 +189,7 @@ static strata_status build(strata_engine *engine, const strata_engine_desc *desc
     STRATA_TRY(strata_engine_fill(engine, fresh, error));
     STRATA_TRY(start_pager(engine, error));
     if (fresh && engine->plan.durable)
-        STRATA_TRY(commit_first(engine, error));
+        STRATA_TRY(commit_initial_state(engine, error));
     forget_borrowed(&engine->desc);
     return STRATA_OK;
 }
@@ -205,7 +206,7 @@ strata_status strata_engine_create(strata_engine **out, const strata_engine_desc
     if (engine == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for an engine");
     engine->spoiled_tile = engine->maybe_spoiled_tile = STRATA_NONE;
-    strata_status status = build(engine, desc, error);
+    strata_status status = build_engine(engine, desc, error);
     if (status != STRATA_OK) {
         strata_engine_destroy(engine);
         return status;
@@ -230,7 +231,7 @@ void strata_engine_destroy(strata_engine *engine)
     if (engine->memory.device != NULL)
         engine->desc.device->ops->arena_destroy(engine->desc.device, engine->memory.device,
                                                 engine->plan.device_arena_bytes);
-    /* A drive that does not answer may still write to the arena, which is left to it. */
+    /* A drive that does not answer may still write to the arena, so it stays mapped. */
     if (quiet)
         strata_arena_destroy(&engine->host);
     strata_hash_destroy(engine->hash);

@@ -2,12 +2,18 @@
 #define STRATA_ENGINE_INTERNAL_H
 
 /*
- * What an engine is made of, shared by the files of this folder: resolve.c completes what was
- * asked for, identity.c names the run, planning.c plans it, engine.c makes and destroys it,
- * step.c walks it through a step, lanes.c is what the pager has others compute, fill.c makes
- * the first state, records.c reads master weights and moments between steps.
+ * struct strata_engine, and the calls that the files of this folder make to one another.
  *
- * Thread: the engine's caller; lanes.c says what runs elsewhere.
+ *     resolve.c         checks a descriptor and fills in its defaults
+ *     identity.c        what a resumed run must have in common with its store
+ *     planning.c        the plan of a run, and of a what-if
+ *     engine.c          create and destroy
+ *     fill.c            the first state of every tile; values that the caller writes
+ *     step.c            the caller's side of a step, of an evaluation and of a commit
+ *     lane_functions.c  norms, updates and rounding, which compute for the pager
+ *     records.c         the state hash; reading and writing master weights and moments
+ *
+ * Thread: the engine's caller; lane_functions.c says what runs elsewhere.
  */
 
 #include "offload/device/arena.h"
@@ -37,13 +43,14 @@ struct strata_engine {
     strata_stream *stream; /* copies between steps */
     bool pinned;           /* the host arena, for the device's copies */
     double *block_sums;    /* by norm block; written on the cpu lane or by the device */
-    /* Behind them: not 0 once a kernel of the device has made what is not finite. */
+    /* Behind the sums: not 0 once a kernel of the device has made a value that is not finite.
+     */
     const volatile uint32_t *device_spoiled;
-    /* An update that stands has made a weight or moment of this tile not finite; STRATA_NONE:
-     * none has. Set by the cpu lane or a stream's thread, read by the pager before a commit;
-     * the message that the update is done orders them. */
+    /* A tile in which an update made a weight or moment that is not finite; STRATA_NONE: there
+     * is none. Set by the cpu lane or a stream's thread, read by the pager before a commit; the
+     * message that the update is done orders them. */
     _Atomic uint32_t spoiled_tile;
-    /* The same of an update ahead of the norm, which may not stand; the cpu lane's. */
+    /* The same for an update ahead of the norm, which may be undone; the cpu lane's. */
     uint32_t maybe_spoiled_tile;
     double partial_sum; /* of the step's blocks so far; the cpu lane's */
     uint64_t updates;   /* applied by the norms made so far; the cpu lane's */
@@ -71,7 +78,7 @@ struct strata_engine {
     uint32_t use;                            /* next on the list that is walked */
     uint64_t acquire_blocked_ns;
     strata_error error;   /* the first failure, once a call has returned it */
-    strata_error refusal; /* why the latest call that was refused was */
+    strata_error refusal; /* of the latest call that was refused */
 };
 
 /* The type of a record's values, the bytes of some of them in one block, and where an element's
@@ -97,22 +104,22 @@ static inline uint64_t strata_engine_value_offset(const strata_engine *engine,
                                       : place.v;
 }
 
-/* lanes.c: the cpu lane's functions, the same whatever the device. */
+/* lane_functions.c: the cpu lane's functions, the same for every device. */
 enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad, double loss_scale);
 void strata_lane_update(void *user, const struct update_job *job);
 strata_status strata_lane_total(void *user, strata_step_result *result, strata_error *error);
 float strata_lane_guess(double loss_scale);
 strata_status strata_lane_may_commit(void *user, strata_error *error);
-/* With them, functions that the host device's streams run. */
+/* These, and functions that the host device's streams run. */
 extern const struct lane_functions strata_engine_lanes_host;
 
-/* lanes_cuda.c: the same on the cpu lane, and kernels on the device. load: all their code is
- * there afterwards, so that no launch in a step has to wait for it. */
+/* lane_functions_cuda.c: the same cpu functions, and kernels on the device. load: load all code
+ * of the kernels, so that no launch in a step has to wait for it. */
 strata_status strata_lanes_load(strata_device *device, strata_error *error);
 extern const struct lane_functions strata_engine_lanes_cuda;
 
-/* fill.c: fill every home, with the initial weights and zero moments (fresh; a durable engine's
- * are in slot 0 as well) or with what first_line names. */
+/* fill.c: fill every home, with the initial weights and zero moments (fresh; with a durable
+ * store they are also written to slot 0), or from the slots that first_line names. */
 strata_status strata_engine_fill(strata_engine *engine, bool fresh, strata_error *error);
 /* Elements of one record of a trained group, first .. first + count - 1 in its flat order, and
  * what they are to be. */
@@ -123,41 +130,41 @@ struct patch {
     uint64_t count;
     const float *values;
 };
-/* fill.c: write them where they rest, and the weights that follow from master weights; the
- * pager rests. */
+/* fill.c: write them where they rest, and the weights that follow from master weights. The
+ * pager must be at rest. */
 strata_status strata_engine_patch(strata_engine *engine, const struct patch *patch,
                                   strata_error *error);
 /* The first of these values that is infinite or NaN; count: none. */
 uint64_t strata_first_not_finite(const float *values, uint64_t count);
 
-/* records.c: what queued copies came to, once they have been waited for. */
+/* records.c: the device's failure, after queued copies have been waited for. */
 strata_status strata_engine_device_status(const strata_engine *engine, strata_error *out);
 
 /* identity.c: fill in engine->identity. */
 strata_status strata_engine_identify(strata_engine *engine, strata_error *error);
 
-/* resolve.c: everything that has a default, given one; the rest is borrowed from desc. */
+/* resolve.c: check desc, and copy it with all defaults filled in. Pointers are borrowed. */
 strata_status strata_engine_resolve(strata_engine_desc *out, const strata_engine_desc *desc,
                                     strata_error *error);
 
 /* planning.c: plan, tables and schedule of a resolved descriptor. */
 strata_status strata_engine_make_plan(strata_engine *engine, strata_error *error);
-/* Does this machine have what the plan takes? */
+/* Refuse if this machine has less memory than the plan takes. */
 strata_status strata_engine_check_machine(const strata_engine *engine, strata_error *error);
-/* Before the plan's own sizes are known. */
+/* The store's descriptor before the plan fills in its sizes. */
 struct store_desc strata_engine_store_desc(const strata_engine *engine);
-/* Does the loss scale follow the gradients? */
+/* Is the loss scale dynamic? */
 bool strata_engine_scales(const strata_engine_desc *desc);
 
-/* A learning rate with which no update can overflow by itself. INVALID: it is none. */
+/* INVALID: with this learning rate an update overflows fp32 by itself. */
 strata_status strata_engine_check_rate(const strata_adam_params *adam, double lr,
                                        strata_error *error);
 
-/* step.c: make a failure the engine's own and return its status. */
+/* step.c: keep the pager's failure as the engine's, if status is one, and return status. */
 strata_status strata_engine_failed(strata_engine *engine, strata_status status);
-/* Where the story of a call goes that is refused and changes nothing; empty. */
+/* The place, emptied, for the message of a call that is refused and changes nothing. */
 strata_error *strata_engine_refusal(strata_engine *engine);
-/* Is there an engine that has not failed, and in no step? */
+/* OK: there is an engine, it has not failed, and it is in no step and no evaluation. */
 strata_status strata_engine_between_steps(strata_engine *engine, const char *call);
 
 #endif

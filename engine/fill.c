@@ -1,18 +1,19 @@
 /*
- * Filling homes: at create every one, with the initial weights and zero moments or with what
- * the store's commit holds; between steps those of one tensor, with what the caller writes.
+ * Filling homes. At create all of them are filled, with the initial weights and zero moments or
+ * with what the store's commit holds; between steps those of one tensor, with the values that
+ * the caller writes.
  *
  * Tiles are worked on in order, several at a time: their transfers are under way together, and
- * one tile after the other is computed by all workers, block by block. Where a part cannot be
- * made where it rests (on NVMe, in a device that the host does not reach) it is made in a frame
- * of the plan, since no frame has another use then: an update's, or, for a frozen tile on NVMe,
- * a fetch's. So no memory is taken that the plan has not counted.
+ * all workers compute one tile after the other, block by block. If a part cannot be made where
+ * it rests (on NVMe, or in a device whose memory the host cannot write) it is made in a frame
+ * of the plan, since no frame is in use then: in an update frame, or, for a frozen tile on
+ * NVMe, in a fetch frame. So no memory is taken that the plan has not counted.
  *
  * Weights do not depend on the order or the worker: each block is a call of the caller's
- * strata_init_fn for disjoint elements.
+ * strata_init_fn for elements of its own.
  *
- * A frozen tile has parameters and nothing else. They are its record: written once, when the
- * store is new, and read back when a run goes on, be it only to verify them.
+ * A frozen tile has parameters and nothing else. They are its record, which is written once,
+ * when the store is new. A resume reads it, at least to verify it.
  *
  * Thread: the engine's caller, and the workers; transfers end on I/O threads, which only send.
  */
@@ -28,7 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tiles under way at once, where frames allow: enough that a drive's queue never runs dry. */
+/* Tiles under way at once, if there are as many frames: enough to keep a drive busy. */
 #define FILL_FLIGHTS 16u
 
 /* A tile that is being filled. */
@@ -61,12 +62,13 @@ struct fill_job {
     uint32_t tile;
     uint8_t *state; /* the record, and the parameters: at home or in a frame; NULL: frozen */
     uint8_t *param;
-    _Atomic uint64_t bad; /* an element of the tile that is not finite, and 1; 0: none */
+    _Atomic uint64_t bad; /* 1 + an element of the tile that is not finite; 0: there is none */
 };
 
 uint64_t strata_first_not_finite(const float *values, uint64_t count)
 {
-    /* Every bit pattern from infinity's on; as integers, which become vectors. */
+    /* Without the sign, the bits of all values that are not finite are infinity's or more.
+     * Comparing integers lets the compiler use vectors. */
     const uint32_t infinity = 0x7f800000u;
     uint32_t largest = 0;
     for (uint64_t i = 0; i < count; i++) {
@@ -93,7 +95,7 @@ static bool at_home(const strata_engine *engine, strata_part part, uint32_t tile
     return tier == STRATA_HOST || (tier == STRATA_DEVICE && engine->desc.device->ops->in_ram);
 }
 
-/* What the store has a record of. */
+/* The part of a tile that is its record in the store. */
 static strata_part record_part(const strata_engine *engine, uint32_t tile)
 {
     return strata_plan_is_frozen(&engine->plan, tile) ? STRATA_PARAM : STRATA_STATE;
@@ -125,7 +127,8 @@ static uint8_t *buffer_of(const struct fill *fill, const struct flight *flight,
     return strata_address_update_frame(&engine->memory, index, part);
 }
 
-/* Flight i has frame i of each kind. What needs no frame leaves them to others. */
+/* Flight i has frame i of each kind. A tile that needs no frame takes a flight without one if
+ * it can. */
 static struct flight *free_flight(struct fill *fill, uint32_t tile)
 {
     uint32_t frames = fill->engine->plan.frame_count[frame_kind_of(fill->engine, tile)];
@@ -178,7 +181,8 @@ static void fill_frozen_block(struct fill_job *job, uint64_t at,
     }
 }
 
-/* The elements of the patch in a block of a tile: out_at in the tile. false: none. */
+/* The elements of the patch that lie in a block of a tile. out_at: the first, in the tile.
+ * false: there are none. */
 static bool patch_in_block(const struct patch *patch, const struct tile *tile,
                            uint64_t block_at, uint64_t *out_at, uint64_t *out_count,
                            const float **out_values)
@@ -272,7 +276,8 @@ static uint32_t slot_to_write(const struct fill *fill, uint32_t tile)
     return fill->fresh && engine->plan.record_bytes[tile] > 0 ? 0 : STRATA_NONE;
 }
 
-/* What was made in a frame goes to where it rests, and what is new to the store. */
+/* Copy what was made in a frame to where it rests, and write what the store does not have yet.
+ */
 static void send_home(struct fill *fill, struct flight *flight)
 {
     strata_engine *engine = fill->engine;
@@ -359,7 +364,7 @@ static strata_status begin_tile(struct fill *fill, struct flight *flight, uint32
     return status;
 }
 
-/* Wait for a transfer, and do what comes after it. */
+/* Wait until a transfer has ended, and go on with its tile. */
 static strata_status take_ended(struct fill *fill)
 {
     struct store_io *io;
@@ -379,8 +384,8 @@ static strata_status take_ended(struct fill *fill)
     return status;
 }
 
-/* A device that the host does not reach, and no frame, since no update needs one: initial
- * weights go to it block by block. */
+/* Initial weights for a device whose memory the host cannot write, where no update needs a
+ * frame: they are copied block by block. */
 static strata_status fill_by_blocks(struct fill *fill, uint32_t tile)
 {
     strata_engine *engine = fill->engine;
@@ -411,8 +416,8 @@ static strata_status fill_by_blocks(struct fill *fill, uint32_t tile)
     return bad > 0 ? refuse_weight(engine, tile, bad - 1, &fill->error) : STRATA_OK;
 }
 
-/* The same place, between steps: only the patch's elements go to it. The weights follow from
- * them alone. */
+/* Write the patch to such a device: only its elements are copied, and the weights made of them.
+ */
 static strata_status patch_by_blocks(struct fill *fill, uint32_t tile)
 {
     strata_engine *engine = fill->engine;
@@ -444,8 +449,8 @@ static strata_status patch_by_blocks(struct fill *fill, uint32_t tile)
     return STRATA_OK;
 }
 
-/* Begin the next tile, or wait for one under way. */
-static strata_status go_on(struct fill *fill)
+/* Begin the next tile. Without a free flight or frame, or a tile, wait for a transfer. */
+static strata_status fill_next_tile(struct fill *fill)
 {
     const strata_engine *engine = fill->engine;
     if (fill->next == fill->end)
@@ -461,7 +466,7 @@ static strata_status go_on(struct fill *fill)
     return flight != NULL ? begin_tile(fill, flight, fill->next++) : take_ended(fill);
 }
 
-/* After a failure, only what is under way is waited for. */
+/* Fill the tiles that are left. After a failure only the transfers under way are waited for. */
 static strata_status run_fill(struct fill *fill, const char *what, strata_error *error)
 {
     strata_engine *engine = fill->engine;
@@ -472,7 +477,7 @@ static strata_status run_fill(struct fill *fill, const char *what, strata_error 
     strata_progress_begin(&fill->progress, &call, what, bytes, strata_now_ns());
     strata_status status = STRATA_OK;
     while (status == STRATA_OK && (fill->busy > 0 || fill->next < fill->end))
-        status = go_on(fill);
+        status = fill_next_tile(fill);
     while (fill->busy > 0)
         (void)take_ended(fill);
     if (status == STRATA_OK)

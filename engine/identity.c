@@ -1,9 +1,9 @@
 /*
- * What a durable run must have in common with the store that it goes on from: the lines that
- * the caller gave, and which groups are frozen, which the caller need not say.
+ * What a durable run must have in common with the store that it resumes: the lines that the
+ * caller gave, and a line on which groups are frozen, which the engine adds.
  *
- * The names of frozen groups are in their line as long as they are short enough to be read. In
- * their place stands a hash where they are not, so that the line still differs where they do.
+ * That line has the names of the frozen groups if they are short enough to be read. Else it has
+ * their count and a hash of the names, so that other names still give another line.
  *
  * Thread: the engine's caller.
  */
@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Of names, in bytes: what leaves most of an identity to the caller. */
+/* Bytes of names at most, so that most of an identity is left for the caller's lines. */
 #define MAX_NAMES 256u
 
 /* "frozen=a,b" or "frozen=12 groups, 0123456789abcdef". */

@@ -1,11 +1,12 @@
 /*
- * What the pager has others compute: norms, updates, rounding.
+ * The lane functions: norms, updates and rounding, which compute for the pager. Here are those
+ * of the cpu lane, and of the host device.
  *
- * A tile is cut into chunks of whole norm blocks that stay in a core's cache; each chunk is one
- * item of a worker job, so the cut never depends on how many workers there are. An update goes
- * block by block, as the record is made, with all that its job asks for, and is cut again at
- * tensors. The padding of a group's last block is no weight: its gradient is zero, its state
- * stays zero and its parameters are written as zero.
+ * A tile is cut into chunks of whole norm blocks that fit a core's cache. Each chunk is one
+ * item of a worker job, so the cut does not depend on how many workers there are. An update
+ * goes through the record's blocks and does to each all that its job asks for, tensor by
+ * tensor. The padding of a group's last block has no weights: its gradient counts as zero, its
+ * state stays zero and its parameters are written as zero.
  *
  * Sums of squares: one double per norm block, kept until the step's last gradient is in, then
  * added by group and block. That order is part of the definition of the norm.
@@ -23,7 +24,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* Elements of a work item: with all its streams 1.8 MiB of fp32 state and bf16 in and out,
+/* Elements of a work item. With fp32 states and bf16 in and out all its bytes are 1.8 MiB,
  * which fits a core's share of the last level cache. */
 #define CHUNK_ELEMS (4 * STRATA_BLOCK_ELEMS)
 
@@ -72,9 +73,9 @@ static void sum_blocks(strata_engine *engine, uint32_t tile, const void *grad)
                        chunk_count(engine->plan.model.tiles[tile].elems));
 }
 
-/* The sums so far can only grow. What they are added in here is not the norm's order, so their
- * rounding may say "over" of a norm that is just within: work is done later than it could be,
- * and nothing else. */
+/* The sums so far can only grow. They are not added in the norm's order here, so rounding may
+ * give "over" for a norm that is just within the limit. Then work is done later than it could
+ * be, and no result changes. */
 static enum verdict verdict_so_far(strata_engine *engine, uint32_t tile, double loss_scale)
 {
     const struct tile *of = &engine->plan.model.tiles[tile];
@@ -92,9 +93,9 @@ enum verdict strata_lane_norm(void *user, uint32_t tile, const void *grad, doubl
     return verdict_so_far(engine, tile, loss_scale);
 }
 
-/* Which tensor of which group begins the block that spoils the sum? */
-static strata_status not_finite(const strata_engine *engine, const strata_step_result *of,
-                                strata_error *error)
+/* Name the first block that is not finite: the group, and the tensor that it begins in. */
+static strata_status fail_not_finite(const strata_engine *engine, const strata_step_result *of,
+                                     strata_error *error)
 {
     const struct model *model = &engine->plan.model;
     for (uint32_t i = 0; i < model->trained_tile_count; i++) {
@@ -125,8 +126,8 @@ float strata_lane_guess(double loss_scale)
     return (float)(1 / loss_scale);
 }
 
-/* Has an update that stands made what is not finite? */
-static strata_status spoiled(const strata_engine *engine, strata_error *error)
+/* Fail if an update that is not undone has made a value that is not finite. */
+static strata_status check_not_spoiled(const strata_engine *engine, strata_error *error)
 {
     uint32_t tile = atomic_load_explicit(&engine->spoiled_tile, memory_order_relaxed);
     if (tile == STRATA_NONE && *engine->device_spoiled == 0)
@@ -141,7 +142,7 @@ static strata_status spoiled(const strata_engine *engine, strata_error *error)
 
 strata_status strata_lane_may_commit(void *user, strata_error *error)
 {
-    return spoiled(user, error);
+    return check_not_spoiled(user, error);
 }
 
 static double sum_of_blocks(const strata_engine *engine)
@@ -152,7 +153,8 @@ static double sum_of_blocks(const strata_engine *engine)
     return sum;
 }
 
-/* Finite squares of any dtype add up to a finite double: the sum tells an overflow as well. */
+/* Squares of finite values of any dtype add up to a finite double. So a sum that is not finite
+ * means that a gradient was not. */
 strata_status strata_lane_total(void *user, strata_step_result *result, strata_error *error)
 {
     strata_engine *engine = user;
@@ -165,7 +167,7 @@ strata_status strata_lane_total(void *user, strata_step_result *result, strata_e
     result->skipped = !isfinite(sum);
     if (result->skipped) {
         if (!dynamic || !strata_loss_scale_can_shrink(loss_scale))
-            return not_finite(engine, result, error);
+            return fail_not_finite(engine, result, error);
         result->next_loss_scale = strata_loss_scale_shrink(loss_scale);
     } else {
         double scale = (double)engine->desc.clip / (result->grad_norm + NORM_EPS);
@@ -176,13 +178,13 @@ strata_status strata_lane_total(void *user, strata_step_result *result, strata_e
             result->next_loss_scale = strata_loss_scale_grow(loss_scale, result->updates);
     }
     engine->updates = result->updates;
-    /* What was made ahead of this norm stands if it was made with the right scale. */
+    /* Updates ahead of this norm are kept if they were made with the right scale. */
     bool stands = !result->skipped && result->grad_scale == strata_lane_guess(loss_scale);
     if (stands && engine->maybe_spoiled_tile != STRATA_NONE)
         atomic_store_explicit(&engine->spoiled_tile, engine->maybe_spoiled_tile,
                               memory_order_relaxed);
     engine->maybe_spoiled_tile = STRATA_NONE;
-    return spoiled(engine, error);
+    return check_not_spoiled(engine, error);
 }
 
 /* Updates. */
@@ -191,8 +193,8 @@ struct update_pass {
     strata_engine *engine;
     const struct group_layout *layout; /* of the tile's group */
     const struct update_job *job;
-    /* Set by any worker: the step of the gradient, or of the one before, made what is not
-     * finite. */
+    /* Set by any worker: the update by the gradient, or by the one before it, has made a value
+     * that is not finite. */
     _Atomic bool spoiled_by_fold;
     _Atomic bool spoiled;
     strata_adam_step fold; /* the step that each of the job's gradients belongs to */
@@ -208,8 +210,8 @@ struct block {
 
 /* AdamW over one block of a tile, tensor by tensor. The padding of a group's end has state zero
  * and weights zero, whatever lies in the gradient's buffer. */
-static strata_status apply(const struct update_pass *work, const strata_adam_step *step,
-                           uint64_t at, const struct block *block)
+static strata_status apply_adam(const struct update_pass *work, const strata_adam_step *step,
+                                uint64_t at, const struct block *block)
 {
     const strata_engine *engine = work->engine;
     const struct offload_plan *plan = &engine->plan;
@@ -251,7 +253,8 @@ static strata_status apply(const struct update_pass *work, const strata_adam_ste
     return status;
 }
 
-/* Weights of a state that stays: the update runs on a copy, which never leaves the cache. */
+/* Make the weights and leave the state as it is: the update runs on a copy, which stays in the
+ * cache. */
 static void apply_to_copy(const struct update_pass *work, uint64_t at, struct block block,
                           uint32_t worker)
 {
@@ -260,7 +263,7 @@ static void apply_to_copy(const struct update_pass *work, uint64_t at, struct bl
     uint8_t *copy = engine->scratch + worker * bytes;
     memcpy(copy, block.state, bytes);
     block.state = copy;
-    (void)apply(work, &work->grad, at, &block); /* The copy is not kept. */
+    (void)apply_adam(work, &work->grad, at, &block); // The copy is not kept.
 }
 
 /* The digests of a norm block's bytes, whole pieces in every dtype. */
@@ -271,8 +274,8 @@ static void hash_block(struct hash128 *digests, const void *block, uint64_t at, 
         strata_hash_pieces(block, bytes, digests + index * strata_hash_piece_count(bytes));
 }
 
-/* All that is done with a block, while it is in cache: what was read is hashed before it
- * changes, what will be written after that. */
+/* All work on a block, while it is in cache. What was read is hashed before it changes, what
+ * will be written afterwards. */
 static void update_block(struct update_pass *work, uint64_t at, uint32_t worker)
 {
     const struct update_job *job = work->job;
@@ -286,13 +289,13 @@ static void update_block(struct update_pass *work, uint64_t at, uint32_t worker)
     hash_block(job->digests.state_read, block.state, at, state_bytes);
     if (job->work & UPDATE_FOLD) {
         block.grad = (const uint8_t *)job->fold.grad + grad_at;
-        if (apply(work, &work->fold, at, &block) != STRATA_OK)
+        if (apply_adam(work, &work->fold, at, &block) != STRATA_OK)
             atomic_store_explicit(&work->spoiled_by_fold, true, memory_order_relaxed);
     }
     block.grad = (const uint8_t *)job->grad.grad + grad_at;
     block.param = (uint8_t *)job->param + strata_layout_bytes(layout, STRATA_PARAM, at);
     hash_block(job->digests.grad_read, block.grad, at, grad_bytes);
-    if ((job->work & UPDATE_APPLY) && apply(work, &work->grad, at, &block) != STRATA_OK)
+    if ((job->work & UPDATE_APPLY) && apply_adam(work, &work->grad, at, &block) != STRATA_OK)
         atomic_store_explicit(&work->spoiled, true, memory_order_relaxed);
     if (job->work & UPDATE_WEIGHTS)
         apply_to_copy(work, at, block, worker);
@@ -316,7 +319,8 @@ static void update_chunk(void *user, uint32_t index, uint32_t worker)
         update_block(work, at, worker);
 }
 
-/* out_ahead: by a gradient whose norm may not be known. */
+/* Run a job over all chunks. out_certain: the gradient before made a value that is not finite.
+ * out_ahead: this one did, and its norm may not be known yet. */
 static void run_pass(strata_engine *engine, const struct update_job *job, bool *out_certain,
                      bool *out_ahead)
 {
@@ -332,7 +336,8 @@ static void run_pass(strata_engine *engine, const struct update_job *job, bool *
     *out_ahead = atomic_load_explicit(&work.spoiled, memory_order_relaxed);
 }
 
-/* A gradient's norm is known once the update that it makes has been counted. */
+/* If the update has been counted, the gradient's norm is known, and the update is not undone.
+ */
 void strata_lane_update(void *user, const struct update_job *job)
 {
     strata_engine *engine = user;
@@ -412,7 +417,7 @@ static void run_update(void *user)
     const struct update_args *args = user;
     bool certain, ahead;
     run_pass(args->engine, &args->job, &certain, &ahead);
-    /* What is made here stands: where norms are waited for, these updates wait. */
+    /* These updates are never ahead of the norm, so they are not undone. */
     if (certain || ahead)
         atomic_store_explicit(&args->engine->spoiled_tile, args->job.tile,
                               memory_order_relaxed);

@@ -1,11 +1,12 @@
 /*
- * What the pager has others compute where the device is a GPU: the cpu lane's part as in
- * lanes.c, the device's part as kernels on the pager's stream.
+ * The lane functions for a GPU: those of the cpu lane are lane_functions.c's, those of the
+ * device launch kernels on the pager's stream.
  *
- * A tile whose state rests in the device is updated there, tensor by tensor, with the bits that
- * the host makes. Sums of norm blocks go straight to block_sums, which the device can write to.
+ * A tile whose state rests in the device is updated there, tensor by tensor, with the same bits
+ * as on the host. Sums of norm blocks go straight to block_sums, which the device can write to.
  *
- * Thread: norm, update, total: see lanes.c. The others: the pager, which only launches.
+ * Thread: norm, update, total: see lane_functions.c. The others: the pager, which only
+ * launches.
  */
 
 #include "base/error.h"
@@ -47,7 +48,7 @@ static void launch_range(const strata_engine *engine, const struct pass *pass, u
         "the update of a tile");
 }
 
-/* As in lanes.c: the padding of a group's end has state zero and weights zero. */
+/* As in lane_functions.c: the padding of a group's end has state zero and weights zero. */
 static void launch_pass(const strata_engine *engine, const struct pass *pass)
 {
     const struct offload_plan *plan = &engine->plan;
@@ -94,14 +95,15 @@ static void device_norm(void *user, strata_stream *stream, uint32_t tile, const 
                          "the norm of a gradient");
 }
 
-static strata_adam_step prepare(const strata_engine *engine, const struct update_grad *grad)
+static strata_adam_step prepare_adam(const strata_engine *engine,
+                                     const struct update_grad *grad)
 {
     return strata_adam_prepare(&engine->adam, grad->t, grad->lr, grad->scale);
 }
 
 /* Master weights come first in a block; those of the padding are zero. */
-static void rebuild(const struct offload_plan *plan, strata_stream *stream,
-                    const struct update_job *job)
+static void rebuild_params(const struct offload_plan *plan, strata_stream *stream,
+                           const struct update_job *job)
 {
     const struct group_layout *layout = strata_plan_layout(plan, job->tile);
     for (uint64_t at = 0; at < plan->model.tiles[job->tile].elems; at += STRATA_BLOCK_ELEMS)
@@ -122,19 +124,19 @@ static void device_update(void *user, strata_stream *stream, const struct update
     const struct offload_plan *plan = &engine->plan;
     struct pass pass = {.stream = stream, .job = job};
     if (job->work & UPDATE_FOLD) {
-        pass.step = prepare(engine, &job->fold);
+        pass.step = prepare_adam(engine, &job->fold);
         pass.grad = job->fold.grad;
         launch_pass(engine, &pass);
     }
     if (job->work & (UPDATE_APPLY | UPDATE_WEIGHTS)) {
-        pass.step = prepare(engine, &job->grad);
+        pass.step = prepare_adam(engine, &job->grad);
         pass.grad = job->grad.grad;
         pass.param = job->param;
         pass.weights_only = (job->work & UPDATE_WEIGHTS) != 0;
         launch_pass(engine, &pass);
     }
     if (job->work & UPDATE_REBUILD)
-        rebuild(plan, stream, job);
+        rebuild_params(plan, stream, job);
     if (job->work & UPDATE_TAKE)
         strata_stream_copy(stream, job->grad_home, job->grad.grad,
                            strata_plan_part_bytes(plan, STRATA_GRAD, job->tile));

@@ -1,6 +1,6 @@
 /*
- * Master weights and moments between steps: the state hash, reading them out, and replacing
- * them, which fill.c carries out.
+ * Master weights and moments between steps: the state hash, reading them, and writing them, for
+ * which fill.c does the work.
  *
  * Hashing and reading go through elements in an order that is given: tensor by tensor, or one
  * tensor's range. A walk cuts that order into spans, each of one tile. Records on NVMe come
@@ -22,10 +22,10 @@
 #include <math.h>
 #include <string.h>
 
-/* Records that are read ahead at most; more frames than that are left alone. */
+/* Records that are read ahead at most. Frames beyond that are not used. */
 #define READ_AHEAD 16u
 
-/* Elements of one tile that are taken one after the other. */
+/* Elements of one tile that a walk takes in a row. */
 struct span {
     uint32_t tile;
     strata_record record;
@@ -94,11 +94,11 @@ static uint32_t group_of(const struct model *model, uint32_t tensor)
     return g;
 }
 
-/* The span at a cursor, which moves behind it. false: the walk has ended there. */
+/* The span at a cursor, which then moves past it. false: the walk has ended. */
 static bool next_span(const struct walk *walk, struct cursor *cursor, struct span *out)
 {
     const struct model *model = &walk->engine->plan.model;
-    /* Frozen groups have no records. */
+    /* Frozen groups have no states. */
     while (cursor->tensor < walk->end_tensor &&
            model->groups[group_of(model, cursor->tensor)].layout.frozen)
         cursor->tensor++;
@@ -206,8 +206,9 @@ static strata_status take_arrival(struct walk *walk)
 
 /* Taking. */
 
-/* The record of a span where the host can read it; NULL: in a device that it does not reach. */
-static strata_status record_of(struct walk *walk, const struct span *span, const uint8_t **out)
+/* Find a span's record in memory that the host can read. NULL: it is in a device's memory. */
+static strata_status find_record(struct walk *walk, const struct span *span,
+                                 const uint8_t **out)
 {
     const strata_engine *engine = walk->engine;
     uint8_t tier = state_tier(engine, span->tile);
@@ -252,7 +253,7 @@ static strata_status take_piece(struct walk *walk, const struct span *piece,
 static strata_status take_span(struct walk *walk, const struct span *span)
 {
     const uint8_t *record;
-    STRATA_TRY(record_of(walk, span, &record));
+    STRATA_TRY(find_record(walk, span, &record));
     struct span piece = *span;
     for (uint64_t end = span->first + span->count; piece.first < end;
          piece.first += piece.count) {
@@ -269,7 +270,7 @@ static strata_status take_spans(struct walk *walk)
 {
     struct span span;
     for (;;) {
-        /* What the span before needed is free by now. */
+        /* The frame of the span before is free now. */
         read_ahead(walk);
         struct cursor next = walk->now;
         if (!next_span(walk, &next, &span))
@@ -279,7 +280,7 @@ static strata_status take_spans(struct walk *walk)
     }
 }
 
-/* A walk of an engine that has settled; what it does and from where is the caller's. */
+/* Walk; nothing else of the engine is under way. The caller has filled in what and where. */
 static strata_status run_walk(struct walk *walk, const char *what, uint64_t total_bytes)
 {
     strata_engine *engine = walk->engine;
@@ -327,7 +328,7 @@ static void copy_values(void *user, const float *values, uint64_t count)
     *out += count;
 }
 
-/* Which tensor is meant, and does it have these elements? */
+/* Find the tensor, and check that it has these elements. */
 static strata_status find_elements(const struct tensor **out, strata_engine *engine,
                                    const char *call, uint32_t group, uint32_t tensor,
                                    strata_record record, uint64_t first, uint64_t count)

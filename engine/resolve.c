@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 /*
- * What is asked for, made whole: a descriptor's choices are checked and its defaults resolved,
- * once, into a private copy.
+ * Resolving a descriptor: its choices are checked and its defaults filled in, once, in a
+ * private copy.
  *
  * Thread: the engine's caller.
  */
@@ -35,7 +35,7 @@ uint32_t strata_default_tile_elems(const strata_model_desc *model)
     return MAX_TILE_ELEMS;
 }
 
-/* Nine tenths of what is free, and all that the store to be resumed has already. */
+/* The default NVMe budget: nine tenths of the free space, and what a store there occupies. */
 static strata_status room_for_store(const strata_engine_desc *desc, uint64_t *out,
                                     strata_error *error)
 {
@@ -91,7 +91,8 @@ static strata_status check_dtypes(const strata_engine_desc *desc, strata_error *
     return STRATA_OK;
 }
 
-/* Of the optimizer: not a number, or one that makes the bias correction a division by zero. */
+/* Refuse parameters that are not finite, and a beta of 1: bias correction divides by 1 - beta.
+ */
 static strata_status check_adam(const strata_adam_params *adam, strata_error *error)
 {
     const double betas[] = {adam->beta1, adam->beta2};
@@ -108,8 +109,8 @@ static strata_status check_adam(const strata_adam_params *adam, strata_error *er
     return STRATA_OK;
 }
 
-/* What strata_adam_prepare() makes of the rate must fit fp32 at every step; the first one's
- * bias correction multiplies it most. */
+/* The factors that strata_adam_prepare() makes of the rate must fit fp32 at every step. The
+ * bias correction of the first step makes them largest. */
 strata_status strata_engine_check_rate(const strata_adam_params *adam, double lr,
                                        strata_error *error)
 {
@@ -154,7 +155,8 @@ static uint64_t left_of(uint64_t bytes, uint64_t taken)
     return bytes > taken ? bytes - taken : 0;
 }
 
-/* The host device's memory is RAM too: there the two budgets share what is free. */
+/* The default budgets. The host device's memory is RAM too, so with it they share what is free.
+ */
 static strata_status resolve_memory(strata_engine_desc *out, strata_error *error)
 {
     bool shared = out->device->ops->in_ram;

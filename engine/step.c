@@ -1,9 +1,9 @@
 /*
- * The caller's side of a step: where it stands on the use list, what it may do there, and what
- * it queues on its streams. Everything else happens in the pager.
+ * The caller's side of a step and of an evaluation: which use is next on the list, which call
+ * is allowed there, and what is queued on the caller's streams. The pager does everything else.
  *
- * The caller's thread runs ahead of the device: it stops only in strata_acquire, strata_stash
- * and strata_unstash, while the device has no room or a gate holds it, and in strata_wait.
+ * The caller's thread runs ahead of the device. It waits only in strata_acquire, strata_stash
+ * and strata_unstash, while the device has no room or a gate is closed, and in strata_wait.
  *
  * Thread: the engine's caller.
  */
@@ -37,7 +37,7 @@ const strata_error *strata_engine_error(strata_engine *engine)
     return engine->error.status != STRATA_OK ? &engine->error : &engine->refusal;
 }
 
-/* What every call begins with: is there an engine, and has it not failed? */
+/* Every call begins with this: is there an engine, and has it not failed? */
 static strata_status check_engine(const strata_engine *engine)
 {
     return engine != NULL ? engine->error.status : STRATA_E_INVALID;
@@ -64,8 +64,8 @@ static const char *const use_names[] = {
     [STRATA_USE_UNSTASH] = "unstash",
 };
 
-/* The list that is walked: the first use behind it, how many it has, and how a message calls
- * the walk. */
+/* The use list that is walked: its first use, how many it has, and the walk's name in messages.
+ */
 struct list {
     uint32_t first;
     uint32_t count;
@@ -83,7 +83,7 @@ static struct list list_of(const strata_engine *engine)
     return list;
 }
 
-/* Is this the next entry of the use list? Nothing changes if not. */
+/* Is this call the next entry of the use list? If not, it is refused and nothing changes. */
 static strata_status check_use(strata_engine *engine, strata_use_kind kind, uint32_t index)
 {
     STRATA_TRY(check_engine(engine));
@@ -133,14 +133,14 @@ static strata_status check_stream(strata_engine *engine, const char *call,
     return STRATA_OK;
 }
 
-/* The pager counts the steps of this run. */
+/* The pager counts steps from the beginning of this run. */
 static uint64_t local_step(const strata_engine *engine)
 {
     return engine->steps - engine->base_step;
 }
 
-/* Of the walk that is under way, as the pager counts them. */
-static uint64_t turn(const strata_engine *engine)
+/* The number of the walk that is under way, as the pager counts: its step or its evaluation. */
+static uint64_t current_turn(const strata_engine *engine)
 {
     return engine->place == IN_EVALUATION ? engine->evaluations : local_step(engine);
 }
@@ -209,10 +209,10 @@ strata_status strata_acquire(strata_engine *engine, uint32_t group, strata_strea
     STRATA_TRY(check_stream(engine, "acquire", stream));
     uint32_t use = engine->use++;
     STRATA_TRY(strata_engine_failed(
-        engine, strata_pager_ask(engine->pager, turn(engine), use, &blocked_ns)));
+        engine, strata_pager_ask(engine->pager, current_turn(engine), use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
     STRATA_TRY(strata_engine_failed(
-        engine, strata_pager_queue_acquire(engine->pager, stream, turn(engine), use)));
+        engine, strata_pager_queue_acquire(engine->pager, stream, current_turn(engine), use)));
     *out = strata_pager_view(engine->pager, use);
     return STRATA_OK;
 }
@@ -222,7 +222,7 @@ strata_status strata_release(strata_engine *engine, uint32_t group, strata_strea
     STRATA_TRY(check_use(engine, STRATA_USE_RELEASE, group));
     STRATA_TRY(check_stream(engine, "release", stream));
     uint32_t use = engine->use++;
-    strata_pager_queue_release(engine->pager, stream, turn(engine), use);
+    strata_pager_queue_release(engine->pager, stream, current_turn(engine), use);
     return STRATA_OK;
 }
 
@@ -237,16 +237,17 @@ static strata_status move_block(strata_engine *engine, strata_use_kind kind, uin
     STRATA_TRY(check_stream(engine, use_names[kind], stream));
     uint32_t use = engine->use++;
     STRATA_TRY(strata_engine_failed(
-        engine, strata_pager_ask(engine->pager, turn(engine), use, &blocked_ns)));
+        engine, strata_pager_ask(engine->pager, current_turn(engine), use, &blocked_ns)));
     engine->acquire_blocked_ns += blocked_ns;
     return strata_engine_failed(
-        engine, strata_pager_queue_stash(engine->pager, stream, turn(engine), use, bytes));
+        engine,
+        strata_pager_queue_stash(engine->pager, stream, current_turn(engine), use, bytes));
 }
 
 strata_status strata_stash(strata_engine *engine, uint32_t block, const void *src,
                            strata_stream *stream)
 {
-    /* Only read: the direction of the copy is the use's. */
+    /* The copy only reads src: the kind of the use gives the direction. */
     return move_block(engine, STRATA_USE_STASH, block, (void *)(uintptr_t)src, stream);
 }
 
