@@ -1,6 +1,6 @@
 /*
- * Copying and checking what the caller says about the model. Everything later trusts it: sizes
- * do not overflow, acquires and releases pair up, every stash is taken back, every group is
+ * Copying and checking the caller's description of the model. Later code relies on it: sizes do
+ * not overflow, acquires and releases pair up, every stash is taken back, and every group is
  * trained or frozen.
  *
  * Thread: the engine's caller, at create.
@@ -76,7 +76,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* A tensor's name is what a message or a file knows it by. */
+/* Messages and files name a tensor by its name alone, so no two may have the same. */
 static strata_status check_names(const struct model *model, strata_error *error)
 {
     const char **names = malloc(model->tensor_count * sizeof *names);
@@ -187,7 +187,7 @@ struct entry_name {
     uint32_t entry;
 };
 
-static struct entry_name name_of(const struct model *model, uint32_t u)
+static struct entry_name entry_name_of(const struct model *model, uint32_t u)
 {
     bool eval = strata_model_is_eval(model, u);
     return (struct entry_name){.list = eval ? "evaluation's use list" : "use list",
@@ -200,7 +200,7 @@ static strata_status pair_use(const struct model *model, uint32_t *open, uint32_
 {
     static const char *const names[] = {"", "acquire", "release", "stash", "unstash"};
     struct use *use = &model->uses[u];
-    struct entry_name name = name_of(model, u);
+    struct entry_name name = entry_name_of(model, u);
     if (opens != (open[use->index] == STRATA_NONE))
         return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: %s of %u, which is %s",
                            name.list, name.entry, names[use->kind], use->index,
@@ -216,18 +216,19 @@ static strata_status pair_use(const struct model *model, uint32_t *open, uint32_
     return STRATA_OK;
 }
 
-/* The uses of one list: first .. end - 1. */
+/* Pair acquires with releases, and stashes with unstashes, of one list: uses first .. end - 1.
+ */
 static strata_status pair_uses(struct model *model, uint32_t first, uint32_t end,
                                uint32_t *open_group, uint32_t *open_block, strata_error *error)
 {
-    const char *list = name_of(model, first).list;
+    const char *list = entry_name_of(model, first).list;
     for (uint32_t u = first; u < end; u++) {
         struct use *use = &model->uses[u];
         bool of_group = use->kind == STRATA_USE_ACQUIRE || use->kind == STRATA_USE_RELEASE;
         bool opens = use->kind == STRATA_USE_ACQUIRE || use->kind == STRATA_USE_STASH;
         if (of_group && use->index >= model->group_count)
             return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: group %u of %u", list,
-                               name_of(model, u).entry, use->index, model->group_count);
+                               entry_name_of(model, u).entry, use->index, model->group_count);
         STRATA_TRY(pair_use(model, of_group ? open_group : open_block, u, opens, error));
         if (!of_group) {
             use->stash_event = model->stash_event_count + model->eval_stash_event_count;
@@ -249,13 +250,14 @@ static strata_status pair_uses(struct model *model, uint32_t first, uint32_t end
     return STRATA_OK;
 }
 
-/* Does the use ask for what its group has? last: the group's last use in the list. */
+/* Check that a use has a gradient only if its group does, and that the last use of a trained
+ * group has one. last: it is the group's last use in the list. */
 static strata_status check_grad(const struct model *model, uint32_t u, bool last,
                                 strata_error *error)
 {
     const struct use *use = &model->uses[u];
     const struct group *group = &model->groups[use->index];
-    struct entry_name name = name_of(model, u);
+    struct entry_name name = entry_name_of(model, u);
     bool eval = strata_model_is_eval(model, u);
     if (use->grad && (group->layout.frozen || eval))
         return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: a gradient of group %s%s",
@@ -269,7 +271,7 @@ static strata_status check_grad(const struct model *model, uint32_t u, bool last
     return STRATA_OK;
 }
 
-/* Backwards through one list: what comes next for each group. */
+/* Go backwards through one list and set the next use of each acquire's group. */
 static strata_status link_uses(struct model *model, uint32_t first, uint32_t end,
                                uint32_t *next, uint32_t *next_grad, strata_error *error)
 {
@@ -295,13 +297,13 @@ static strata_status link_uses(struct model *model, uint32_t first, uint32_t end
     return STRATA_OK;
 }
 
-/* Copy one list behind the uses that are there. Blocks are numbered through both. */
+/* Copy one list, from use `first` on. Both lists share the numbers of activation blocks. */
 static strata_status copy_list(struct model *model, uint32_t first, const strata_use *uses,
                                uint32_t count, uint64_t stash_bytes, strata_error *error)
 {
     for (uint32_t i = 0; i < count; i++) {
         const strata_use *use = &uses[i];
-        struct entry_name name = name_of(model, first + i);
+        struct entry_name name = entry_name_of(model, first + i);
         if (use->kind < STRATA_USE_ACQUIRE || use->kind > STRATA_USE_UNSTASH)
             return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: unknown kind %d",
                                name.list, name.entry, (int)use->kind);

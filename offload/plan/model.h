@@ -45,16 +45,16 @@ struct group {
     struct group_layout layout;
 };
 
-/* A use with what the use list says about it worked out. */
+/* A use, with what follows from its place in the list. */
 struct use {
     strata_use_kind kind;
     uint32_t index;   /* group, or stash block */
     bool grad;        /* acquire and release: with the gradient buffer */
     double flops;     /* computed before the next entry */
-    uint32_t partner; /* acquire: its release, release: its acquire; stash, unstash likewise */
+    uint32_t partner; /* of an acquire its release, of a stash its unstash, and back */
     uint32_t next; /* acquire: the next acquire of the group in this list, STRATA_NONE: none */
     uint32_t next_grad;   /* acquire: the next one with grad */
-    uint32_t stash_event; /* (un)stash: how many of them came before */
+    uint32_t stash_event; /* (un)stash: how many of them are before it */
 };
 
 struct model {
@@ -69,7 +69,7 @@ struct model {
     uint32_t trained_tile_count; /* the first ones */
     uint32_t use_count;          /* of the step's list; the evaluation's come after them */
     uint32_t eval_use_count;
-    uint32_t stash_event_count; /* likewise */
+    uint32_t stash_event_count; /* of the step's list, as above */
     uint32_t eval_stash_event_count;
     uint32_t stash_block_count;
     uint32_t tile_elems;
@@ -95,12 +95,13 @@ struct shard {
     uint32_t rank;
 };
 
-/* Copy, check and cut. INVALID names what is wrong with the descriptor. */
+/* Copy and check the descriptor, and cut groups into tiles. INVALID: the message says what is
+ * wrong with it. */
 strata_status strata_model_build(struct model *out, struct tables *tables,
                                  const strata_model_desc *desc, uint32_t tile_elems,
                                  struct shard shard, strata_error *error);
 
-/* The tensor that holds an element of a group; NULL: it is of the padding. */
+/* The tensor that an element of a group belongs to; NULL: it is padding. */
 const struct tensor *strata_model_tensor_at(const struct model *model, uint32_t group,
                                             uint64_t elem);
 
