@@ -48,7 +48,7 @@ static void print_help(FILE *out)
         fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
     fputs("\n  --help, --version; offload-bench SUBCOMMAND --help\n"
           "\nexit codes: 0 done; 1 a check failed; 2 usage; 3 something is absent; 4 below a "
-          "threshold that was asked for\n",
+          "threshold that was asked for; 5 a drive did not answer\n",
           out);
 }
 

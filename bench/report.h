@@ -22,7 +22,8 @@ enum bench_exit {
     BENCH_FAILED = 1,
     BENCH_USAGE = 2,
     BENCH_ABSENT = 3,
-    BENCH_BELOW = 4 /* a threshold that was asked for */
+    BENCH_BELOW = 4, /* a threshold that was asked for */
+    BENCH_LATE = 5   /* a drive did not answer */
 };
 
 enum finding_level { FINDING_OK, FINDING_WARN, FINDING_FAIL };

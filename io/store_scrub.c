@@ -42,7 +42,7 @@
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 /* With room to align the buffers to a huge page. */
 #define MAP_BYTES   (BUFFER_BYTES + HUGE_PAGE_BYTES)
-#define DEADLINE_NS 120000000000u
+#define DEADLINE_S  120u
 #define STACK_BYTES (512u << 10)
 /* Lines on their way to the caller; a drive that has found more waits. */
 #define NOTE_COUNT 64u
@@ -249,7 +249,8 @@ static uint64_t longest_record(const struct drive *drive)
 }
 
 static strata_status scrub_open(struct scrub_drive *scrub, const struct drive *drive,
-                                const struct io_ops *ops, strata_error *error)
+                                const struct io_ops *ops, uint64_t deadline_ns,
+                                strata_error *error)
 {
     scrub->drive = drive;
     scrub->slot_bytes = bytes_of_slots(drive);
@@ -276,7 +277,7 @@ static strata_status scrub_open(struct scrub_drive *scrub, const struct drive *d
         .files = &scrub->io_file,
         .file_count = 1,
         .depth = DEPTH,
-        .deadline_ns = DEADLINE_NS,
+        .deadline_ns = deadline_ns,
     };
     return strata_io_queue_open(&scrub->queue, &desc, error);
 }
@@ -393,21 +394,24 @@ static strata_status check_lengths(const struct survey *survey, strata_error *er
 
 /* Open all drives on io_uring, or on threads if there is no io_uring. out says which. */
 static strata_status open_drives(struct survey *survey, struct scrub_drive *scrubs,
-                                 strata_scrub_result *out, strata_error *error)
+                                 uint32_t deadline_s, strata_scrub_result *out,
+                                 strata_error *error)
 {
+    const struct drive *drives = survey->store.drives;
+    uint64_t deadline_ns = (deadline_s > 0 ? deadline_s : DEADLINE_S) * UINT64_C(1000000000);
     strata_error lack = {.status = STRATA_OK};
     const struct io_ops *ops = &strata_io_uring;
-    strata_status status = scrub_open(&scrubs[0], &survey->store.drives[0], ops, &lack);
+    strata_status status = scrub_open(&scrubs[0], &drives[0], ops, deadline_ns, &lack);
     if (status == STRATA_E_UNSUPPORTED) {
         ops = &strata_io_threads;
         scrub_close(&scrubs[0]);
-        status = scrub_open(&scrubs[0], &survey->store.drives[0], ops, error);
+        status = scrub_open(&scrubs[0], &drives[0], ops, deadline_ns, error);
     } else if (status != STRATA_OK && error != NULL) {
         *error = lack;
     }
     out->backend = ops->name;
     for (uint32_t i = 1; i < survey->store.drive_count && status == STRATA_OK; i++)
-        status = scrub_open(&scrubs[i], &survey->store.drives[i], ops, error);
+        status = scrub_open(&scrubs[i], &drives[i], ops, deadline_ns, error);
     return status;
 }
 
@@ -469,7 +473,7 @@ static strata_status scrub_survey(struct survey *survey, const strata_scrub_desc
     if (scrubs == NULL)
         return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "host: no memory for a scrub");
     uint64_t begin_ns = strata_now_ns();
-    strata_status status = open_drives(survey, scrubs, out, error);
+    strata_status status = open_drives(survey, scrubs, desc->io_deadline_s, out, error);
     if (status == STRATA_OK)
         status = run_drives(survey, scrubs, desc, error);
     out->seconds = (double)(strata_now_ns() - begin_ns) * 1e-9;

@@ -135,6 +135,7 @@ static strata_status scrub(struct command *command, strata_error *error)
         .on_bad_user = command,
         .progress = strata_progress_line,
         .progress_user = &command->progress,
+        .io_deadline_s = command->options->deadline_s,
     };
     strata_progress_line_begin(&command->progress, command->options->quiet);
     strata_status status = strata_store_scrub(&result, &desc, error);

@@ -70,6 +70,7 @@ typedef struct strata_scrub_desc {
     void *on_bad_user;
     strata_progress_fn progress; /* NULL: none; see strata/types.h */
     void *progress_user;
+    uint32_t io_deadline_s; /* 0: 120; a request that takes longer: STRATA_E_TIMEOUT */
 } strata_scrub_desc;
 
 typedef struct strata_scrub_result {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "tests/io/commit_check.h"
 #include "tests/io/scrub_check.h"
+#include "tests/support/io_fault.h"
 #include "tests/support/quick_clock.h"
 
 #include <errno.h>
@@ -17,6 +18,33 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Whether the drives of the queues that are opened never answer. */
+static bool silent_drives;
+static struct io_fault_count lost;
+static const struct io_fault_plan silence = {.inner = &strata_io_threads,
+                                             .count = &lost,
+                                             .fault = IO_FAULT_LOST,
+                                             .nth = 1,
+                                             .times = UINT64_MAX};
+
+strata_status __real_strata_io_queue_open(struct io_queue **out,
+                                          const struct io_queue_desc *desc,
+                                          strata_error *error);
+strata_status __wrap_strata_io_queue_open(struct io_queue **out,
+                                          const struct io_queue_desc *desc,
+                                          strata_error *error);
+
+strata_status __wrap_strata_io_queue_open(struct io_queue **out,
+                                          const struct io_queue_desc *desc, strata_error *error)
+{
+    struct io_queue_desc other = *desc;
+    if (silent_drives) {
+        other.ops = &strata_io_fault;
+        other.ops_config = &silence;
+    }
+    return __real_strata_io_queue_open(out, &other, error);
+}
 
 static uint64_t tile_count(const struct commit_rig *rig)
 {
@@ -165,6 +193,21 @@ Test(store_tools, a_store_in_use_is_refused)
     clock_hurries = false;
     strata_commit_rig_close(&rig);
     expect_steps(&rig, (uint64_t[]){3, 2}, 2);
+    strata_commit_rig_remove(&rig);
+}
+
+Test(store_tools, a_scrub_ends_at_its_deadline)
+{
+    struct commit_rig rig;
+    strata_scrub_result result;
+    strata_error error = {.status = STRATA_OK};
+    leave_at(&rig, 2, 1, 3);
+    strata_scrub_desc desc = {.dirs = rig.dirs, .dir_count = 2, .io_deadline_s = 1};
+    silent_drives = true;
+    cr_expect(strata_store_scrub(&result, &desc, &error) == STRATA_E_TIMEOUT);
+    cr_expect_not_null(strstr(error.message, "no answer for 1 s"), "%s", error.message);
+    silent_drives = false;
+    expect_sound(&rig, 3);
     strata_commit_rig_remove(&rig);
 }
 

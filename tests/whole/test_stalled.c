@@ -14,6 +14,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/fs.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,6 +29,12 @@
     "--data text --model config.json --seq 32 --batch 2 --device-mem 16M --host-mem 64M "      \
     "--tile 16384 --allow threads-io --store store --commit-every 1 --quiet "                  \
     "--log log.jsonl --deadline 10 "
+
+/* As many steps as it takes, each of them long. */
+#define BENCH_RUN                                                                              \
+    "run --model config.json --seq 512 --batch 512 --micro-batch 8 --steps 99 --store store "  \
+    "--params host --grads host --states nvme --io threads --deadline 10 "                     \
+    "--box " STRATA_TESTS_DIR "/support/profiles/two_cores.json"
 
 static struct temp_dir dir;
 static struct program_result result;
@@ -84,6 +91,37 @@ static void await_text(pid_t process, const char *name, char *out, size_t bytes)
     }
 }
 
+/* Until the process has a thread of this name. */
+static void await_thread(pid_t process, const char *name)
+{
+    char pattern[64];
+    for (bool found = false; !found;) {
+        cr_assert(!has_ended(process), "it ended early");
+        glob_t names = {.gl_pathc = 0};
+        snprintf(pattern, sizeof pattern, "/proc/%d/task/*/comm", (int)process);
+        (void)glob(pattern, 0, NULL, &names);
+        for (size_t i = 0; i < names.gl_pathc && !found; i++) {
+            char comm[32] = "";
+            FILE *file = fopen(names.gl_pathv[i], "re");
+            found = file != NULL && fgets(comm, sizeof comm, file) != NULL &&
+                    strncmp(comm, name, strlen(name)) == 0;
+            if (file != NULL)
+                fclose(file);
+        }
+        globfree(&names);
+    }
+}
+
+static void expect_one_line_and_5(pid_t process)
+{
+    await_text(process, "err.txt", result.err, sizeof result.err);
+    ask_disk(FITHAW);
+    cr_expect_eq(strata_program_wait(process), 5);
+    cr_expect_not_null(strstr(result.err, "no answer for 10 s"), "%s", result.err);
+    cr_expect(strchr(result.err, '\n') == result.err + strlen(result.err) - 1, "%s",
+              result.err);
+}
+
 static void expect_ended(const char *io, int signal_number)
 {
     char words[512];
@@ -95,12 +133,7 @@ static void expect_ended(const char *io, int signal_number)
     ask_disk(FIFREEZE);
     if (signal_number != 0)
         kill(process, signal_number);
-    await_text(process, "err.txt", result.err, sizeof result.err);
-    ask_disk(FITHAW);
-    cr_expect_eq(strata_program_wait(process), 5);
-    cr_expect_not_null(strstr(result.err, "no answer for 10 s"), "%s", result.err);
-    cr_expect(strchr(result.err, '\n') == result.err + strlen(result.err) - 1, "%s",
-              result.err);
+    expect_one_line_and_5(process);
     strata_program_run(&result, &dir, path, RUN "--steps 1 --resume");
     cr_expect_eq(result.code, 0, "%s", result.err);
 }
@@ -121,4 +154,15 @@ Test(stalled, ctrl_c_does_not_wait_for_the_drive)
 {
     mount_disk();
     expect_ended("threads", SIGINT);
+}
+
+Test(stalled, a_bench_run_ends_at_its_deadline_too)
+{
+    const char *path = strata_program_path("STRATA_BENCH_PROGRAM", STRATA_BENCH_PROGRAM);
+    cr_assert_not_null(path, "STRATA_BENCH_PROGRAM does not name the program");
+    mount_disk();
+    pid_t process = strata_program_start(&dir, path, BENCH_RUN);
+    await_thread(process, "strata-pager");
+    ask_disk(FIFREEZE);
+    expect_one_line_and_5(process);
 }
