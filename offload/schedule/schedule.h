@@ -7,20 +7,20 @@
  * A step walks the use list, and every use needs bytes that rest elsewhere. The schedule
  * decides which bytes move next, on which lane, through which frame. It has no clock, no thread
  * and no I/O, and after create it allocates nothing. A driver feeds it events and carries out
- * the ops that it gives out:
+ * the ops that it returns:
  *
- *     the caller stands at a use        strata_schedule_ask
- *     a stream got to a release         strata_schedule_released
- *     a stream copied a stash block     strata_schedule_copied
- *     an op is done                     strata_schedule_done
- *     the next op to start              strata_schedule_next
+ *     the caller has come to a use        strata_schedule_ask
+ *     a stream has reached a release      strata_schedule_released
+ *     a stream has copied a stash block   strata_schedule_copied
+ *     an op is done                       strata_schedule_done
+ *     which op to start next?             strata_schedule_next
  *
  * There are three drivers: the pager with real lanes (offload/pager/pager.h), the simulator
  * with a virtual clock (offload/simulate/simulate.h), and tests with completions in any order
- * (tests/support/driver.h). So what is predicted and what is tested is the code that runs.
+ * (tests/support/driver.h). So the code that is simulated and tested is the code that runs.
  *
- * Work is in chains. A chain brings one thing to its place, one op after the other; what is in
- * brackets happens only where the home of that part asks for it:
+ * Work is done in chains. A chain brings one thing to its place, one op after the other. The
+ * ops in brackets are there only if the home of that part asks for them:
  *
  *     fetch    [nvme_read param] -> h2d
  *     grad     d2h -> norm -> [nvme_write]
@@ -32,7 +32,8 @@
  * With several ranks each moves its own shards. A gather follows the fetches of a placement, a
  * reduction precedes a gradient's way home, and the block sums are shared before the norm.
  *
- * The rules of progress. Together they make sure that no order of completions can stop it:
+ * The rules of progress. Together they make sure that in no order of completions the schedule
+ * gets stuck:
  *
  *   - The residency has laid out the device's room. Placements open in its order, each once
  *     those that overlap it have closed.
@@ -47,24 +48,25 @@
  *     such a write holds.
  *   - The comm lane's order is fixed by the plan and is the same on all ranks. It never depends
  *     on what has arrived (offload/schedule/schedule_comm.c).
- *   - Among the chains that could go on, the one that is wanted soonest does (earliest deadline
- *     first). On the cpu lane a chain that holds a frame goes before all others. A drive gets
- *     few requests at once of those that nothing waits for: states that are read ahead, and
- *     states on their way home.
+ *   - Of all chains whose next op could start, the one whose result is needed first goes on
+ *     (earliest deadline first). On the cpu lane a chain that holds a frame goes before all
+ *     others. Transfers that nothing waits for, which are states that are read ahead and states
+ *     on their way home, get few of a drive's requests at once.
  *
- * Updates and the norm (offload/schedule/schedule_update.c): with clipping or a loss scale an
- * update's scale is known with the norm of the step. What the norm says of it is the verdict.
- * An update is deferred until then, or computed ahead as if the verdict were "within the
- * limit". If it is another, the update is redone from what was there before: on NVMe the slot
- * before, in host RAM the state itself, which is kept one gradient behind. The bits are the
+ * Updates and the norm (offload/schedule/schedule_update.c): with clipping or a loss scale the
+ * scale of an update is known only with the norm of the step. An update is deferred until then,
+ * or computed ahead with the scale of a norm within the limit. The norm gives the verdict: if
+ * the scale is another one, the update is redone from the state before it. On NVMe that is in
+ * another slot; in host RAM the state is kept one gradient behind. Either way the bits are the
  * same.
  *
  * Steps count from 0 here: step n uses weights that have seen the updates of n steps.
  *
- * Evaluations stand between steps and walk a list of their own, forward only. When one begins,
- * what has come to the device for the next step gives up its room, and comes again afterwards.
- * A turn is one walk of a list: of the step's list it is the step, of the evaluation's the
- * evaluation, also counted from 0. Whether there are evaluations, and when, changes no bit.
+ * An evaluation comes between two steps and walks a list of its own, forward only. When it
+ * begins, what is in the device for the next step already is taken back, and it is brought
+ * again afterwards. A turn is the number of a walk: the step for the step's list, and for the
+ * evaluation's list the count of evaluations before it. Whether there are evaluations, and
+ * when, changes no bit.
  *
  * Thread: one owner, the pager.
  */
@@ -86,8 +88,8 @@ enum op_kind {
     OP_REDUCE, /* comm lane: the sum over ranks of a finished gradient, to each its shard */
     OP_SHARE,  /* comm lane: every rank's block sums to all */
     OP_TOTAL,  /* cpu lane: the norm of the step */
-    OP_COMMIT, /* nvme_write lane: make the states that lie in the slots given a commit */
-    OP_OPEN    /* no lane, no completion: what a stream waits for is there: open a gate */
+    OP_COMMIT, /* nvme_write lane: make the slots of strata_schedule_commit_lines() a commit */
+    OP_OPEN    /* no lane and no done: open a gate, since what a stream waits for is there */
 };
 
 enum op_what { WHAT_PARAM, WHAT_GRAD, WHAT_STATE, WHAT_PARK, WHAT_STASH, WHAT_NOTHING };
@@ -95,18 +97,18 @@ enum op_what { WHAT_PARAM, WHAT_GRAD, WHAT_STATE, WHAT_PARK, WHAT_STASH, WHAT_NO
 /* What the norm of a step means for an update that was computed without it. */
 enum verdict {
     VERDICT_NONE,   /* not known yet */
-    VERDICT_WITHIN, /* the scale is the one that was guessed */
-    VERDICT_OVER,   /* it is another: what was computed ahead is redone */
-    VERDICT_SKIP    /* not finite under a loss scale: the step changes nothing */
+    VERDICT_WITHIN, /* it was computed with the right scale */
+    VERDICT_OVER,   /* the scale is another one: it is redone */
+    VERDICT_SKIP    /* the norm is not finite, with a loss scale: the step changes nothing */
 };
 
 /* What an OP_UPDATE does, in this order. */
 enum update_work {
-    UPDATE_FOLD = 1,    /* the gradient at home, of fold_step, into the state */
-    UPDATE_APPLY = 2,   /* the step's gradient into state and weights */
-    UPDATE_WEIGHTS = 4, /* weights as APPLY would make them; the state stays */
-    UPDATE_REBUILD = 8, /* weights from the master weights */
-    UPDATE_TAKE = 16    /* the gradient in the frame takes its place at home */
+    UPDATE_FOLD = 1,    /* apply the gradient at home, which is fold_step's, to the state */
+    UPDATE_APPLY = 2,   /* apply the step's gradient: new state and weights */
+    UPDATE_WEIGHTS = 4, /* make the weights of APPLY, and leave the state as it is */
+    UPDATE_REBUILD = 8, /* make the weights from the master weights */
+    UPDATE_TAKE = 16    /* copy the gradient from the frame to its home */
 };
 
 struct op {
@@ -114,7 +116,7 @@ struct op {
     enum op_what what;
     strata_lane lane;
     bool on_device;       /* NORM, UPDATE: where the bytes are */
-    uint32_t chain;       /* to give back with done */
+    uint32_t chain;       /* the schedule's; unchanged in done */
     uint32_t tile;        /* or STRATA_NONE */
     uint32_t placement;   /* or STRATA_NONE; OP_OPEN of a stash: STRATA_NONE */
     uint32_t stash_event; /* or STRATA_NONE */
@@ -125,16 +127,16 @@ struct op {
     uint64_t gate_value; /* OPEN: what its gate is raised to */
     uint64_t step;       /* of what belongs to an evaluation: its turn */
     uint64_t fold_step;
-    /* Set by the driver before done. TOTAL: of the step. NORM: OVER or SKIP where the sums so
-     * far leave no other, else NONE; it saves work and changes no bit. */
+    /* Set by the driver before done. TOTAL: the step's. NORM: OVER or SKIP if the sums so far
+     * decide it already, else NONE; knowing it early saves work and changes no bit. */
     enum verdict verdict;
 };
 
 /*
- * What is known of a step: one table, which the schedule holds and the thread that owns the
- * schedule writes and reads; others get copies with their jobs. The schedule itself reads
- * nothing but the verdict, which it writes. The driver writes the rest: lr when the step
- * begins, the result with the norm, and with it what the next step begins with.
+ * What is known of a step: one table, in the schedule, which only its owning thread reads and
+ * writes; other threads get copies with their jobs. The schedule itself uses only the verdict,
+ * which it sets. The driver sets the rest: lr when the step begins, the result with the norm,
+ * and with the result what the next step begins with.
  *
  * The last four steps are kept. A caller waits for the norms of the last two that have ended,
  * and that of the one in progress may be known before its end. A caller that begins step n + 4
@@ -148,14 +150,14 @@ struct step_facts {
     uint64_t applied;          /* updates before it, earlier runs' included */
     double loss_scale;         /* of its gradients; what a commit before it holds */
     strata_step_result result; /* once its norm is known: step < strata_schedule_normed() */
-    enum verdict verdict;      /* likewise */
+    enum verdict verdict;      /* known when the result is */
 };
 
 /* When an update may be computed. */
 enum update_mode {
-    UPDATES_AT_ONCE, /* no norm is waited for: no clipping, no loss scale */
-    UPDATES_DEFERRED,
-    UPDATES_AHEAD /* where there is a state to go back to; elsewhere deferred */
+    UPDATES_AT_ONCE,  /* it needs no norm: there is no clipping and no loss scale */
+    UPDATES_DEFERRED, /* once the norm is known */
+    UPDATES_AHEAD     /* before, if the old state stays, so that it can be redone; else after */
 };
 
 struct schedule;
@@ -163,31 +165,32 @@ struct schedule;
 struct schedule_desc {
     const struct offload_plan *plan; /* borrowed; frames and homes are read only after create */
     enum update_mode mode;
-    bool no_overlap;         /* the naive order: deferred, nothing ahead of its use */
+    bool no_overlap; /* for comparison: updates deferred, nothing moves before its use */
     struct slots_desc slots; /* the counts are filled in */
 };
 
-/* Takes its arrays from tables, whose owner frees them. */
+/* Its arrays are taken from tables, whose owner frees them. */
 strata_status strata_schedule_create(struct schedule **out, struct tables *tables,
                                      const struct schedule_desc *desc, strata_error *error);
 
-/* The plan is finished: frames exist. Once, before the first event. */
+/* Call it once, before the first event, when the plan is finished and has its frames. */
 void strata_schedule_start(struct schedule *schedule);
 
-/* Of one of the last four steps, the one in progress included. Lent until destroy. */
+/* The facts of one of the last four steps, the one in progress included. Lent as long as the
+ * schedule lives. */
 struct step_facts *strata_schedule_facts(struct schedule *schedule, uint64_t step);
 
-/* The caller stands at a use of a turn and would go on. */
+/* The caller has come to a use of a turn and waits until it may go on. */
 void strata_schedule_ask(struct schedule *schedule, uint64_t turn, uint32_t use);
-/* May it go on? An acquire: the placements are open. A stash or unstash: the device block is
- * assigned. */
+/* May it go on? At an acquire, once its placements are open; at a stash or unstash, once a
+ * device block is assigned. */
 bool strata_schedule_granted(const struct schedule *schedule, uint64_t turn, uint32_t use);
 
 /* What a use that is not granted, or whose gate is closed, waits for. */
 strata_stall strata_schedule_missing(const struct schedule *schedule, uint64_t turn,
                                      uint32_t use);
 
-/* A stream got to the release; to the end of the copy into or out of a stash block. */
+/* A stream has reached the release, or the end of the copy into or out of a stash block. */
 void strata_schedule_released(struct schedule *schedule, uint64_t turn, uint32_t use);
 void strata_schedule_copied(struct schedule *schedule, uint64_t turn, uint32_t stash_event);
 
@@ -195,10 +198,10 @@ void strata_schedule_copied(struct schedule *schedule, uint64_t turn, uint32_t s
  * Between steps: all uses of the first `steps` steps are granted, and no more is asked for.
  *
  * hold: open nothing for the next step, and take back what is open for it already. Then either
- * evaluate, walk the evaluation's list, and go_on once its last use is granted; or go_on.
- * resting: nothing is left to take back and no op is queued or under way, so homes and slots
- * are the caller's until go_on. One rank only: which gathers have begun differs from rank to
- * rank, and none can be taken back.
+ * call evaluate, walk the evaluation's list, and call go_on once its last use is granted; or
+ * call go_on. resting: nothing is left to take back and no op is queued or under way, so the
+ * caller may change homes and slots until go_on. For one rank only: ranks differ in which
+ * gathers have begun, and a gather cannot be taken back.
  */
 void strata_schedule_hold(struct schedule *schedule, uint64_t steps);
 bool strata_schedule_resting(const struct schedule *schedule);
@@ -212,19 +215,19 @@ uint32_t strata_schedule_rewrite(struct schedule *schedule, uint32_t tile);
 /* Ops of a lane that are under way at once, at most. */
 extern const uint32_t strata_lane_depth[STRATA_LANE_COUNT];
 
-/* An op that next gave out is done. */
+/* An op that strata_schedule_next() returned is done. */
 void strata_schedule_done(struct schedule *schedule, const struct op *op);
 
-/* The next op to start, if there is one. Call until there is none, after every event: what
- * follows from events is worked out here, and the questions above are answered as of the last
- * call. */
+/* The next op to start; false: there is none. Call it after every event until there is none. An
+ * event only notes what happened; what follows from it is worked out here. So the answers of
+ * the other functions are as of the last of these calls. */
 bool strata_schedule_next(struct schedule *schedule, struct op *out);
 
 /* Steps whose norm is known; steps whose updates are final and all at home. */
 uint64_t strata_schedule_normed(const struct schedule *schedule);
 uint64_t strata_schedule_updated(const struct schedule *schedule);
 
-/* Would the tile's update be deferred until the norm of its step is known, as things stand? */
+/* Would the tile's update wait until the norm of its step is known, by what is known now? */
 bool strata_schedule_awaits_norm(const struct schedule *schedule, uint32_t tile);
 
 /* Begin to bring the states that are a gradient behind up to the latest step, whose updates are
@@ -232,8 +235,8 @@ bool strata_schedule_awaits_norm(const struct schedule *schedule, uint32_t tile)
 void strata_schedule_settle(struct schedule *schedule);
 bool strata_schedule_settled(const struct schedule *schedule);
 
-/* Begin to commit the latest step, whose updates are all at home and settled. It does nothing
- * if that commit is made, or any is in preparation. */
+/* Begin to commit the latest step, whose updates are all at home and settled. Nothing happens
+ * if that step is committed already, or if a commit is in preparation. */
 void strata_schedule_save(struct schedule *schedule);
 
 /* The step of the last durable commit, earlier runs' included. */
@@ -244,8 +247,8 @@ uint64_t strata_schedule_committed(const struct schedule *schedule);
 uint32_t strata_schedule_commit_lines(const struct schedule *schedule,
                                       struct commit_line out[1 + STRATA_MAX_KEEP]);
 
-/* What the store already holds, newest first; before start. This run goes on
- * from lines[0] and commits every so many steps, 0: only when asked. */
+/* The commits that the store holds, newest first; before start. This run begins with lines[0]
+ * and commits every so many steps; 0: only when asked. */
 void strata_schedule_recover(struct schedule *schedule, const struct commit_line *lines,
                              uint32_t count, uint32_t commit_every);
 
