@@ -175,7 +175,7 @@ static const struct option_row rows[] = {
     RANGE("keep-every", OPTION_COUNT, "M", keep_every, 1, TWO_TO_31,
           "those whose step is a multiple of M (1000)"),
     RANGE("deadline", OPTION_COUNT, "SECONDS", deadline_s, 1, 86401,
-          "a drive that does not answer ends the run after that (120)"),
+          "a silent drive ends a run or a scrub after that (120)"),
     FLAG("resume", resume, "go on from the last commit; without one, from step 0"),
     RANGE("at", OPTION_LONG, "STEP", at, 0, TWO_TO_31,
           "with --resume: from that commit; gives up later ones"),
