@@ -50,7 +50,7 @@ static uint64_t largest_activation(const struct decoder *decoder)
 {
     const struct decoder_config *c = &decoder->config;
     uint64_t rows = min_u64(decoder->micro_tokens, STRATA_OP_PIECE_ROWS);
-    uint64_t wide = max_u64(c->ffn_size, slice_rows_max(decoder));
+    uint64_t wide = max_u64(c->ffn_size, decoder->layout.logits_stride);
     uint64_t narrow = max_u64(decoder_q_width(c), c->hidden_size);
     return max_u64(rows * wide, decoder->micro_tokens * narrow);
 }
@@ -89,7 +89,7 @@ static uint64_t place_head(struct decoder *decoder, uint64_t end)
     struct decoder_layout *at = &decoder->layout;
     uint64_t rows = min_u64(decoder->micro_tokens, STRATA_OP_PIECE_ROWS);
     at->y = place(&end, decoder->micro_tokens * decoder->config.hidden_size * 4);
-    at->logits = place(&end, rows * slice_rows_max(decoder) * 4);
+    at->logits = place(&end, rows * at->logits_stride * 4);
     return end;
 }
 
@@ -99,6 +99,8 @@ void strata_decoder_build_layout(struct decoder *decoder)
     struct decoder_layout *at = &decoder->layout;
     uint64_t tokens = (uint64_t)decoder->shape.batch * decoder->shape.seq;
     uint64_t end = 0;
+    at->logits_stride =
+        (slice_rows_max(decoder) + DECODER_ROW_UNIT - 1) / DECODER_ROW_UNIT * DECODER_ROW_UNIT;
     at->rotary = place(&end, decoder->shape.seq * decoder_turned(c) * 4);
     at->inputs = place(&end, tokens * 4);
     at->targets = place(&end, tokens * 4);

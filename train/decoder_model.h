@@ -34,6 +34,11 @@ enum decoder_layer_tensor {
     DECODER_LAYER_TENSORS
 };
 
+/* Rows of logits begin at multiples of so many elements, 16 bytes of a 16-bit type: without
+ * that the matrix library has only its slow kernels for them, and slices have any number of
+ * rows. */
+#define DECODER_ROW_UNIT 8u
+
 /*
  * Device scratch, in bytes from its start. The first part lives through the step, x and dx are
  * the running activation and its gradient; what follows belongs to one phase at a time and
@@ -59,9 +64,10 @@ struct decoder_layout {
     uint64_t gate;   /* a piece x ffn                                                  */
     uint64_t up;
     uint64_t act;
-    uint64_t attend; /* attention's own scratch, in the place of the four above        */
-    uint64_t y;      /* head: tokens x hidden, the normed x                            */
-    uint64_t logits; /* a piece x the largest slice                                    */
+    uint64_t attend;        /* attention's own scratch, in the place of the four above        */
+    uint64_t y;             /* head: tokens x hidden, the normed x                            */
+    uint64_t logits;        /* a piece x the largest slice, rounded up to the stride          */
+    uint64_t logits_stride; /* elements, a multiple of DECODER_ROW_UNIT        */
     uint64_t bytes;
 };
 

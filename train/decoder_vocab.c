@@ -52,6 +52,7 @@ static struct op_entropy head_logits(const struct run *run, const struct decoder
         .rows = piece_rows(run, first),
         .first = decoder_slice_first(decoder, task->index),
         .slice_rows = slice_rows(run, task->index),
+        .stride = decoder->layout.logits_stride,
         .scale = (float)(run->loss_scale / ((double)decoder->shape.batch * decoder->shape.seq)),
     };
     strata_op_linear(&run->ops, &(struct op_linear){
@@ -62,6 +63,7 @@ static struct op_entropy head_logits(const struct run *run, const struct decoder
                                     .rows = entropy.rows,
                                     .in = decoder->config.hidden_size,
                                     .out = entropy.slice_rows,
+                                    .out_stride = entropy.stride,
                                 });
     return entropy;
 }
@@ -90,6 +92,7 @@ void strata_vocab_head_grad(const struct run *run, const struct decoder_task *ta
                                 .rows = entropy.rows,
                                 .in = hidden,
                                 .out = entropy.slice_rows,
+                                .out_stride = entropy.stride,
                             });
         strata_op_linear_dx(&run->ops,
                             &(struct op_linear){
@@ -99,6 +102,7 @@ void strata_vocab_head_grad(const struct run *run, const struct decoder_task *ta
                                 .rows = entropy.rows,
                                 .in = hidden,
                                 .out = entropy.slice_rows,
+                                .out_stride = entropy.stride,
                                 .add = !task->first,
                             });
     }

@@ -75,6 +75,7 @@ void strata_op_norm_grad(const struct ops *ops, const struct op_norm_grad *args)
  * A matrix of out x in weights.
  * linear:    dst (rows x out) (+)= src (rows x in)  times weight transposed
  * linear_dx: dst (rows x in)  (+)= src (rows x out) times weight
+ * out_stride: elements from a row of `out` numbers to the next, in dst or src; 0: no gaps.
  */
 struct op_linear {
     const float *src;
@@ -84,11 +85,17 @@ struct op_linear {
     uint64_t in;
     uint64_t out;
     bool add; /* dst += instead of dst = */
+    uint64_t out_stride;
 };
+static inline uint64_t strata_op_out_stride(uint64_t out_stride, uint64_t out)
+{
+    return out_stride != 0 ? out_stride : out;
+}
 void strata_op_linear(const struct ops *ops, const struct op_linear *args);
 void strata_op_linear_dx(const struct ops *ops, const struct op_linear *args);
 
-/* dweight (out x in) += dy (rows x out) transposed times x (rows x in). */
+/* dweight (out x in) += dy (rows x out) transposed times x (rows x in). out_stride: of dy, as
+ * above. */
 struct op_linear_dw {
     const float *x;
     const float *dy;
@@ -96,6 +103,7 @@ struct op_linear_dw {
     uint64_t rows;
     uint64_t in;
     uint64_t out;
+    uint64_t out_stride;
 };
 void strata_op_linear_dw(const struct ops *ops, const struct op_linear_dw *args);
 
@@ -225,7 +233,8 @@ struct op_row_stat {
     float target; /* the target's logit  */
 };
 
-/* Cross entropy over a vocabulary slice. logits: rows x slice_rows. */
+/* Cross entropy over a vocabulary slice. logits: rows of slice_rows, `stride` elements
+ * apart. */
 struct op_entropy {
     float *logits;
     const uint32_t *targets;
@@ -233,6 +242,7 @@ struct op_entropy {
     uint64_t rows;
     uint64_t first; /* token of the slice's first row                         */
     uint64_t slice_rows;
+    uint64_t stride;
     float scale; /* grad only: what a row's loss is multiplied with        */
 };
 /* Forget what is known of rows. */

@@ -118,29 +118,38 @@ static void layer_product(const struct ops *ops, const void *a, const void *b, f
                  });
 }
 
+/* Elements from the first to after the last of rows of `out` numbers. */
+static uint64_t out_span(uint64_t rows, uint64_t out, uint64_t out_stride)
+{
+    return (rows - 1) * strata_op_out_stride(out_stride, out) + out;
+}
+
 static void linear(const struct ops *ops, const struct op_linear *a)
 {
     uint8_t *at = halves_of(ops);
     const void *src = argument(ops, a->src, a->rows * a->in, &at);
-    layer_product(ops, src, a->weight, a->dst, strata_product_linear(a->rows, a->in, a->out),
-                  a->add);
+    struct product_shape shape = strata_product_linear(a->rows, a->in, a->out);
+    shape.c_stride = strata_op_out_stride(a->out_stride, a->out);
+    layer_product(ops, src, a->weight, a->dst, shape, a->add);
 }
 
 static void linear_dx(const struct ops *ops, const struct op_linear *a)
 {
     uint8_t *at = halves_of(ops);
-    const void *src = argument(ops, a->src, a->rows * a->out, &at);
-    layer_product(ops, src, a->weight, a->dst, strata_product_linear_dx(a->rows, a->in, a->out),
-                  a->add);
+    const void *src = argument(ops, a->src, out_span(a->rows, a->out, a->out_stride), &at);
+    struct product_shape shape = strata_product_linear_dx(a->rows, a->in, a->out);
+    shape.a_stride = strata_op_out_stride(a->out_stride, a->out);
+    layer_product(ops, src, a->weight, a->dst, shape, a->add);
 }
 
 static void linear_dw(const struct ops *ops, const struct op_linear_dw *a)
 {
     uint8_t *at = halves_of(ops);
-    const void *dy = argument(ops, a->dy, a->rows * a->out, &at);
+    const void *dy = argument(ops, a->dy, out_span(a->rows, a->out, a->out_stride), &at);
     const void *x = argument(ops, a->x, a->rows * a->in, &at);
-    layer_product(ops, dy, x, a->dweight, strata_product_linear_dw(a->rows, a->in, a->out),
-                  true);
+    struct product_shape shape = strata_product_linear_dw(a->rows, a->in, a->out);
+    shape.a_stride = strata_op_out_stride(a->out_stride, a->out);
+    layer_product(ops, dy, x, a->dweight, shape, true);
 }
 
 /* Kernels alone. */

@@ -488,7 +488,7 @@ static __device__ uint64_t target_of(const struct op_entropy *a, uint64_t row)
 
 static __global__ void entropy_scan_kernel(struct op_entropy a)
 {
-    const float *logits = a.logits + blockIdx.x * a.slice_rows;
+    const float *logits = a.logits + blockIdx.x * a.stride;
     struct op_row_stat *stat = &a.stats[blockIdx.x];
     float before = stat->max;
     float max = before;
@@ -516,7 +516,7 @@ extern "C" int strata_cuda_entropy_scan(void *stream, const struct op_entropy *a
 
 static __global__ void entropy_grad_kernel(struct op_entropy a)
 {
-    float *logits = a.logits + blockIdx.x * a.slice_rows;
+    float *logits = a.logits + blockIdx.x * a.stride;
     const struct op_row_stat *stat = &a.stats[blockIdx.x];
     float factor = (float)(a.scale / stat->sum);
     uint64_t target = target_of(&a, blockIdx.x);

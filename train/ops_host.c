@@ -70,6 +70,7 @@ static void host_linear(const struct ops *ops, const struct op_linear *args)
 {
     struct linear_call call = {*ops, *args,
                                strata_product_linear(args->rows, args->in, args->out)};
+    call.shape.c_stride = strata_op_out_stride(args->out_stride, args->out);
     strata_stream_call(ops->stream, run_linear, &call, sizeof call);
 }
 
@@ -77,6 +78,7 @@ static void host_linear_dx(const struct ops *ops, const struct op_linear *args)
 {
     struct linear_call call = {*ops, *args,
                                strata_product_linear_dx(args->rows, args->in, args->out)};
+    call.shape.a_stride = strata_op_out_stride(args->out_stride, args->out);
     strata_stream_call(ops->stream, run_linear, &call, sizeof call);
 }
 
@@ -98,6 +100,7 @@ static void run_linear_dw(void *data)
         .scale = 1.0f,
         .beta = 1.0f,
     };
+    product.shape.a_stride = strata_op_out_stride(a->out_stride, a->out);
     strata_host_panels(call->ops.workers, &product);
 }
 

@@ -89,7 +89,7 @@ void strata_host_entropy_begin(const struct ops *ops, struct op_row_stat *stats,
 
 static void scan_row(const struct op_entropy *a, uint64_t row)
 {
-    const float *logits = a->logits + row * a->slice_rows;
+    const float *logits = a->logits + row * a->stride;
     struct op_row_stat *stat = &a->stats[row];
     float max = stat->max;
     for (uint64_t i = 0; i < a->slice_rows; i++)
@@ -106,7 +106,7 @@ static void scan_row(const struct op_entropy *a, uint64_t row)
 
 static void grad_row(const struct op_entropy *a, uint64_t row)
 {
-    float *logits = a->logits + row * a->slice_rows;
+    float *logits = a->logits + row * a->stride;
     const struct op_row_stat *stat = &a->stats[row];
     float factor = (float)(a->scale / stat->sum);
     for (uint64_t i = 0; i < a->slice_rows; i++)

@@ -293,6 +293,23 @@ Test(decoder, default_slices_have_at_most_16_mi_elements)
     strata_decoder_destroy(decoder);
 }
 
+/* Slices may have any number of rows; what the matrix library gets is aligned to 16 bytes. */
+Test(decoder, rows_of_logits_are_aligned_whatever_the_slices)
+{
+    struct decoder_config config = small_config(true);
+    struct decoder_shape shape = small_shape(BATCH, 1);
+    struct decoder *decoder = make(&config, &shape);
+    cr_assert_eq(decoder->layout.logits_stride, 40); /* of 37 */
+    strata_decoder_destroy(decoder);
+    cr_assert(strata_decoder_config_named(&config, "llama-33b"));
+    shape = (struct decoder_shape){
+        .seq = 16, .batch = 1, .micro_batch = 1, .compute_dtype = STRATA_BF16};
+    decoder = make(&config, &shape);
+    cr_assert_eq(decoder->shape.vocab_slices, 13);
+    cr_assert_eq(decoder->layout.logits_stride, 2464); /* of 2,461 and 2,462 */
+    strata_decoder_destroy(decoder);
+}
+
 Test(decoder, the_demonstration_model_has_little_scratch)
 {
     struct decoder_config config = small_config(true);

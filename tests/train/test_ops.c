@@ -158,6 +158,7 @@ struct linear_shape {
     uint64_t rows;
     uint64_t in;
     uint64_t out;
+    uint64_t out_stride; /* 0: no gaps */
 };
 
 static void plain_linear(const void *shape, double *const *in, double *out)
@@ -224,12 +225,12 @@ static void linear_close(struct linear_case *c)
 static void linear_queue(struct rig *rig, struct linear_case *c, const void *weight, bool add)
 {
     struct linear_shape s = c->shape;
-    strata_op_linear(&rig->ops,
-                     &(struct op_linear){c->x, weight, c->y, s.rows, s.in, s.out, add});
-    strata_op_linear_dx(&rig->ops,
-                        &(struct op_linear){c->dy, weight, c->dx, s.rows, s.in, s.out, add});
-    strata_op_linear_dw(&rig->ops,
-                        &(struct op_linear_dw){c->x, c->dy, c->dweight, s.rows, s.in, s.out});
+    strata_op_linear(&rig->ops, &(struct op_linear){c->x, weight, c->y, s.rows, s.in, s.out,
+                                                    add, s.out_stride});
+    strata_op_linear_dx(&rig->ops, &(struct op_linear){c->dy, weight, c->dx, s.rows, s.in,
+                                                       s.out, add, s.out_stride});
+    strata_op_linear_dw(&rig->ops, &(struct op_linear_dw){c->x, c->dy, c->dweight, s.rows, s.in,
+                                                          s.out, s.out_stride});
     strata_stream_sync(rig->stream);
 }
 
@@ -265,25 +266,54 @@ static void check_linear(strata_dtype dtype, struct linear_shape s)
 
 Test(ops, linear_and_its_gradients_agree_with_double)
 {
-    check_linear(STRATA_FP32, (struct linear_shape){1, 1, 1});
-    check_linear(STRATA_FP32, (struct linear_shape){3, 5, 2});
-    check_linear(STRATA_FP32, (struct linear_shape){37, 131, 70});
-    check_linear(STRATA_FP32, (struct linear_shape){257, 33, 290});
-    check_linear(STRATA_FP32, (struct linear_shape){600, 9, 1030}); /* panels of full size */
+    check_linear(STRATA_FP32, (struct linear_shape){1, 1, 1, 0});
+    check_linear(STRATA_FP32, (struct linear_shape){3, 5, 2, 0});
+    check_linear(STRATA_FP32, (struct linear_shape){37, 131, 70, 0});
+    check_linear(STRATA_FP32, (struct linear_shape){257, 33, 290, 0});
+    check_linear(STRATA_FP32, (struct linear_shape){600, 9, 1030, 0}); /* panels of full size */
+}
+
+/* Rows of `out` numbers with gaps give what those without give, and the gaps stay as they
+ * are. */
+Test(ops, linear_of_rows_with_gaps_is_that_without_them)
+{
+    enum { ROWS = 300, IN = 9, OUT = 13, STRIDE = 16 };
+    struct rig rig = rig_open(2);
+    struct linear_case want = linear_open((struct linear_shape){ROWS, IN, OUT, 0});
+    struct linear_case got = linear_open((struct linear_shape){ROWS, IN, OUT, STRIDE});
+    give(got.y), give(got.dy);
+    got.y = random_floats(ROWS * STRIDE, 14);
+    got.dy = random_floats(ROWS * STRIDE, 15);
+    float *before = copy_floats(got.y, ROWS * STRIDE);
+    for (int r = 0; r < ROWS; r++)
+        memcpy(got.dy + r * STRIDE, want.dy + r * OUT, OUT * sizeof *want.dy);
+    linear_run(&rig, &want, STRATA_FP32, false);
+    linear_run(&rig, &got, STRATA_FP32, false);
+    cr_assert_eq(memcmp(got.dx, want.dx, ROWS * IN * sizeof *want.dx), 0);
+    cr_assert_eq(memcmp(got.dweight, want.dweight, OUT * IN * sizeof *want.dweight), 0);
+    for (int r = 0; r < ROWS; r++) {
+        cr_assert_eq(memcmp(got.y + r * STRIDE, want.y + r * OUT, OUT * sizeof *want.y), 0);
+        cr_assert_eq(memcmp(got.y + r * STRIDE + OUT, before + r * STRIDE + OUT,
+                            (STRIDE - OUT) * sizeof *before),
+                     0);
+    }
+    give(before);
+    linear_close(&want), linear_close(&got);
+    rig_close(&rig);
 }
 
 #ifndef ROUNDS_ACTIVATIONS
 Test(ops, linear_widens_bf16_weights_exactly)
 {
-    check_linear(STRATA_BF16, (struct linear_shape){3, 5, 2});
-    check_linear(STRATA_BF16, (struct linear_shape){70, 131, 257});
+    check_linear(STRATA_BF16, (struct linear_shape){3, 5, 2, 0});
+    check_linear(STRATA_BF16, (struct linear_shape){70, 131, 257, 0});
 }
 #endif
 
 Test(ops, linear_adds_to_what_is_there)
 {
     struct rig rig = rig_open(1);
-    struct linear_case c = linear_open((struct linear_shape){9, 6, 4});
+    struct linear_case c = linear_open((struct linear_shape){9, 6, 4, 0});
     linear_run(&rig, &c, STRATA_FP32, false);
     float *y = copy_floats(c.y, 9 * 4), *dx = copy_floats(c.dx, 9 * 6),
           *dw = copy_floats(c.dweight, 4 * 6);

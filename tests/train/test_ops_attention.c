@@ -225,7 +225,7 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
     struct op_row_stat *stats = take(rows * sizeof *stats);
     for (uint64_t i = 0; i < rows; i++)
         tokens[i] = (uint32_t)(i * i % out);
-    struct op_entropy entropy = {y, tokens, stats, rows, 0, out, 0.5f};
+    struct op_entropy entropy = {y, tokens, stats, rows, 0, out, out, 0.5f};
     strata_op_embed(&rig.ops, &(struct op_embed){tokens, weight, x, rows, width, 0, out});
     strata_op_norm(&rig.ops, &(struct op_norm){x, weight, normed, rows, width, 1e-5f});
     strata_op_bias(&rig.ops, &(struct op_bias){turned, weight, rows, width});
@@ -235,12 +235,14 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
     strata_op_attention_grad(&rig.ops,
                              &(struct op_attention_grad){turned, k, v, d, scratch, s});
     strata_op_bias_grad(&rig.ops, &(struct op_bias_grad){turned, dnorm, rows, width});
-    strata_op_linear(&rig.ops, &(struct op_linear){normed, weight, y, rows, width, out, true});
+    strata_op_linear(&rig.ops,
+                     &(struct op_linear){normed, weight, y, rows, width, out, true, 0});
     strata_op_entropy_begin(&rig.ops, stats, rows);
     strata_op_entropy_scan(&rig.ops, &entropy);
     strata_op_entropy_grad(&rig.ops, &entropy);
-    strata_op_linear_dw(&rig.ops, &(struct op_linear_dw){normed, y, dw, rows, width, out});
-    strata_op_linear_dx(&rig.ops, &(struct op_linear){y, weight, dx, rows, width, out, true});
+    strata_op_linear_dw(&rig.ops, &(struct op_linear_dw){normed, y, dw, rows, width, out, 0});
+    strata_op_linear_dx(&rig.ops,
+                        &(struct op_linear){y, weight, dx, rows, width, out, true, 0});
     strata_op_norm_grad(
         &rig.ops, &(struct op_norm_grad){x, weight, dx, dx, dnorm, rows, width, 1e-5f, true});
     strata_op_glu(&rig.ops, &(struct op_glu){normed, x, normed, rows * width, OP_GELU});

@@ -99,7 +99,7 @@ static uint16_t *as_fp16(const float *values, uint64_t count)
 
 Test(ops_cuda, linear_in_16_bits_is_near_that_in_fp32)
 {
-    struct linear_shape s = {70, 131, 257};
+    struct linear_shape s = {70, 131, 257, 0};
     struct rig rig = rig_open(1);
     struct linear_case want = linear_open(s);
     linear_run(&rig, &want, STRATA_FP32, false);

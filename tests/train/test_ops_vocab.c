@@ -71,12 +71,13 @@ static void plain_entropy(const void *shape, double *const *in, double *out)
     }
 }
 
-/* Columns first .. first + count - 1 of a row-major array of that width, without gaps. */
-static void copy_columns(float *dst, const float *src, const struct entropy_shape *s,
-                         uint64_t first, uint64_t count)
+/* The slice's columns of a row-major array of the whole vocabulary. */
+static void copy_columns(const struct op_entropy *to, const float *src,
+                         const struct entropy_shape *s)
 {
     for (uint64_t r = 0; r < s->rows; r++)
-        memcpy(dst + r * count, src + r * s->vocab + first, count * sizeof *dst);
+        memcpy(to->logits + r * to->stride, src + r * s->vocab + to->first,
+               to->slice_rows * sizeof *src);
 }
 
 /* Loss, and the gradient into grad, going over the vocabulary `cut` tokens at a time. */
@@ -84,28 +85,30 @@ static double sliced_entropy(struct rig *rig, const struct entropy_shape *s,
                              const float *logits, uint64_t cut, float *grad)
 {
     struct op_row_stat *stats = take(s->rows * sizeof *stats);
-    float *slice = zero_floats(s->rows * cut);
+    uint64_t stride = cut + 3; /* rows have gaps */
+    float *slice = zero_floats(s->rows * stride);
     double *mean = take(sizeof *mean);
     struct op_entropy args = {.logits = slice,
                               .targets = s->targets,
                               .stats = stats,
                               .rows = s->rows,
+                              .stride = stride,
                               .scale = 1.0f / (float)s->rows};
     strata_op_entropy_begin(&rig->ops, stats, s->rows);
     for (args.first = 0; args.first < s->vocab; args.first += cut) {
         args.slice_rows = args.first + cut < s->vocab ? cut : s->vocab - args.first;
-        copy_columns(slice, logits, s, args.first, args.slice_rows);
+        copy_columns(&args, logits, s);
         strata_op_entropy_scan(&rig->ops, &args);
         strata_stream_sync(rig->stream);
     }
     strata_op_entropy_loss(&rig->ops, stats, s->rows, mean);
     for (args.first = 0; args.first < s->vocab; args.first += cut) {
         args.slice_rows = args.first + cut < s->vocab ? cut : s->vocab - args.first;
-        copy_columns(slice, logits, s, args.first, args.slice_rows);
+        copy_columns(&args, logits, s);
         strata_op_entropy_grad(&rig->ops, &args);
         strata_stream_sync(rig->stream);
         for (uint64_t r = 0; r < s->rows; r++)
-            memcpy(grad + r * s->vocab + args.first, slice + r * args.slice_rows,
+            memcpy(grad + r * s->vocab + args.first, slice + r * stride,
                    args.slice_rows * sizeof *grad);
     }
     double loss = *mean;
