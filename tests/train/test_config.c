@@ -2,6 +2,7 @@
  * What a config.json may say. Each refusal is checked by the word that the message must name.
  */
 
+#include "base/shape.h"
 #include "tests/support/suite_dir.h"
 #include "train/decoder.h"
 
@@ -555,6 +556,76 @@ Test(config, named_models_have_the_parameters_of_their_names)
         cr_assert(off > -allowed && off < allowed, "%s has %.0f parameters, not %.0f",
                   models[i].name, params_of(&c), models[i].params);
         cr_assert_not_null(strstr(strata_decoder_names(), models[i].name));
+    }
+}
+
+/* What published files have beside the keys that are read. */
+#define COMMON_KEYS                                                                            \
+    ",\"attention_dropout\":0.0,\"bos_token_id\":1,\"eos_token_id\":2,\"hidden_act\":"         \
+    "\"silu\","                                                                                \
+    "\"initializer_range\":0.02,\"torch_dtype\":\"bfloat16\",\"use_cache\":true,"              \
+    "\"transformers_version\":\"4.40.1\"}"
+
+static uint64_t params_from(const struct decoder_config *config)
+{
+    const struct decoder_shape shape = {
+        .seq = 8, .batch = 1, .micro_batch = 1, .compute_dtype = STRATA_BF16};
+    struct decoder *decoder;
+    strata_error error = {0};
+    uint64_t params = 0;
+    cr_assert(strata_decoder_create(&decoder, config, &shape, NULL, &error) == STRATA_OK, "%s",
+              error.message);
+    const strata_model_desc *model = strata_decoder_model(decoder);
+    for (uint32_t i = 0; i < model->group_count; i++)
+        params += strata_group_elems(&model->groups[i]);
+    strata_decoder_destroy(decoder);
+    return params;
+}
+
+Test(config, published_files_are_read_and_give_the_published_number_of_parameters)
+{
+    static const struct {
+        const char *name;
+        uint64_t params;
+        const char *text;
+    } files[] = {
+        {"Qwen2.5 7B", UINT64_C(7615616512),
+         "{\"architectures\":[\"Qwen2ForCausalLM\"],\"hidden_size\":3584,"
+         "\"intermediate_size\":18944,\"max_position_embeddings\":131072,"
+         "\"max_window_layers\":28,\"model_type\":\"qwen2\","
+         "\"num_attention_heads\":28,\"num_hidden_layers\":28,"
+         "\"num_key_value_heads\":4,\"rms_norm_eps\":1e-06,\"rope_theta\":1000000.0,"
+         "\"sliding_window\":131072,\"tie_word_embeddings\":false,"
+         "\"use_mrope\":false,\"use_sliding_window\":false,\"vocab_size\":152064" COMMON_KEYS},
+        {"Qwen3 0.6B", UINT64_C(596049920),
+         "{\"architectures\":[\"Qwen3ForCausalLM\"],\"attention_bias\":false,"
+         "\"head_dim\":128,\"hidden_size\":1024,\"intermediate_size\":3072,"
+         "\"max_position_embeddings\":40960,\"max_window_layers\":28,"
+         "\"model_type\":\"qwen3\",\"num_attention_heads\":16,"
+         "\"num_hidden_layers\":28,\"num_key_value_heads\":8,\"rms_norm_eps\":1e-06,"
+         "\"rope_scaling\":null,\"rope_theta\":1000000,\"sliding_window\":null,"
+         "\"tie_word_embeddings\":true,\"use_sliding_window\":false,"
+         "\"vocab_size\":151936" COMMON_KEYS},
+        {"Mistral 7B", UINT64_C(7241732096),
+         "{\"architectures\":[\"MistralForCausalLM\"],\"hidden_size\":4096,"
+         "\"intermediate_size\":14336,\"max_position_embeddings\":32768,"
+         "\"model_type\":\"mistral\",\"num_attention_heads\":32,"
+         "\"num_hidden_layers\":32,\"num_key_value_heads\":8,\"rms_norm_eps\":1e-05,"
+         "\"rope_theta\":10000.0,\"sliding_window\":4096,"
+         "\"tie_word_embeddings\":false,\"vocab_size\":32000" COMMON_KEYS},
+        {"Mistral Nemo", UINT64_C(12247782400),
+         "{\"architectures\":[\"MistralForCausalLM\"],\"head_dim\":128,"
+         "\"hidden_size\":5120,\"intermediate_size\":14336,"
+         "\"max_position_embeddings\":131072,\"model_type\":\"mistral\","
+         "\"num_attention_heads\":32,\"num_hidden_layers\":40,"
+         "\"num_key_value_heads\":8,\"rms_norm_eps\":1e-05,\"rope_theta\":1000000.0,"
+         "\"sliding_window\":null,\"tie_word_embeddings\":false,"
+         "\"vocab_size\":131072" COMMON_KEYS},
+    };
+    for (size_t i = 0; i < COUNT(files); i++) {
+        struct decoder_config c = accepted(files[i].text);
+        cr_assert_eq(params_from(&c), files[i].params, "%s has %llu parameters", files[i].name,
+                     (unsigned long long)params_from(&c));
     }
 }
 
