@@ -223,7 +223,9 @@ static void add_attention_grad(struct list *list, const struct widths *w,
     add(list, "attention grad", flops, bytes, flops / rate + 3 * GAP_S + 6e-6);
 }
 
-static void list_forward(struct list *list, const struct widths *w, struct roofline_shape shape)
+/* A layer from its input to the products that the activation needs. */
+static void list_before_activation(struct list *list, const struct widths *w,
+                                   struct roofline_shape shape)
 {
     double t = (double)shape.tokens;
     add_stream(list, "norm 1", t * 4 * w->h);
@@ -233,6 +235,12 @@ static void list_forward(struct list *list, const struct widths *w, struct roofl
     add_product(list, "o", (struct product){t, w->h, w->q, 2, true});
     add_stream(list, "norm 2", t * 4 * w->h);
     add_product(list, "gate-up", (struct product){t, 2 * w->f, w->h, 2, false});
+}
+
+static void list_forward(struct list *list, const struct widths *w, struct roofline_shape shape)
+{
+    double t = (double)shape.tokens;
+    list_before_activation(list, w, shape);
     add_stream(list, "swiglu", t * 6 * w->f);
     add_product(list, "down", (struct product){t, w->h, w->f, 2, true});
 }
@@ -240,15 +248,8 @@ static void list_forward(struct list *list, const struct widths *w, struct roofl
 /* All but the last product; the activation is made by the gradient of swiglu. */
 static void list_again(struct list *list, const struct widths *w, struct roofline_shape shape)
 {
-    double t = (double)shape.tokens;
-    add_stream(list, "norm 1", t * 4 * w->h);
-    add_product(list, "qkv", (struct product){t, w->q + 2 * w->kv, w->h, 2, false});
-    add_stream(list, "rope", t * 4 * (w->q + w->kv));
-    add_attention(list, w, shape);
-    add_product(list, "o", (struct product){t, w->h, w->q, 2, true});
-    add_stream(list, "norm 2", t * 4 * w->h);
-    add_product(list, "gate-up", (struct product){t, 2 * w->f, w->h, 2, false});
-    add_stream(list, "act", t * 2 * w->f);
+    list_before_activation(list, w, shape);
+    add_stream(list, "act", (double)shape.tokens * 2 * w->f);
 }
 
 static void list_backward(struct list *list, const struct widths *w,
