@@ -390,12 +390,18 @@ void strata_store_launch(struct store *store, struct store_io *io)
     send_to_drive(drive, io);
 }
 
-void strata_store_start(struct store *store, struct store_io *io)
+static void check_transfer(const struct store *store, const struct store_io *io)
 {
-    STRATA_CHECK(io->place < store->public_count && io->done != NULL);
+    STRATA_CHECK(io->place < store->public_count);
     STRATA_CHECK((uintptr_t)io->buffer % STRATA_IO_ALIGN_BYTES == 0 && io->buffer != NULL);
     STRATA_CHECK(store->places[io->place].bytes > 0);
     STRATA_CHECK(!io->own_hash || !io->write || io->digests != NULL);
+}
+
+void strata_store_start(struct store *store, struct store_io *io)
+{
+    STRATA_CHECK(io->done != NULL);
+    check_transfer(store, io);
     strata_store_launch(store, io);
 }
 
@@ -405,23 +411,27 @@ static void post_semaphore(void *user, struct store_io *io)
     sem_post(user);
 }
 
-strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
-                                    uint64_t updates, void *buffer)
+void strata_store_run(struct store *store, struct store_io *ios, uint32_t count)
 {
     sem_t done;
     sem_init(&done, 0, 0);
-    struct store_io io = {
-        .write = write,
-        .place = place,
-        .updates = updates,
-        .buffer = buffer,
-        .done = post_semaphore,
-        .user = &done,
-    };
-    strata_store_start(store, &io);
-    while (sem_wait(&done) != 0)
-        STRATA_CHECK(errno == EINTR);
+    for (uint32_t i = 0; i < count; i++) {
+        ios[i].done = post_semaphore;
+        ios[i].user = &done;
+        strata_store_launch(store, &ios[i]);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        while (sem_wait(&done) != 0)
+            STRATA_CHECK(errno == EINTR);
     sem_destroy(&done);
+}
+
+strata_status strata_store_transfer(struct store *store, bool write, uint32_t place,
+                                    uint64_t updates, void *buffer)
+{
+    struct store_io io = {.write = write, .place = place, .updates = updates, .buffer = buffer};
+    check_transfer(store, &io);
+    strata_store_run(store, &io, 1);
     return io.status;
 }
 

@@ -25,30 +25,12 @@
 
 #include "base/error.h"
 
-#include <errno.h>
-#include <semaphore.h>
 #include <string.h>
-
-static void post_semaphore(void *user, struct store_io *io)
-{
-    (void)io;
-    sem_post(user);
-}
 
 /* Start transfers and wait for all of them. OK, or the status with which the store failed. */
 static strata_status run_transfers(struct store *store, struct store_io *ios, uint32_t count)
 {
-    sem_t done;
-    sem_init(&done, 0, 0);
-    for (uint32_t i = 0; i < count; i++) {
-        ios[i].done = post_semaphore;
-        ios[i].user = &done;
-        strata_store_launch(store, &ios[i]);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        while (sem_wait(&done) != 0)
-            STRATA_CHECK(errno == EINTR);
-    sem_destroy(&done);
+    strata_store_run(store, ios, count);
     return strata_store_failed(store);
 }
 

@@ -284,6 +284,9 @@ void strata_store_leave(void *block);
 /* As strata_store_start, for the store's own places too. */
 void strata_store_launch(struct store *store, struct store_io *io);
 
+/* Launch transfers and wait for all of them. Each has a status then. */
+void strata_store_run(struct store *store, struct store_io *ios, uint32_t count);
+
 /* OK, or the status of the first failure. Thread: any. */
 strata_status strata_store_failed(const struct store *store);
 
