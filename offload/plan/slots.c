@@ -122,19 +122,20 @@ uint32_t strata_slots_next_lines(const struct slots *slots,
     return count;
 }
 
-/* The arrays of the lines that fall out, so that none is lost. */
-static uint8_t *spare_array(const struct slots *slots, const struct commit_line *next,
-                            uint32_t count)
+/* The arrays of lines that no next line has. One of the next lines has the array of the commit
+ * in preparation, so there is at least one. */
+static uint32_t unused_arrays(const struct slots *slots, const struct commit_line *next,
+                              uint32_t count, uint8_t *out[1 + STRATA_MAX_KEEP])
 {
+    uint32_t unused = 0;
     for (uint32_t i = 0; i <= slots->desc.keep; i++) {
         bool kept = false;
         for (uint32_t j = 0; j < count; j++)
             kept = kept || next[j].slots == slots->lines[i].slots;
         if (!kept)
-            return slots->lines[i].slots;
+            out[unused++] = slots->lines[i].slots;
     }
-    STRATA_CHECK(false);
-    return NULL;
+    return unused;
 }
 
 void strata_slots_committed(struct slots *slots)
@@ -142,23 +143,13 @@ void strata_slots_committed(struct slots *slots)
     struct commit_line next[1 + STRATA_MAX_KEEP];
     STRATA_CHECK(slots->active && slots->left == 0);
     uint32_t count = strata_slots_next_lines(slots, next);
-    uint8_t *spare = spare_array(slots, next, count);
-    /* Every array that no next line uses stays with a line past the count, but for one, which
-     * the next preparation takes. */
     uint8_t *unused[1 + STRATA_MAX_KEEP];
-    uint32_t unused_count = 0;
-    for (uint32_t i = 0; i <= slots->desc.keep; i++) {
-        bool kept = slots->lines[i].slots == spare;
-        for (uint32_t j = 0; j < count; j++)
-            kept = kept || next[j].slots == slots->lines[i].slots;
-        if (!kept)
-            unused[unused_count++] = slots->lines[i].slots;
-    }
-    for (uint32_t i = 0; i <= slots->desc.keep; i++) {
+    STRATA_CHECK(unused_arrays(slots, next, count, unused) == slots->desc.keep + 2 - count);
+    /* The first is for the next preparation, the others are for the lines past the count. */
+    for (uint32_t i = 0; i <= slots->desc.keep; i++)
         slots->lines[i] =
-            i < count ? next[i] : (struct commit_line){.slots = unused[i - count]};
-    }
+            i < count ? next[i] : (struct commit_line){.slots = unused[i - count + 1]};
     slots->line_count = count;
-    slots->preparing.slots = spare;
+    slots->preparing.slots = unused[0];
     slots->active = slots->rewritten = false;
 }
