@@ -5,14 +5,14 @@
  *
  * Two facts shape this file.
  *
- * Messages are copied in and out under the lock. They are tens of bytes and stand for megabytes
- * of work, so holding the lock for a copy costs nothing that shows, and no slot is ever half
+ * Messages are copied in and out under the lock. They are tens of bytes, and each stands for
+ * megabytes of work, so holding the lock for a copy does not matter, and no slot is ever half
  * written.
  *
- * Timed waits count on CLOCK_MONOTONIC. The default of a condition is the date, which jumps
- * when somebody sets it, and a jump would turn into a missed deadline or a wait without end.
+ * Timed waits use CLOCK_MONOTONIC. By default a condition uses the date, which jumps when it is
+ * set, and a jump would turn into a missed deadline or a wait without end.
  *
- * Everything is allocated at create, in one piece. Destroy expects that nobody is inside.
+ * Everything is allocated at create, in one piece. At destroy no thread may be in a call.
  *
  * Thread: any number of senders, one receiver; docs/threads.md says who is which.
  */
@@ -59,7 +59,7 @@ static unsigned char *slot(struct channel *channel, uint32_t after_head)
     return channel->slots + index * channel->message_bytes;
 }
 
-/* Wait until there is a message; false: the deadline passed and there still is none. */
+/* Wait until there is a message. false: the deadline has passed and there is none. */
 static bool wait_for_message(struct channel *channel, uint64_t deadline_ns)
 {
     struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
@@ -137,7 +137,7 @@ void strata_channel_send(struct channel *channel, const void *message)
 
 bool strata_channel_receive(struct channel *channel, void *out_message, uint64_t timeout_ns)
 {
-    /* With timeout 0 the clock is not asked: that is the poll in a busy receiver's loop. */
+    /* A busy receiver polls with timeout 0, so that must not cost a look at the clock. */
     uint64_t now_ns = timeout_ns == 0 ? 0 : strata_now_ns();
     bool endless = timeout_ns > UINT64_MAX - now_ns - 1;
     pthread_mutex_lock(&channel->mutex);

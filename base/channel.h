@@ -2,8 +2,9 @@
 #define STRATA_BASE_CHANNEL_H
 
 /*
- * A bounded queue of small messages of one size: how a thread that owns something is reached by
- * the others. One mutex, two conditions; the jobs behind the messages are megabytes.
+ * A bounded queue of small messages of one size, by which other threads reach a thread that
+ * owns something. One mutex and two conditions are enough, since a message stands for megabytes
+ * of work.
  *
  * Thread: any number may send; one receives.
  */
@@ -15,19 +16,19 @@
 
 struct channel;
 
-/* capacity: messages; sized by the plan so that senders that must not block never do. */
+/* capacity: in messages; enough that senders which must not block never do. */
 strata_status strata_channel_create(struct channel **out, uint32_t capacity,
                                     size_t message_bytes, strata_error *error);
 void strata_channel_destroy(struct channel *channel);
 
-/* Bytes that create takes, for whoever counts them. */
+/* Bytes of memory that create takes. */
 size_t strata_channel_bytes(uint32_t capacity, size_t message_bytes);
 
 /* Copies the message; blocks while the channel is full. */
 void strata_channel_send(struct channel *channel, const void *message);
 
-/* Copies the oldest message out; waits at most timeout_ns (UINT64_MAX: for ever). false:
- * none came. */
+/* Copies the oldest message out; waits at most timeout_ns (UINT64_MAX: without limit). false:
+ * no message came. */
 bool strata_channel_receive(struct channel *channel, void *out_message, uint64_t timeout_ns);
 
 #endif

@@ -60,17 +60,17 @@ struct strata_engine {
     void *bounce_bytes; /* the same in the dtype that rests there */
     struct hash_state *hash;
     struct channel *arrivals; /* of transfers between steps; NULL: no store */
-    enum place { BETWEEN_STEPS, IN_STEP, IN_EVALUATION } place; /* of the caller */
-    uint64_t evaluations;                                       /* ended */
+    enum place { BETWEEN_STEPS, IN_STEP, IN_EVALUATION } place; /* where the caller is */
+    uint64_t evaluations;                                       /* that have ended */
     uint64_t steps;        /* done, earlier runs' included */
     uint64_t base_step;    /* done before this run */
     uint64_t base_updates; /* applied before this run */
     uint64_t applied;      /* updates, as of the last wait for all of them */
     enum update_mode mode;
     enum record_type record_type;
-    struct found_store found; /* the one to be resumed */
-    struct store_sight seen;  /* likewise; what open compares */
-    bool looked;              /* found and seen are what there was */
+    struct found_store found; /* the store to be resumed, for the planner */
+    struct store_sight seen;  /* the same, as it was seen; open compares it */
+    bool looked;              /* found and seen have been filled in */
     char
         identity[STRATA_IDENTITY_BYTES + 1]; /* the store's: the caller's, and what is frozen */
     struct store_records records;            /* the store's descriptor's */

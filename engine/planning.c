@@ -1,10 +1,10 @@
 #define _GNU_SOURCE
 /*
- * From a resolved descriptor to a plan, with every table that the run will use. The planner
- * decides (offload/plan/planner.h); where the machine's profile is known, its choices are
- * compared by simulation (offload/simulate/forecast.h). Here is what only an engine knows: its
- * tables, the store it goes on with, and this machine's limits. Nothing is taken yet but the
- * tables' memory.
+ * Making the plan of a resolved descriptor, with every table that the run will use. The planner
+ * decides (offload/plan/planner.h); if the machine's profile is known, its choices are compared
+ * by simulation (offload/simulate/forecast.h). This file adds what only an engine knows: its
+ * tables, the store that it resumes, and this machine's limits. The tables are the only memory
+ * that is taken yet.
  *
  * Thread: the engine's caller.
  */
@@ -69,14 +69,14 @@ static enum update_mode update_mode(const strata_engine_desc *desc)
                                                                        : UPDATES_AHEAD;
 }
 
-/* Who asks for a plan. */
+/* What take_tables() needs: the engine, and the machine that the plan is for. */
 struct planning {
     strata_engine *engine;
     const struct what_if *machine;
 };
 
-/* Everything that an engine has in its plan's tables besides plan and schedule, and what others
- * take on its behalf. */
+/* Take the engine's own tables from the plan's, and count what others will take for the engine.
+ */
 static strata_status take_tables(void *user, struct offload_plan *plan,
                                  const struct plan_desc *desc, strata_error *error)
 {
@@ -85,7 +85,7 @@ static strata_status take_tables(void *user, struct offload_plan *plan,
     struct tables *tables = &plan->tables;
     strata_tables_count(tables, (plan->model.block_count + 1) * sizeof *engine->block_sums);
     engine->bounce = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof *engine->bounce);
-    /* For any dtype. */
+    /* Enough for any dtype. */
     engine->bounce_bytes = strata_tables_take(tables, STRATA_BLOCK_ELEMS, sizeof(float));
     if (desc->fold)
         engine->scratch =
@@ -118,7 +118,8 @@ static struct plan_desc plan_desc(const strata_engine *engine, const struct stor
     };
 }
 
-/* What else is wrong with the store is told here: a plan made without it would be another. */
+/* Look at the store that is to be resumed. If it is damaged the run is refused here, since a
+ * plan that ignored the store would be another plan. */
 static strata_status find_store(strata_engine *engine, strata_error *error)
 {
     const strata_engine_desc *desc = &engine->desc;
@@ -131,7 +132,7 @@ static strata_status find_store(strata_engine *engine, strata_error *error)
     engine->looked = true;
     if (status == STRATA_E_IO && why.native == ENOENT)
         return STRATA_OK;
-    /* The newest commit is lost, but an older one was asked for: the store judges that. */
+    /* The newest commit is lost, but the run asks for an older one: the store decides that. */
     bool older = status == STRATA_E_CORRUPT && listing.commit_count > 0 && desc->resume_at;
     if (status != STRATA_OK && !older)
         return strata_fail(error, status, why.native, "%s", why.message);
@@ -234,7 +235,7 @@ strata_status strata_engine_check_machine(const strata_engine *engine, strata_er
 {
     struct topology topology;
     STRATA_TRY(strata_topology_read(&topology, NULL, error));
-    /* The plan's own tables are in use already. */
+    /* Memory of the plan's own tables counts as used already. */
     const struct tables *tables = &engine->plan.tables;
     uint64_t need = engine->plan.summary.tiers[STRATA_HOST].used_bytes -
                     (tables->bytes - tables->counted_bytes);

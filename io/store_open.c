@@ -1,20 +1,21 @@
 #define _GNU_SOURCE
 /*
- * How a store comes into being, or goes on.
+ * Opening a store: making a new one, or resuming one that exists.
  *
- * Everything that can be refused is refused before anything is written: the limit, directories
- * that are missing or the same, a file that is not ours, a lock that is held, a run that is to
- * be kept, too little space. After that whatever this call made is removed again when it fails.
+ * Everything that can be refused is refused before anything is written: a limit that is too
+ * low, directories that are missing or named twice, a file that is not ours, a lock that is
+ * held, a run that must not be overwritten, too little space. If the call fails later, the
+ * files that it made are removed.
  *
- * A durable store's files get their name when every block of them is written (store_create.c),
- * the first drive's first: so a file that has the name is complete, and what lies on the first
- * drive tells whether there is a commit.
+ * A durable store's files get their names once every block of them is written (store_create.c),
+ * the first drive's first. So a file with the name is complete, and the first drive shows
+ * whether there is a commit.
  *
- * A store that goes on keeps what it has but for the scratch places, which lie at the end: the
- * file is cut or grown there, and what is new of it is written.
+ * A store that is resumed keeps all but its scratch places. These lie at the end, so the file
+ * is cut or made longer there, and what is new of it is written.
  *
- * All memory is taken here. The tables are one block, so that what the budget was told and what
- * is taken cannot differ.
+ * All memory is taken here. The tables are one block, so that the bytes that the budget counts
+ * are the bytes that are taken.
  *
  * Thread: the opener.
  */
@@ -33,7 +34,8 @@
 #define DEFAULT_REQUEST_BYTES (4u << 20)
 #define DEFAULT_DEADLINE_NS   120000000000u
 
-/* What a drive's speed is told from: some 10 ms of a fast drive, a second of a slow one. */
+/* A drive's speed is measured by writing this: some 10 ms of a fast drive, a second of a slow
+ * one. */
 #define DEFAULT_PROBE_BYTES (64u << 20)
 
 static uint32_t depth_of(const struct store_desc *desc)
@@ -91,7 +93,7 @@ static uint32_t channel_capacity(uint32_t place_count)
     return place_count + 1;
 }
 
-/* The larger of the two, so that a fallback from one backend to the other changes no plan. */
+/* The larger of the two backends', so that a fallback to the other one changes no plan. */
 static uint64_t queue_bytes(uint32_t depth)
 {
     uint64_t uring = strata_io_queue_bytes(&strata_io_uring, depth);
@@ -130,7 +132,7 @@ static void check_desc(const struct store_desc *desc)
                   (records->commit_every > 0 || records->new_commit_every > 0)));
 }
 
-/* What a user can get wrong without looking at a file. */
+/* Check what a user may get wrong and what needs no look at a file. */
 static strata_status check_limits(const struct store_desc *desc, strata_error *error)
 {
     size_t identity =
@@ -150,7 +152,7 @@ static strata_status check_limits(const struct store_desc *desc, strata_error *e
     return STRATA_OK;
 }
 
-/* A drive that takes no work yet: no file, no queue. */
+/* A drive without file and queue, as it is at first. */
 static void init_drive(struct store *store, uint32_t index, uint64_t list_bytes)
 {
     struct drive *drive = &store->drives[index];
@@ -255,7 +257,7 @@ strata_status strata_store_find_files(struct store *store, const char *const *di
     return STRATA_OK;
 }
 
-/* What was found belongs to nobody. The last drive's goes first: see above. */
+/* Remove the files found, which have no commit. The last drive's goes first: see above. */
 static strata_status discard_files(struct store *store, strata_error *error)
 {
     for (uint32_t i = store->drive_count; i > 0; i--)
@@ -283,7 +285,8 @@ static strata_status adopt_files(struct store *store, const struct store_desc *d
     bool allow_buffered = desc->allow & STRATA_ALLOW_BUFFERED_IO;
     for (uint32_t i = 0; i < store->drive_count; i++) {
         struct drive *drive = &store->drives[i];
-        /* Blocks: the file may have been left at any length while it was grown. */
+        /* In blocks, since a crash may have left the file at any length while it was made
+         * longer. */
         drive->fill_from =
             drive->file.found_bytes / STRATA_STORE_BLOCK_BYTES * STRATA_STORE_BLOCK_BYTES;
         STRATA_TRY(strata_store_file_adopt(&drive->file, allow_buffered, error));
@@ -327,7 +330,7 @@ void strata_store_log(const struct store_desc *desc, const char *format, ...)
     desc->log(desc->log_user, line);
 }
 
-/* The first drive shows whether the backend is to be had; the others get the same. */
+/* The first drive shows whether the backend works here; the others get the same one. */
 static strata_status open_queues(struct store *store, const struct store_desc *desc,
                                  strata_error *error)
 {
@@ -348,7 +351,7 @@ static strata_status open_queues(struct store *store, const struct store_desc *d
     return STRATA_OK;
 }
 
-/* No error: the same requests go out, and each costs a little more. */
+/* A registration that is refused is no failure: requests then cost a little more. */
 static void log_unregistered(const struct store *store, const struct store_desc *desc)
 {
     int32_t cause;
@@ -370,8 +373,8 @@ static strata_status open_channels(struct store *store, strata_error *error)
     return STRATA_OK;
 }
 
-/* The files are the owner's alone; who may write to their directory can remove them. It is the
- * user's own, so it is not changed. */
+/* Others who may write to the directory can remove the files. It is the user's directory, so
+ * its mode is not changed; the log says so. */
 static void warn_of_others(const struct store *store, const struct store_desc *desc)
 {
     for (uint32_t i = 0; i < store->drive_count; i++)
@@ -427,7 +430,7 @@ strata_status strata_store_open_on(struct store **out, const struct store_desc *
     strata_status status = open_parts(store, desc, error);
     store->fill = NULL;
     if (status != STRATA_OK) {
-        /* A drive that does not answer may still be at the block, which is left to it. */
+        /* A drive that does not answer may still use the block, so it is not freed. */
         if (strata_store_close(store))
             free(fill_block);
         else
