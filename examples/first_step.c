@@ -78,7 +78,7 @@ int main(void)
         {STRATA_USE_ACQUIRE, 0, false, 0}, {STRATA_USE_RELEASE, 0, false, 0},  // forward
         {STRATA_USE_ACQUIRE, 1, true, 0},  {STRATA_USE_RELEASE, 1, false, 0},  // both
         {STRATA_USE_ACQUIRE, 0, true, 0},  {STRATA_USE_RELEASE, 0, false, 0}}; // backward
-    const strata_model_desc model = {groups, 2, uses, 6, sizeof(struct scratch), 0};
+    const strata_model_desc model = {groups, 2, uses, 6, NULL, 0, sizeof(struct scratch), 0};
     const strata_adam_params adam = strata_adam_defaults();
     const strata_call_fn run[3][4] = {{forward}, {forward, loss, backward}, {backward}};
     const int layer[3] = {0, 1, 0};
