@@ -89,20 +89,6 @@ static bool pause_begins(struct driver *d)
     return true;
 }
 
-/* A commit was asked for between steps; again, where an earlier one was being made. */
-static bool commit_moves(struct driver *d)
-{
-    uint64_t step = d->base + d->step;
-    if (strata_schedule_committed(d->schedule) < step) {
-        bool asked = d->saved_step == step + 1;
-        d->saved_step = step + 1;
-        strata_schedule_save(d->schedule);
-        return !asked;
-    }
-    d->rest = NO_REST;
-    return true;
-}
-
 /* On the way to a commit or a rewrite: states up to the last step; then nothing under way. */
 static bool rest_moves(struct driver *d)
 {
@@ -117,6 +103,7 @@ static bool rest_moves(struct driver *d)
         if (!strata_schedule_settled(d->schedule))
             return false;
         if (d->schedule_desc.slots.durable && strata_driver_roll(d, 2)) {
+            strata_schedule_save(d->schedule);
             d->rest = COMMITTING;
             return true;
         }
@@ -125,8 +112,12 @@ static bool rest_moves(struct driver *d)
         d->rest = HOLDING;
         return true;
     }
-    if (d->rest == COMMITTING)
-        return commit_moves(d);
+    if (d->rest == COMMITTING) {
+        if (strata_schedule_committed(d->schedule) < d->base + d->step)
+            return false;
+        d->rest = NO_REST;
+        return true;
+    }
     if (!strata_schedule_resting(d->schedule))
         return false;
     HOLDS(d->running_count == 0);
@@ -204,6 +195,9 @@ static bool lane_moves(struct driver *d)
     d->running[i] = d->running[--d->running_count];
     strata_driver_note_done(d, &op);
     strata_schedule_done(d->schedule, &op);
+    /* A commit that was asked for while an earlier one was being made. */
+    if (op.kind == OP_COMMIT && d->rest == COMMITTING)
+        strata_schedule_save(d->schedule);
     return true;
 }
 
@@ -255,7 +249,7 @@ static void crash(struct driver *d)
     d->step = d->use = d->queue_first = d->queue_last = d->running_count = 0;
     d->asked = d->saved = d->settled = d->paused = d->evaluating = false;
     d->rest = NO_REST;
-    d->evaluations = d->holds = d->saved_step = 0;
+    d->evaluations = d->holds = 0;
     memset(d->block_busy, 0, sizeof d->block_busy);
     memset(d->gates, 0, strata_schedule_gate_count(&d->plan) * sizeof *d->gates);
     memset(d->stashed, 0, 2 * MAX_USES * sizeof *d->stashed);

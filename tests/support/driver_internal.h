@@ -67,8 +67,7 @@ struct driver {
         SETTLING,
         COMMITTING,
         HOLDING
-    } rest;              /* on the way to a commit, a rewrite */
-    uint64_t saved_step; /* the latest commit that was asked for, and 1 */
+    } rest; /* on the way to a commit, a rewrite */
     uint64_t holds;
     bool saved;
     bool settled;
