@@ -76,6 +76,7 @@ struct list {
     struct roofline_op *ops;
     uint32_t count;
     const struct gpu *gpu;
+    const struct decoder_config *config;
 };
 
 static void add(struct list *list, const char *name, double flops, double bytes, double time_s)
@@ -169,7 +170,7 @@ static void add_product(struct list *list, const char *name, struct product p)
     add(list, name, 2 * p.rows * p.cols * p.depth, product_bytes(&p), product_s(list->gpu, &p));
 }
 
-/* The widths of a layer. */
+/* The widths of a layer, and what it has besides. */
 struct widths {
     double h;
     double q;
@@ -177,6 +178,8 @@ struct widths {
     double f;
     double heads;
     double head_dim;
+    bool qkv_bias;
+    bool qk_norm;
 };
 
 static struct widths widths_of(const struct decoder_config *c)
@@ -186,13 +189,25 @@ static struct widths widths_of(const struct decoder_config *c)
                            .kv = (double)(c->kv_head_count * c->head_dim),
                            .f = (double)c->ffn_size,
                            .heads = (double)c->head_count,
-                           .head_dim = (double)c->head_dim};
+                           .head_dim = (double)c->head_dim,
+                           .qkv_bias = c->qkv_bias,
+                           .qk_norm = c->qk_norm};
 }
 
-/* Two products over half of a square. */
-static double attention_flops(const struct widths *w, struct roofline_shape shape)
+/* Tokens that a row sees, over all rows and layers: half of the sequence, less in a window. */
+static double seen(const struct decoder_config *c, double seq)
 {
-    return 2.0 * (double)shape.tokens * (double)shape.seq * w->q;
+    double window = c->window > 0 ? fmin((double)c->window, seq) : seq;
+    double windowed = c->window > 0 ? (double)(c->layer_count - c->full_layers) : 0;
+    double share = windowed / (double)c->layer_count;
+    return (1 - share) * seq / 2 + share * (window - window * window / (2 * seq));
+}
+
+/* Two products of a row with what it sees. */
+static double attention_flops(const struct list *list, const struct widths *w,
+                              struct roofline_shape shape)
+{
+    return 4.0 * (double)shape.tokens * seen(list->config, (double)shape.seq) * w->q;
 }
 
 static void add_attention(struct list *list, const struct widths *w,
@@ -204,7 +219,7 @@ static void add_attention(struct list *list, const struct widths *w,
     double rate = at_length(of->forward, (double)shape.seq) * scale;
     double blocks = (double)shape.tokens / 128 * w->heads;
     double fill = fmin(1, blocks / gpu->multiprocessors / 2);
-    double flops = attention_flops(w, shape);
+    double flops = attention_flops(list, w, shape);
     double bytes = 2.0 * (double)shape.tokens * (2 * w->q + 2 * w->kv);
     rate *= (w->head_dim >= 128 ? 1 : SHORT_HEAD) * fmax(fill, 0.2);
     add(list, "attention", flops, bytes, flops / rate + GAP_S + 2e-6);
@@ -217,7 +232,7 @@ static void add_attention_grad(struct list *list, const struct widths *w,
     const struct attention *of = gpu->wide_tiles ? &wide_attention : &narrow_attention;
     double scale = gpu->product_flops_per_s / of->product_tflops; /* of a TFLOP/s */
     double rate = at_length(of->backward, (double)shape.seq) * scale * DETERMINISTIC;
-    double flops = 2.5 * attention_flops(w, shape);
+    double flops = 2.5 * attention_flops(list, w, shape);
     double bytes = 2.0 * (double)shape.tokens * (4 * w->q + 4 * w->kv);
     rate *= w->head_dim >= 128 ? 1 : SHORT_HEAD_GRAD;
     add(list, "attention grad", flops, bytes, flops / rate + 3 * GAP_S + 6e-6);
@@ -230,6 +245,8 @@ static void list_before_activation(struct list *list, const struct widths *w,
     double t = (double)shape.tokens;
     add_stream(list, "norm 1", t * 4 * w->h);
     add_product(list, "qkv", (struct product){t, w->q + 2 * w->kv, w->h, 2, false});
+    if (w->qk_norm)
+        add_stream(list, "qk norm", t * 4 * (w->q + w->kv));
     add_stream(list, "rope", t * 4 * (w->q + w->kv));
     add_attention(list, w, shape);
     add_product(list, "o", (struct product){t, w->h, w->q, 2, true});
@@ -267,6 +284,10 @@ static void list_backward(struct list *list, const struct widths *w,
     add_product(list, "o dx", (struct product){t, w->q, w->h, 2, false});
     add_attention_grad(list, w, shape);
     add_stream(list, "rope grad", t * 4 * (w->q + w->kv));
+    if (w->qk_norm)
+        add_stream(list, "qk norm grad", t * 6 * (w->q + w->kv));
+    if (w->qkv_bias)
+        add_stream(list, "qkv dbias", t * 2 * qkv);
     add_product(list, "qkv dw", (struct product){qkv, w->h, t, 4, true});
     add_product(list, "qkv dx", (struct product){t, w->h, qkv, 2, false});
     add_stream(list, "norm 1 grad", t * 8 * w->h);
@@ -277,7 +298,7 @@ uint32_t strata_roofline_layer(struct roofline_op out[ROOFLINE_MAX_OPS], const s
                                enum roofline_pass pass)
 {
     struct widths w = widths_of(config);
-    struct list list = {.ops = out, .gpu = gpu};
+    struct list list = {.ops = out, .gpu = gpu, .config = config};
     switch (pass) {
     case ROOFLINE_FORWARD:
         list_forward(&list, &w, shape);
@@ -297,7 +318,7 @@ uint32_t strata_roofline_layer(struct roofline_op out[ROOFLINE_MAX_OPS], const s
 uint32_t strata_roofline_ends(struct roofline_op out[ROOFLINE_MAX_OPS], const struct gpu *gpu,
                               const struct decoder_config *config, struct roofline_shape shape)
 {
-    struct list list = {.ops = out, .gpu = gpu};
+    struct list list = {.ops = out, .gpu = gpu, .config = config};
     double t = (double)shape.tokens;
     double h = (double)config->hidden_size;
     double v = (double)config->vocab_size;
@@ -399,5 +420,5 @@ double strata_roofline_model_flops(const struct decoder_config *config, uint64_t
     double layer = w.h * (2 * w.q + 2 * w.kv) + 3 * w.h * w.f + 2 * w.h;
     double layers = (double)config->layer_count;
     return 6 * (layers * layer + (double)config->vocab_size * w.h) +
-           6 * layers * w.q * (double)seq;
+           12 * layers * w.q * seen(config, (double)seq);
 }

@@ -39,8 +39,8 @@ struct roofline_shape {
     uint64_t seq;
 };
 
-/* Of one layer. AGAIN: what its backward repeats, having kept its input alone. Returns how
- * many. */
+/* Of one layer, the mean of all where some have a window. AGAIN: what its backward repeats,
+ * having kept its input alone. Returns how many. */
 uint32_t strata_roofline_layer(struct roofline_op out[ROOFLINE_MAX_OPS], const struct gpu *gpu,
                                const struct decoder_config *config, struct roofline_shape shape,
                                enum roofline_pass pass);

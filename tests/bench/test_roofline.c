@@ -133,3 +133,34 @@ Test(roofline, model_flops_count_each_product_once)
     double expected = 6 * (32 * layer + 32000.0 * 4096) + 6.0 * 32 * 4096 * 2048;
     cr_expect_eq(strata_roofline_model_flops(&config, 2048), expected);
 }
+
+/* A window costs attention what its rows no longer see; head norms and biases have operators of
+ * their own. */
+Test(roofline, a_familys_switches_count)
+{
+    struct decoder_config plain;
+    struct roofline_shape shape = {8192, 8192};
+    cr_assert(strata_decoder_config_named(&plain, "llama-7b"));
+    struct decoder_config windowed = plain;
+    windowed.window = 4096;
+    double pairs = 6.0 * 32 * 4096 * 8192;
+    double all = strata_roofline_model_flops(&plain, 8192);
+    /* Of the triangle of 8,192 rows a quarter lies outside of a window of half that. */
+    cr_expect_float_eq(strata_roofline_model_flops(&windowed, 8192), all - pairs / 4,
+                       1e-9 * all);
+    cr_expect_lt(layer_ms("h100", &windowed, shape, ROOFLINE_FORWARD),
+                 layer_ms("h100", &plain, shape, ROOFLINE_FORWARD));
+    windowed.full_layers = 16;
+    cr_expect_float_eq(strata_roofline_model_flops(&windowed, 8192), all - pairs / 8,
+                       1e-9 * all);
+    windowed.window = 16384;
+    cr_expect_eq(strata_roofline_model_flops(&windowed, 8192), all);
+    struct roofline_op ops[ROOFLINE_MAX_OPS];
+    struct decoder_config qwen = plain;
+    const struct gpu *gpu = strata_gpu_named("h100");
+    uint32_t before = strata_roofline_layer(ops, gpu, &plain, shape, ROOFLINE_BACKWARD);
+    qwen.qkv_bias = qwen.qk_norm = true;
+    uint32_t after = strata_roofline_layer(ops, gpu, &qwen, shape, ROOFLINE_BACKWARD);
+    cr_expect_eq(after, before + 2);
+    cr_expect_leq(after, ROOFLINE_MAX_OPS);
+}
