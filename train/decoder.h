@@ -84,6 +84,9 @@ struct decoder;
 strata_status strata_decoder_config_read(struct decoder_config *out, const char *model,
                                          strata_error *error);
 
+/* Does the folder that --model names hold weights, which are not read? */
+bool strata_decoder_has_weights(const char *model);
+
 /*
  * What --model was given, before anything is read. STRATA_E_INVALID: neither a name nor a file,
  * which is a mistake of the command line. A path that is not there is something absent, and the

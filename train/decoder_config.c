@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -141,6 +142,24 @@ static strata_status config_path(char *out, const char *path, strata_error *erro
         return strata_fail(error, STRATA_E_IO, ENAMETOOLONG, "model %.128s...: path too long",
                            path);
     return STRATA_OK;
+}
+
+bool strata_decoder_has_weights(const char *model)
+{
+    static const char *const endings[] = {".safetensors", ".bin", ".pt", ".pth", ".gguf"};
+    bool found = false;
+    struct decoder_config named;
+    DIR *dir = strata_decoder_config_named(&named, model) ? NULL : opendir(model);
+    for (struct dirent *entry; dir != NULL && !found && (entry = readdir(dir)) != NULL;)
+        for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+            size_t length = strlen(entry->d_name);
+            size_t ending = strlen(endings[i]);
+            found = found || (length > ending &&
+                              strcmp(entry->d_name + length - ending, endings[i]) == 0);
+        }
+    if (dir != NULL)
+        closedir(dir);
+    return found;
 }
 
 strata_status strata_decoder_config_read(struct decoder_config *out, const char *model,

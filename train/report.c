@@ -90,6 +90,17 @@ static void print_device(FILE *out, const struct trainer *trainer)
     fputs(", ", out);
 }
 
+/* Of a run that begins anew. */
+static void print_weights(FILE *out, const struct options *options)
+{
+    if (options->resume)
+        return;
+    fprintf(out, "weights random, seed %llu", (unsigned long long)options->seed);
+    if (strata_decoder_has_weights(options->model))
+        fprintf(out, "; those in %s are not read by this version", options->model);
+    fputc('\n', out);
+}
+
 void strata_report_first_lines(const struct report *report, const struct trainer *trainer)
 {
     FILE *out = report->out;
@@ -108,6 +119,7 @@ void strata_report_first_lines(const struct report *report, const struct trainer
             (unsigned long long)config->head_count, (unsigned long long)config->kv_head_count,
             (unsigned long long)config->ffn_size, (unsigned long long)config->vocab_size,
             config->tied ? "tied" : "untied", strata_dtype_name(options->compute_dtype));
+    print_weights(out, options);
     fprintf(out, "data   %s, %llu %s; a step is %u sequences of %u tokens\n", options->data,
             (unsigned long long)strata_data_token_count(data), strata_data_kind(data),
             options->batch, options->seq);

@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-#define STEPS 5u
+#define STEPS 4u
 
 static struct temp_dir dir;
 
@@ -55,8 +55,8 @@ static struct toy_result run_in(struct toy_run run)
     return result;
 }
 
-/* Speculation, commits at every step and every second, bf16 moments: nothing is lost or mixed
- * up by records that change their slots between steps. */
+/* Speculation, no commits, commits at every step and at every second: nothing is lost or mixed
+ * up by records that change their slots between steps. bf16 moments with commits at each. */
 Test(write, what_was_read_changes_no_bit)
 {
     for (int moments = 0; moments < 2; moments++) {
@@ -64,7 +64,7 @@ Test(write, what_was_read_changes_no_bit)
         plain.states_dtype = moments ? STRATA_BF16 : STRATA_FP32;
         struct toy_result reference = run_in(plain);
         for (size_t i = 0; i < PLACES; i++)
-            for (uint32_t way = 0; way < 3; way++) {
+            for (uint32_t way = moments ? 1 : 0; way < (moments ? 2 : 3); way++) {
                 struct toy_run run = placed(homes[i][0], homes[i][1], homes[i][2]);
                 run.states_dtype = plain.states_dtype;
                 run.rewrite = true;

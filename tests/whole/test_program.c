@@ -69,6 +69,27 @@ Test(program, the_first_line_says_which_device_and_what_is_durable)
                        result.out);
 }
 
+/* A folder's weights are not read: nobody is to believe that they were. */
+Test(program, the_first_lines_say_where_the_weights_are_from)
+{
+    char from[sizeof dir.path + 64];
+    char to[sizeof dir.path + 64];
+    train(SMALL "--dry-run --seed 7", 0);
+    cr_expect_not_null(strstr(result.out, "\nweights random, seed 7\n"), "%s", result.out);
+    snprintf(to, sizeof to, "%s/folder", dir.path);
+    cr_assert_eq(mkdir(to, 0700), 0);
+    snprintf(from, sizeof from, "%s/config.json", dir.path);
+    snprintf(to, sizeof to, "%s/folder/config.json", dir.path);
+    cr_assert_eq(link(from, to), 0);
+    train(SMALL "--dry-run --model folder", 0);
+    cr_expect_not_null(strstr(result.out, "\nweights random, seed 0\n"), "%s", result.out);
+    snprintf(to, sizeof to, "%s/folder/model-00001-of-00002.safetensors", dir.path);
+    close(open(to, O_WRONLY | O_CREAT, 0600));
+    train(SMALL "--dry-run --model folder", 0);
+    cr_expect_not_null(strstr(result.out, "; those in folder are not read by this version\n"),
+                       "%s", result.out);
+}
+
 Test(program, a_dry_run_prints_the_plan_and_makes_nothing)
 {
     train(SMALL PAGED "--dry-run --log new.jsonl", 0);
