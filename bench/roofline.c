@@ -198,7 +198,9 @@ static struct widths widths_of(const struct decoder_config *c)
 static double seen(const struct decoder_config *c, double seq)
 {
     double window = c->window > 0 ? fmin((double)c->window, seq) : seq;
-    double windowed = c->window > 0 ? (double)(c->layer_count - c->full_layers) : 0;
+    /* A model may have fewer layers than it says have no window. */
+    bool some = c->window > 0 && c->full_layers < c->layer_count;
+    double windowed = some ? (double)(c->layer_count - c->full_layers) : 0;
     double share = windowed / (double)c->layer_count;
     return (1 - share) * seq / 2 + share * (window - window * window / (2 * seq));
 }

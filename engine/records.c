@@ -19,7 +19,7 @@
 #include "base/progress.h"
 #include "engine/engine_internal.h"
 
-#include <math.h>
+#include <float.h>
 #include <string.h>
 
 /* Records that are read ahead at most. Frames beyond that are not used. */
@@ -382,10 +382,30 @@ strata_status strata_engine_read(strata_engine *engine, uint32_t group, uint32_t
     return run_walk(&walk, "reading", count * sizeof *out);
 }
 
-/* Is this value one that the record may hold? */
-static bool may_hold(strata_record record, float value)
+/* The largest value of a type that records are kept in; beyond it bf16 rounds to infinity. */
+static float largest_value(strata_dtype dtype)
 {
-    return isfinite(value) && (record != STRATA_MOMENT2 || value >= 0);
+    return dtype == STRATA_BF16 ? 0x1.fep127f : FLT_MAX;
+}
+
+/* Refuse the first value that the record must not hold, if there is one. */
+static strata_status check_values(strata_engine *engine, const struct tensor *tensor,
+                                  strata_record record, uint64_t first, uint64_t count,
+                                  const float *values)
+{
+    float most = largest_value(strata_engine_value_dtype(engine, record));
+    float least = record == STRATA_MOMENT2 ? 0 : -most;
+    uint64_t i = 0;
+    while (i < count && values[i] >= least && values[i] <= most)
+        i++;
+    if (i == count)
+        return STRATA_OK;
+    bool negative = values[i] < least && values[i] >= -most;
+    return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
+                       "write: element %llu of tensor %s would be %g: %s",
+                       (unsigned long long)(first + i), tensor->name, (double)values[i],
+                       negative ? "a second moment is not below zero"
+                                : "not a finite number in the record's type");
 }
 
 strata_status strata_engine_write(strata_engine *engine, uint32_t group, uint32_t tensor,
@@ -398,13 +418,7 @@ strata_status strata_engine_write(strata_engine *engine, uint32_t group, uint32_
     if (values == NULL && count > 0)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
                            "write: values is NULL");
-    for (uint64_t i = 0; i < count; i++)
-        if (!may_hold(record, values[i]))
-            return strata_fail(strata_engine_refusal(engine), STRATA_E_INVALID, 0,
-                               "write: element %llu of tensor %s would be %g: %s",
-                               (unsigned long long)(first + i), t->name, (double)values[i],
-                               isfinite(values[i]) ? "a second moment is not below zero"
-                                                   : "not a finite number");
+    STRATA_TRY(check_values(engine, t, record, first, count, values));
     STRATA_TRY(strata_wait(engine, 0, NULL));
     if (count == 0)
         return STRATA_OK;

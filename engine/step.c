@@ -64,23 +64,24 @@ static const char *const use_names[] = {
     [STRATA_USE_UNSTASH] = "unstash",
 };
 
-/* The use list that is walked: its first use, how many it has, and the walk's name in messages.
- */
-struct list {
-    uint32_t first;
-    uint32_t count;
-    char walk[40];
+/* The use list that is walked. */
+static struct use_list list_of(const strata_engine *engine)
+{
+    return strata_model_list(&engine->plan.model, engine->place == IN_EVALUATION);
+}
+
+/* The walk's name in messages. */
+struct walk_name {
+    char text[32];
 };
 
-static struct list list_of(const strata_engine *engine)
+static struct walk_name walk_name_of(const strata_engine *engine)
 {
-    const struct model *model = &engine->plan.model;
-    if (engine->place == IN_EVALUATION)
-        return (struct list){
-            .first = model->use_count, .count = model->eval_use_count, .walk = "an evaluation"};
-    struct list list = {.count = model->use_count};
-    snprintf(list.walk, sizeof list.walk, "step %llu", (unsigned long long)(engine->steps + 1));
-    return list;
+    struct walk_name name = {"an evaluation"};
+    if (engine->place != IN_EVALUATION)
+        snprintf(name.text, sizeof name.text, "step %llu",
+                 (unsigned long long)(engine->steps + 1));
+    return name;
 }
 
 /* Is this call the next entry of the use list? If not, it is refused and nothing changes. */
@@ -88,33 +89,34 @@ static strata_status check_use(strata_engine *engine, strata_use_kind kind, uint
 {
     STRATA_TRY(check_engine(engine));
     const char *call = use_names[kind];
-    struct list list = list_of(engine);
+    struct use_list list = list_of(engine);
     if (engine->place == BETWEEN_STEPS)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
-                           "%s %u: %s has not begun", call, index, list.walk);
-    uint32_t entry = engine->use - list.first;
-    if (entry >= list.count)
+                           "%s %u: %s has not begun", call, index, walk_name_of(engine).text);
+    if (engine->use == list.end)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
                            "%s %u in %s: the use list has ended after %u entries", call, index,
-                           list.walk, list.count);
+                           walk_name_of(engine).text, list.end - list.first);
     const struct use *use = &engine->plan.model.uses[engine->use];
     if (use->kind != kind || use->index != index)
         return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
                            "%s %u in %s: entry %u of the use list is %s %u", call, index,
-                           list.walk, entry, use_names[use->kind], use->index);
+                           walk_name_of(engine).text, engine->use - list.first,
+                           use_names[use->kind], use->index);
     return STRATA_OK;
 }
 
 /* Has the list that is walked ended? */
 static strata_status check_end(strata_engine *engine, const char *call)
 {
-    struct list list = list_of(engine);
-    if (engine->use == list.first + list.count)
+    struct use_list list = list_of(engine);
+    if (engine->use == list.end)
         return STRATA_OK;
     const struct use *use = &engine->plan.model.uses[engine->use];
     return strata_fail(strata_engine_refusal(engine), STRATA_E_STATE, 0,
                        "%s: %s %u, entry %u of the use list's %u, is still to come", call,
-                       use_names[use->kind], use->index, engine->use - list.first, list.count);
+                       use_names[use->kind], use->index, engine->use - list.first,
+                       list.end - list.first);
 }
 
 static strata_status check_stream(strata_engine *engine, const char *call,

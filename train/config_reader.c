@@ -151,6 +151,9 @@ static strata_status read_heads(struct config_reader *r, struct decoder_config *
 
 strata_status strata_config_common(struct config_reader *r, struct decoder_config *out)
 {
+    out->rms_eps = 1e-6;
+    out->rope.theta = 10000.0;
+    STRATA_TRY(strata_config_only_false(r, "mlp_bias"));
     STRATA_TRY(strata_config_only_number(r, "attention_dropout", 0.0));
     STRATA_TRY(strata_config_only_absent(r, "quantization_config"));
     STRATA_TRY(strata_config_whole(r, "vocab_size", 1, CONFIG_VOCAB_MAX, &out->vocab_size));

@@ -51,9 +51,9 @@ strata_status strata_config_only_number(struct config_reader *r, const char *key
 strata_status strata_config_only_absent(struct config_reader *r, const char *key);
 
 /*
- * What every family has: sizes, heads, norm, activation, tied head, rotary embedding.
- * Beforehand *out holds the family's defaults: kv_head_count and head_dim (0: as many as heads;
- * hidden_size over heads), rms_eps, rope.theta.
+ * What every family has: sizes, heads, norm, activation, tied head, rotary embedding; none has
+ * biases in its MLP. Beforehand *out holds the family's defaults of kv_head_count and head_dim
+ * (0: as many as heads; hidden_size over heads).
  */
 strata_status strata_config_common(struct config_reader *r, struct decoder_config *out);
 

@@ -10,10 +10,7 @@
 
 static strata_status read_config(struct config_reader *r, struct decoder_config *out)
 {
-    out->rms_eps = 1e-6;
-    out->rope.theta = 10000.0;
     STRATA_TRY(strata_config_only_false(r, "attention_bias"));
-    STRATA_TRY(strata_config_only_false(r, "mlp_bias"));
     STRATA_TRY(strata_config_only_number(r, "pretraining_tp", 1.0));
     STRATA_TRY(strata_config_only_absent(r, "sliding_window"));
     STRATA_TRY(strata_config_common(r, out));

@@ -11,14 +11,11 @@
 
 static strata_status read_config(struct config_reader *r, struct decoder_config *out)
 {
-    out->rms_eps = 1e-6;
-    out->rope.theta = 10000.0;
     out->kv_head_count = 8;
     /* null means none; a file without the key has the library's window. */
     out->window = strata_json_is_null(r->doc, "sliding_window") ? 0 : 4096;
     STRATA_TRY(strata_config_whole_or(r, "sliding_window", 1, CONFIG_WINDOW_MAX, &out->window));
     STRATA_TRY(strata_config_only_false(r, "attention_bias"));
-    STRATA_TRY(strata_config_only_false(r, "mlp_bias"));
     STRATA_TRY(strata_config_common(r, out));
     return strata_config_layer_types(r, out);
 }

@@ -11,11 +11,8 @@
 
 static strata_status read_config(struct config_reader *r, struct decoder_config *out)
 {
-    out->rms_eps = 1e-6;
-    out->rope.theta = 10000.0;
     out->kv_head_count = 32;
     out->qkv_bias = true;
-    STRATA_TRY(strata_config_only_false(r, "mlp_bias"));
     STRATA_TRY(strata_config_only_false(r, "use_mrope"));
     STRATA_TRY(strata_config_common(r, out));
     return strata_config_qwen_window(r, out);

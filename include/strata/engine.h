@@ -347,8 +347,8 @@ STRATA_API STRATA_NODISCARD strata_status strata_engine_read(strata_engine *engi
  * to it. What it writes to NVMe goes where no commit needs the bytes: a commit that is made
  * keeps what it has, and the next step's has what was written.
  *
- * STRATA_E_INVALID, and nothing has changed: as strata_engine_read(); a value is not finite, or
- * a second moment below zero.
+ * STRATA_E_INVALID, and nothing has changed: as strata_engine_read(); a value is not finite in
+ * the record's type, or a second moment below zero.
  */
 STRATA_API STRATA_NODISCARD strata_status strata_engine_write(strata_engine *engine,
                                                               uint32_t group, uint32_t tensor,

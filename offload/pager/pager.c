@@ -211,15 +211,13 @@ static void note_missing(struct pager *p)
     const struct model *model = &p->desc.lanes.memory.plan->model;
     uint64_t turn = p->released_turn;
     uint32_t use = p->released_use;
-    bool eval = strata_model_is_eval(model, use);
-    uint32_t first = eval ? model->use_count : 0;
-    uint32_t end = first + (eval ? model->eval_use_count : model->use_count);
+    struct use_list list = strata_model_list(model, strata_model_is_eval(model, use));
     if (!p->released)
         return;
     p->released = false;
     do {
-        turn += use + 1 == end;
-        use = use + 1 == end ? first : use + 1;
+        turn += use + 1 == list.end;
+        use = use + 1 == list.end ? list.first : use + 1;
     } while (model->uses[use].kind != STRATA_USE_ACQUIRE);
     p->stall = strata_schedule_missing(p->desc.schedule, turn, use);
 }
@@ -442,19 +440,12 @@ static strata_status status_after_gate(const struct pager *p)
     return atomic_load_explicit(&p->failed, memory_order_acquire) ? p->error.status : STRATA_OK;
 }
 
-/* The value that a use's gates have once it may go on; schedule.h says why. */
-static uint64_t gate_value(const struct pager *p, uint64_t turn, uint32_t use)
-{
-    bool eval = strata_model_is_eval(&p->desc.lanes.memory.plan->model, use);
-    return turn + 1 + (eval ? 0 : p->holds);
-}
-
 strata_status strata_pager_queue_acquire(struct pager *p, strata_stream *stream, uint64_t turn,
                                          uint32_t use)
 {
     const struct strata_device_ops *device = p->desc.lanes.device->ops;
     const struct residency *residency = &p->desc.lanes.memory.plan->residency;
-    uint64_t value = gate_value(p, turn, use);
+    uint64_t value = strata_schedule_gate_value(p->desc.lanes.memory.plan, use, turn, p->holds);
     device->stream_wait_gate(stream, p->gates, residency->use_param[use], value);
     if (residency->use_grad[use] != STRATA_NONE)
         device->stream_wait_gate(stream, p->gates, residency->use_grad[use], value);
@@ -482,7 +473,7 @@ strata_status strata_pager_queue_stash(struct pager *p, strata_stream *stream, u
                              : strata_address_stash_frame(&p->desc.lanes.memory, turn, event);
     if (!out && !at_home)
         device->stream_wait_gate(stream, p->gates, strata_schedule_stash_gate(plan, event),
-                                 gate_value(p, turn, use));
+                                 strata_schedule_gate_value(plan, use, turn, p->holds));
     STRATA_TRY(status_after_gate(p));
     device->stream_copy(stream, out ? (void *)there : bytes, out ? bytes : (void *)there,
                         plan->model.stash_copy_bytes);

@@ -216,18 +216,17 @@ static strata_status pair_use(const struct model *model, uint32_t *open, uint32_
     return STRATA_OK;
 }
 
-/* Pair acquires with releases, and stashes with unstashes, of one list: uses first .. end - 1.
- */
-static strata_status pair_uses(struct model *model, uint32_t first, uint32_t end,
-                               uint32_t *open_group, uint32_t *open_block, strata_error *error)
+/* Pair acquires with releases, and stashes with unstashes, of one list. */
+static strata_status pair_uses(struct model *model, struct use_list list, uint32_t *open_group,
+                               uint32_t *open_block, strata_error *error)
 {
-    const char *list = entry_name_of(model, first).list;
-    for (uint32_t u = first; u < end; u++) {
+    const char *name = entry_name_of(model, list.first).list;
+    for (uint32_t u = list.first; u < list.end; u++) {
         struct use *use = &model->uses[u];
         bool of_group = use->kind == STRATA_USE_ACQUIRE || use->kind == STRATA_USE_RELEASE;
         bool opens = use->kind == STRATA_USE_ACQUIRE || use->kind == STRATA_USE_STASH;
         if (of_group && use->index >= model->group_count)
-            return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: group %u of %u", list,
+            return strata_fail(error, STRATA_E_INVALID, 0, "%s entry %u: group %u of %u", name,
                                entry_name_of(model, u).entry, use->index, model->group_count);
         STRATA_TRY(pair_use(model, of_group ? open_group : open_block, u, opens, error));
         if (!of_group) {
@@ -242,11 +241,11 @@ static strata_status pair_uses(struct model *model, uint32_t first, uint32_t end
     for (uint32_t g = 0; g < model->group_count; g++)
         if (open_group[g] != STRATA_NONE)
             return strata_fail(error, STRATA_E_INVALID, 0, "%s: group %s is never released",
-                               list, model->groups[g].name);
+                               name, model->groups[g].name);
     for (uint32_t b = 0; b < model->stash_block_count; b++)
         if (open_block[b] != STRATA_NONE)
             return strata_fail(error, STRATA_E_INVALID, 0, "%s: block %u is never taken back",
-                               list, b);
+                               name, b);
     return STRATA_OK;
 }
 
@@ -272,15 +271,18 @@ static strata_status check_grad(const struct model *model, uint32_t u, bool last
 }
 
 /* Go backwards through one list and set the next use of each acquire's group. */
-static strata_status link_uses(struct model *model, uint32_t first, uint32_t end,
-                               uint32_t *next, uint32_t *next_grad, strata_error *error)
+static strata_status link_uses(struct model *model, struct use_list list, uint32_t *next,
+                               uint32_t *next_grad, strata_error *error)
 {
+    bool eval = strata_model_is_eval(model, list.first);
+    bool acquires = false;
     for (uint32_t g = 0; g < model->group_count; g++)
         next[g] = next_grad[g] = STRATA_NONE;
-    for (uint32_t u = end; u-- > first;) {
+    for (uint32_t u = list.end; u-- > list.first;) {
         struct use *use = &model->uses[u];
         if (use->kind != STRATA_USE_ACQUIRE)
             continue;
+        acquires = true;
         STRATA_TRY(check_grad(model, u, next[use->index] == STRATA_NONE, error));
         use->next = next[use->index];
         use->next_grad = next_grad[use->index];
@@ -288,9 +290,11 @@ static strata_status link_uses(struct model *model, uint32_t first, uint32_t end
         if (use->grad)
             next_grad[use->index] = u;
     }
+    if (eval && !acquires)
+        return strata_fail(error, STRATA_E_INVALID, 0, "%s: no group is acquired",
+                           entry_name_of(model, list.first).list);
     for (uint32_t g = 0; g < model->group_count; g++)
-        if (!strata_model_is_eval(model, first) && next_grad[g] == STRATA_NONE &&
-            !model->groups[g].layout.frozen)
+        if (!eval && next_grad[g] == STRATA_NONE && !model->groups[g].layout.frozen)
             return strata_fail(error, STRATA_E_INVALID, 0,
                                "group %s: no use with a gradient, and it is not frozen",
                                model->groups[g].name);
@@ -345,14 +349,16 @@ static strata_status copy_uses(struct model *model, struct tables *tables,
     STRATA_TRY(strata_tables_check(tables, error));
     memset(open_block, 0xff, blocks * sizeof *open_block);
     memset(open_group, 0xff, model->group_count * sizeof *open_group);
-    STRATA_TRY(pair_uses(model, 0, step, open_group, open_block, error));
+    struct use_list list = strata_model_list(model, false);
+    STRATA_TRY(pair_uses(model, list, open_group, open_block, error));
     /* After pairing nothing is open: open_group is of use again. */
-    STRATA_TRY(link_uses(model, 0, step, open_group, next_grad, error));
+    STRATA_TRY(link_uses(model, list, open_group, next_grad, error));
     if (all == step)
         return STRATA_OK;
     memset(open_group, 0xff, model->group_count * sizeof *open_group);
-    STRATA_TRY(pair_uses(model, step, all, open_group, open_block, error));
-    return link_uses(model, step, all, open_group, next_grad, error);
+    list = strata_model_list(model, true);
+    STRATA_TRY(pair_uses(model, list, open_group, open_block, error));
+    return link_uses(model, list, open_group, next_grad, error);
 }
 
 strata_status strata_model_build(struct model *out, struct tables *tables,

@@ -89,6 +89,18 @@ static inline bool strata_model_is_eval(const struct model *model, uint32_t use)
     return use >= model->use_count;
 }
 
+/* The uses of one of the two lists: first .. end - 1. */
+struct use_list {
+    uint32_t first;
+    uint32_t end;
+};
+
+static inline struct use_list strata_model_list(const struct model *model, bool eval)
+{
+    return eval ? (struct use_list){model->use_count, model->use_count + model->eval_use_count}
+                : (struct use_list){0, model->use_count};
+}
+
 /* Which shard of each group is this rank's; ranks 0 counts as 1. */
 struct shard {
     uint32_t ranks;

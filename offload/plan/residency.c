@@ -325,14 +325,13 @@ static void lay_out_release(struct layout *layout, uint32_t u)
         end_use(layout, layout->grad_now[use->index]);
 }
 
-/* Lay out one list: uses first .. end - 1. */
-static bool lay_out_uses(struct layout *layout, uint32_t first, uint32_t end)
+static bool lay_out_list(struct layout *layout, struct use_list list)
 {
     const struct model *model = layout->model;
     layout->first = layout->end;
     for (uint32_t g = 0; g < model->group_count; g++)
         layout->param_now[g] = layout->grad_now[g] = STRATA_NONE;
-    for (uint32_t u = first; u < end; u++) {
+    for (uint32_t u = list.first; u < list.end; u++) {
         if (model->uses[u].kind == STRATA_USE_ACQUIRE && !lay_out_acquire(layout, u))
             return false;
         if (model->uses[u].kind == STRATA_USE_RELEASE)
@@ -357,11 +356,11 @@ bool strata_residency_build(struct residency *residency, const struct model *mod
     };
     for (uint32_t g = 0; g < model->group_count; g++)
         residency->parks[g] = false;
-    if (!lay_out_uses(&layout, 0, model->use_count))
+    if (!lay_out_list(&layout, strata_model_list(model, false)))
         return false;
     residency->count = layout.end;
     uint32_t load_count = residency->load_count;
-    if (!lay_out_uses(&layout, model->use_count, model->use_count + model->eval_use_count))
+    if (!lay_out_list(&layout, strata_model_list(model, true)))
         return false;
     residency->eval_count = layout.end - residency->count;
     residency->load_count = load_count;

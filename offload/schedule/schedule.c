@@ -525,6 +525,12 @@ uint32_t strata_schedule_gate_count(const struct offload_plan *plan)
                                                 plan->model.eval_stash_event_count);
 }
 
+uint64_t strata_schedule_gate_value(const struct offload_plan *plan, uint32_t use,
+                                    uint64_t turn, uint64_t holds)
+{
+    return turn + 1 + (strata_model_is_eval(&plan->model, use) ? 0 : holds);
+}
+
 uint32_t strata_schedule_gate_of(const struct offload_plan *plan, const struct op *op)
 {
     return op->placement != STRATA_NONE ? op->placement

@@ -262,6 +262,9 @@ uint32_t strata_schedule_slot(const struct schedule *schedule, uint32_t tile);
  */
 uint32_t strata_schedule_gate_count(const struct offload_plan *plan);
 uint32_t strata_schedule_stash_gate(const struct offload_plan *plan, uint32_t stash_event);
+/* holds: the calls of hold so far. */
+uint64_t strata_schedule_gate_value(const struct offload_plan *plan, uint32_t use,
+                                    uint64_t turn, uint64_t holds);
 /* The gate that an OP_OPEN opens. */
 uint32_t strata_schedule_gate_of(const struct offload_plan *plan, const struct op *op);
 

@@ -210,7 +210,8 @@ void strata_schedule_open_placements(struct schedule *s)
             return;
         list->next_placement++;
         s->placements[placement].opened++;
-        s->placements[placement].gate_value = gate_value(s, s->list, turn);
+        s->placements[placement].gate_value = strata_schedule_gate_value(
+            s->plan, placement_of(s, placement)->first_use, turn, s->holds);
         s->open_list[s->open_count++] = placement;
         if (placement_of(s, placement)->kind == PLACEMENT_PARAM)
             open_param(s, placement, turn);

@@ -31,7 +31,8 @@ static void open_stash(struct schedule *s, uint32_t event, uint64_t step)
     const struct use *use = stash_use(s, event);
     struct stash_state *state = &s->stashes[event];
     state->opened++;
-    state->gate_value = gate_value(s, s->list, step);
+    state->gate_value =
+        strata_schedule_gate_value(s->plan, s->plan->model.stash_uses[event], step, s->holds);
     s->block_list = s->list;
     s->blocks_open++;
     if (use->kind != STRATA_USE_UNSTASH)

@@ -228,12 +228,6 @@ static inline uint64_t wanted_version(const struct schedule *s, enum list_kind l
     return list == LIST_STEP ? turn : s->held_step;
 }
 
-/* What the gates of a turn are raised to. */
-static inline uint64_t gate_value(const struct schedule *s, enum list_kind list, uint64_t turn)
-{
-    return turn + 1 + (list == LIST_STEP ? s->holds : 0);
-}
-
 /* The deadline of a placement; evaluations stand between steps, so theirs are apart. */
 uint64_t strata_schedule_key(const struct schedule *s, uint64_t turn, uint32_t placement);
 bool strata_schedule_asked_past(const struct schedule *s, uint64_t turn, uint32_t use);

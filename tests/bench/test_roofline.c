@@ -153,6 +153,8 @@ Test(roofline, a_familys_switches_count)
     windowed.full_layers = 16;
     cr_expect_float_eq(strata_roofline_model_flops(&windowed, 8192), all - pairs / 8,
                        1e-9 * all);
+    windowed.full_layers = 40; /* of 32: none has the window */
+    cr_expect_eq(strata_roofline_model_flops(&windowed, 8192), all);
     windowed.window = 16384;
     cr_expect_eq(strata_roofline_model_flops(&windowed, 8192), all);
     struct roofline_op ops[ROOFLINE_MAX_OPS];

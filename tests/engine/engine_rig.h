@@ -13,6 +13,8 @@
 
 #include <criterion/criterion.h>
 
+#include <string.h>
+
 static strata_device *device;
 static strata_workers *workers;
 static strata_stream *stream;
@@ -36,6 +38,17 @@ static inline void close_engine_rig(void)
     strata_stream_destroy(stream);
     strata_workers_destroy(workers);
     strata_device_close(device);
+}
+
+/* Initial weights of zero. */
+static inline void init_zeros(void *user, uint32_t group, uint32_t tensor, uint64_t first,
+                              uint64_t count, float *out)
+{
+    (void)user;
+    (void)group;
+    (void)tensor;
+    (void)first;
+    memset(out, 0, count * sizeof *out);
 }
 
 static inline strata_engine_desc describe_engine(strata_init_fn init)

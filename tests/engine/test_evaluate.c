@@ -124,16 +124,6 @@ Test(evaluate, frozen_groups_are_seen_too)
 
 /* Calls one by one. */
 
-static void zeros(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
-                  float *out)
-{
-    (void)user;
-    (void)group;
-    (void)tensor;
-    (void)first;
-    memset(out, 0, count * sizeof *out);
-}
-
 static const strata_use first_group[] = {{.kind = STRATA_USE_ACQUIRE, .index = 1},
                                          {.kind = STRATA_USE_RELEASE, .index = 1}};
 
@@ -157,7 +147,7 @@ Test(evaluate_calls, out_of_order_is_refused_and_changes_nothing)
 {
     strata_view view;
     uint8_t hash[16];
-    create_engine(zeros);
+    create_engine(init_zeros);
     refused(strata_eval_end(engine), STRATA_E_STATE, "no evaluation has begun");
     cr_assert_eq(strata_eval_begin(engine), STRATA_OK);
     refused(strata_eval_begin(engine), STRATA_E_STATE, "an evaluation has begun");
@@ -180,7 +170,7 @@ Test(evaluate_calls, out_of_order_is_refused_and_changes_nothing)
 Test(evaluate_calls, destroy_in_the_middle_ends)
 {
     strata_view view;
-    create_engine(zeros);
+    create_engine(init_zeros);
     cr_assert_eq(strata_eval_begin(engine), STRATA_OK);
     cr_assert_eq(strata_acquire(engine, 1, stream, &view), STRATA_OK);
     strata_engine_destroy(engine);
@@ -191,7 +181,7 @@ Test(evaluate_calls, a_model_without_a_list_has_no_evaluation)
 {
     toy.model.eval_uses = NULL;
     toy.model.eval_use_count = 0;
-    create_engine(zeros);
+    create_engine(init_zeros);
     refused(strata_eval_begin(engine), STRATA_E_STATE, "no use list of an evaluation");
 }
 
@@ -199,7 +189,7 @@ static void no_engine(const strata_use *uses, uint32_t count, const char *story)
 {
     toy.model.eval_uses = uses;
     toy.model.eval_use_count = count;
-    strata_engine_desc desc = describe_engine(zeros);
+    strata_engine_desc desc = describe_engine(init_zeros);
     error = (strata_error){.status = STRATA_OK};
     cr_expect_eq(strata_engine_create(&engine, &desc, &error), STRATA_E_INVALID);
     cr_expect_not_null(strstr(error.message, story), "%s: no %s", error.message, story);
@@ -210,12 +200,15 @@ Test(evaluate_calls, lists_that_make_no_sense_are_refused)
     const strata_use with_grad[] = {{.kind = STRATA_USE_ACQUIRE, .index = 1, .grad = true},
                                     {.kind = STRATA_USE_RELEASE, .index = 1}};
     const strata_use not_taken_back[] = {{.kind = STRATA_USE_STASH, .index = 0}};
+    const strata_use no_acquire[] = {{.kind = STRATA_USE_STASH, .index = 0},
+                                     {.kind = STRATA_USE_UNSTASH, .index = 0}};
     const strata_use no_group[] = {{.kind = STRATA_USE_ACQUIRE, .index = TOY_GROUPS}};
     no_engine(with_grad, 2, "evaluation's use list entry 0: a gradient");
     no_engine(first_group, 1, "evaluation's use list: group g1.t0 is never released");
     no_engine(first_group + 1, 1, "evaluation's use list entry 0: release of 1");
     no_engine(not_taken_back, 1, "evaluation's use list: block 0 is never taken back");
     no_engine(no_group, 1, "evaluation's use list entry 0: group 7 of 7");
+    no_engine(no_acquire, 2, "evaluation's use list: no group is acquired");
     no_engine(NULL, 2, "evaluation's use list: 2 entries at NULL");
     no_engine(first_group, 0, "evaluation's use list: 0 entries");
 }

@@ -13,26 +13,16 @@
 #include <string.h>
 #include <time.h>
 
-static void no_init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
-                    float *out)
-{
-    (void)user;
-    (void)group;
-    (void)tensor;
-    (void)first;
-    memset(out, 0, count * sizeof *out);
-}
-
 TestSuite(order, .init = open_engine_rig, .fini = close_engine_rig);
 
 static strata_engine_desc describe(void)
 {
-    return describe_engine(no_init);
+    return describe_engine(init_zeros);
 }
 
 static void create(void)
 {
-    create_engine(no_init);
+    create_engine(init_zeros);
 }
 
 static void refused_as(const strata_engine_desc *desc, const char *word)

@@ -201,3 +201,20 @@ Test(write_calls, a_value_is_read_as_it_was_written)
     cr_assert_eq(strata_engine_read(engine, 4, 1, STRATA_MOMENT1, 15, 1, out), STRATA_OK);
     cr_expect_eq(out[0], 0);
 }
+
+/* The largest float is infinite once it is rounded to a bf16 moment. */
+Test(write_calls, what_rounds_to_infinity_is_refused)
+{
+    const float edge = 0x1.fep127f;
+    const float past = 0x1.fep127f + 0x1p104f;
+    float out;
+    strata_engine_desc desc = describe_engine(ones);
+    desc.states_dtype = STRATA_BF16;
+    cr_assert_eq(strata_engine_create(&engine, &desc, &error), STRATA_OK, "%s", error.message);
+    cr_assert_eq(strata_engine_write(engine, 2, 0, STRATA_MOMENT2, 0, 1, &edge), STRATA_OK);
+    cr_assert_eq(strata_engine_read(engine, 2, 0, STRATA_MOMENT2, 0, 1, &out), STRATA_OK);
+    cr_expect_eq(out, edge);
+    refused(strata_engine_write(engine, 2, 0, STRATA_MOMENT2, 0, 1, &past), "finite");
+    cr_expect_eq(strata_engine_write(engine, 2, 0, STRATA_MASTER, 0, 1, &past), STRATA_OK,
+                 "master weights are fp32");
+}
