@@ -259,11 +259,17 @@ static void free_pool(strata_workers *pool)
     free(pool);
 }
 
+/* Where the caller names no count. */
+static uint32_t default_count(const strata_workers_desc *desc, const struct topology *topology)
+{
+    uint32_t count = strata_topology_threads(topology);
+    return count > desc->spared ? count - desc->spared : 1;
+}
+
 static strata_status create_for(strata_workers **out, const strata_workers_desc *desc,
                                 const struct topology *topology, strata_error *error)
 {
-    uint32_t count =
-        desc->thread_count ? desc->thread_count : strata_topology_threads(topology);
+    uint32_t count = desc->thread_count ? desc->thread_count : default_count(desc, topology);
     if (count > topology->core_count * THREADS_PER_CORE_MAX)
         return strata_fail(
             error, STRATA_E_INVALID, 0,

@@ -15,14 +15,17 @@ if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
   set(CMAKE_CUDA_COMPILER ${STRATA_NVCC})
 endif()
 
-# A100, H100 and the newest this toolkit knows. What lies between runs the code of the one before
-# it, which is carried as PTX too. Must be set before the language is enabled.
+# A100 and RTX 4090; H100 and H200, whose PTX is carried too, for what lies between; B200; RTX
+# 5090. Those that this toolkit knows. Must be set before the language is enabled.
 if(NOT CMAKE_CUDA_ARCHITECTURES)
   execute_process(COMMAND ${STRATA_NVCC} --list-gpu-arch OUTPUT_VARIABLE known)
   string(REGEX MATCHALL "[0-9]+" known "${known}")
-  list(SORT known COMPARE NATURAL)
-  list(POP_BACK known newest)
-  set(CMAKE_CUDA_ARCHITECTURES 80 90 ${newest})
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+  foreach(architecture 100 120)
+    if(architecture IN_LIST known)
+      list(APPEND CMAKE_CUDA_ARCHITECTURES ${architecture}-real)
+    endif()
+  endforeach()
 endif()
 if(CMAKE_C_COMPILER_LAUNCHER AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_C_COMPILER_LAUNCHER})

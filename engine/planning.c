@@ -211,7 +211,7 @@ static strata_status check_device(const strata_engine *engine, strata_error *err
 
 /* Bytes of RAM that the run takes, and what is left of it: of the machine, and in the control
  * group. The host device's memory is RAM too. */
-static strata_status check_host(uint64_t need, const struct topology *topology,
+static strata_status check_host(uint64_t need, uint32_t allow, const struct topology *topology,
                                 strata_error *error)
 {
     uint64_t limit = topology->memory_limit_bytes;
@@ -223,9 +223,10 @@ static strata_status check_host(uint64_t need, const struct topology *topology,
                            "%llu of its %llu are in use",
                            (unsigned long long)need, (unsigned long long)left,
                            (unsigned long long)used, (unsigned long long)limit);
-    if (need > topology->memory_available_bytes)
+    if (need > topology->memory_available_bytes && (allow & STRATA_ALLOW_OVERCOMMIT) == 0)
         return strata_fail(error, STRATA_E_NOMEM, 0,
-                           "host memory: this run takes %llu bytes, the machine has %llu left",
+                           "host memory: this run takes %llu bytes, the machine has %llu left; "
+                           "if its memory grows with use, allow overcommit",
                            (unsigned long long)need,
                            (unsigned long long)topology->memory_available_bytes);
     return STRATA_OK;
@@ -243,7 +244,7 @@ strata_status strata_engine_check_machine(const strata_engine *engine, strata_er
         need += engine->plan.device_arena_bytes;
     else
         STRATA_TRY(check_device(engine, error));
-    return check_host(need, &topology, error);
+    return check_host(need, engine->desc.allow, &topology, error);
 }
 
 strata_status strata_engine_plan(strata_plan *out, const strata_engine_desc *desc,

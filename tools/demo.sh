@@ -51,7 +51,7 @@ cat >"$work/config.json" <<'CONFIG'
 CONFIG
 
 set -- --data "$work/text" --model "$work/config.json" --store "$work/store" \
-    --device-mem 16M --host-mem 96M --params nvme --grads host --states nvme \
+    --device host --device-mem 16M --host-mem 96M --params nvme --grads host --states nvme \
     --seq 128 --batch 4 --steps 80 --lr 1e-3 --warmup 10
 
 file_system=$(stat -f -c %T "$work/store")

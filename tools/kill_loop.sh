@@ -73,7 +73,7 @@ CONFIG
 
 # From here on "$@" is the run.
 set -- --data "$work/text" --model "$work/config.json" --seq 32 --batch 2 --tile 16384 \
-    --device-mem 16M --host-mem 64M --grads host --stash host --threads 1 \
+    --device host --device-mem 16M --host-mem 64M --grads host --stash host --threads 1 \
     --allow threads-io,buffered-io --store "$work/store" --log "$work/log" \
     --steps "$steps" --hash-state "$@"
 

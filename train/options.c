@@ -32,6 +32,7 @@ static const struct choice io_choices[] = {
 static const struct choice allow_choices[] = {{"threads-io", STRATA_ALLOW_THREADS_IO},
                                               {"buffered-io", STRATA_ALLOW_BUFFERED_IO},
                                               {"unpinned", STRATA_ALLOW_UNPINNED},
+                                              {"overcommit", STRATA_ALLOW_OVERCOMMIT},
                                               {NULL, 0}};
 /* Plus one, because 0 is "not given". */
 static const struct choice durability_choices[] = {{"power", STRATA_DURABLE_POWER + 1},
@@ -63,7 +64,8 @@ static strata_status take_allow(void *target, const struct option_row *row, cons
         const struct choice *choice = strata_choice_find(allow_choices, at, length);
         if (choice == NULL)
             return strata_option_refuse(
-                row, text, "give threads-io, buffered-io or unpinned, separated by commas",
+                row, text,
+                "give threads-io, buffered-io, unpinned or overcommit, separated by commas",
                 error);
         options->allow |= choice->value;
         at += length;
@@ -142,7 +144,7 @@ static const struct option_row rows[] = {
     CHOICE("device", "host|cuda", device_choices, device,
            "made of RAM, or a GPU (cuda if one answers)"),
     RANGE("threads", OPTION_COUNT, "N", threads, 1, 4097,
-          "workers (one per core this process may use)"),
+          "workers (one per usable core, two fewer with a GPU)"),
     VALUE("device-mem", OPTION_SIZE, "SIZE", device_bytes,
           "hard limit of the device (from what is free; see --dry-run)"),
     VALUE("host-mem", OPTION_SIZE, "SIZE", host_bytes,
@@ -152,7 +154,8 @@ static const struct option_row rows[] = {
     OWN("store", "DIR[,DIR...]", take_store,
         "directories of the NVMe tier, one per drive (no such tier)"),
     CHOICE("io", "uring|threads", io_choices, io, "how the store is read and written (uring)"),
-    OWN("allow", "LIST", take_allow, "accept a lack: threads-io, buffered-io, unpinned (none)"),
+    OWN("allow", "LIST", take_allow,
+        "accept: threads-io, buffered-io, unpinned, overcommit (none)"),
 
     SECTION("where things rest"),
     CHOICE("params", "auto|device|host|nvme", tier_choices, params,

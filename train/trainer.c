@@ -31,6 +31,10 @@
 #include "train/log.h"
 
 /* Spans kept for --trace: some 16 steps of the demo, in 4 MiB. */
+/* Cores that a GPU's launches and the pager have to themselves: a worker there would make them
+ * wait. */
+#define LAUNCHING_CORES 2u
+
 #define TRACE_EVENTS 65536u
 
 struct trainer {
@@ -167,9 +171,11 @@ static strata_status open_all(struct trainer *trainer, strata_error *error)
     STRATA_TRY(open_device(trainer, error));
     strata_device_facts facts;
     strata_device_facts_of(trainer->device, &facts);
+    bool gpu = strcmp(strata_device_name(trainer->device), "cuda") == 0;
     strata_workers_desc workers = {.thread_count = trainer->options->threads,
                                    .near_cpus =
-                                       facts.near_cpus[0] != '\0' ? facts.near_cpus : NULL};
+                                       facts.near_cpus[0] != '\0' ? facts.near_cpus : NULL,
+                                   .spared = gpu ? LAUNCHING_CORES : 0};
     STRATA_TRY(strata_workers_create(&trainer->workers, &workers, error));
     STRATA_TRY(open_decoder(trainer, error));
     STRATA_TRY(open_box(trainer, error));

@@ -81,7 +81,9 @@ typedef enum strata_io_backend {
 enum {
     STRATA_ALLOW_THREADS_IO = 1,  /* io_uring is forbidden: use threads */
     STRATA_ALLOW_BUFFERED_IO = 2, /* the file system has no O_DIRECT: use the page cache */
-    STRATA_ALLOW_UNPINNED = 4     /* host memory cannot be pinned for a CUDA device */
+    STRATA_ALLOW_UNPINNED = 4,    /* host memory cannot be pinned for a CUDA device */
+    STRATA_ALLOW_OVERCOMMIT = 8   /* the machine has less host memory free than a run takes: for
+                                     a virtual machine whose memory grows with use */
 };
 
 /* What the store promises. A commit is all states of one step; it survives what its name says.

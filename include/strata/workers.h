@@ -31,6 +31,8 @@ typedef struct strata_workers_desc {
                               as in a device's local_cpulist in sysfs: only those of the mask,
                               unless it has none of them. Read during create only */
     bool unbound;          /* do not bind the workers to cores */
+    uint32_t spared;       /* with thread_count 0: cores that are left to other threads, if one
+                              is left to the workers */
 } strata_workers_desc;
 
 typedef enum strata_job_class {

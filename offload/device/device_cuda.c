@@ -36,6 +36,7 @@
  */
 
 #include "offload/device/device.h"
+#include "offload/device/pin_pieces.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -52,11 +53,6 @@
  */
 #define NOTICES 1024u
 
-/* 32 GiB: half of a size that is known to be refused. 64 MiB: if the driver refuses even this,
- * smaller pieces do not help. */
-#define PIECE_BYTES_MAX (UINT64_C(32) << 30)
-#define PIECE_BYTES_MIN (UINT64_C(64) << 20)
-
 /* After every so many launches an event is recorded, one of MARKS in turn. Before it is
  * recorded again the stream must have passed it, so at most (MARKS + 1) * MARK_LAUNCHES are
  * pending. An operator that asks for the stream once may launch three kernels. */
@@ -70,9 +66,7 @@
 
 struct pinned {
     struct pinned *next;
-    uint8_t *base;
-    uint64_t bytes;
-    uint64_t piece_bytes;
+    struct pinned_range range;
 };
 
 struct cuda_device {
@@ -235,59 +229,48 @@ static uint64_t piece_left(const void *address, uint64_t piece_bytes)
     return piece_bytes - (uintptr_t)address % piece_bytes;
 }
 
-static void unregister_pieces(const struct pinned *range, uint64_t bytes)
+static int register_piece(void *user, void *base, uint64_t bytes)
 {
-    for (uint64_t at = 0; at < bytes; at += piece_left(range->base + at, range->piece_bytes))
-        (void)cudaHostUnregister(range->base + at);
+    (void)user;
+    cudaError_t cause =
+        cudaHostRegister(base, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
+    if (cause != cudaSuccess)
+        (void)cudaGetLastError();
+    return cause;
 }
 
-/* All of it in pieces of one size, or nothing. */
-static cudaError_t register_pieces(const struct pinned *range)
+static void unregister_piece(void *user, void *base)
 {
-    uint64_t at = 0;
-    while (at < range->bytes) {
-        uint64_t bytes = piece_left(range->base + at, range->piece_bytes);
-        if (bytes > range->bytes - at)
-            bytes = range->bytes - at;
-        cudaError_t cause = cudaHostRegister(range->base + at, bytes,
-                                             cudaHostRegisterPortable | cudaHostRegisterMapped);
-        if (cause != cudaSuccess) {
-            (void)cudaGetLastError();
-            unregister_pieces(range, at);
-            return cause;
-        }
-        at += bytes;
-    }
-    return cudaSuccess;
+    (void)user;
+    (void)cudaHostUnregister(base);
 }
+
+static const struct pin_calls pin_calls = {register_piece, unregister_piece, NULL};
 
 static strata_status cuda_pin(strata_device *base, void *memory, uint64_t bytes,
                               uint64_t *out_piece_bytes, strata_error *error)
 {
     struct cuda_device *device = make_current(base);
     *out_piece_bytes = 0;
-    struct pinned *range = calloc(1, sizeof *range);
-    if (range == NULL)
+    struct pinned *pinned = calloc(1, sizeof *pinned);
+    if (pinned == NULL)
         return strata_fail(error, STRATA_E_NOMEM, 0, "cuda device: no memory for a range");
-    *range = (struct pinned){.base = memory, .bytes = bytes, .piece_bytes = PIECE_BYTES_MAX};
-    cudaError_t cause;
-    while ((cause = register_pieces(range)) != cudaSuccess &&
-           range->piece_bytes > PIECE_BYTES_MIN)
-        range->piece_bytes /= 2;
+    cudaError_t cause =
+        (cudaError_t)strata_pin_pieces(&pinned->range, memory, bytes, &pin_calls);
     if (cause != cudaSuccess) {
-        free(range);
+        free(pinned);
         return strata_fail(error, STRATA_E_UNSUPPORTED, cause,
                            "cuda device: pinning %" PRIu64 " bytes of host memory, in pieces "
                            "down to 64 MiB: %s: take less of it, or allow unpinned memory",
                            bytes, cudaGetErrorName(cause));
     }
     pthread_mutex_lock(&device->lock);
-    range->next = device->pinned;
-    device->pinned = range;
-    if (range->piece_bytes < device->piece_bytes)
-        device->piece_bytes = range->piece_bytes;
+    pinned->next = device->pinned;
+    device->pinned = pinned;
+    *out_piece_bytes = pinned->range.piece_bytes;
+    if (*out_piece_bytes < device->piece_bytes)
+        device->piece_bytes = *out_piece_bytes;
     pthread_mutex_unlock(&device->lock);
-    *out_piece_bytes = range->piece_bytes;
     return STRATA_OK;
 }
 
@@ -296,15 +279,15 @@ static void cuda_unpin(strata_device *base, void *memory)
     struct cuda_device *device = make_current(base);
     pthread_mutex_lock(&device->lock);
     struct pinned **at = &device->pinned;
-    while (*at != NULL && (*at)->base != memory)
+    while (*at != NULL && (*at)->range.base != memory)
         at = &(*at)->next;
-    struct pinned *range = *at;
-    if (range != NULL)
-        *at = range->next;
+    struct pinned *pinned = *at;
+    if (pinned != NULL)
+        *at = pinned->next;
     pthread_mutex_unlock(&device->lock);
-    if (range != NULL)
-        unregister_pieces(range, range->bytes);
-    free(range);
+    if (pinned != NULL)
+        strata_unpin_pieces(&pinned->range, &pin_calls);
+    free(pinned);
 }
 
 static strata_status cuda_shared_create(strata_device *base, uint64_t bytes, void **out,
@@ -658,7 +641,7 @@ strata_status strata_device_open_cuda(strata_device **out, uint32_t index, strat
         return strata_fail(error, STRATA_E_NOMEM, 0, "no memory for the cuda device");
     strata_device_begin(&device->base, &strata_device_cuda);
     device->index = (int)index;
-    device->piece_bytes = PIECE_BYTES_MAX;
+    device->piece_bytes = PIN_PIECE_MAX;
     pthread_mutex_init(&device->lock, NULL);
     strata_status status = reach_gpu(device, error);
     if (status != STRATA_OK) {

@@ -425,6 +425,24 @@ Test(workers, default_is_at_most_one_per_core)
     strata_workers_destroy(workers);
 }
 
+static uint32_t count_with(uint32_t spared)
+{
+    strata_workers_desc desc = {.unbound = true, .spared = spared};
+    strata_workers *pool;
+    cr_assert_eq(strata_workers_create(&pool, &desc, NULL), STRATA_OK);
+    uint32_t count = strata_workers_count(pool);
+    strata_workers_destroy(pool);
+    return count;
+}
+
+Test(workers, spared_cores_get_no_worker_but_one_worker_stays)
+{
+    uint32_t all = count_with(0);
+    cr_assert_eq(count_with(1), all > 1 ? all - 1 : 1);
+    cr_assert_eq(count_with(all), 1);
+    cr_assert_eq(count_with(UINT32_MAX), 1);
+}
+
 Test(workers, an_absurd_thread_count_is_refused)
 {
     strata_workers *workers = (void *)1;

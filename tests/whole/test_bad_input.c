@@ -69,6 +69,18 @@ Test(bad_input, the_same_run_with_good_input_works)
     cr_assert_not_null(strstr(log, "\"step\":2"));
 }
 
+/* 5.9 TiB in RAM. */
+#define HUGE_RUN                                                                               \
+    "--data text --model llama-405b --dry-run --device host --params host --grads host "       \
+    "--states host --stash host --host-mem 100T --device-mem 200G "
+
+Test(bad_input, more_host_memory_than_the_machine_has_is_refused_unless_allowed)
+{
+    expect_refusal(HUGE_RUN, 1, "allow overcommit");
+    strata_program_run(&result, &dir, strata_train_program(), HUGE_RUN "--allow overcommit");
+    cr_assert_eq(result.code, 0, "%s", result.err);
+}
+
 Test(bad_input, no_file)
 {
     expect_refusal("--data nothing --model config.json " SMALL OUTPUT, 3, "No such file");
