@@ -41,6 +41,8 @@
 
 #include "strata/adam.h"
 #include "base/text.h"
+#include "train/attention_cudnn.h"
+#include "train/cudnn_library.h"
 
 /* Two of OpenBLAS's own functions; its header belongs to the operators. */
 extern char *openblas_get_corename(void);
@@ -556,6 +558,35 @@ static void check_gpu(const struct check *check, struct finding *out)
         strata_bench_find(out, FINDING_OK, "", "none; training runs on the host device");
 }
 
+/* Both halves: what this build has, and what the loader finds. Only a machine with a GPU misses
+ * anything. */
+static void check_cudnn(const struct check *check, struct finding *out)
+{
+    (void)check;
+    struct cudnn_library library;
+    strata_error error = {0};
+    char found[sizeof error.message];
+    const char *absent = strata_attention_cudnn_absent();
+    bool whole = absent == NULL;
+    if (strata_cudnn_open(&library, NULL, &error) == STRATA_OK) {
+        snprintf(found, sizeof found, "libcudnn %s", library.version_text);
+        strata_cudnn_close(&library);
+    } else {
+        whole = false;
+        snprintf(found, sizeof found, "%s", error.message);
+        char *remedy = strstr(found, ": get cuDNN");
+        if (remedy != NULL)
+            *remedy = '\0';
+    }
+    bool missed = !whole && access("/dev/nvidia0", F_OK) == 0;
+    strata_bench_find(out, missed ? FINDING_WARN : FINDING_OK,
+                      missed ? "tools/get_cudnn.sh, then build again; until then attention on "
+                               "the GPU is several times slower"
+                             : "",
+                      "%s; %s%s", found, absent != NULL ? "not built in: " : "built in",
+                      absent != NULL ? absent : "");
+}
+
 static const struct {
     const char *name;
     void (*run)(const struct check *check, struct finding *out);
@@ -564,6 +595,7 @@ static const struct {
     {"store", check_space},       {"memlock", check_memlock}, {"huge-pages", check_huge_pages},
     {"memory", check_memory},     {"cores", check_cores},     {"cpu", check_cpu},
     {"openblas", check_openblas}, {"numa", check_numa},       {"gpu", check_gpu},
+    {"cudnn", check_cudnn},
 };
 
 enum { CHECK_COUNT = sizeof checks / sizeof checks[0] };

@@ -7,7 +7,7 @@
 set -u
 cd "$1" || exit 2
 files=$(find include/strata base io optim offload engine train bench examples \
-    \( -name '*.[ch]' -o -name '*.cu' \) 2>/dev/null | LC_ALL=C sort)
+    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cpp' \) 2>/dev/null | LC_ALL=C sort)
 
 # shellcheck disable=SC2086
 awk '
@@ -48,6 +48,7 @@ BEGIN {
     allowed["bench", "train/report.h"] = allowed["bench", "train/outputs.h"] = 1
     allowed["bench", "engine/engine_internal.h"] = allowed["bench", "optim/record.h"] = 1
     allowed["bench", "engine/planning.h"] = 1
+    allowed["bench", "train/attention_cudnn.h"] = allowed["bench", "train/cudnn_library.h"] = 1
 
     # Public headers that declare what lies above: what layers share stands in strata/types.h.
     above["strata/engine.h"] = above["strata/strata.h"] = " base io optim offload "
@@ -66,6 +67,7 @@ BEGIN {
     home["cblas.h"] = "train/product.c"
     home["cuda_runtime_api.h"] = home["cudaTypedefs.h"] = "offload/device/device_cuda.c"
     home["cublasLt.h"] = "train/products_cuda.c"
+    home["cudnn_frontend.h"] = "train/attention_cudnn.cpp"
 
     # What a user of the public headers gets to see: the C standard library, and little of that.
     n = split("stdbool.h stddef.h stdint.h", names, " ")

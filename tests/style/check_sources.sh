@@ -17,7 +17,7 @@ listed() { # FILE NAME LIST
 }
 
 for file in $(find base io optim offload engine train bench \
-    \( -name '*.c' -o -name '*.cu' \) 2>/dev/null); do
+    \( -name '*.c' -o -name '*.cu' -o -name '*.cpp' \) 2>/dev/null); do
     listed "$file" "$file" CMakeLists.txt
 done
 for file in tests/*/*.c; do

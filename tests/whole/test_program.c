@@ -254,9 +254,9 @@ Test(program, check_has_a_line_for_everything_it_looks_at)
                        "check --store store --json -o check.json");
     /* What a machine lacks is not this test's business; that it is said is. */
     cr_assert(result.code == 0 || result.code == 1, "%s", result.err);
-    const char *const names[] = {"kernel",  "io_uring",   "direct-io", "store",
-                                 "memlock", "huge-pages", "memory",    "cores",
-                                 "cpu",     "numa",       "openblas",  "gpu"};
+    const char *const names[] = {"kernel",     "io_uring", "direct-io", "store", "memlock",
+                                 "huge-pages", "memory",   "cores",     "cpu",   "numa",
+                                 "openblas",   "gpu",      "cudnn"};
     strata_json *document = strata_parse(result.out, strlen(result.out));
     const strata_json *findings = NULL;
     cr_assert_eq(strata_json_get_array(document, "findings", &findings, NULL), STRATA_OK);

@@ -1,0 +1,81 @@
+/*
+ * In place of attention_cudnn.cpp and attention_sum.cu where cuDNN's frontend was not found, or
+ * where there is no CUDA. Opening fails, so nobody gets to the others. CMake says why in
+ * STRATA_CUDNN_ABSENT.
+ *
+ * Thread: none.
+ */
+
+#include "train/attention_cudnn.h"
+
+#include <stdlib.h>
+
+#include "base/error.h"
+
+const char *strata_attention_cudnn_absent(void)
+{
+    return STRATA_CUDNN_ABSENT;
+}
+
+strata_status strata_attention_cudnn_open(struct attention_cudnn **out,
+                                          const struct attention_target *target,
+                                          strata_error *error)
+{
+    (void)target;
+    *out = NULL;
+    return strata_fail(error, STRATA_E_UNSUPPORTED, 0, "cudnn: " STRATA_CUDNN_ABSENT);
+}
+
+void strata_attention_cudnn_close(struct attention_cudnn *attention)
+{
+    (void)attention;
+}
+
+const char *strata_attention_cudnn_version(const struct attention_cudnn *attention)
+{
+    (void)attention;
+    abort();
+}
+
+strata_status strata_attention_cudnn_prepare(struct attention_cudnn *attention,
+                                             const struct attention_shape *shape,
+                                             strata_error *error)
+{
+    (void)attention;
+    (void)shape;
+    (void)error;
+    abort();
+}
+
+strata_status strata_attention_cudnn_needs(struct attention_cudnn *attention,
+                                           const struct attention_shape *shape,
+                                           struct attention_needs *out, strata_error *error)
+{
+    (void)attention;
+    (void)shape;
+    (void)out;
+    (void)error;
+    abort();
+}
+
+strata_status strata_attention_cudnn_forward(struct attention_cudnn *attention, void *stream,
+                                             const struct attention_forward *args,
+                                             strata_error *error)
+{
+    (void)attention;
+    (void)stream;
+    (void)args;
+    (void)error;
+    abort();
+}
+
+strata_status strata_attention_cudnn_backward(struct attention_cudnn *attention, void *stream,
+                                              const struct attention_backward *args,
+                                              strata_error *error)
+{
+    (void)attention;
+    (void)stream;
+    (void)args;
+    (void)error;
+    abort();
+}

@@ -1,0 +1,48 @@
+#ifndef STRATA_TRAIN_CUDNN_LIBRARY_H
+#define STRATA_TRAIN_CUDNN_LIBRARY_H
+
+/*
+ * Finding and opening libcudnn: it is there, whole, of this machine and new enough, or one line
+ * says which of these fails and what to do.
+ *
+ * Nothing here links it or needs its headers, so that any build can look.
+ *
+ * Thread: any, but not two at once.
+ */
+
+#include "strata/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CUDNN_LIBRARY "libcudnn.so.9"
+
+/* The oldest version that plans were built with; as cudnnGetVersion() has it. */
+#define CUDNN_OLDEST 91900u
+
+#define CUDNN_PARTS 4
+
+struct cudnn_library {
+    void *handle;
+    void *parts[CUDNN_PARTS];
+    uint32_t version; /* major x 10000 + minor x 100 + patch */
+    char version_text[24];
+    char path[512]; /* of libcudnn.so.9, as it was found */
+};
+
+/*
+ * dir: where libcudnn lies; NULL: where the loader looks (LD_LIBRARY_PATH, the system's
+ * folders).
+ *
+ * STRATA_E_UNSUPPORTED: it cannot be used; the message names file, reason and remedy.
+ */
+STRATA_NODISCARD strata_status strata_cudnn_open(struct cudnn_library *out, const char *dir,
+                                                 strata_error *error);
+void strata_cudnn_close(struct cudnn_library *library);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
