@@ -3,9 +3,16 @@
 # build a program against it by find_package and by pkg-config. The program is
 # examples/first_step.c and has to run. The shared one is also held to its exports.
 #
-#     check_package.sh ROOT
+#     check_package.sh ROOT BUILD KIND
+#
+# BUILD is a build folder whose library is of this KIND, static or shared: it is installed from
+# there, programs included. The other kind is built here, as the library alone, and hardly
+# optimised: that changes nothing of what is installed. C++ gets -O1, for without it templates
+# of the toolkit's headers would be exported.
 set -u
 root=$1
+built=$2
+built_kind=$3
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
 unset CFLAGS LDFLAGS
@@ -34,11 +41,16 @@ for kind in static shared; do
     [ $kind = shared ] && shared=ON
     build=$work/$kind
     prefix=$work/prefix-$kind
-    step "$kind: configure" cmake -G Ninja -S "$root" -B "$build" -DBUILD_SHARED_LIBS=$shared \
-        -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSTRATA_TESTS=OFF -DSTRATA_BENCH=OFF \
-        -DSTRATA_TRAIN=OFF -DCMAKE_INSTALL_PREFIX="$prefix"
-    step "$kind: build" cmake --build "$build"
-    step "$kind: install" cmake --install "$build"
+    if [ $kind = "$built_kind" ]; then
+        build=$built
+    else
+        step "$kind: configure" cmake -G Ninja -S "$root" -B "$build" \
+            -DBUILD_SHARED_LIBS=$shared -DCMAKE_BUILD_TYPE=Debug -DSTRATA_TESTS=OFF \
+            -DSTRATA_BENCH=OFF -DSTRATA_TRAIN=OFF -DCMAKE_CUDA_ARCHITECTURES=80 \
+            -DCMAKE_CUDA_FLAGS=-O1
+        step "$kind: build" cmake --build "$build"
+    fi
+    step "$kind: install" cmake --install "$build" --prefix "$prefix"
     library=$(dirname "$(find "$prefix" -name 'libstrata.*' | head -n 1)")
     export LD_LIBRARY_PATH="$library"
 
