@@ -16,7 +16,7 @@
 
 #define GIB ((uint64_t)1 << 30)
 
-/* Sanitizers take five times as long, and find the same in the first of many cases. */
+/* Sanitizers take five times as long, and find the same in one of many cases. */
 #if defined(__SANITIZE_ADDRESS__)
 #    define FEW true
 #else
@@ -263,8 +263,9 @@ Test(simulate, of_several_ways_to_give_homes_the_fastest_is_taken)
         {"llama-13b", &server, 1, 4096, 8, 1, 1, 70 * GIB, 128 * GIB, &free_homes},
         {"llama-350m", &laptop, 1, 256, 1, 1, 0, GIB / 2, 2 * GIB, &free_homes},
     };
+    const size_t count = sizeof open / sizeof open[0];
     bool other_than_first = false;
-    for (size_t i = 0; i < (FEW ? 1 : sizeof open / sizeof open[0]); i++) {
+    for (size_t i = FEW ? count - 1 : 0; i < count; i++) {
         strata_plan plan;
         double step_s = forecast_in(&open[i], BEST, 1, &plan).step_s;
         cr_assert_not_null(plan.homes, "%s: nothing to choose", open[i].model);
@@ -281,7 +282,7 @@ Test(simulate, of_several_ways_to_give_homes_the_fastest_is_taken)
             other_than_first |= taken && way > 0;
         }
     }
-    cr_expect(other_than_first);
+    cr_expect(FEW || other_than_first);
 }
 
 /* Half of the cores do for an update that needs one of two: what it takes from computing is
@@ -359,7 +360,7 @@ static void expect_costs(const struct setup *setup)
     double drive_s = forecast_of(&drives, NULL).bound_s;
     double flops = setup->profile->flops_per_s;
     double compute_s = forecast_of(setup, NULL).busy_s[STRATA_LANE_COMPUTE];
-    for (size_t i = 0; i < sizeof policy_x / sizeof policy_x[0]; i += FEW ? 4 : 1) {
+    for (size_t i = 0; i < sizeof policy_x / sizeof policy_x[0]; i += FEW ? 8 : 1) {
         double at = flops * compute_s / (policy_x[i] * drive_s);
         double least_s = step_at(*setup, at, &ahead);
         for (size_t k = 0; k < sizeof policies / sizeof policies[0]; k++) {
