@@ -301,6 +301,8 @@ Test(resume, a_store_with_a_commit_is_never_begun_anew)
 Test(resume, a_store_in_use_is_refused_until_its_owner_is_gone)
 {
     pid_t owner = start_until_a_step(RUN ON_NVME "--steps 1000000 --log log --quiet");
+    /* It keeps its lock. The others wait some seconds for that, in which it would train on. */
+    cr_assert_eq(kill(owner, SIGSTOP), 0);
     refused(RUN ON_NVME "--steps 8 --resume", "in use");
     refused(RUN ON_NVME "--steps 8", "in use");
     kill(owner, SIGKILL);
