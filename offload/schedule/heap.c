@@ -40,8 +40,8 @@ struct entry strata_heap_pop(struct heap *heap)
         uint32_t child = 2 * i + 1;
         if (child >= heap->count)
             break;
-        if (child + 1 < heap->count && before(&heap->entries[child + 1], &heap->entries[child]))
-            child++;
+        if (child + 1 < heap->count)
+            child += before(&heap->entries[child + 1], &heap->entries[child]);
         if (!before(&heap->entries[child], &last))
             break;
         heap->entries[i] = heap->entries[child];

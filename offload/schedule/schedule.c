@@ -120,6 +120,7 @@ void strata_schedule_queue(struct schedule *s, uint32_t c, enum op_kind kind, en
     if (others_first)
         key |= (uint64_t)1 << 63;
     chain->pending++;
+    s->queued_lanes |= 1u << lane;
     strata_heap_push(
         &s->lanes[lane],
         (struct entry){.key = key, .chain = c, .kind = (uint8_t)kind, .what = (uint8_t)what});
@@ -464,12 +465,16 @@ static void fill_op(const struct schedule *s, const struct entry *entry, strata_
 /* The soonest op of a lane that has room for it. */
 static bool pop_op(struct schedule *s, struct entry *out, strata_lane *out_lane)
 {
-    for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
-        if (s->lanes[lane].count > 0 && may_start(s, (strata_lane)lane)) {
-            *out = strata_heap_pop(&s->lanes[lane]);
-            *out_lane = (strata_lane)lane;
-            return true;
-        }
+    for (uint32_t left = s->queued_lanes; left != 0; left &= left - 1) {
+        strata_lane lane = (strata_lane)__builtin_ctz(left);
+        if (!may_start(s, lane))
+            continue;
+        *out = strata_heap_pop(&s->lanes[lane]);
+        *out_lane = lane;
+        if (s->lanes[lane].count == 0)
+            s->queued_lanes &= ~(1u << lane);
+        return true;
+    }
     return false;
 }
 

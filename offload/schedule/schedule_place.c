@@ -137,26 +137,33 @@ static bool chains_busy(const struct schedule *s, uint32_t placement)
     return false;
 }
 
+/* Is an open placement in the way of this one? */
+static bool is_obstructed(const struct schedule *s, const struct placement *p)
+{
+    for (uint32_t i = 0; i < s->open_count; i++) {
+        const struct placement *other = placement_of(s, s->open_list[i]);
+        if (p->offset < other->offset + other->bytes && other->offset < p->offset + p->bytes)
+            return true;
+        /* A tile is read once at a time. */
+        if (p->kind == PLACEMENT_PARAM && other->kind == PLACEMENT_PARAM &&
+            p->group == other->group && s->placements[s->open_list[i]].left > 0)
+            return true;
+    }
+    return false;
+}
+
+/* This is asked at each look, so what takes a look at every tile comes last. */
 static bool may_open(const struct schedule *s, uint32_t placement, uint64_t step)
 {
     const struct placement *p = placement_of(s, placement);
     if (s->placements[placement].closed < step)
         return false;
-    if (p->kind == PLACEMENT_GRAD && (s->normed < step || chains_busy(s, placement)))
+    if (p->kind == PLACEMENT_GRAD && s->normed < step)
         return false;
     if (s->no_overlap && (s->updated < wanted_version(s, s->list, step) ||
                           !strata_schedule_asked_past(s, step, p->first_use)))
         return false;
-    for (uint32_t i = 0; i < s->open_count; i++) {
-        const struct placement *other = placement_of(s, s->open_list[i]);
-        if (p->offset < other->offset + other->bytes && other->offset < p->offset + p->bytes)
-            return false;
-        /* A tile is read once at a time. */
-        if (p->kind == PLACEMENT_PARAM && other->kind == PLACEMENT_PARAM &&
-            p->group == other->group && s->placements[s->open_list[i]].left > 0)
-            return false;
-    }
-    return true;
+    return !is_obstructed(s, p) && (p->kind != PLACEMENT_GRAD || !chains_busy(s, placement));
 }
 
 /* Of those that are open: did it open for the step that waits? */

@@ -164,7 +164,8 @@ struct schedule {
     struct heap slot_waits; /* state records that no slot is free for */
     uint32_t ready_first;   /* the ready list: chains, first in first out, or STRATA_NONE */
     uint32_t ready_last;
-    uint32_t looks; /* enum look bits */
+    uint32_t looks;        /* enum look bits */
+    uint32_t queued_lanes; /* a bit for each lane with ops on its heap */
     struct slots slots;
     struct step_state steps[STRATA_STEPS_KEPT];
     uint32_t in_flight[STRATA_LANE_COUNT];
