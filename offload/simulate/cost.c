@@ -40,6 +40,13 @@ static struct cost in_device(const strata_profile *profile, double bytes, bool a
     return on_cores(profile, cost, all_workers);
 }
 
+static struct cost cost_in_device(const struct offload_plan *plan,
+                                  const strata_profile *profile, const struct op *op,
+                                  bool all_workers)
+{
+    return in_device(profile, (double)strata_address_work_bytes(plan, op), all_workers);
+}
+
 static struct cost cost_of_copy(const struct offload_plan *plan, const strata_profile *profile,
                                 const struct op *op)
 {
@@ -89,7 +96,6 @@ static struct cost cost_of_collective(const struct offload_plan *plan,
 struct cost strata_cost_of(const struct offload_plan *plan, const strata_profile *profile,
                            const struct op *op)
 {
-    double work_bytes = (double)strata_address_work_bytes(plan, op);
     switch (op->kind) {
     case OP_NVME_READ:
     case OP_NVME_WRITE:
@@ -99,13 +105,13 @@ struct cost strata_cost_of(const struct offload_plan *plan, const strata_profile
     case OP_D2H:
         return cost_of_copy(plan, profile, op);
     case OP_ZERO:
-        return in_device(profile, work_bytes, false);
+        return cost_in_device(plan, profile, op, false);
     case OP_ROUND:
-        return in_device(profile, work_bytes, true);
+        return cost_in_device(plan, profile, op, true);
     case OP_NORM:
     case OP_UPDATE:
         if (op->on_device)
-            return in_device(profile, work_bytes, true);
+            return cost_in_device(plan, profile, op, true);
         return cost_of_cpu(plan, profile, op);
     case OP_TOTAL:
         return cost_of_cpu(plan, profile, op);

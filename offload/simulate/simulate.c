@@ -5,6 +5,7 @@
  * reads and each drive's writes, and the caller's stream. Ops that a lane has in flight wait at
  * their server in order, which costs what sharing it would and is simpler. So at most a handful
  * of ops progress at once, however large the model, and an event costs a look at each of them.
+ * These looks are a third of the work, so what they need of an op lies apart from the queues.
  *
  * An op's work is seconds as if it were alone. Its rate is what the others leave it, 1 at most.
  * Rates are computed in the order in which things are narrow: the two directions of a drive and
@@ -39,8 +40,14 @@ enum { SERVER_H2D, SERVER_D2H, SERVER_CPU, SERVER_STREAM, SERVER_COMM, SERVER_DR
 /* What a server has to do. */
 struct job {
     struct op op;
+    struct cost cost; /* as a whole */
+};
+
+/* What it does at present: its first job. */
+struct flow {
     struct cost cost; /* of what is left */
-    double rate;      /* work seconds done in a second, at present */
+    double rate;      /* work seconds done in a second */
+    bool busy;        /* the server has a job; else nothing of this counts */
 };
 
 struct server {
@@ -69,6 +76,9 @@ enum stream_state {
 struct simulation {
     struct simulate_desc desc;
     struct server *servers;
+    struct flow *flows; /* by server */
+    uint32_t *busy;     /* the servers that have a job, in their order */
+    uint32_t busy_count;
     uint32_t server_count;
     uint64_t *gates;
     double now_s;
@@ -103,15 +113,33 @@ static double jitter_factor(struct simulation *sim)
     return 1 + sim->desc.jitter * (2 * unit - 1);
 }
 
+/* The first job of a server begins now. */
+static void begin_job(struct simulation *sim, uint32_t server)
+{
+    struct server *s = &sim->servers[server];
+    s->begun_s = sim->now_s;
+    sim->flows[server] = (struct flow){.cost = s->jobs[s->first].cost, .busy = true};
+}
+
+static void add_busy(struct simulation *sim, uint32_t server)
+{
+    uint32_t i = sim->busy_count++;
+    for (; i > 0 && sim->busy[i - 1] > server; i--)
+        sim->busy[i] = sim->busy[i - 1];
+    sim->busy[i] = server;
+}
+
 static void push_job(struct simulation *sim, uint32_t server, const struct op *op,
                      struct cost cost)
 {
     struct server *s = &sim->servers[server];
     STRATA_CHECK(s->count < QUEUE);
     cost.work_s *= jitter_factor(sim);
-    if (s->count == 0)
-        s->begun_s = sim->now_s;
     s->jobs[(s->first + s->count++) % QUEUE] = (struct job){.op = *op, .cost = cost};
+    if (s->count == 1) {
+        begin_job(sim, server);
+        add_busy(sim, server);
+    }
     if (!sim->measuring)
         return;
     sim->work.lane_s[s->lane] += cost.work_s;
@@ -148,29 +176,22 @@ static uint32_t server_of(const struct simulation *sim, const struct op *op)
 
 /* Rates. */
 
-static struct job *running(const struct simulation *sim, uint32_t server)
-{
-    struct server *s = &sim->servers[server];
-    return s->count > 0 ? &s->jobs[s->first] : NULL;
-}
-
 static void share_pair(const struct simulation *sim, uint32_t a, uint32_t b, double both)
 {
-    struct job *first = running(sim, a);
-    struct job *second = running(sim, b);
-    if (first == NULL || second == NULL)
+    if (!sim->flows[a].busy || !sim->flows[b].busy)
         return;
-    first->rate *= both / 2;
-    second->rate *= both / 2;
+    sim->flows[a].rate *= both / 2;
+    sim->flows[b].rate *= both / 2;
 }
 
 /* The same workers compute for the device and update. Where memory bounds updates, a share of
  * the cores gives them more than that share of their rate. */
 static void share_workers(const struct simulation *sim)
 {
-    struct job *compute = sim->stream == STREAM_COMPUTING ? running(sim, SERVER_STREAM) : NULL;
-    struct job *update = running(sim, SERVER_CPU);
-    if (!sim->desc.profile->host_device || compute == NULL || update == NULL)
+    struct flow *compute = &sim->flows[SERVER_STREAM];
+    struct flow *update = &sim->flows[SERVER_CPU];
+    if (!sim->desc.profile->host_device || sim->stream != STREAM_COMPUTING || !compute->busy ||
+        !update->busy)
         return;
     double share = sim->desc.profile->update_share;
     compute->rate *= 1 - share;
@@ -182,49 +203,43 @@ static void share_cores(const struct simulation *sim)
 {
     double left = sim->desc.profile->cores;
     double wanted = 0;
-    for (uint32_t i = 0; i < sim->server_count; i++) {
-        const struct job *job = running(sim, i);
-        if (job == NULL)
-            continue;
-        if (i >= SERVER_DRIVES)
-            left -= job->cost.cores * job->rate;
+    for (uint32_t i = 0; i < sim->busy_count; i++) {
+        const struct flow *flow = &sim->flows[sim->busy[i]];
+        if (sim->busy[i] >= SERVER_DRIVES)
+            left -= flow->cost.cores * flow->rate;
         else
-            wanted += job->cost.cores * job->rate;
+            wanted += flow->cost.cores * flow->rate;
     }
     /* However many drives there are, they do not starve the rest. */
     double least = 0.25 * sim->desc.profile->cores;
     left = left > least ? left : least;
     for (uint32_t i = 0; i < SERVER_DRIVES && wanted > left; i++) {
-        struct job *job = running(sim, i);
-        if (job != NULL && job->cost.cores > 0)
-            job->rate *= left / wanted;
+        struct flow *flow = &sim->flows[i];
+        if (flow->busy && flow->cost.cores > 0)
+            flow->rate *= left / wanted;
     }
 }
 
 static void share_memory(const struct simulation *sim)
 {
     double wanted = 0;
-    for (uint32_t i = 0; i < sim->server_count; i++) {
-        const struct job *job = running(sim, i);
-        if (job != NULL)
-            wanted += job->cost.dram * job->rate;
+    for (uint32_t i = 0; i < sim->busy_count; i++) {
+        const struct flow *flow = &sim->flows[sim->busy[i]];
+        wanted += flow->cost.dram * flow->rate;
     }
     double there = sim->desc.profile->dram_bytes_per_s;
-    for (uint32_t i = 0; i < sim->server_count && wanted > there; i++) {
-        struct job *job = running(sim, i);
-        if (job != NULL && job->cost.dram > 0)
-            job->rate *= there / wanted;
+    for (uint32_t i = 0; i < sim->busy_count && wanted > there; i++) {
+        struct flow *flow = &sim->flows[sim->busy[i]];
+        if (flow->cost.dram > 0)
+            flow->rate *= there / wanted;
     }
 }
 
 static void set_rates(const struct simulation *sim)
 {
     const strata_profile *profile = sim->desc.profile;
-    for (uint32_t i = 0; i < sim->server_count; i++) {
-        struct job *job = running(sim, i);
-        if (job != NULL)
-            job->rate = 1;
-    }
+    for (uint32_t i = 0; i < sim->busy_count; i++)
+        sim->flows[sim->busy[i]].rate = 1;
     for (uint32_t d = 0; d < profile->drives; d++)
         share_pair(sim, SERVER_DRIVES + d, SERVER_DRIVES + profile->drives + d, profile->mix);
     share_pair(sim, SERVER_H2D, SERVER_D2H, profile->duplex);
@@ -239,12 +254,10 @@ static void pass_time(struct simulation *sim, double dt)
 {
     sim->now_s += dt;
     bool busy[STRATA_LANE_COUNT] = {false};
-    for (uint32_t i = 0; i < sim->server_count; i++) {
-        struct job *job = running(sim, i);
-        if (job == NULL)
-            continue;
-        job->cost.work_s -= dt * job->rate;
-        busy[sim->servers[i].lane] = true;
+    for (uint32_t i = 0; i < sim->busy_count; i++) {
+        struct flow *flow = &sim->flows[sim->busy[i]];
+        flow->cost.work_s -= dt * flow->rate;
+        busy[sim->servers[sim->busy[i]].lane] = true;
     }
     for (int lane = 0; sim->measuring && lane < STRATA_LANE_COUNT; lane++)
         if (busy[lane])
@@ -252,15 +265,15 @@ static void pass_time(struct simulation *sim, double dt)
 }
 
 /* The first job of a server has ended. */
-static void note_span(const struct simulation *sim, uint32_t index, const struct job *job)
+static void note_span(const struct simulation *sim, uint32_t index, const struct op *op)
 {
+    if (sim->desc.trace == NULL)
+        return;
     uint64_t start_ns = (uint64_t)(1e9 * sim->servers[index].begun_s);
     uint64_t end_ns = (uint64_t)(1e9 * sim->now_s);
     uint32_t drives = sim->desc.profile->drives;
-    if (sim->desc.trace == NULL)
-        return;
     if (index != SERVER_STREAM)
-        strata_trace_op(sim->desc.trace, sim->desc.plan, &job->op,
+        strata_trace_op(sim->desc.trace, sim->desc.plan, op,
                         index < SERVER_DRIVES ? 0 : (index - SERVER_DRIVES) % drives, start_ns,
                         end_ns);
     else if (sim->stream == STREAM_COMPUTING)
@@ -268,26 +281,38 @@ static void note_span(const struct simulation *sim, uint32_t index, const struct
                              sim->queue[sim->queue_first].step, start_ns, end_ns);
 }
 
+/* The server's first job has ended. */
+static void end_job(struct simulation *sim, uint32_t index)
+{
+    struct server *server = &sim->servers[index];
+    struct op *op = &server->jobs[server->first].op; /* it stays: nothing is pushed in here */
+    note_span(sim, index, op);
+    server->first = (server->first + 1) % QUEUE;
+    server->count--;
+    sim->flows[index].busy = false;
+    if (server->count > 0)
+        begin_job(sim, index);
+    if (index == SERVER_STREAM) {
+        sim->stream = sim->stream == STREAM_COPYING ? STREAM_COPIED : STREAM_DONE;
+        return;
+    }
+    if (op->kind == OP_TOTAL)
+        op->verdict = sim->desc.verdict == VERDICT_NONE ? VERDICT_WITHIN : sim->desc.verdict;
+    strata_schedule_done(sim->desc.schedule, op);
+}
+
 static void end_jobs(struct simulation *sim)
 {
-    for (uint32_t i = 0; i < sim->server_count; i++) {
-        struct job *job = running(sim, i);
-        if (job == NULL || job->cost.work_s > NOTHING * (1 + sim->now_s))
-            continue;
-        struct server *server = &sim->servers[i];
-        note_span(sim, i, job);
-        server->first = (server->first + 1) % QUEUE;
-        server->count--;
-        server->begun_s = sim->now_s;
-        if (i == SERVER_STREAM) {
-            sim->stream = sim->stream == STREAM_COPYING ? STREAM_COPIED : STREAM_DONE;
-            continue;
-        }
-        struct op op = job->op;
-        if (op.kind == OP_TOTAL)
-            op.verdict = sim->desc.verdict == VERDICT_NONE ? VERDICT_WITHIN : sim->desc.verdict;
-        strata_schedule_done(sim->desc.schedule, &op);
+    uint32_t kept = 0;
+    double nothing_s = NOTHING * (1 + sim->now_s);
+    for (uint32_t i = 0; i < sim->busy_count; i++) {
+        uint32_t server = sim->busy[i];
+        if (sim->flows[server].cost.work_s <= nothing_s)
+            end_job(sim, server);
+        if (sim->flows[server].busy)
+            sim->busy[kept++] = server;
     }
+    sim->busy_count = kept;
 }
 
 /* Until the next job ends. false: there is none. */
@@ -295,10 +320,10 @@ static bool advance(struct simulation *sim)
 {
     double dt = -1;
     set_rates(sim);
-    for (uint32_t i = 0; i < sim->server_count; i++) {
-        const struct job *job = running(sim, i);
-        if (job != NULL && (dt < 0 || job->cost.work_s < dt * job->rate))
-            dt = job->cost.work_s / job->rate;
+    for (uint32_t i = 0; i < sim->busy_count; i++) {
+        const struct flow *flow = &sim->flows[sim->busy[i]];
+        if (dt < 0 || flow->cost.work_s < dt * flow->rate)
+            dt = flow->cost.work_s / flow->rate;
     }
     if (dt < 0)
         return false;
@@ -566,6 +591,8 @@ strata_status strata_simulation_create(struct simulation **out, struct tables *t
     sim->random = desc->seed * 2 + 1;
     sim->server_count = SERVER_DRIVES + 2 * desc->profile->drives;
     sim->servers = strata_tables_take(tables, sim->server_count, sizeof *sim->servers);
+    sim->flows = strata_tables_take(tables, sim->server_count, sizeof *sim->flows);
+    sim->busy = strata_tables_take(tables, sim->server_count, sizeof *sim->busy);
     sim->gates =
         strata_tables_take(tables, strata_schedule_gate_count(desc->plan), sizeof *sim->gates);
     sim->queue_capacity = 2 * desc->plan->model.use_count;
