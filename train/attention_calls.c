@@ -94,10 +94,21 @@ static strata_status check_shape(const struct attention_shape *shape, strata_err
     return STRATA_OK;
 }
 
-/* How many query heads, and how many sequences with all heads, a call may have. */
-static void choose_group(struct attention_calls *out, const struct attention_shape *shape,
-                         uint64_t most)
+/* Heads of a sequence that a call may have; 1 at least. */
+static uint64_t most_heads(const struct attention_shape *shape)
 {
+    uint64_t each = scores_bytes(shape);
+    uint64_t by_scores = ATTENTION_SCORES_BYTES / each;
+    uint64_t by_all =
+        ATTENTION_CALL_BYTES / (each + beside_bytes(shape, shape->heads > shape->kv_heads));
+    uint64_t most = by_scores < by_all ? by_scores : by_all;
+    return most > 0 ? most : 1;
+}
+
+/* How many query heads, and how many sequences with all heads, a call has. */
+static void choose_group(struct attention_calls *out, const struct attention_shape *shape)
+{
+    uint64_t most = most_heads(shape);
     uint32_t sharing = shape->heads / shape->kv_heads;
     if (most >= sharing) {
         out->kv_heads = largest_divisor(shape->kv_heads, most / sharing);
@@ -126,9 +137,8 @@ strata_status strata_attention_calls(struct attention_calls *out,
                            "shorter sequences",
                            full.seq, (unsigned long long)(each >> 20),
                            (unsigned long long)(ATTENTION_SCORES_BYTES_MAX >> 20));
-    uint64_t most = ATTENTION_SCORES_BYTES / each;
     *out = (struct attention_calls){0};
-    choose_group(out, &full, most > 0 ? most : 1);
+    choose_group(out, &full);
     uint64_t beside = beside_bytes(&full, out->heads > out->kv_heads);
     out->call_bytes = (uint64_t)out->sequences * out->heads * (each + beside) + SMALL_BYTES;
     if (out->parts > 1)

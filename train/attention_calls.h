@@ -26,9 +26,11 @@
 extern "C" {
 #endif
 
-/* The scores of a call take at most this, or one head's where those are more, but never more
- * than the second. */
+/* The scores of a call take at most the first, and all of its workspace the second: what else
+ * there is grows with tokens, not with their square. Where one head needs more it goes alone,
+ * as long as its scores take no more than the third. */
 #define ATTENTION_SCORES_BYTES     (UINT64_C(1) << 30)
+#define ATTENTION_CALL_BYTES       (UINT64_C(1120) << 20)
 #define ATTENTION_SCORES_BYTES_MAX (UINT64_C(2) << 30)
 
 /* The largest head that all GPUs from Ampere on have a backward for. */
