@@ -56,9 +56,12 @@ static __global__ void add_parts(struct attention_sum args)
     *(struct eight *)(row + index % row_eights * TOGETHER) = result;
 }
 
-int strata_cuda_attention_sum(void *stream, const struct attention_sum *args)
+extern "C" int strata_cuda_attention_sum(void *stream, const struct attention_sum *args)
 {
     uint32_t threads = args->seq * (args->head_dim / TOGETHER);
-    add_parts<<<(threads + THREADS - 1) / THREADS, THREADS, 0, (cudaStream_t)stream>>>(*args);
-    return cudaGetLastError();
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((threads + THREADS - 1) / THREADS);
+    config.blockDim = dim3(THREADS);
+    config.stream = (cudaStream_t)stream;
+    return cudaLaunchKernelEx(&config, add_parts, *args);
 }
