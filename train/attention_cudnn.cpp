@@ -39,8 +39,9 @@ extern "C" {
 
 namespace fe = cudnn_frontend;
 
-/* Where the frontend looks up libcudnn's functions. Written once, under the lock below. */
-void *fe::cudnn_dlhandle = nullptr;
+/* Where the frontend looks up libcudnn's functions. Written once, under the lock below. Weak:
+ * other code with the same headers has one too. */
+__attribute__((weak)) void *fe::cudnn_dlhandle = nullptr;
 
 namespace
 {
