@@ -335,9 +335,7 @@ static const struct option_row rows[] = {
     OUTPUT_ROWS,
 };
 
-static const struct command_line line = {.head = "usage: offload-bench adam [options]\n\n",
-                                         .rows = rows,
-                                         .row_count = sizeof rows / sizeof rows[0]};
+static const struct command_line line = COMMAND_LINE("adam", NULL);
 
 enum bench_exit strata_bench_adam(int argc, char **argv)
 {

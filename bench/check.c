@@ -608,9 +608,7 @@ static const struct option_row rows[] = {
     OUTPUT_ROWS,
 };
 
-static const struct command_line line = {.head = "usage: offload-bench check [options]\n\n",
-                                         .rows = rows,
-                                         .row_count = sizeof rows / sizeof rows[0]};
+static const struct command_line line = COMMAND_LINE("check", NULL);
 
 /* A store that is not there is not a finding about the machine: nothing could be tried. */
 static enum bench_exit find_store(const struct check *check)

@@ -325,9 +325,7 @@ static const struct option_row rows[] = {
     OUTPUT_ROWS,
 };
 
-static const struct command_line line = {.head = "usage: offload-bench copy [options]\n\n",
-                                         .rows = rows,
-                                         .row_count = sizeof rows / sizeof rows[0]};
+static const struct command_line line = COMMAND_LINE("copy", NULL);
 
 enum bench_exit strata_bench_copy(int argc, char **argv)
 {

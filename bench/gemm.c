@@ -198,9 +198,7 @@ static const struct option_row rows[] = {
     OUTPUT_ROWS,
 };
 
-static const struct command_line line = {.head = "usage: offload-bench gemm [options]\n\n",
-                                         .rows = rows,
-                                         .row_count = sizeof rows / sizeof rows[0]};
+static const struct command_line line = COMMAND_LINE("gemm", NULL);
 
 enum bench_exit strata_bench_gemm(int argc, char **argv)
 {

@@ -208,9 +208,7 @@ static const struct option_row rows[] = {
     OUTPUT_ROWS,
 };
 
-static const struct command_line line = {.head = "usage: offload-bench matrix [options]\n\n",
-                                         .rows = rows,
-                                         .row_count = sizeof rows / sizeof rows[0]};
+static const struct command_line line = COMMAND_LINE("matrix", NULL);
 
 enum bench_exit strata_bench_matrix(int argc, char **argv)
 {

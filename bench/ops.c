@@ -156,10 +156,7 @@ static const struct option_row rows[] = {
     OUTPUT_ROWS,
 };
 
-static const struct command_line line = {.head = "usage: offload-bench ops --dry [options]\n\n",
-                                         .tail = "\nGPUs: " GPU_NAMES "\n",
-                                         .rows = rows,
-                                         .row_count = sizeof rows / sizeof rows[0]};
+static const struct command_line line = COMMAND_LINE("ops --dry", "\nGPUs: " GPU_NAMES "\n");
 
 enum bench_exit strata_bench_ops(int argc, char **argv)
 {

@@ -22,6 +22,13 @@
 #define REPETITIONS_ROW(help_)                                                                 \
     RANGE("repetitions", OPTION_COUNT, "N", repetitions, 1, BENCH_MAX_SAMPLES + 1, help_)
 
+/* The command line of a file whose table is called rows. tail_: after the options, or NULL. */
+#define COMMAND_LINE(subcommand, tail_)                                                        \
+    {                                                                                          \
+        .head = "usage: offload-bench " subcommand " [options]\n\n", .tail = tail_,            \
+        .rows = rows, .row_count = sizeof rows / sizeof rows[0]                                \
+    }
+
 /*
  * Fill target from the command line; argv[0] is the subcommand's own name. false: the program
  * is to end with *out: help was asked for and printed, or something cannot be meant, which was

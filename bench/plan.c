@@ -210,10 +210,7 @@ static const struct option_row rows[] = {
     OUTPUT_ROWS,
 };
 
-static const struct command_line line = {.head = "usage: offload-bench plan [options]\n\n",
-                                         .tail = "\nGPUs: " GPU_NAMES "\n",
-                                         .rows = rows,
-                                         .row_count = sizeof rows / sizeof rows[0]};
+static const struct command_line line = COMMAND_LINE("plan", "\nGPUs: " GPU_NAMES "\n");
 
 /* The box, or the catalogue's machine, and what the command line changes. */
 static enum bench_exit settle_machine(struct plan_options *options)
