@@ -1,7 +1,7 @@
 /*
  * In place of attention_cudnn.cpp and attention_sum.cu where cuDNN's frontend was not found, or
  * where there is no CUDA. Opening fails, so nobody gets to the others. CMake says why in
- * STRATA_CUDNN_ABSENT.
+ * STRATA_CUDNN_ABSENT; a build without CMake has no cuDNN.
  *
  * Thread: none.
  */
@@ -11,6 +11,10 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+
+#ifndef STRATA_CUDNN_ABSENT
+#    define STRATA_CUDNN_ABSENT "built without CMake"
+#endif
 
 const char *strata_attention_cudnn_absent(void)
 {
