@@ -5,13 +5,15 @@
  *
  * Three facts shape this file.
  *
- * Version 1 has one tree per controller and version 2 one for all, and a machine may have both
- * at once. /proc/self/cgroup names our group in each tree, /proc/self/mountinfo where the tree
- * is mounted; each pair of lines that fits is walked, and the smallest limit wins.
+ * Version 1 has one tree of groups per controller, version 2 has one tree for all, and a
+ * machine may have both at once. /proc/self/cgroup names our group in each tree;
+ * /proc/self/mountinfo says where the tree is mounted. Every matching pair of lines is
+ * followed from our group up to the mount, and the tightest limit counts.
  *
- * A container often sees only a part of the tree: the mount's root is then a group itself,
- * whose name stands before ours. That prefix is cut off. Where it does not fit (the process was
- * moved from outside), the mount's own root is the best that is visible, and it is used.
+ * A container often sees only a part of the tree. The root of its mount is then a group
+ * itself, and our group's name begins with the name of that root. This prefix is cut off. If
+ * it does not match (the process was moved there from outside), the mount's own root is used:
+ * it is the nearest group that is visible.
  *
  * "No limit" has three spellings: "max", -1, and in version 1's memory files a number near
  * 2^63.
@@ -30,15 +32,15 @@
 /* Version 1 rounds "no limit" down to whole pages below 2^63; nothing has 2^62 bytes. */
 #define NO_LIMIT_BYTES (UINT64_C(1) << 62)
 
-/* Longest path that is looked at; a longer one is skipped like one that is not there. */
+/* A longer path is skipped, like one that does not exist. */
 #define PATH_BYTES 4096
 
-/* A place in one tree: the mount's directory, then directories down to our group. */
+/* A group in one tree: the directory of the mount, then the directories down to the group. */
 struct walk {
     char path[PATH_BYTES];
-    size_t mount_length; /* of path: where the walk up ends */
+    size_t mount_length; /* length of the mount's directory, where the way up ends */
     bool version2;
-    bool has_cpu; /* version 1: which controllers the tree has; version 2: both */
+    bool has_cpu; /* version 1: the tree has this controller; version 2: always */
     bool has_memory;
 };
 
@@ -70,7 +72,7 @@ static bool read_numbers(const struct walk *walk, const char *name, uint64_t *ou
     return errno == 0 && *end == '\0';
 }
 
-static void take_cpu(const struct walk *walk, struct cgroup_limits *limits)
+static void tighten_cpu_quota(const struct walk *walk, struct cgroup_limits *limits)
 {
     uint64_t quota = UINT64_MAX;
     uint64_t period = 0;
@@ -102,8 +104,8 @@ static uint64_t read_stat(const struct walk *walk, const char *name)
     return out;
 }
 
-/* Pages of files, which the kernel gives up before it kills anybody. Version 1 has the sums
- * over the groups below under names of their own. */
+/* Cached pages of files, which the kernel frees before it kills a process. In version 1 the
+ * sums that include the groups below have names of their own. */
 static uint64_t reclaimable_bytes(const struct walk *walk)
 {
     return walk->version2
@@ -111,12 +113,12 @@ static uint64_t reclaimable_bytes(const struct walk *walk)
                : read_stat(walk, "total_inactive_file") + read_stat(walk, "total_active_file");
 }
 
-static uint64_t left_of(uint64_t limit, uint64_t used)
+static uint64_t unused_bytes(uint64_t limit, uint64_t used)
 {
     return limit > used ? limit - used : 0;
 }
 
-static void take_memory(const struct walk *walk, struct cgroup_limits *limits)
+static void tighten_memory_limit(const struct walk *walk, struct cgroup_limits *limits)
 {
     uint64_t limit;
     uint64_t used = 0;
@@ -127,22 +129,22 @@ static void take_memory(const struct walk *walk, struct cgroup_limits *limits)
     if (!read_numbers(walk, walk->version2 ? "memory.current" : "memory.usage_in_bytes", &used,
                       NULL))
         used = 0;
-    used = left_of(used, reclaimable_bytes(walk));
-    bool tighter =
-        left_of(limit, used) < left_of(limits->memory_bytes, limits->memory_used_bytes);
+    used = unused_bytes(used, reclaimable_bytes(walk));
+    bool tighter = unused_bytes(limit, used) <
+                   unused_bytes(limits->memory_bytes, limits->memory_used_bytes);
     if (!tighter && limits->memory_bytes != UINT64_MAX)
         return;
     limits->memory_bytes = limit;
     limits->memory_used_bytes = used;
 }
 
-static void walk_up(struct walk *walk, struct cgroup_limits *limits)
+static void read_limits_upwards(struct walk *walk, struct cgroup_limits *limits)
 {
     for (;;) {
         if (walk->has_cpu)
-            take_cpu(walk, limits);
+            tighten_cpu_quota(walk, limits);
         if (walk->has_memory)
-            take_memory(walk, limits);
+            tighten_memory_limit(walk, limits);
         char *last = strrchr(walk->path, '/');
         if (!last || (size_t)(last - walk->path) < walk->mount_length)
             return;
@@ -150,7 +152,7 @@ static void walk_up(struct walk *walk, struct cgroup_limits *limits)
     }
 }
 
-/* Is word one of the words of list, which commas separate? */
+/* True when word is in list, whose words are separated by commas. */
 static bool list_has(const char *list, const char *word)
 {
     size_t length = strlen(word);
@@ -162,7 +164,7 @@ static bool list_has(const char *list, const char *word)
     return false;
 }
 
-/* Our group's name as seen from a mount whose root is the group `root`; "" is the root
+/* The name of our group below a mount whose root is the group `root`; "" for the root
  * itself. */
 static const char *below_root(const char *group, const char *root)
 {
@@ -246,7 +248,7 @@ static void read_tree(const char *proc_dir, char *mount_line, struct cgroup_limi
     walk.mount_length = strlen(mount);
     int length = snprintf(walk.path, sizeof walk.path, "%s%s", mount, below_root(group, root));
     if (length > 0 && (size_t)length < sizeof walk.path)
-        walk_up(&walk, limits);
+        read_limits_upwards(&walk, limits);
 }
 
 void strata_cgroup_read(const char *proc_dir, struct cgroup_limits *out)

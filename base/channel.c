@@ -9,8 +9,8 @@
  * megabytes of work, so holding the lock for a copy does not matter, and no slot is ever half
  * written.
  *
- * Timed waits use CLOCK_MONOTONIC. By default a condition uses the date, which jumps when it is
- * set, and a jump would turn into a missed deadline or a wait without end.
+ * Timed waits use CLOCK_MONOTONIC. The default of a condition is the clock of the date. When
+ * the date is set, that clock jumps, and a deadline would be missed or a wait would never end.
  *
  * Everything is allocated at create, in one piece. At destroy no thread may be in a call.
  *
@@ -53,7 +53,7 @@ static int init_monotonic_cond(pthread_cond_t *cond)
     return result;
 }
 
-static unsigned char *slot(struct channel *channel, uint32_t after_head)
+static unsigned char *slot_address(struct channel *channel, uint32_t after_head)
 {
     uint64_t index = ((uint64_t)channel->head + after_head) % channel->capacity;
     return channel->slots + index * channel->message_bytes;
@@ -129,7 +129,7 @@ void strata_channel_send(struct channel *channel, const void *message)
     pthread_mutex_lock(&channel->mutex);
     while (channel->count == channel->capacity)
         pthread_cond_wait(&channel->not_full, &channel->mutex);
-    memcpy(slot(channel, channel->count), message, channel->message_bytes);
+    memcpy(slot_address(channel, channel->count), message, channel->message_bytes);
     channel->count++;
     pthread_cond_signal(&channel->not_empty);
     pthread_mutex_unlock(&channel->mutex);
@@ -137,7 +137,7 @@ void strata_channel_send(struct channel *channel, const void *message)
 
 bool strata_channel_receive(struct channel *channel, void *out_message, uint64_t timeout_ns)
 {
-    /* A busy receiver polls with timeout 0, so that must not cost a look at the clock. */
+    /* A busy receiver polls with timeout 0, so that case does not read the clock. */
     uint64_t now_ns = timeout_ns == 0 ? 0 : strata_now_ns();
     bool endless = timeout_ns > UINT64_MAX - now_ns - 1;
     pthread_mutex_lock(&channel->mutex);
@@ -145,7 +145,7 @@ bool strata_channel_receive(struct channel *channel, void *out_message, uint64_t
                 (timeout_ns > 0 &&
                  wait_for_message(channel, endless ? UINT64_MAX : now_ns + timeout_ns));
     if (came) {
-        memcpy(out_message, slot(channel, 0), channel->message_bytes);
+        memcpy(out_message, slot_address(channel, 0), channel->message_bytes);
         channel->head = (channel->head + 1) % channel->capacity;
         channel->count--;
         pthread_cond_signal(&channel->not_full);

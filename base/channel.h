@@ -16,7 +16,7 @@
 
 struct channel;
 
-/* capacity: in messages; enough that senders which must not block never do. */
+/* capacity: in messages. Senders that must not block need room for all their messages. */
 strata_status strata_channel_create(struct channel **out, uint32_t capacity,
                                     size_t message_bytes, strata_error *error);
 void strata_channel_destroy(struct channel *channel);

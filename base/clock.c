@@ -1,9 +1,9 @@
 #define _GNU_SOURCE
 
 /*
- * CLOCK_MONOTONIC as one number. It cannot fail on Linux, it does not jump when the date is
- * set, and it is the clock that the timed waits in base/ use, so a deadline is this plus a
- * duration.
+ * CLOCK_MONOTONIC as one number. Reading it cannot fail on Linux, and it does not jump when
+ * the date is set. The timed waits in base/ use the same clock, so a deadline is the time from
+ * here plus a duration.
  *
  * Thread: any.
  */

@@ -1,6 +1,7 @@
 /*
- * CPU features by the compiler's own words, which also ask whether the operating system saves
- * the wide registers; a CPU that has AVX-512 in a system that does not save it has not got it.
+ * CPU features, asked for by the compiler's builtins. They also ask whether the operating
+ * system saves the wide registers; without that, AVX-512 counts as missing although the CPU
+ * has it.
  *
  * Thread: any.
  */
@@ -12,9 +13,9 @@
 #    include <cpuid.h>
 #    include <stdatomic.h>
 
-/* Not by the compiler's words: clang 14 has none for it. Its registers are AVX's. The answer is
- * kept, because asking costs some 10 us where a hypervisor gives it; whoever comes first finds
- * the same one. */
+/* Asked by cpuid: clang 14 has no builtin for F16C. It uses AVX's registers, so the AVX2
+ * builtin has checked those. The answer is kept because cpuid takes some 10 us under a
+ * hypervisor; threads that ask at the same time store the same answer. */
 static bool has_f16c(void)
 {
     enum { UNKNOWN, NO, YES };

@@ -1,12 +1,12 @@
 /*
- * The story of a failure, and the names that go with it.
+ * Filling in an error, and the names of the statuses.
  *
- * The first failure wins: what goes wrong while another failure is being cleaned up is its
- * consequence, and would hide the cause. A message is one line whatever was printed into it,
- * since it may quote a file's name or a user's text; so control bytes become spaces here, once,
- * and no reader of a message has to think of them.
+ * The first failure wins. A second one, during the clean-up, is a consequence of the first and
+ * would hide the cause. A message may quote a file's name or a user's text, and it must stay
+ * one line. So control bytes become spaces here, and no code that prints a message has to
+ * check for them.
  *
- * Thread: any; an error belongs to whoever declared it.
+ * Thread: any; an error belongs to the thread that declared it.
  */
 
 #include "base/error.h"

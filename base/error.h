@@ -2,7 +2,7 @@
 #define STRATA_BASE_ERROR_H
 
 /*
- * Making a failure's story, once, where the cause is known.
+ * Filling in an error once, where the cause is known.
  *
  *     return strata_fail(error, STRATA_E_IO, errno, "open of %s: %s", path, strerror(errno));
  *
@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Fill error (may be NULL; a story already there is kept: first failure wins) and return
- * status. */
+/* Fill error, which may be NULL, and return status. An error that is filled already stays: the
+ * first failure wins. */
 strata_status strata_fail(strata_error *error, strata_status status, int64_t native,
                           const char *format, ...) STRATA_PRINTF(4, 5);
 
@@ -28,7 +28,7 @@ strata_status strata_fail(strata_error *error, strata_status status, int64_t nat
         }                                                                                      \
     } while (0)
 
-/* Return early with what went wrong below. The only macro that hides control flow. */
+/* Return early if a call failed. The only macro that hides control flow. */
 #define STRATA_TRY(call)                                                                       \
     do {                                                                                       \
         strata_status try_status = (call);                                                     \

@@ -1,16 +1,17 @@
 /*
- * XXH3-128 by libxxhash, the only file that knows it. The library's calls are used, never its
- * inlined form: one copy of the code, the distribution's.
+ * XXH3-128 by libxxhash; only this file includes its headers. We call the library's functions
+ * and never use its inlined form, so there is one copy of the code, the distribution's.
  *
- * Its plain calls run the code that its packager compiled for, which on x86-64 is SSE2. Beside
- * them it has a set that looks at the CPU first and hashes by AVX2 or AVX-512; a tile in cache
- * takes a half to a quarter of the time, and every tile is hashed each time it is moved. The
- * values are the same. A libxxhash may have been built without that set, as Debian's static one
- * is: so it is referred to weakly, and where it is missing the plain calls do the work.
+ * The plain functions run the code that the packager compiled, on x86-64 with SSE2. A second
+ * set, the dispatched functions, looks at the CPU first and hashes with AVX2 or AVX-512. That
+ * takes a quarter to a half of the time for a tile in cache, and every tile is hashed each
+ * time it is moved. The values are the same. A libxxhash may have been built without this set,
+ * as Debian's static one is. So these functions are weak symbols, and where they are missing
+ * the plain ones run.
  *
  * A digest's bytes are xxhash's canonical form, so a hash printed here equals xxh128sum's.
  *
- * Thread: any; a state belongs to one.
+ * Thread: any; one thread at a time per state.
  */
 
 #include "base/hash.h"
@@ -27,7 +28,7 @@
 #    pragma weak XXH3_128bits_update_dispatch
 #else
 #    include <xxhash.h>
-/* The names without the functions: never called. */
+/* Null pointers under the same names: the plain functions run. */
 static XXH128_hash_t (*const XXH3_128bits_withSeed_dispatch)(const void *, size_t,
                                                              XXH64_hash_t) = NULL;
 static XXH_errorcode (*const XXH3_128bits_update_dispatch)(XXH3_state_t *, const void *,
@@ -101,7 +102,7 @@ void strata_hash_reset(struct hash_state *state)
 
 void strata_hash_add(struct hash_state *state, const void *data, size_t bytes)
 {
-    /* The library refuses a NULL even with nothing behind it. */
+    /* The library refuses NULL even for 0 bytes. */
     if (bytes == 0)
         return;
     XXH_errorcode code = XXH3_128bits_update_dispatch != NULL

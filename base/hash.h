@@ -2,9 +2,9 @@
 #define STRATA_BASE_HASH_H
 
 /*
- * XXH3-128, seeded: against accidents, not against an attacker. xxhash does the work.
+ * XXH3-128 with a seed, by xxhash. It finds accidental damage; it does not stop an attacker.
  *
- * Thread: any; a state belongs to one.
+ * Thread: any; one thread at a time per state.
  */
 
 #include "strata/status.h"
@@ -19,8 +19,8 @@ struct hash128 {
 struct hash128 strata_hash(const void *data, size_t bytes, uint64_t seed);
 
 /*
- * What is long is hashed in pieces, each by whoever has it in cache, in any order: the digests
- * go into an array, and the hash of the whole is that of the array.
+ * Large data is hashed in pieces, in any order, each by the thread that has it in cache. The
+ * digests go into an array, and the hash of the whole is the hash of this array.
  *
  *     struct hash128 digests[strata_hash_piece_count(bytes)];
  *     strata_hash_pieces(data, bytes, digests);     // or a few pieces at a time
@@ -31,12 +31,12 @@ struct hash128 strata_hash(const void *data, size_t bytes, uint64_t seed);
 #define STRATA_HASH_PIECE_BYTES 32768u
 
 uint64_t strata_hash_piece_count(uint64_t bytes);
-/* The digests of the pieces from data on, which is the beginning of one. bytes are whole
- * pieces; only the last piece of the whole may be shorter. */
+/* The digests of the pieces in data, which begins at the start of a piece. bytes is a multiple
+ * of the piece size, except at the end of the whole. */
 void strata_hash_pieces(const void *data, size_t bytes, struct hash128 *out);
 struct hash128 strata_hash_fold(const struct hash128 *digests, uint64_t count, uint64_t seed);
 
-/* Streaming; the state is heap memory, made once. */
+/* Streaming; create allocates the state once. */
 struct hash_state;
 strata_status strata_hash_create(struct hash_state **out, strata_error *error);
 void strata_hash_destroy(struct hash_state *state);

@@ -1,20 +1,20 @@
 #define _GNU_SOURCE
 
 /*
- * JSON by jansson, the only file that knows it.
+ * JSON by jansson; only this file includes its header.
  *
- * A strata_json is jansson's own value under another name, so that getters lend pointers into
- * the document without making anything.
+ * A strata_json is jansson's own value under another name, so getters return pointers into the
+ * document and allocate nothing.
  *
- * The builder's functions return nothing, or every line of a report would end in error
- * handling. A failure has to be remembered all the same, since half a report is worse than
- * none. The value has no room for that, but it counts references, and a builder's container has
- * exactly one; a second reference, held by nobody, is the mark of a failure. It moves from a
- * member to the container when the member is set, so asking the outermost is enough.
+ * The builder's functions return nothing; otherwise every line of a report would need error
+ * handling. Still, a failure must be remembered, because half a report is worse than none. A
+ * value has no field for that, but it has a reference count, which is exactly 1 for a
+ * container of the builder. A count of 2 marks a failure. When a member is set, its mark moves
+ * to the container, so the outermost container tells whether anything failed.
  *
- * A config may be somebody's download: the size is limited before it is read, and duplicate
- * keys, trailing bytes, NUL characters and broken UTF-8 are refused, because two readers could
- * take such a text for two different things.
+ * A config may be a download from a stranger. So the size is limited before it is read, and
+ * duplicate keys, trailing bytes, NUL characters and broken UTF-8 are refused: two readers
+ * could understand such a text in two ways.
  *
  * Thread: one per document.
  */
@@ -35,15 +35,15 @@
  * megabytes. */
 #define DOCUMENT_BYTES_MAX ((size_t)64 << 20)
 
-/* What one read() of a file whose size is not known in advance asks for. */
+/* Bytes that the first read() of a file asks for, as its size is not known. */
 #define READ_BYTES ((size_t)64 << 10)
 
-static json_t *value_of(strata_json *json)
+static json_t *jansson_value(strata_json *json)
 {
     return (json_t *)json;
 }
 
-/* jansson's readers take const pointers, but its getters return what may be changed. */
+/* jansson's readers take const pointers. */
 static const json_t *read_only(const strata_json *json)
 {
     return (const json_t *)json;
@@ -73,9 +73,9 @@ static const char *type_name(const json_t *value)
 
 /* ---- reading ---- */
 
-/* name: what the story calls the document. */
-static strata_status parse(strata_json **out, const char *text, size_t bytes, const char *name,
-                           strata_error *error)
+/* name: the document's name in an error. */
+static strata_status parse_document(strata_json **out, const char *text, size_t bytes,
+                                    const char *name, strata_error *error)
 {
     if (bytes > DOCUMENT_BYTES_MAX)
         return strata_fail(error, STRATA_E_INVALID, 0, "%s: more than 64 MiB of JSON", name);
@@ -90,9 +90,9 @@ static strata_status parse(strata_json **out, const char *text, size_t bytes, co
     return STRATA_OK;
 }
 
-/* Read until the file ends or the limit is passed by a byte. *out is owned: free() it. */
-static strata_status slurp(int fd, const char *path, char **out, size_t *out_bytes,
-                           strata_error *error)
+/* Read to the end of the file, or one byte past the limit. *out is owned: free() it. */
+static strata_status read_whole_file(int fd, const char *path, char **out, size_t *out_bytes,
+                                     strata_error *error)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -133,11 +133,11 @@ strata_status strata_json_read_file(strata_json **out, const char *path, strata_
         return strata_fail(error, STRATA_E_IO, errno, "open of %s: %s", path, strerror(errno));
     char *text = NULL;
     size_t bytes = 0;
-    strata_status status = slurp(fd, path, &text, &bytes, error);
+    strata_status status = read_whole_file(fd, path, &text, &bytes, error);
     close(fd);
     if (status != STRATA_OK)
         return status;
-    status = parse(out, text, bytes, path, error);
+    status = parse_document(out, text, bytes, path, error);
     free(text);
     return status;
 }
@@ -146,14 +146,14 @@ strata_status strata_json_read_text(strata_json **out, const char *text, size_t 
                                     strata_error *error)
 {
     *out = NULL;
-    return parse(out, text, bytes, "json text", error);
+    return parse_document(out, text, bytes, "json text", error);
 }
 
 void strata_json_free(strata_json *json)
 {
     if (!json)
         return;
-    json_t *value = value_of(json);
+    json_t *value = jansson_value(json);
     if (value->refcount > 1)
         json_decref(value);
     json_decref(value);
@@ -170,13 +170,13 @@ bool strata_json_is_null(const strata_json *object, const char *key)
     return json_is_null(json_object_get(read_only(object), key));
 }
 
-/* A set of jansson's types, so that "a number" can be two of them. */
+/* A set of jansson's types, since "a number" can be an integer or a real. */
 #define TYPE(type) (1u << (type))
 
-/* The member if it is of one of the types; NULL with the story told. wanted: what to call
- * them. */
-static const json_t *find(const strata_json *object, const char *key, uint32_t types,
-                          const char *wanted, strata_error *error)
+/* The member if it has one of the types; else NULL, and error is filled. wanted: the name of
+ * the types in the message. */
+static const json_t *find_typed_member(const strata_json *object, const char *key,
+                                       uint32_t types, const char *wanted, strata_error *error)
 {
     const json_t *member = json_object_get(read_only(object), key);
     if (!member) {
@@ -195,7 +195,8 @@ static const json_t *find(const strata_json *object, const char *key, uint32_t t
 strata_status strata_json_get_uint(const strata_json *object, const char *key, uint64_t *out,
                                    strata_error *error)
 {
-    const json_t *member = find(object, key, TYPE(JSON_INTEGER), "an integer from 0 up", error);
+    const json_t *member =
+        find_typed_member(object, key, TYPE(JSON_INTEGER), "an integer from 0 up", error);
     if (!member)
         return STRATA_E_INVALID;
     json_int_t value = json_integer_value(member);
@@ -211,7 +212,7 @@ strata_status strata_json_get_number(const strata_json *object, const char *key,
                                      strata_error *error)
 {
     const json_t *member =
-        find(object, key, TYPE(JSON_INTEGER) | TYPE(JSON_REAL), "a number", error);
+        find_typed_member(object, key, TYPE(JSON_INTEGER) | TYPE(JSON_REAL), "a number", error);
     if (!member)
         return STRATA_E_INVALID;
     *out = json_number_value(member);
@@ -221,8 +222,8 @@ strata_status strata_json_get_number(const strata_json *object, const char *key,
 strata_status strata_json_get_bool(const strata_json *object, const char *key, bool *out,
                                    strata_error *error)
 {
-    const json_t *member =
-        find(object, key, TYPE(JSON_TRUE) | TYPE(JSON_FALSE), "true or false", error);
+    const json_t *member = find_typed_member(object, key, TYPE(JSON_TRUE) | TYPE(JSON_FALSE),
+                                             "true or false", error);
     if (!member)
         return STRATA_E_INVALID;
     *out = json_is_true(member);
@@ -232,7 +233,7 @@ strata_status strata_json_get_bool(const strata_json *object, const char *key, b
 strata_status strata_json_get_string(const strata_json *object, const char *key,
                                      const char **out, strata_error *error)
 {
-    const json_t *member = find(object, key, TYPE(JSON_STRING), "a string", error);
+    const json_t *member = find_typed_member(object, key, TYPE(JSON_STRING), "a string", error);
     if (!member)
         return STRATA_E_INVALID;
     *out = json_string_value(member);
@@ -242,7 +243,8 @@ strata_status strata_json_get_string(const strata_json *object, const char *key,
 strata_status strata_json_get_object(const strata_json *object, const char *key,
                                      const strata_json **out, strata_error *error)
 {
-    const json_t *member = find(object, key, TYPE(JSON_OBJECT), "an object", error);
+    const json_t *member =
+        find_typed_member(object, key, TYPE(JSON_OBJECT), "an object", error);
     if (!member)
         return STRATA_E_INVALID;
     *out = (const strata_json *)member;
@@ -252,7 +254,7 @@ strata_status strata_json_get_object(const strata_json *object, const char *key,
 strata_status strata_json_get_array(const strata_json *object, const char *key,
                                     const strata_json **out, strata_error *error)
 {
-    const json_t *member = find(object, key, TYPE(JSON_ARRAY), "an array", error);
+    const json_t *member = find_typed_member(object, key, TYPE(JSON_ARRAY), "an array", error);
     if (!member)
         return STRATA_E_INVALID;
     *out = (const strata_json *)member;
@@ -284,18 +286,17 @@ static bool has_failed(const strata_json *json)
 static void mark_failed(strata_json *json)
 {
     if (json && !has_failed(json))
-        json_incref(value_of(json));
+        json_incref(jansson_value(json));
 }
 
-/* The container has taken one reference to the value; what has failed in it has failed in
- * both. */
+/* Move the mark of a failed value, which becomes a member, to its container. */
 static void take_over_mark(strata_json *container, strata_json *value)
 {
     if (!has_failed(value))
         return;
     mark_failed(container);
     if (value)
-        json_decref(value_of(value));
+        json_decref(jansson_value(value));
 }
 
 strata_json *strata_json_object(void)
@@ -308,20 +309,19 @@ strata_json *strata_json_array(void)
     return (strata_json *)json_array();
 }
 
-/* value is ours to give away, NULL when it could not be made. Without a container it goes
- * at once. */
+/* Takes over value; NULL means that it could not be made. Without a container it is freed. */
 static void set_value(strata_json *object, const char *key, json_t *value)
 {
     if (!object)
         json_decref(value);
-    else if (json_object_set_new(value_of(object), key, value) != 0)
+    else if (json_object_set_new(jansson_value(object), key, value) != 0)
         mark_failed(object);
 }
 
 void strata_json_set_uint(strata_json *object, const char *key, uint64_t value)
 {
-    /* The library's integers end at 2^63 - 1; what is beyond (a limit that is none) has no last
-     * digits that anyone counts on. */
+    /* The library's integers end at 2^63 - 1. A larger value, such as "no limit", is written
+     * as a double: nobody needs its last digits. */
     set_value(object, key,
               value <= INT64_MAX ? json_integer((json_int_t)value) : json_real((double)value));
 }
@@ -344,21 +344,21 @@ void strata_json_set_string(strata_json *object, const char *key, const char *va
 void strata_json_set(strata_json *object, const char *key, strata_json *value)
 {
     take_over_mark(object, value);
-    set_value(object, key, value_of(value));
+    set_value(object, key, jansson_value(value));
 }
 
 void strata_json_append(strata_json *array, strata_json *value)
 {
     take_over_mark(array, value);
     if (!array)
-        json_decref(value_of(value));
-    else if (json_array_append_new(value_of(array), value_of(value)) != 0)
+        json_decref(jansson_value(value));
+    else if (json_array_append_new(jansson_value(array), jansson_value(value)) != 0)
         mark_failed(array);
 }
 
 char *strata_json_write(const strata_json *json)
 {
-    /* 17 digits: what is read back is the double that was written. */
+    /* 17 digits, so that a reader gets back the same double. */
     if (has_failed(json))
         return NULL;
     return json_dumps(read_only(json), JSON_COMPACT | JSON_REAL_PRECISION(17));

@@ -30,9 +30,9 @@ STRATA_NODISCARD strata_status strata_json_read_text(strata_json **out, const ch
                                                      size_t bytes, strata_error *error);
 void strata_json_free(strata_json *json);
 
-/* Is there such a member, and is it something else than null? */
+/* True when the object has this member and it is not null. */
 bool strata_json_has(const strata_json *object, const char *key);
-/* Is there such a member, and is it null? */
+/* True when the object has this member and it is null. */
 bool strata_json_is_null(const strata_json *object, const char *key);
 
 /* STRATA_E_INVALID when the member is absent, of another type or out of range. */
@@ -57,7 +57,7 @@ const strata_json *strata_json_at(const strata_json *array, size_t index);
 /* The text of a string value (an array's element); NULL when it is something else. */
 const char *strata_json_text_of(const strata_json *value);
 
-/* Building. A failed allocation makes the document invalid and the writer say so. */
+/* Building. After a failed allocation strata_json_write() returns NULL. */
 strata_json *strata_json_object(void);
 strata_json *strata_json_array(void);
 void strata_json_set_uint(strata_json *object, const char *key, uint64_t value);

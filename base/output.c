@@ -1,12 +1,15 @@
 #define _GNU_SOURCE
 /*
- * Outputs: what they may go over, and how they get there whole. See output.h.
+ * Outputs: which files they may replace, and how a file is replaced only when it is whole. See
+ * output.h.
  *
- * A file may have many names: another path, a symbolic or a hard link. So files are compared by
- * device and inode. A file that is not there yet is known by its directory's, and its name.
+ * A file may have many names: another path, a symbolic or a hard link. So files are compared
+ * by device and inode. A file that does not exist yet is identified by its directory and its
+ * name.
  *
- * What an existing file is, its first bytes tell: documents, traces and logs each begin in one
- * way. White space does not count, so a document that went through a formatter is still ours.
+ * The first bytes of an existing file tell its kind: documents, traces and logs each have a
+ * fixed beginning. White space is ignored, so a document that went through a formatter is
+ * still recognised.
  *
  * Thread: see output.h.
  */
@@ -24,7 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* How each kind begins, white space left out. */
+/* The beginning of each kind, without white space. */
 static const char *const beginnings[] = {
     [OUTPUT_DOCUMENT] = "{\"program\":\"offload-",
     [OUTPUT_TRACE] = "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"events_left_out\":",
@@ -36,18 +39,19 @@ static const char *const kind_names[] = {
     [OUTPUT_LOG] = "a log of Strata",
 };
 
-/* A store's files have this name, or begin with it; their content begins with the other. */
+/* The files of a store have this name or begin with it, and their content begins with
+ * STORE_MAGIC. */
 #define STORE_NAME  "strata.tiles"
 #define STORE_MAGIC "STRATA\r\n"
 
 /* Longer than any beginning, with room for a formatter's white space. */
 #define LOOK_BYTES 512
 
-/* Names that are tried for a file beside its target. */
+/* How many names are tried for the temporary file. */
 #define MAX_TRIES 100
 
-static strata_status refuse(const char *option, const char *path, strata_status status,
-                            int native, const char *why, strata_error *error)
+static strata_status refuse_output(const char *option, const char *path, strata_status status,
+                                   int native, const char *why, strata_error *error)
 {
     return strata_fail(error, status, native, "%s %.120s: %s", option, path, why);
 }
@@ -58,7 +62,7 @@ static const char *name_of(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-/* The directory of a path, into out of PATH_MAX bytes; false: too long. */
+/* Write the directory of a path into out, PATH_MAX bytes. False: it is too long. */
 static bool parent_of(const char *path, char *out)
 {
     const char *slash = strrchr(path, '/');
@@ -96,8 +100,8 @@ void strata_output_sync_name(const char *path)
     close(fd);
 }
 
-/* The stream among stdout and stderr that has this file; NULL: neither. */
-static FILE *stream_of(const struct stat *file)
+/* stdout or stderr if it writes to this file; NULL: neither does. */
+static FILE *standard_stream_of(const struct stat *file)
 {
     struct stat info;
     if (fstat(STDOUT_FILENO, &info) == 0 && same_inode(&info, file->st_dev, file->st_ino))
@@ -107,7 +111,7 @@ static FILE *stream_of(const struct stat *file)
     return NULL;
 }
 
-/* The first bytes of a file without their white space, as a text. */
+/* The first bytes of a file as a string, without white space. */
 static strata_status read_beginning(const char *option, const char *path, char *out,
                                     strata_error *error)
 {
@@ -119,7 +123,7 @@ static strata_status read_beginning(const char *option, const char *path, char *
     if (fd >= 0)
         close(fd);
     if (got < 0)
-        return refuse(option, path, STRATA_E_IO, code, strerror(code), error);
+        return refuse_output(option, path, STRATA_E_IO, code, strerror(code), error);
     for (ssize_t i = 0; i < got; i++)
         if (bytes[i] == '\r' || !isspace((unsigned char)bytes[i]))
             out[length++] = bytes[i];
@@ -127,63 +131,65 @@ static strata_status read_beginning(const char *option, const char *path, char *
     return STRATA_OK;
 }
 
-/* A regular file with something in it may be written over if it is an output of this kind. */
-static strata_status check_content(const char *option, const char *path, enum output_kind kind,
-                                   strata_error *error)
+/* A regular file that is not empty may be replaced only by an output of its own kind. */
+static strata_status check_replaced_content(const char *option, const char *path,
+                                            enum output_kind kind, strata_error *error)
 {
     char begins[LOOK_BYTES + 1];
     char why[128];
     const char *ours = beginnings[kind];
     STRATA_TRY(read_beginning(option, path, begins, error));
-    /* A log's first line may have lost its end with the power. */
+    /* A power failure may have cut off the end of a log's first line. */
     size_t length = strlen(begins);
     if (kind != OUTPUT_LOG || length == 0 || length > strlen(ours))
         length = strlen(ours);
     if (strncmp(begins, ours, length) == 0)
         return STRATA_OK;
     if (strncmp(begins, STORE_MAGIC, sizeof STORE_MAGIC - 2) == 0)
-        return refuse(option, path, STRATA_E_INVALID, EEXIST,
-                      "it is a store's file: give another name", error);
+        return refuse_output(option, path, STRATA_E_INVALID, EEXIST,
+                             "it is a store's file: give another name", error);
     snprintf(why, sizeof why, "it is not %s and is left alone: give another name, or remove it",
              kind_names[kind]);
-    return refuse(option, path, STRATA_E_INVALID, EEXIST, why, error);
+    return refuse_output(option, path, STRATA_E_INVALID, EEXIST, why, error);
 }
 
-/* What is there, links followed. */
+/* The file exists, links followed: may this output replace it? */
 static strata_status check_existing(const char *option, const char *path,
                                     const struct stat *info, enum output_kind kind,
                                     strata_error *error)
 {
     if (S_ISDIR(info->st_mode))
-        return refuse(option, path, STRATA_E_IO, EISDIR, "it is a directory: name a file",
-                      error);
+        return refuse_output(option, path, STRATA_E_IO, EISDIR,
+                             "it is a directory: name a file", error);
     if (S_ISBLK(info->st_mode) || S_ISSOCK(info->st_mode))
-        return refuse(option, path, STRATA_E_INVALID, 0,
-                      "it is a device or a socket: name a file", error);
-    if (!S_ISREG(info->st_mode) || info->st_size == 0 || stream_of(info) != NULL)
+        return refuse_output(option, path, STRATA_E_INVALID, 0,
+                             "it is a device or a socket: name a file", error);
+    if (!S_ISREG(info->st_mode) || info->st_size == 0 || standard_stream_of(info) != NULL)
         return STRATA_OK;
-    return check_content(option, path, kind, error);
+    return check_replaced_content(option, path, kind, error);
 }
 
-/* Nothing is there: something can be made there. */
+/* The file does not exist: can it be made? */
 static strata_status check_missing(const char *option, const char *path, strata_error *error)
 {
     struct stat info;
     if (lstat(path, &info) == 0)
-        return refuse(option, path, STRATA_E_INVALID, ELOOP,
-                      "it is a symbolic link to what is not there: name a file", error);
+        return refuse_output(option, path, STRATA_E_INVALID, ELOOP,
+                             "it is a symbolic link to what is not there: name a file", error);
     if (name_of(path)[0] == '\0')
-        return refuse(option, path, STRATA_E_IO, ENOENT, "no such directory: name a file",
-                      error);
+        return refuse_output(option, path, STRATA_E_IO, ENOENT,
+                             "no such directory: name a file", error);
     return STRATA_OK;
 }
 
-/* A file that is replaced needs its directory, as one that is made does; a log is appended. */
+/* Replacing a file, like making one, writes to its directory. A log is appended to and needs
+ * the file alone. */
 static strata_status check_parent(const char *option, const char *path, strata_error *error)
 {
     char parent[PATH_MAX];
     if (!parent_of(path, parent))
-        return refuse(option, path, STRATA_E_IO, ENAMETOOLONG, strerror(ENAMETOOLONG), error);
+        return refuse_output(option, path, STRATA_E_IO, ENAMETOOLONG, strerror(ENAMETOOLONG),
+                             error);
     if (access(parent, W_OK | X_OK) != 0) {
         int code = errno;
         return strata_fail(error, STRATA_E_IO, code, "%s %.120s: its directory: %s", option,
@@ -192,44 +198,45 @@ static strata_status check_parent(const char *option, const char *path, strata_e
     return STRATA_OK;
 }
 
-/* out_path: the file itself, PATH_MAX bytes; out_info: st_ino 0: there is none. */
-static strata_status resolve(const char *option, const char *path, char *out_path,
-                             struct stat *out_info, strata_error *error)
+/* out_path: the path with all links followed, PATH_MAX bytes. out_info: st_ino is 0 if there
+ * is no file. */
+static strata_status resolve_output_path(const char *option, const char *path, char *out_path,
+                                         struct stat *out_info, strata_error *error)
 {
     memset(out_info, 0, sizeof *out_info);
     if (stat(path, out_info) != 0) {
         if (errno != ENOENT)
-            return refuse(option, path, STRATA_E_IO, errno, strerror(errno), error);
+            return refuse_output(option, path, STRATA_E_IO, errno, strerror(errno), error);
         out_info->st_ino = 0;
         STRATA_TRY(check_missing(option, path, error));
         if (strlen(path) >= PATH_MAX)
-            return refuse(option, path, STRATA_E_IO, ENAMETOOLONG, strerror(ENAMETOOLONG),
-                          error);
+            return refuse_output(option, path, STRATA_E_IO, ENAMETOOLONG,
+                                 strerror(ENAMETOOLONG), error);
         strcpy(out_path, path);
         return STRATA_OK;
     }
-    /* A pipe's name in /dev/fd leads nowhere. */
+    /* realpath() fails for a pipe in /dev/fd. */
     if (!S_ISREG(out_info->st_mode) || realpath(path, out_path) == NULL)
         snprintf(out_path, PATH_MAX, "%s", path);
     return STRATA_OK;
 }
 
-/* What is at the path may be written over by this kind of output; out_path as resolve(). */
+/* Check that this kind of output may go to the path; out_path as for resolve_output_path(). */
 static strata_status check_target(const char *option, const char *path, enum output_kind kind,
                                   char *out_path, struct stat *out_info, strata_error *error)
 {
-    STRATA_TRY(resolve(option, path, out_path, out_info, error));
+    STRATA_TRY(resolve_output_path(option, path, out_path, out_info, error));
     bool exists = out_info->st_ino != 0;
     if (exists && !S_ISREG(out_info->st_mode))
         return check_existing(option, path, out_info, kind, error);
     if (strncmp(name_of(out_path), STORE_NAME, sizeof STORE_NAME - 1) == 0)
-        return refuse(option, path, STRATA_E_INVALID, 0,
-                      "a store's files have that name: give another", error);
+        return refuse_output(option, path, STRATA_E_INVALID, 0,
+                             "a store's files have that name: give another", error);
     if (exists)
         STRATA_TRY(check_existing(option, path, out_info, kind, error));
-    if (exists && (kind == OUTPUT_LOG || stream_of(out_info) != NULL)) {
+    if (exists && (kind == OUTPUT_LOG || standard_stream_of(out_info) != NULL)) {
         if (access(path, W_OK) != 0)
-            return refuse(option, path, STRATA_E_IO, errno, strerror(errno), error);
+            return refuse_output(option, path, STRATA_E_IO, errno, strerror(errno), error);
         return STRATA_OK;
     }
     return check_parent(option, out_path, error);
@@ -249,8 +256,8 @@ void strata_output_protect(struct output_guard *guard, const char *path, const c
     guard->count++;
 }
 
-/* The directory of a path, or one above it, is this one. */
-static bool lies_in(const char *path, dev_t device, ino_t inode)
+/* True when this directory holds the path, at any depth. */
+static bool lies_in_directory(const char *path, dev_t device, ino_t inode)
 {
     char parent[PATH_MAX], at[PATH_MAX];
     struct stat info;
@@ -266,8 +273,8 @@ static bool lies_in(const char *path, dev_t device, ino_t inode)
     }
 }
 
-/* A file that is not there yet, which an output before this one will make. */
-static bool will_be(const char *path, const struct output_guard *guard, uint32_t i)
+/* True when the path is that of a file which an earlier output will make. */
+static bool will_be_made(const char *path, const struct output_guard *guard, uint32_t i)
 {
     char parent[PATH_MAX];
     struct stat info;
@@ -286,9 +293,9 @@ static strata_status check_kept(const struct output_guard *guard, const char *op
         ino_t inode = guard->kept[i].inode;
         bool hit;
         if (guard->kept[i].name[0] != '\0')
-            hit = info->st_ino == 0 && will_be(real, guard, i);
+            hit = info->st_ino == 0 && will_be_made(real, guard, i);
         else if (guard->kept[i].directory)
-            hit = lies_in(real, device, inode);
+            hit = lies_in_directory(real, device, inode);
         else
             hit = info->st_ino != 0 && same_inode(info, device, inode);
         if (hit)
@@ -298,7 +305,7 @@ static strata_status check_kept(const struct output_guard *guard, const char *op
     return STRATA_OK;
 }
 
-/* From now on no other output goes there. */
+/* Refuse this path to all later outputs. */
 static void keep_output(struct output_guard *guard, const char *real, const struct stat *info)
 {
     char parent[PATH_MAX];
@@ -325,9 +332,10 @@ strata_status strata_output_check(struct output_guard *guard, const char *option
     struct stat info;
     if (path == NULL)
         return STRATA_OK;
-    STRATA_TRY(resolve(option, path, real, &info, error));
+    STRATA_TRY(resolve_output_path(option, path, real, &info, error));
     bool kept = info.st_ino == 0 || S_ISREG(info.st_mode);
-    /* First, so that a file which is read is called that, whatever it holds. */
+    /* First, so that the message for a file which the program reads says so, whatever it
+     * holds. */
     if (kept)
         STRATA_TRY(check_kept(guard, option, path, real, &info, error));
     STRATA_TRY(check_target(option, path, kind, real, &info, error));
@@ -336,8 +344,8 @@ strata_status strata_output_check(struct output_guard *guard, const char *option
     return STRATA_OK;
 }
 
-/* Make a file in the target's directory. Its name does not depend on the target's, which may be
- * as long as names can be. */
+/* Make the temporary file in the target's directory. Its name does not contain the target's,
+ * which may have the maximal length. */
 static int make_beside(struct output *out)
 {
     char parent[PATH_MAX];
@@ -354,10 +362,11 @@ static int make_beside(struct output *out)
     return -1;
 }
 
-/* The place itself, for what cannot be replaced; a stream that is open goes on where it is. */
+/* Open the path itself, for pipes and devices, which cannot be replaced. For stdout and
+ * stderr, duplicate the open stream, so that its position is kept. */
 static int open_place(const struct output *out, const struct stat *info)
 {
-    FILE *stream = stream_of(info);
+    FILE *stream = standard_stream_of(info);
     if (stream == NULL)
         return open(out->path, O_WRONLY | O_CLOEXEC);
     if (fflush(stream) != 0)
@@ -383,12 +392,12 @@ strata_status strata_output_open(struct output *out, const char *path, enum outp
     *out = (struct output){.path = path};
     STRATA_TRY(check_target("write to", path, kind, real, &info, error));
     bool exists = info.st_ino != 0;
-    if (exists && (!S_ISREG(info.st_mode) || stream_of(&info) != NULL)) {
+    if (exists && (!S_ISREG(info.st_mode) || standard_stream_of(&info) != NULL)) {
         fd = open_place(out, &info);
     } else {
         out->target = strdup(real);
         fd = out->target != NULL ? make_beside(out) : -1;
-        /* The modes that the user gave it stay. */
+        /* Keep the modes that the user gave the file. */
         if (fd >= 0 && exists)
             (void)fchmod(fd, info.st_mode & 07777);
     }
@@ -403,7 +412,7 @@ strata_status strata_output_open(struct output *out, const char *path, enum outp
     return cannot_open(out, code, error);
 }
 
-/* errno of what went wrong, or 0. */
+/* Returns 0, or the errno of the first failure. */
 static int finish_stream(FILE *stream, bool sync)
 {
     int code = 0;
@@ -424,7 +433,8 @@ strata_status strata_output_close(struct output *out, strata_error *error)
         status = strata_fail(error, STRATA_E_IO, code, "write of %.150s: %s", out->path,
                              strerror(code));
     if (out->target != NULL && code == 0 && rename(out->beside, out->target) != 0)
-        /* A place that something is mounted on: what was written is kept. */
+        /* rename() fails on a mount point. The temporary file is kept, since it holds the
+         * output. */
         status = strata_fail(error, STRATA_E_IO, errno,
                              "naming of %.150s: %s: what was written lies in %.60s", out->path,
                              strerror(errno), name_of(out->beside));

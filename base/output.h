@@ -3,24 +3,24 @@
 
 /*
  * Files that a program writes for its user: a JSON document, a trace, a log. None of them may
- * go over something that the user keeps, and none may be half written.
+ * replace a file that the user wants to keep, and none may be left half written.
  *
- * Before a program begins it says what it reads, then asks about each of its outputs:
+ * Before a program begins it names the files that it reads, then checks each of its outputs:
  *
  *     struct output_guard guard = {.count = 0};
  *     strata_output_protect(&guard, "text", "this run reads it");
  *     STRATA_TRY(strata_output_check(&guard, "-o", "out.json", OUTPUT_DOCUMENT, error));
  *
- * and writes when there is something to write:
+ * and it writes an output when the content is known:
  *
  *     struct output out;
  *     STRATA_TRY(strata_output_open(&out, "out.json", OUTPUT_DOCUMENT, error));
  *     fputs(text, out.stream);
  *     status = strata_output_close(&out, error);
  *
- * A file is written beside its place and renamed once it is whole and on the drive. Pipes,
- * terminals, /dev/null and what stdout or stderr already are, /dev/stdout for one, are written
- * to as they are.
+ * A file is written under a temporary name in the same directory, and renamed once it is whole
+ * and on the drive. Pipes, terminals, /dev/null and the files of stdout and stderr
+ * (/dev/stdout for one) are written to directly.
  *
  * Thread: one at a time per object.
  */
@@ -32,7 +32,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-/* What is written, and so what an existing file must hold to be written over. */
+/* The kind of an output. An existing file is replaced only if it is of the same kind. */
 enum output_kind {
     OUTPUT_DOCUMENT, /* a document of one of the programs */
     OUTPUT_TRACE,    /* a trace of strata_trace_write()   */
@@ -53,13 +53,13 @@ struct output_guard {
     } kept[OUTPUT_GUARD_MAX];
 };
 
-/* A file, or a directory with everything in it, that is written by no output. NULL, or what
- * does not exist: nothing happens. why: static; ends the message of a refusal. */
+/* No output may be written to this file, or into this directory. NULL and paths that do not
+ * exist are ignored. why: static; ends the message of a refusal. */
 void strata_output_protect(struct output_guard *guard, const char *path, const char *why);
 
 /*
- * The path is one that this kind of output may go to; then no other output may go there. Links
- * are followed: what counts is the file that is there. NULL: nothing happens. option names the
+ * Check that this kind of output may go to the path; later outputs may then not go there.
+ * Links are followed: the file itself counts. NULL is accepted and ignored. option names the
  * path in messages, and is static.
  *
  * STRATA_E_INVALID: it is protected; it is a store's file; or it holds something else than an
@@ -70,11 +70,11 @@ void strata_output_protect(struct output_guard *guard, const char *path, const c
 strata_status strata_output_check(struct output_guard *guard, const char *option,
                                   const char *path, enum output_kind kind, strata_error *error);
 
-/* A file that was just made is found there after the power has failed, as far as its file
- * system can promise that. */
+/* Flush the directory of a file that was just made, so that its name survives a power failure,
+ * as far as the file system can promise that. */
 void strata_output_sync_name(const char *path);
 
-/* Is it what stdout or stderr write to? */
+/* True when stdout or stderr write to this file. */
 bool strata_output_is_stream(int fd);
 
 struct output {
@@ -85,15 +85,15 @@ struct output {
 };
 
 /*
- * Begin to write a document or a trace. It is looked at once more: hours may have passed. path
- * is borrowed until close. On failure nothing is held.
+ * Begin to write a document or a trace. The path is checked again, since hours may have
+ * passed. path is borrowed until close. On failure nothing is held.
  *
  * STRATA_E_INVALID, STRATA_E_IO: as strata_output_check().
  */
 strata_status strata_output_open(struct output *out, const char *path, enum output_kind kind,
                                  strata_error *error);
 
-/* Finish it. On failure what was there before is there still. */
+/* Finish it. On failure the old file is unchanged. */
 strata_status strata_output_close(struct output *out, strata_error *error);
 
 #endif

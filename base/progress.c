@@ -1,6 +1,6 @@
 /*
- * When to call a caller's progress function; see progress.h. The time is an argument, so that a
- * test needs no clock.
+ * When to call a caller's progress function; see progress.h. The time is an argument, so tests
+ * need no clock.
  *
  * Thread: the one that called the library.
  */

@@ -2,7 +2,7 @@
 #define STRATA_BASE_PROGRESS_H
 
 /*
- * When to call a caller's progress function: not for work that ends soon, and never often.
+ * When to call a caller's progress function: never for work that ends soon, and not too often.
  *
  *     struct progress progress;
  *     strata_progress_begin(&progress, &call, "writing the store", bytes, strata_now_ns());
@@ -13,8 +13,8 @@
 
 #include "strata/types.h"
 
-/* The first call comes no sooner than this after the beginning, and so does each next one after
- * the one before: four in a second, which the eye can still follow. */
+/* Time from the beginning to the first call, and between two calls, at least: four a second,
+ * which the eye can still follow. */
 #define STRATA_PROGRESS_NS 250000000u
 
 /* A caller's function; fn NULL: none. */
@@ -31,11 +31,11 @@ struct progress {
     bool called;
 };
 
-/* what is in static storage. total 0: nothing is to be done, and nothing is called. */
+/* what is in static storage. With total 0 the function is never called. */
 void strata_progress_begin(struct progress *progress, const struct progress_call *call,
                            const char *what, uint64_t total, uint64_t now_ns);
 
-/* done never falls. At done == total the last call is made, if there was one before. */
+/* done never decreases. At done == total the function is called if it was called before. */
 void strata_progress_at(struct progress *progress, uint64_t done, uint64_t now_ns);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * Philox 4x32-10 and normal values from it, the same bits on every machine.
  *
- * Philox is ten rounds of two 32 x 32 bit products over a counter of four words; the constants
- * are those of the paper named in the header, and the tests hold its published answers.
+ * Philox is ten rounds of two 32 x 32 bit products over a counter of four words. The constants
+ * are from the paper named in the header; the tests check the answers that it publishes.
  *
  * Element e of a stream is word e mod 4 of the block with counter {e / 4 low, e / 4 high,
  * stream, 0} and key {seed low, seed high}. The word w stands for the probability p = (w + 1/2)
@@ -18,12 +18,12 @@
  * an IEEE one in double, in the order written, without contraction; the product with stddev is
  * rounded to fp32 once.
  *
- * The work goes by batches of 256 elements, four doubles at a time: the values in the middle
- * for all of a batch, then the tails for those that are in one, put together. The code is
- * compiled twice, for what every x86-64 has and for AVX2. No vector instruction changes a bit
- * of an IEEE operation, so both give the same bits, and so does any other machine. On one core
- * an element takes 10 ns with AVX2; one by one, with two branches that nothing can predict, it
- * took 42 on the same machine.
+ * The work goes by batches of 256 elements, four doubles at a time: first the middle formula
+ * for every value of the batch, then the values in a tail, packed together. The code is
+ * compiled twice, for every x86-64 and for AVX2. No vector instruction changes a bit of an
+ * IEEE operation, so both give the same bits, and so does any other machine. On one core an
+ * element takes 10 ns with AVX2; one element at a time, with two branches that the CPU cannot
+ * predict, it took 42 on the same machine.
  *
  * Thread: any.
  */
@@ -61,7 +61,7 @@ static const double sqrt_half = 0.707106781186547524400844362105;
 PART void log_of(lanes *out, const lanes *x)
 {
     lanes_int bits = (lanes_int)*x;
-    /* An exponent in the low bits of 2^52 is a double at once, and exact. */
+    /* Bits in the mantissa of 2^52 are an integer as a double, exactly. */
     lanes exponent = (lanes)((bits >> 52) | 0x4330000000000000) - (0x1p52 + 1022);
     lanes m = (lanes)((bits & 0x000fffffffffffff) | 0x3fe0000000000000); /* [1/2, 1) */
     lanes_int low = m < sqrt_half;
@@ -87,7 +87,7 @@ PART void polynomial(lanes *out, const double coefficients[8], const lanes *x)
     *out = sum;
 }
 
-/* Where q = p - 1/2 is at most 0.425 in size: the middle 85 of 100. */
+/* For |q| = |p - 1/2| <= 0.425, the middle 85 % of all values. */
 PART void normal_middle(lanes *out, const lanes *q)
 {
     static const double a[8] = {
@@ -156,8 +156,8 @@ void strata_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ou
     memcpy(out, c, sizeof c);
 }
 
-/* The words of BLOCKS Philox blocks from `block` on: of each block the first, then of each the
- * second, ... */
+/* The words of BLOCKS Philox blocks from `block` on: first word 0 of every block, then word 1
+ * of every block, ... */
 PART void philox_batch(uint32_t words[WORDS][BLOCKS], const uint32_t key[2], uint32_t stream,
                        uint64_t block)
 {
@@ -183,8 +183,8 @@ PART void philox_batch(uint32_t words[WORDS][BLOCKS], const uint32_t key[2], uin
     }
 }
 
-/* Of the values of a batch, those in a tail, put together. What lies behind the last of them
- * holds any probability. */
+/* Compute the values of a batch that lie in a tail, packed together. The unused lanes at the
+ * end get some valid probability. */
 PART void fill_tails(double values[BATCH], const double q[BATCH])
 {
     uint32_t at[BATCH + LANES];
@@ -193,7 +193,7 @@ PART void fill_tails(double values[BATCH], const double q[BATCH])
     for (uint32_t i = 0; i < BATCH; i++) {
         at[count] = i;
         p[count] = 0.5 - __builtin_fabs(q[i]); /* exact: multiples of 2^-33 */
-        count += __builtin_fabs(q[i]) > 0.425; /* no branch, which would be a guess */
+        count += __builtin_fabs(q[i]) > 0.425; /* no branch, which the CPU could not predict */
     }
     for (uint32_t i = 0; i < LANES; i++)
         p[count + i] = 0.25;
@@ -215,7 +215,8 @@ PART void normal_batch(float out[BATCH], const uint32_t key[2], uint32_t stream,
     philox_batch(words, key, stream, block);
     for (int w = 0; w < WORDS; w++) {
         for (int i = 0; i < BLOCKS; i++) {
-            /* As a signed number, which vectors can convert; every step is exact. */
+            /* As a signed number, which vector instructions can convert; every step is
+             * exact. */
             double word = (double)(int32_t)(words[w][i] ^ 0x80000000u) + 0x1p31;
             q[w * BLOCKS + i] = (word + 0.5) * 0x1p-32 - 0.5;
         }
@@ -246,7 +247,7 @@ __attribute__((target("avx2"))) static void normal_batch_avx2(float out[BATCH],
 
 #else
 
-/* Never reached: strata_cpu_has_avx2() says no. */
+/* Never called: strata_cpu_has_avx2() returns false. */
 #    define normal_batch_avx2 normal_batch_plain
 
 #endif

@@ -2,10 +2,10 @@
 #define STRATA_BASE_RANDOM_H
 
 /*
- * Random numbers that depend on what they are for and on nothing else: Philox 4x32-10 (Salmon,
- * Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC'11), keyed by seed and
- * stream (a tensor), counted by element. So any element's number can be made anywhere, in any
- * order, by any thread, and placement never changes a bit.
+ * Random numbers that depend only on their purpose: Philox 4x32-10 (Salmon, Moraes, Dror,
+ * Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC'11), with seed and stream (a tensor)
+ * as key and the element as counter. Any thread can make the number of any element in any
+ * order, so where a tile rests changes no bit.
  *
  * Thread: any.
  */
@@ -19,11 +19,11 @@ void strata_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ou
  * Normally distributed values of mean 0 for elements first .. first + count - 1 of a stream.
  * Arithmetic of IEEE operations only (no libm), so every machine makes the same bits.
  */
-/* The same by plain code or by AVX2, which the CPU must have: for tests. */
-void strata_random_normal_by(bool avx2, uint64_t seed, uint32_t stream, uint64_t first,
-                             uint64_t count, float stddev, float *out);
-
 void strata_random_normal(uint64_t seed, uint32_t stream, uint64_t first, uint64_t count,
                           float stddev, float *out);
+
+/* For tests: the same by plain code, or by AVX2, which the CPU must have. */
+void strata_random_normal_by(bool avx2, uint64_t seed, uint32_t stream, uint64_t first,
+                             uint64_t count, float stddev, float *out);
 
 #endif

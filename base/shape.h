@@ -2,9 +2,9 @@
 #define STRATA_BASE_SHAPE_H
 
 /*
- * How many elements a model's descriptor asks for, as it stands: nothing is checked here. A
- * descriptor that came from a caller may give a product of more than 64 bits, of which the
- * lowest 64 are returned; offload/plan/model.c refuses it.
+ * How many elements a model's descriptor asks for. Nothing is checked here: if a product of a
+ * caller's descriptor needs more than 64 bits, its lowest 64 are returned, and
+ * offload/plan/model.c refuses the descriptor.
  *
  * Thread: any.
  */
@@ -22,7 +22,7 @@ static inline uint64_t strata_tensor_elems(const strata_tensor_desc *tensor)
     return elems;
 }
 
-/* Of all tensors together; 0 where there are none. */
+/* The sum over all tensors; 0 if there are none. */
 static inline uint64_t strata_group_elems(const strata_group_desc *group)
 {
     uint64_t elems = 0;

@@ -1,8 +1,8 @@
 /*
  * Sizes in and out of text, in integers only.
  *
- * strtod and printf's %f are not used: both follow the locale, so "1.5G" would mean 1 in a
- * German shell, and a double cannot hold every byte count. A fraction is cut from its last
+ * strtod and printf's %f follow the locale, so "1.5G" would mean 1 in a German shell, and a
+ * double cannot hold every byte count. So neither is used. A fraction is divided from its last
  * digit to its first: floor((d x unit + floor(y)) / 10) equals floor((d x unit + y) / 10), so
  * integer division gives exactly the whole bytes of any number of digits.
  *
@@ -21,24 +21,24 @@ static bool is_digit(char byte)
     return byte >= '0' && byte <= '9';
 }
 
-static char lower(char byte)
+static char lower_ascii(char byte)
 {
     return byte >= 'A' && byte <= 'Z' ? (char)(byte - 'A' + 'a') : byte;
 }
 
-/* What is left after the digits: a unit's bytes, or 0 for one we do not know. */
+/* The bytes of the unit that follows the digits; 0: unknown. */
 static uint64_t unit_bytes(const char *text)
 {
     static const char letters[] = "kmgt";
     uint64_t unit = 1;
-    const char *letter = *text ? strchr(letters, lower(*text)) : NULL;
+    const char *letter = *text ? strchr(letters, lower_ascii(*text)) : NULL;
     if (letter) {
         unit = (uint64_t)1024 << (10 * (letter - letters));
         text++;
-        if (lower(text[0]) == 'i' && lower(text[1]) == 'b')
+        if (lower_ascii(text[0]) == 'i' && lower_ascii(text[1]) == 'b')
             text++;
     }
-    if (lower(*text) == 'b')
+    if (lower_ascii(*text) == 'b')
         text++;
     return *text ? 0 : unit;
 }
@@ -86,7 +86,7 @@ char *strata_format_size(uint64_t bytes, char *buffer, size_t buffer_bytes)
     }
     uint64_t unit = 1024;
     uint32_t name = 0;
-    /* The next unit is taken as soon as this one would be rounded up to "1024.0". */
+    /* Go to the next unit when this one would be rounded up to "1024.0". */
     while (name < 3 && bytes >= unit * 1024 - unit / 20) {
         unit *= 1024;
         name++;

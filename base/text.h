@@ -21,8 +21,8 @@ STRATA_NODISCARD strata_status strata_parse_size(const char *text, uint64_t *out
 /* "96.0 MiB", "340.3 MiB", "512 B"; returns buffer, always terminated. 16 bytes are enough. */
 char *strata_format_size(uint64_t bytes, char *buffer, size_t buffer_bytes);
 
-/* "0:42", "12:05", "3:12:05"; what is no number, or more than 1,000,000 hours, is that many.
- * Returns buffer, always terminated. 16 bytes are enough. */
+/* "0:42", "12:05", "3:12:05". A value that is not a number, or above 1,000,000 hours, is shown
+ * as 1,000,000 hours. Returns buffer, always terminated. 16 bytes are enough. */
 char *strata_format_clock(double seconds, char *buffer, size_t buffer_bytes);
 
 #endif

@@ -1,7 +1,8 @@
 #define _GNU_SOURCE
 /*
- * One thread, signals blocked from its first instruction on; see thread.h. The mask is
- * inherited, so it is set around the creation and put back.
+ * Starts a thread with all signals blocked from its first instruction on; see thread.h. A
+ * thread inherits the mask of its creator, so the mask is set before the creation and restored
+ * after.
  *
  * Thread: any.
  */

@@ -1,22 +1,22 @@
 #define _GNU_SOURCE
 
 /*
- * The machine as this process may use it. The only file that knows hwloc.
+ * The part of the machine that this process may use. Only this file includes hwloc's header.
  *
  * Three facts shape this file.
  *
- * What counts is the mask that a thread made here would inherit, so the calling thread's own
- * mask is read, not the machine's list of cores. A core of which the mask holds one PU or both
- * counts once: two threads on the PUs of one core share its vector units, and the kernels fill
- * them. So the second PUs are listed after the first ones of all cores, for whoever asks for
- * more threads than cores.
+ * A thread made here inherits the mask of the calling thread, so this mask is read, not the
+ * machine's list of cores. A core counts once, whether the mask holds one of its PUs or both:
+ * two threads on one core share its vector units, and one thread of our kernels fills them. So
+ * the second PUs are listed after the first PUs of all cores, for callers that want more
+ * threads than cores.
  *
- * Locked memory is not limited for a process with CAP_IPC_LOCK, and being root does not say
- * that one has it: in a container root usually does not. So the capability is looked up, not
- * the user.
+ * Locked memory is not limited for a process with CAP_IPC_LOCK. Root need not have it: in a
+ * container it usually does not. So the capability is looked up, not the user.
  *
- * MemAvailable is the kernel's own estimate of what can be had without swapping; MemFree would
- * leave out the page cache, which on a machine that has read anything is most of it.
+ * MemAvailable is the kernel's estimate of the memory that can be had without swapping.
+ * MemFree leaves out the page cache, which holds most of the memory on a machine that has read
+ * much.
  *
  * Thread: any.
  */
@@ -33,7 +33,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* The number behind a name at a line's start in a file of /proc, such as "MemAvailable:". */
+/* The number after a name at the start of a line in a file of /proc, such as
+ * "MemAvailable:". */
 static bool read_field(const char *path, const char *name, const char *format,
                        unsigned long long *out)
 {
@@ -61,7 +62,7 @@ static uint64_t memlock_bytes(void)
     return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 }
 
-/* PU number `which` of those in both sets; -1: there are fewer. */
+/* PU number `which` among those in both sets; -1: there are fewer. */
 static int nth_pu(hwloc_const_cpuset_t core, hwloc_const_cpuset_t mask, uint32_t which)
 {
     int pu = -1;
@@ -71,8 +72,8 @@ static int nth_pu(hwloc_const_cpuset_t core, hwloc_const_cpuset_t mask, uint32_t
     return pu;
 }
 
-/* Add PU number `which` of every object of the type, counted within the mask; objects with
- * fewer have none. Returns how many were added. */
+/* Add PU number `which`, counted within the mask, of every object of the type that has so
+ * many. Returns how many were added. */
 static uint32_t list_pus(struct topology *out, hwloc_topology_t machine, hwloc_obj_type_t type,
                          hwloc_const_cpuset_t mask, uint32_t which)
 {
@@ -96,7 +97,7 @@ static uint32_t count_nodes(hwloc_topology_t machine, hwloc_const_cpuset_t mask)
     return count > 0 ? count : 1;
 }
 
-/* Leave in the mask what is near, where that is anything. */
+/* Keep only the near PUs in the mask, unless it has none of them. */
 static strata_status keep_near(hwloc_bitmap_t mask, const char *near, strata_error *error)
 {
     hwloc_bitmap_t list = hwloc_bitmap_alloc();
@@ -179,7 +180,7 @@ strata_status strata_topology_read(struct topology *out, const char *near, strat
 
 void strata_topology_near_pci(const char *address, char *out, size_t bytes)
 {
-    /* hwloc knows PCI devices too, but only where it was built to look for them. */
+    /* Not by hwloc: it may have been built without support for PCI devices. */
     char path[128];
     int length =
         snprintf(path, sizeof path, "/sys/bus/pci/devices/%.32s/local_cpulist", address);
@@ -191,7 +192,7 @@ void strata_topology_near_pci(const char *address, char *out, size_t bytes)
         return;
     size_t got = fread(out, 1, bytes, file);
     fclose(file);
-    /* A list that was cut would name the wrong CPUs. */
+    /* A list that was cut off would name the wrong CPUs. */
     if (got == 0 || got == bytes || out[got - 1] != '\n')
         got = 1;
     out[got - 1] = '\0';
@@ -207,7 +208,7 @@ uint32_t strata_topology_threads(const struct topology *topology)
 
 bool strata_topology_bind(uint32_t pu)
 {
-    /* Straight to the kernel: hwloc would want its whole picture of the machine for one bit. */
+    /* By the system call: hwloc would load the whole topology to set one bit. */
     cpu_set_t *set = CPU_ALLOC(pu + 1);
     if (!set)
         return false;

@@ -1,12 +1,13 @@
 /*
- * Keeping events, and writing them as the Chrome trace format has them: an object with an
- * array of events. X: a span with a start and a duration in microseconds; M: a row's name; s
- * and f: the ends of an arrow, each bound to the span that it lies in.
+ * Keeping events, and writing them in the Chrome trace format: an object with an array of
+ * events. X: a span with a start and a duration in microseconds; M: a row's name; s and f: the
+ * two ends of an arrow, each attached to the span that it lies in.
  *
- * The document is written as it goes, not built: a trace has a hundred thousand events.
+ * The document is written event by event and never built in memory: a trace has a hundred
+ * thousand events.
  *
- * count is written by the thread that adds, with release, and read with acquire by the one that
- * writes: events below it do not change any more.
+ * The thread that adds writes count with release, the thread that writes the file reads it
+ * with acquire: events below count do not change any more.
  *
  * Thread: see trace.h.
  */
@@ -62,8 +63,6 @@ void strata_trace_add(struct trace *trace, const struct trace_event *event)
     atomic_store_explicit(&trace->count, count + 1, memory_order_release);
 }
 
-/* Writing. */
-
 static void put_text(FILE *file, const char *text)
 {
     fputc('"', file);
@@ -101,7 +100,8 @@ static void put_span(FILE *file, const struct trace_event *event, uint64_t zero_
             event->bytes);
 }
 
-/* An arrow's end, in the middle of its span. Arrows of a tile and step have two numbers. */
+/* One end of an arrow, in the middle of its span. The two arrows of a tile and step have
+ * different ids. */
 static void put_arrow(FILE *file, const struct trace_event *event, uint64_t zero_ns,
                       bool begins, uint64_t id)
 {

@@ -2,14 +2,14 @@
 #define STRATA_BASE_TRACE_H
 
 /*
- * What ran when, kept while a step runs and written afterwards as a Chrome trace: one row per
+ * When each op ran, kept while a step runs and written afterwards as a Chrome trace: a row per
  * lane and drive, a span per op, arrows from a tile's gradient to its update to its next use.
  *
- * Events are kept until there is no more room, then counted: the first steps of a run are those
- * that one wants to see. So nothing is allocated and nothing overwritten, and one thread may
- * write out what there is while another goes on adding.
+ * Events are kept until the room is used up, and then only counted: the first steps of a run
+ * are of most interest. So nothing is allocated or overwritten, and one thread may write the
+ * file while another one adds events.
  *
- * Thread: add: one owner, which may be another than that of the rest.
+ * Thread: one thread adds; another one may call the rest.
  */
 
 #include "strata/status.h"
@@ -18,12 +18,12 @@
 
 struct trace;
 
-/* Which end of an arrow a span is; arrows connect spans of the same tile. */
+/* The end of an arrow that a span is; arrows connect spans of the same tile. */
 enum trace_role {
     TRACE_PLAIN,
-    TRACE_GRADIENT, /* of step n, at home or where its update takes it from */
+    TRACE_GRADIENT, /* the gradient of step n moves to its home or to its update */
     TRACE_UPDATE,   /* of step n */
-    TRACE_USE       /* the parameters of step n + 1 on their way to it */
+    TRACE_USE       /* the parameters move to their use in step n + 1 */
 };
 
 struct trace_event {
@@ -41,7 +41,7 @@ struct trace_event {
 struct trace_desc {
     const char *const *rows; /* required; borrowed */
     uint32_t row_count;
-    const char *title;                                     /* of the whole; borrowed */
+    const char *title;                                     /* title of the trace; borrowed */
     const char *(*group_name)(void *user, uint32_t group); /* required */
     void *user;
 };
@@ -52,8 +52,8 @@ void strata_trace_destroy(struct trace *trace);
 
 void strata_trace_add(struct trace *trace, const struct trace_event *event);
 
-/* Everything added so far. What is at the path is replaced when the trace is whole; it is left
- * alone where it is no trace: STRATA_E_INVALID. STRATA_E_IO: the file. */
+/* Writes all events so far. An old trace is replaced once the new one is whole. E_INVALID: the
+ * path holds something other than a trace, which stays. E_IO: the file. */
 strata_status strata_trace_write(const struct trace *trace, const char *path,
                                  const struct trace_desc *desc, strata_error *error);
 

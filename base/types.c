@@ -1,7 +1,6 @@
 /*
- * Names and sizes of the public enums. A value outside the enum is a bug of the caller's that
- * may well be in the middle of printing an error, so it gets a name too; only a size has no
- * safe answer.
+ * Names and sizes of the public enums. A value outside an enum is a caller's bug, but the
+ * caller may be printing an error about it, so it gets the name "unknown". Its size is 0.
  *
  * Thread: any.
  */

@@ -1,39 +1,40 @@
 #define _GNU_SOURCE
 
 /*
- * The pool of CPU workers: threads made once, jobs that live on their callers' stacks.
+ * The pool of CPU workers: threads that are made once, and jobs that lie on their callers'
+ * stacks.
  *
  * Five facts shape this file.
  *
- * A job is megabytes and its items are tens of microseconds at least, so one mutex around "take
- * the next item" is not what is slow, and that the hand-over is right can be read. Nothing is
- * allocated per job: it is linked in from the stack of strata_workers_run(), which cannot
- * return before the last item is done, because the count of done items changes under the same
- * mutex.
+ * A job is megabytes of work, and its items take tens of microseconds at least. So one mutex
+ * around "take the next item" costs little, and a reader can see that the code is right. No
+ * memory is allocated per job: it is linked in from the stack of strata_workers_run(), which
+ * does not return before the last item is done, because the count of done items changes under
+ * the same mutex.
  *
- * Workers look for work anew after every item. While both kinds wait, half of the workers
- * update and the others have the panels; where one kind waits alone, all work at it. For cores
- * bound panels and memory bounds updates, and one core's updates take most of what memory
- * gives: two cores that did all panels first and then all updates took 1.36 of an even share of
- * what each takes alone on one core, and side by side they take 1.06 (`offload-bench gemm`).
- * A panel waits for at most one item of an update. Whoever waits for an update to go on
- * computing queues no panels meanwhile, so nothing has to be raised for it.
+ * Workers choose their job anew after every item. While both kinds wait, half of the workers
+ * update and the others compute panels; while only one kind waits, all work on it. Panels are
+ * limited by the cores and updates by memory, and one core's updates use most of the memory
+ * bandwidth. Two cores that did all panels first and then all updates took 1.36 times an even
+ * share of the two times on one core; side by side they take 1.06 (`offload-bench gemm`). A
+ * panel waits for at most one item of an update. A caller that waits for an update queues no
+ * panels meanwhile, so no priority has to be raised for it.
  *
- * Between two matrix products lie microseconds, and waking a sleeper costs about as much as a
- * small panel. So an idle worker first spins, for at most SPIN_NS, on one word; then it sleeps.
- * Longer spinning was measured with OpenMP's teams: it burns the core that I/O needs. For the
- * same reason the mutex spins before it sleeps.
+ * Two matrix products are microseconds apart, and waking a sleeping thread costs about as much
+ * as a small panel. So an idle worker first spins on one word, for at most SPIN_NS, and then
+ * sleeps. Longer spinning was measured with OpenMP's teams: it takes the core that I/O needs.
+ * For the same reason the mutex spins before it sleeps.
  *
- * Whoever brings panels waits for them and does nothing else. So it computes in the place of
- * the worker of the core that it runs on, in that worker's seat, if the worker is idle: nobody
- * has to be woken on that core, nor after the last panel. A seat serves one thread at a time;
- * so never more than thread_count items run at once, and an item's worker number is its own.
- * Where something is queued already, the workers are awake and need their cores: then a caller
- * sleeps.
+ * A caller that brings panels has nothing else to do until they are done. So it computes too:
+ * it takes the seat of the worker that is bound to its core, if this worker is idle. Then no
+ * thread has to be woken on that core, neither for the first panel nor after the last. A seat
+ * serves one thread at a time, so at most thread_count items run at once, each with a worker
+ * number of its own. If jobs are queued already, the workers are awake and need their cores:
+ * then the caller sleeps.
  *
- * Denormals are kept and rounding is to nearest in every worker, whatever the thread that made
- * the pool had set (a library loaded with -ffast-math flushes them): the bits of a result must
- * not depend on who computes it.
+ * Every worker keeps denormals and rounds to nearest, whatever the thread that made the pool
+ * had set (a library built with -ffast-math flushes them): the bits of a result must not
+ * depend on the thread that computes it.
  *
  * Thread: the workers' row of docs/threads.md. Any thread runs jobs.
  */
@@ -51,11 +52,11 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* Below the 50 us that waking a team of sleeping threads was measured to cost, so that a spin
- * in vain loses less than a sleep would have. */
+/* Below the 50 us that waking a team of sleeping threads was measured to cost, so a spin that
+ * finds no work loses less than a sleep. */
 #define SPIN_NS 20000u
 
-/* More threads than this per core is a typing error, not a wish. */
+/* More threads per core than this is a typing error. */
 #define THREADS_PER_CORE_MAX 4u
 
 struct job {
@@ -82,10 +83,10 @@ struct worker {
     uint32_t index;
     uint32_t pu;
     bool bound;
-    /* The rest is the mutex's. */
+    /* The mutex guards the rest. */
     pthread_cond_t wake;
-    bool asleep; /* waits for wake, and nobody has signalled it yet */
-    bool busy;   /* an item runs, or the seat is a caller's */
+    bool asleep; /* waits for wake, which was not signalled yet */
+    bool busy;   /* runs an item, or a caller has its seat */
 };
 
 struct strata_workers {
@@ -94,16 +95,16 @@ struct strata_workers {
     uint32_t running[STRATA_JOB_CLASS_COUNT]; /* items */
     bool stop;
     uint32_t holds;
-    bool destroyed; /* by its maker; it goes with the last hold */
-    /* Counts jobs queued and the stop. Written under the mutex by whoever brings work, read
-     * without it by spinning workers. Relaxed on both sides: it only says that looking is worth
-     * it, and what a worker then looks at, it looks at under the mutex. */
+    bool destroyed; /* strata_workers_destroy() was called; the last release frees the pool */
+    /* Counts the jobs that were queued, and the stop. The bringer of work writes it under the
+     * mutex; spinning workers read it without. Relaxed on both sides: it only tells a worker
+     * to look, and the worker then looks under the mutex. */
     _Atomic uint32_t arrivals;
     uint32_t thread_count;
     struct worker workers[];
 };
 
-/* The mutex is held, here and in the functions below that take a queue or a job. */
+/* The caller holds the mutex, here and in the functions below that take a queue or a job. */
 static struct job *next_job(const strata_workers *pool)
 {
     struct job *panels = pool->queues[STRATA_JOB_PANEL].head;
@@ -119,7 +120,7 @@ static void drop_head(struct job_queue *queue)
         queue->tail = NULL;
 }
 
-static void append(struct job_queue *queue, struct job *job)
+static void append_job(struct job_queue *queue, struct job *job)
 {
     if (queue->tail)
         queue->tail->next = job;
@@ -133,9 +134,9 @@ static bool is_done(const struct job *job)
     return atomic_load_explicit(&job->done, memory_order_relaxed) == job->count;
 }
 
-/* Let the mutex go and spin until something arrives, a job (which may be NULL) is done or the
- * time is up; then take it again. */
-static void spin(strata_workers *pool, const struct job *job)
+/* Release the mutex and spin until work arrives, until job (may be NULL) is done or until the
+ * time is up; then lock it again. */
+static void spin_for_work(strata_workers *pool, const struct job *job)
 {
     uint32_t seen = atomic_load_explicit(&pool->arrivals, memory_order_relaxed);
     pthread_mutex_unlock(&pool->mutex);
@@ -146,11 +147,11 @@ static void spin(strata_workers *pool, const struct job *job)
     pthread_mutex_lock(&pool->mutex);
 }
 
-static void idle(struct worker *worker)
+static void wait_for_work(struct worker *worker)
 {
     strata_workers *pool = worker->pool;
     if (!worker->busy)
-        spin(pool, NULL);
+        spin_for_work(pool, NULL);
     while ((worker->busy || !next_job(pool)) && !pool->stop) {
         worker->asleep = true;
         pthread_cond_wait(&worker->wake, &pool->mutex);
@@ -158,14 +159,14 @@ static void idle(struct worker *worker)
     }
 }
 
-static void wake(struct worker *worker)
+static void wake_worker(struct worker *worker)
 {
     worker->asleep = false;
     pthread_cond_signal(&worker->wake);
 }
 
-/* The pool whose item runs in this thread, so that an item which brings a job to its own pool,
- * where it might wait for itself, is refused. */
+/* The pool whose item runs in this thread. An item that brings a job to its own pool might
+ * wait for itself, so it is refused. */
 static _Thread_local const strata_workers *running_for;
 
 /* Start an item of a job, run it without the mutex, and account for it. */
@@ -195,7 +196,7 @@ static void *worker_main(void *arg)
     char name[16];
     snprintf(name, sizeof name, "strata-w%u", worker->index % 10000);
     pthread_setname_np(pthread_self(), name);
-    /* A refusal costs speed, never bits; the PU comes from our own mask a moment ago. */
+    /* A failure costs speed and changes no bit; the PU was in our own mask a moment ago. */
     if (worker->bound)
         strata_topology_bind(worker->pu);
 
@@ -209,7 +210,7 @@ static void *worker_main(void *arg)
         } else if (pool->stop) {
             break;
         } else {
-            idle(worker);
+            wait_for_work(worker);
         }
     }
     pthread_mutex_unlock(&pool->mutex);
@@ -222,7 +223,7 @@ static void stop_and_join(strata_workers *pool, uint32_t count)
     pool->stop = true;
     atomic_fetch_add_explicit(&pool->arrivals, 1, memory_order_relaxed);
     for (uint32_t i = 0; i < count; i++)
-        wake(&pool->workers[i]);
+        wake_worker(&pool->workers[i]);
     pthread_mutex_unlock(&pool->mutex);
     for (uint32_t i = 0; i < count; i++) {
         pthread_join(pool->workers[i].thread, NULL);
@@ -230,8 +231,8 @@ static void stop_and_join(strata_workers *pool, uint32_t count)
     }
 }
 
-static strata_status start_threads(strata_workers *pool, const struct topology *topology,
-                                   bool bound, strata_error *error)
+static strata_status start_worker_threads(strata_workers *pool, const struct topology *topology,
+                                          bool bound, strata_error *error)
 {
     int result = 0;
     uint32_t started = 0;
@@ -259,7 +260,7 @@ static void free_pool(strata_workers *pool)
     free(pool);
 }
 
-/* Where the caller names no count. */
+/* The number of threads where the descriptor has none. */
 static uint32_t default_count(const strata_workers_desc *desc, const struct topology *topology)
 {
     uint32_t count = strata_topology_threads(topology);
@@ -284,9 +285,9 @@ static strata_status create_for(strata_workers **out, const strata_workers_desc 
     pthread_mutexattr_t adaptive;
     pthread_mutexattr_init(&adaptive);
     pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
-    pthread_mutex_init(&pool->mutex, &adaptive); // It fails for types that do not exist only.
+    pthread_mutex_init(&pool->mutex, &adaptive); // It fails only for types that do not exist.
     pthread_mutexattr_destroy(&adaptive);
-    strata_status status = start_threads(pool, topology, !desc->unbound, error);
+    strata_status status = start_worker_threads(pool, topology, !desc->unbound, error);
     if (status == STRATA_OK)
         *out = pool;
     else
@@ -302,7 +303,7 @@ strata_status strata_workers_create(strata_workers **out, const strata_workers_d
     *out = NULL;
     if (desc == NULL)
         return strata_fail(error, STRATA_E_INVALID, 0, "workers: the descriptor is NULL");
-    /* On the heap: 4 KiB of PU numbers are no matter, but a caller's stack may be small. */
+    /* On the heap: it has 4 KiB of PU numbers, and a caller's stack may be small. */
     struct topology *topology = malloc(sizeof *topology);
     if (!topology)
         return strata_fail(error, STRATA_E_NOMEM, 0, "topology: out of memory");
@@ -349,7 +350,7 @@ void strata_workers_destroy(strata_workers *workers)
         end_pool(workers);
 }
 
-/* The mutex is held here too, and in give_back() and serve(). */
+/* The caller holds the mutex here too, and in give_seat_back() and serve_seat(). */
 static struct worker *take_seat(strata_workers *pool)
 {
     uint32_t pu = (uint32_t)sched_getcpu();
@@ -363,15 +364,15 @@ static struct worker *take_seat(strata_workers *pool)
     return NULL;
 }
 
-static void give_back(struct worker *seat)
+static void give_seat_back(struct worker *seat)
 {
     seat->busy = false;
     if (seat->asleep && next_job(seat->pool))
-        wake(seat);
+        wake_worker(seat);
 }
 
-/* Do what the worker of the seat would do, until the job is done or nothing is to be had. */
-static void serve(struct worker *seat, const struct job *job)
+/* Do the work of the seat's worker until the job is done or no work is left. */
+static void serve_seat(struct worker *seat, const struct job *job)
 {
     fenv_t own;
     fegetenv(&own);
@@ -384,11 +385,11 @@ static void serve(struct worker *seat, const struct job *job)
         else if (spun)
             break;
         else
-            spin(seat->pool, job);
+            spin_for_work(seat->pool, job);
         spun = !next;
     }
     fesetenv(&own);
-    give_back(seat);
+    give_seat_back(seat);
 }
 
 strata_status strata_workers_run(strata_workers *workers, strata_job_class job_class,
@@ -406,17 +407,17 @@ strata_status strata_workers_run(strata_workers *workers, strata_job_class job_c
     pthread_mutex_lock(&workers->mutex);
     bool alone = job_class == STRATA_JOB_PANEL && !next_job(workers);
     struct worker *seat = alone ? take_seat(workers) : NULL;
-    append(&workers->queues[job_class], &job);
+    append_job(&workers->queues[job_class], &job);
     atomic_fetch_add_explicit(&workers->arrivals, 1, memory_order_relaxed);
     uint32_t more = count - (seat ? 1 : 0);
     for (uint32_t i = 0; i < workers->thread_count && more > 0; i++) {
         if (workers->workers[i].asleep && !workers->workers[i].busy) {
-            wake(&workers->workers[i]);
+            wake_worker(&workers->workers[i]);
             more--;
         }
     }
     if (seat)
-        serve(seat, &job);
+        serve_seat(seat, &job);
     while (!is_done(&job))
         pthread_cond_wait(&finished, &workers->mutex);
     pthread_mutex_unlock(&workers->mutex);

@@ -2,8 +2,8 @@
 #define STRATA_BASE_WORKERS_H
 
 /*
- * A pool that is used for long, by an engine: strata_workers_destroy() then leaves it to the
- * last who holds it.
+ * Holding a pool for the life of an engine: strata_workers_destroy() then leaves the pool to
+ * the last holder, whose release frees it.
  *
  * Thread: any.
  */
