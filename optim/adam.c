@@ -12,39 +12,40 @@
  *     w'    = fma(-step_size, m' / denom, w * decay)
  *     param = round(w')
  *
- * fma(a, b, c) is a x b + c rounded once; it stands where it is written and nowhere else, so
- * the compiler may not contract anything (-ffp-contract=off). g - m, g * g, beta2 * v, w *
- * decay and the quotient are rounded by themselves. A tensor without decay has decay 1, which
- * changes no w, and no l2 line. widen and round are half.h's, and so is the one NaN: whatever
- * is stored, w', m', v' or param, holds no other.
+ * fma(a, b, c) is a x b + c rounded once. It stands only where it is written, so the compiler
+ * must not contract anything (-ffp-contract=off). g - m, g * g, beta2 * v, w * decay and the
+ * quotient are each rounded by themselves. A tensor without decay has decay 1, which changes
+ * no w, and no l2 line. widen and round are defined in half.h, and so is the one NaN: a stored
+ * w', m', v' or param holds no other.
  *
  * bf16 moments: m = widen(stored m), and m' is stored as (bits of m' + r) >> 16; v likewise
- * with its r. The line of w' uses m' and v' before they are rounded. r is 16 bits of Philox
- * 4x32-10 with key {seed low, seed high} and counter {b low, b high, tensor, t}: element e of a
- * tensor has block b = 16 x (e / 128) + e mod 16 and of it word (e / 16) mod 4, in the first 64
- * of each 128 elements the lower half of it, in the others the upper one. That half is m's r;
- * v's is the same with its bytes exchanged. So each r has eight upper bits of its own, all are
- * equally likely, and a vector of 16 blocks serves 128 elements in their order. (Initial
- * weights have 0 where t stands, which begins at 1.)
+ * with its own r. The line of w' uses m' and v' before they are rounded. r is 16 bits of
+ * Philox 4x32-10 with key {seed low, seed high} and counter {b low, b high, tensor, t}.
+ * Element e of a tensor uses block b = 16 x (e / 128) + e mod 16 and word (e / 16) mod 4 of
+ * it: the lower half of the word in the first 64 of each 128 elements, the upper half in the
+ * others. This half is the r of m; the r of v is the same with its two bytes exchanged. So the
+ * two have different upper bytes, all values are equally likely, and a vector of 16 blocks
+ * serves 128 elements in their order. (Initial weights have 0 in place of t, and t begins at
+ * 1.)
  *
- * The scalars are made once a step, in double, each rounded to fp32 once:
+ * The scalars are computed once a step, in double, and each is rounded to fp32 once:
  *
  *     one_minus_beta = 1 - beta
  *     step_size      = lr / (1 - beta1^t)
  *     inv_sqrt_bias2 = 1 / sqrt(1 - beta2^t)
  *     decay          = 1 - lr * weight_decay; 1 with l2 decay, where l2 = weight_decay
  *
- * beta^t comes from squaring, t's bits from the lowest up; pow() differs between C libraries.
- * The order of the operations is PyTorch's (torch.optim.AdamW: decay, moments, bias
- * corrections, quotient), so the two agree to rounding; there the weight decays first, and here
- * it is the same number, since no other term needs w.
+ * beta^t is computed by squaring, from the lowest bit of t up; pow() differs between C
+ * libraries. The order of the operations is PyTorch's (torch.optim.AdamW: decay, moments, bias
+ * corrections, quotient), so the two agree up to rounding. PyTorch decays the weight first;
+ * the number is the same here, since no other term needs w.
  *
- * adam_element() below is this page in C, and adam_scalar() runs it over a range. The vector
- * forms come from adam_template.h and must give the same bits, which the tests hold them to.
- * They use true square roots and quotients: from memory they are as fast as approximations with
- * a Newton step, in cache faster.
+ * adam_element() below is this definition in C, and adam_scalar() runs it over a range. The
+ * vector forms come from adam_template.h and must give the same bits; tests check that. They
+ * use true square roots and quotients: on data from memory these are as fast as approximations
+ * with a Newton step, and on data in cache they are faster.
  *
- * Thread: any; who splits a range over threads is base/workers.
+ * Thread: any; base/workers splits a range over threads.
  */
 
 #include "strata/adam.h"
@@ -53,11 +54,11 @@
 #include "optim/isa.h"
 #include "base/random.h"
 
-/* Elements that 16 Philox blocks serve; what the vector forms do at a time. */
+/* Elements that 16 Philox blocks serve; the vector forms do so many at a time. */
 #define GROUP 128u
 
-/* Bits of the largest number of a dtype. A moment above the second may be rounded to
- * infinity. */
+/* Bits of the largest finite number of each dtype. A moment above the second of them may be
+ * rounded to infinity. */
 #define LARGEST_FP32_BITS 0x7f7fffffu
 #define LARGEST_BF16_BITS 0x7f7f0000u
 
@@ -73,7 +74,7 @@ static inline float adam_element(const strata_adam_step *step, bool decays, floa
     return __builtin_fmaf(-step->step_size, *m / denom, w * (decays ? step->decay : 1.0f));
 }
 
-/* m's r; v's follows from it. */
+/* The r of m; the r of v follows from it. */
 static uint32_t random_half(uint32_t t, const strata_adam_range *range, size_t i)
 {
     uint64_t element = range->element + i;
@@ -86,14 +87,14 @@ static uint32_t random_half(uint32_t t, const strata_adam_range *range, size_t i
     return element % GROUP < GROUP / 2 ? word & 0xffff : word >> 16;
 }
 
-static uint32_t larger(uint32_t largest, float x)
+static uint32_t larger_bits(uint32_t largest, float x)
 {
     uint32_t bits = half_bits(x) & 0x7fffffffu;
     return bits > largest ? bits : largest;
 }
 
-/* largest: of the bits of all m', v' and w' without their signs. Above those of the largest
- * number come infinity's, then the NaNs'. */
+/* largest: the largest bits of any m', v' or w' without the sign. Infinity has larger bits
+ * than every number, and a NaN larger ones than infinity. */
 static void adam_scalar(const strata_adam_step *step, const strata_adam_range *range,
                         size_t first, size_t end, uint32_t *largest)
 {
@@ -104,7 +105,7 @@ static void adam_scalar(const strata_adam_step *step, const strata_adam_range *r
         float v = half_load(range->v, moments, i);
         float w = adam_element(step, !range->no_decay, &m, &v, range->master[i],
                                half_load(range->grad, range->grad_dtype, i));
-        *largest = larger(larger(larger(*largest, m), v), w);
+        *largest = larger_bits(larger_bits(larger_bits(*largest, m), v), w);
         half_store(range->master, STRATA_FP32, i, w);
         if (small) {
             uint32_t r = random_half(step->t, range, i);
@@ -119,7 +120,7 @@ static void adam_scalar(const strata_adam_step *step, const strata_adam_range *r
     }
 }
 
-/* What of a range decides which code runs; constant where a loop is made for it. */
+/* The properties of a range that choose the code; constants in each loop that is compiled. */
 struct adam_form {
     strata_dtype grad;
     strata_dtype param; /* 0: not written */
@@ -142,7 +143,8 @@ static size_t adam_vector_bytes(struct adam_form form, uint32_t vector_elems)
     return form.param != 0 ? vector_elems * strata_dtype_bytes(form.param) : 1;
 }
 
-/* Where the vector loop begins: at a group of the tensor's, or where param may be streamed. */
+/* The first element of the vector loop: the start of a group of the tensor, or an element
+ * whose param may be streamed. */
 static size_t adam_first(const strata_adam_range *range, struct adam_form form,
                          uint32_t vector_elems)
 {
@@ -172,7 +174,7 @@ static bool adam_streams(const strata_adam_range *range, struct adam_form form,
 
 #else
 
-/* Never reached: strata_isa_usable() says no. */
+/* Never called: strata_isa_usable() returns false. */
 static uint32_t adam_avx2(const strata_adam_step *step, const strata_adam_range *range)
 {
     uint32_t largest = 0;
@@ -184,7 +186,7 @@ static uint32_t adam_avx2(const strata_adam_step *step, const strata_adam_range 
 
 #endif
 
-static double power(double base, uint64_t exponent)
+static double power_by_squaring(double base, uint64_t exponent)
 {
     double result = 1.0;
     for (; exponent > 0; exponent >>= 1) {
@@ -213,8 +215,8 @@ strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t 
         .beta2 = (float)beta2,
         .one_minus_beta2 = (float)(1.0 - beta2),
         .eps = (float)params->eps,
-        .step_size = (float)(lr / (1.0 - power(beta1, t))),
-        .inv_sqrt_bias2 = (float)(1.0 / __builtin_sqrt(1.0 - power(beta2, t))),
+        .step_size = (float)(lr / (1.0 - power_by_squaring(beta1, t))),
+        .inv_sqrt_bias2 = (float)(1.0 / __builtin_sqrt(1.0 - power_by_squaring(beta2, t))),
         .decay = params->l2_decay ? 1.0f : (float)(1.0 - lr * weight_decay),
         .l2 = params->l2_decay ? (float)weight_decay : 0.0f,
         .grad_scale = grad_scale,
@@ -222,7 +224,7 @@ strata_adam_step strata_adam_prepare(const strata_adam_params *params, uint64_t 
     };
 }
 
-/* A step that was prepared has the root of a bias correction, which is never below 1. */
+/* inv_sqrt_bias2 is 0 in a step that was not prepared, and at least 1 in one that was. */
 static bool makes_sense(strata_isa isa, const strata_adam_step *step,
                         const strata_adam_range *range)
 {

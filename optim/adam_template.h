@@ -1,18 +1,20 @@
 /*
- * Adam over a range for one instruction set. Included by adam.c after a simd_<set>.h, whose
- * words it speaks; gives one static function, adam_<set>(). Every line of adam_vector() is a
- * line of the definition at the top of adam.c; change one and you have changed the definition.
+ * Adam over a range for one instruction set. adam.c includes this file after a simd_<set>.h,
+ * which defines its macros; it gives one static function, adam_<set>(). Every line of
+ * adam_vector() is a line of the definition at the top of adam.c: a change here changes the
+ * definition.
  *
- * The form is an argument whose dtypes are constant where the loop is inlined, so each of those
- * that matter gets a loop without questions in it. What lies before the first whole group of
- * 128 and after the last one goes to the scalar code: the bits are the same, and a range is
+ * The form is an argument whose dtypes are constants where the loop is inlined, so every
+ * common form gets a loop without branches on it. The elements before the first whole group of
+ * 128 and after the last one go to the scalar code: the bits are the same, and a range is
  * long.
  *
- * The largest bits of any size, as in adam_scalar(), are kept in integers: a comparison of
- * numbers would lose a NaN.
+ * The largest bits, as in adam_scalar(), are compared as integers: a comparison of floats
+ * would lose a NaN.
  *
- * Stores past the caches serve param alone. It is written and not read, and from memory that
- * saves its line being fetched; for what is read and written they cost more than they save.
+ * Only param is stored past the caches. It is written and not read, and such a store saves
+ * reading its line from memory first. For arrays that are read and written these stores cost
+ * more than they save.
  */
 
 #define HALVES (16 / VL) /* vectors that 16 elements take */
@@ -58,7 +60,7 @@ TARGET INLINE void SUFFIX(adam_put_param)(const strata_adam_range *range, struct
     }
 }
 
-/* m_random, v_random: used by bf16 moments. */
+/* m_random, v_random: for bf16 moments only. */
 TARGET INLINE void SUFFIX(adam_vector)(const struct SUFFIX(adam_scalars) * k,
                                        const strata_adam_range *range, struct adam_form form,
                                        size_t i, vec_int m_random, vec_int v_random,
@@ -87,9 +89,9 @@ TARGET INLINE void SUFFIX(adam_vector)(const struct SUFFIX(adam_scalars) * k,
     SUFFIX(adam_put_param)(range, form, i, w);
 }
 
-/* Philox of VL / 2 blocks, whose numbers' lower words are c0. A number of 32 bits has 64 to
- * itself, so that a product is where the next round wants it; what is left in the upper ones is
- * never looked at. */
+/* Philox of VL / 2 blocks; c0 holds the lower words of their numbers. Each number of 32 bits
+ * has a lane of 64, so a product is already in place for the next round; the upper 32 bits are
+ * ignored. */
 TARGET INLINE void SUFFIX(adam_philox)(vec_int out[4], vec_int c0, uint32_t block_high,
                                        uint32_t t, const strata_adam_range *range)
 {
@@ -117,8 +119,8 @@ TARGET INLINE void SUFFIX(adam_philox)(vec_int out[4], vec_int c0, uint32_t bloc
     out[3] = c3;
 }
 
-/* The words of 16 blocks from `block` on, a multiple of 16: of each block the first, then of
- * each the second, ... */
+/* The words of 16 blocks from `block` on, a multiple of 16: first word 0 of every block, then
+ * word 1 of every block, ... */
 TARGET INLINE void SUFFIX(adam_random)(vec_int words[4 * HALVES], uint32_t t,
                                        const strata_adam_range *range, uint64_t block)
 {
@@ -136,7 +138,7 @@ TARGET INLINE void SUFFIX(adam_random)(vec_int words[4 * HALVES], uint32_t t,
     }
 }
 
-/* Whole groups from element `first` on. Returns where it ended. */
+/* Whole groups from element `first` on. Returns the index after the last of them. */
 TARGET INLINE size_t SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k,
                                        const strata_adam_step *step,
                                        const strata_adam_range *range, struct adam_form form,
@@ -169,7 +171,7 @@ TARGET INLINE size_t SUFFIX(adam_loop)(const struct SUFFIX(adam_scalars) * k,
     return i;
 }
 
-/* The forms a training has: gradients and parameters of one dtype. */
+/* The forms that training uses: gradients and parameters of one dtype. */
 TARGET static size_t SUFFIX(adam_select)(const struct SUFFIX(adam_scalars) * k,
                                          const strata_adam_step *step,
                                          const strata_adam_range *range, struct adam_form form,
@@ -220,7 +222,7 @@ TARGET static uint32_t SUFFIX(adam)(const strata_adam_step *step,
     size_t done = SUFFIX(adam_select)(&k, step, range, form, first, &largest);
     adam_scalar(step, range, done, range->count, &largest);
     if (form.stream)
-        _mm_sfence(); /* whoever is told that the range is done must find it in memory */
+        _mm_sfence(); /* makes the streamed stores visible before the range counts as done */
     return largest;
 }
 

@@ -1,7 +1,7 @@
 /*
- * Conversions over arrays between fp32 and a 16-bit type: down by nearest-even with one NaN, up
- * exactly (half.h has the definition and the scalar form). The same dtype on both sides is a
- * copy of bytes.
+ * Conversions of arrays between fp32 and a 16-bit type: down with rounding to nearest even and
+ * one NaN, up exactly (half.h has the definition and the scalar form). With the same dtype on
+ * both sides the bytes are copied.
  *
  * Source and destination must not overlap.
  *
@@ -37,7 +37,7 @@ static void round_scalar(uint16_t *dst, strata_dtype dtype, const float *src, si
 
 #else
 
-/* Never reached: strata_isa_usable() says no. */
+/* Never called: strata_isa_usable() returns false. */
 #    define widen_avx2   widen_scalar
 #    define widen_avx512 widen_scalar
 #    define round_avx2   round_scalar

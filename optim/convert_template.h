@@ -1,6 +1,7 @@
 /*
- * Conversions for one instruction set. Included by convert.c after a simd_<set>.h, whose words
- * it speaks; gives widen_<set>() and round_<set>(). The scalar functions do what is left.
+ * Conversions for one instruction set. convert.c includes this file after a simd_<set>.h,
+ * which defines its macros; it gives widen_<set>() and round_<set>(). The scalar functions
+ * convert the rest of an array.
  */
 
 TARGET static void SUFFIX(widen)(float *dst, const uint16_t *src, strata_dtype dtype,

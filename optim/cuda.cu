@@ -1,15 +1,14 @@
 /*
- * Adam, norm blocks and rounding on a CUDA device, for tiles whose state rests there.
+ * Adam, norm blocks and rounding on a CUDA device, for tiles whose state is in its memory.
  *
- * The definitions stand in adam.c, norm.c and half.h; the bits here are the same. So every
+ * adam.c, norm.c and half.h have the definitions; the bits here are the same. So every
  * operation of Adam is an intrinsic that rounds to nearest and is never contracted, whatever
- * the compiler's flags; this file is compiled with -fmad=false -ftz=false -prec-div=true
- * -prec-sqrt=true all the same, which half.h's few float operations rely on. A test reads the
- * PTX.
+ * the compiler's flags. This file is still compiled with -fmad=false -ftz=false -prec-div=true
+ * -prec-sqrt=true, because the few float operations of half.h need them. A test reads the PTX.
  *
- * Adam is bound by memory: one thread an element, neighbours in one line. A norm block is a
- * chain of 1,024 additions in each of its sixteen sums, and only the sums are independent; a
- * tile has hundreds of blocks, so a warp takes two of them and the warps fill the device.
+ * Adam is bound by memory: one thread per element, and neighbours share a line. A norm block
+ * is sixteen independent sums, each a chain of 1,024 additions. A tile has hundreds of blocks,
+ * so a warp takes two blocks, and the warps fill the device.
  *
  * Thread: see cuda.h.
  */
@@ -24,8 +23,8 @@
 #define SUMS            16u
 #define BLOCKS_PER_WARP 2u
 
-/* As strata_philox(). */
-static __device__ void philox(uint32_t c[4], uint32_t low, uint32_t high)
+/* Like strata_philox(). */
+static __device__ void philox_rounds(uint32_t c[4], uint32_t low, uint32_t high)
 {
     for (int round = 0; round < 10; round++) {
         uint64_t even = (uint64_t)0xD2511F53u * c[0];
@@ -39,13 +38,13 @@ static __device__ void philox(uint32_t c[4], uint32_t low, uint32_t high)
     }
 }
 
-/* m's r; v's is the same with its bytes exchanged. */
+/* The r of m; the r of v is the same with its bytes exchanged. */
 static __device__ uint32_t random_half(uint32_t t, const struct cuda_update *u, uint64_t i)
 {
     uint64_t element = u->element + i;
     uint64_t block = element / GROUP * 16 + element % 16;
     uint32_t words[4] = {(uint32_t)block, (uint32_t)(block >> 32), u->tensor, t};
-    philox(words, (uint32_t)u->seed, (uint32_t)(u->seed >> 32));
+    philox_rounds(words, (uint32_t)u->seed, (uint32_t)(u->seed >> 32));
     uint32_t word = words[element / 16 % 4];
     return element % GROUP < GROUP / 2 ? word & 0xffff : word >> 16;
 }
@@ -135,8 +134,9 @@ static __global__ void convert_kernel(void *dst, strata_dtype dst_dtype, const v
         half_store(dst, dst_dtype, i, half_load(src, src_dtype, i));
 }
 
-/* As many blocks of threads as count things take, `each` of them to a block. */
-static cudaLaunchConfig_t over(uint64_t count, uint32_t each, uint32_t threads, void *stream)
+/* A launch for count items, `each` of them per block of threads. */
+static cudaLaunchConfig_t launch_config(uint64_t count, uint32_t each, uint32_t threads,
+                                        void *stream)
 {
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3((uint32_t)((count + each - 1) / each));
@@ -161,7 +161,7 @@ extern "C" int strata_cuda_adam(void *stream, const strata_adam_step *step,
 {
     if (update->count == 0)
         return cudaSuccess;
-    cudaLaunchConfig_t config = over(update->count, THREADS, THREADS, stream);
+    cudaLaunchConfig_t config = launch_config(update->count, THREADS, THREADS, stream);
     return cudaLaunchKernelEx(&config, adam_kernel, *step, *update);
 }
 
@@ -171,7 +171,7 @@ extern "C" int strata_cuda_norm_blocks(void *stream, double *sums, const void *g
     if (block_count == 0)
         return cudaSuccess;
     cudaLaunchConfig_t config =
-        over(block_count, BLOCKS_PER_WARP, BLOCKS_PER_WARP * SUMS, stream);
+        launch_config(block_count, BLOCKS_PER_WARP, BLOCKS_PER_WARP * SUMS, stream);
     return cudaLaunchKernelEx(&config, norm_kernel, sums, grad, dtype, block_count);
 }
 
@@ -180,6 +180,6 @@ extern "C" int strata_cuda_convert(void *stream, void *dst, strata_dtype dst_dty
 {
     if (count == 0)
         return cudaSuccess;
-    cudaLaunchConfig_t config = over(count, THREADS, THREADS, stream);
+    cudaLaunchConfig_t config = launch_config(count, THREADS, THREADS, stream);
     return cudaLaunchKernelEx(&config, convert_kernel, dst, dst_dtype, src, src_dtype, count);
 }

@@ -2,13 +2,13 @@
 #define STRATA_OPTIM_CUDA_H
 
 /*
- * The optimizer's kernels on a CUDA device, bit-equal to the host's (optim/adam.c, norm.c,
- * convert.c have the definitions). They are launched on a cudaStream_t, given as void * so that
- * no CUDA header is needed here, and return what the launch came to: 0 or a cudaError_t.
+ * The optimizer's kernels on a CUDA device, with the same bits as the host's (optim/adam.c,
+ * norm.c and convert.c define them). The stream is a cudaStream_t, passed as void * so that no
+ * CUDA header is needed here. Each function returns 0 or its launch's cudaError_t.
  *
- * All arrays must be reachable for the device: its own memory, or pinned host memory.
+ * All arrays lie in the device's own memory or in pinned host memory.
  *
- * Thread: whoever queues on the stream, with its device current.
+ * Thread: the one that queues on the stream, with its device current.
  */
 
 #include "optim/record.h"
@@ -18,37 +18,37 @@
 extern "C" {
 #endif
 
-/* Have the code of every kernel on the device. Before any stream may wait for a gate. */
+/* Load every kernel's code onto the device. Call it before a stream may wait for a gate. */
 int strata_cuda_optim_load(void);
 
 /* Elements first to first + count - 1 of a tile, all of one tensor. */
 struct cuda_update {
-    const void *grad;   /* of the tile's first element, and so for the next two */
+    const void *grad;   /* of the tile's first element; state and param too */
     void *state;        /* the record */
     void *param;        /* NULL: not written */
     strata_dtype dtype; /* of grad and param */
     /* NULL, or memory that the device can write to: set to 1 where strata_adam_update() would
-     * say NUMERIC. Not with weights_only. */
+     * return NUMERIC. Not with weights_only. */
     uint32_t *spoiled;
     enum record_type record_type;
     uint64_t first;
     uint64_t count;
     bool weights_only; /* the state is left as it is */
-    bool no_decay;     /* this and the following: as in strata_adam_range */
+    bool no_decay;     /* this and the next fields: as in strata_adam_range */
     uint64_t seed;
     uint32_t tensor;
     uint64_t element;
 };
 
-/* strata_adam_update() of a part of a tile. */
+/* Like strata_adam_update(), on a part of a tile. */
 int strata_cuda_adam(void *stream, const strata_adam_step *step,
                      const struct cuda_update *update);
 
-/* strata_norm_block() of each of block_count whole blocks. */
+/* Like strata_norm_block(), on each of block_count whole blocks. */
 int strata_cuda_norm_blocks(void *stream, double *sums, const void *grad, strata_dtype dtype,
                             uint64_t block_count);
 
-/* strata_convert(). */
+/* Like strata_convert(). */
 int strata_cuda_convert(void *stream, void *dst, strata_dtype dst_dtype, const void *src,
                         strata_dtype src_dtype, uint64_t count);
 

@@ -8,12 +8,12 @@
  * binary16: five bits of exponent, ten of mantissa. Widening is exact. Rounding is to nearest,
  * ties to even, denormals included; what is beyond the largest value becomes infinite.
  *
- * A NaN that is stored, as a weight, a moment or a rounded value, is half_canon's: 0x7fc00000,
- * which is 0x7fc0 in bf16 and 0x7e00 in fp16. So equal results are equal bytes, whichever
- * instructions made them. Widening stores nothing and keeps a payload; an fp16 NaN comes out
- * quiet, as the instruction for it does it.
+ * Every NaN that is stored, as a weight, a moment or a rounded value, is the one of
+ * half_canon(): 0x7fc00000, which is 0x7fc0 in bf16 and 0x7e00 in fp16. So equal results are
+ * equal bytes, whichever instructions computed them. Widening stores nothing and keeps the
+ * payload; an fp16 NaN becomes quiet, as with the instruction for widening.
  *
- * These functions are the definition; the vector forms beside them do the same on many.
+ * These functions are the definition; the vector forms give the same bits for many values.
  *
  * Thread: any.
  */
@@ -51,8 +51,8 @@ KERNEL_INLINE float bf16_widen(uint16_t half)
     return half_float((uint32_t)half << 16);
 }
 
-/* To nearest: half of the last place is added, less one where the last place is even, and the
- * carry does the rest, up to infinity. The one NaN stays one. */
+/* To nearest: add half of the last place, less one where the last place is even. The carry
+ * does the rest, up to infinity. The one NaN stays the same. */
 KERNEL_INLINE uint16_t bf16_round(float value)
 {
     uint32_t bits = half_bits(half_canon(value));
@@ -60,9 +60,9 @@ KERNEL_INLINE uint16_t bf16_round(float value)
 }
 
 /*
- * Stochastic: up with the probability that the cut bits say, in units of 2^-16, away from zero.
- * random: 16 bits. The mean of all its values is the value, exactly, except beyond the largest
- * bf16, where the way up is infinity.
+ * Stochastic: away from zero with a probability of the cut bits, in units of 2^-16. random: 16
+ * bits. The mean over all values of random is the value itself, exactly, except above the
+ * largest bf16, where rounding up gives infinity.
  */
 KERNEL_INLINE uint16_t bf16_round_random(float value, uint32_t random)
 {
@@ -73,7 +73,7 @@ KERNEL_INLINE float fp16_widen(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
     uint32_t size = half & 0x7fffu;
-    if (size < 0x400u) /* denormal: as many times 2^-24 */
+    if (size < 0x400u) /* denormal: a multiple of 2^-24 */
         return half_float(sign | half_bits((float)size * 0x1p-24f));
     if (size >= 0x7c00u)
         return half_float(sign | 0x7f800000u | size << 13 | (size > 0x7c00u ? 0x400000u : 0));
@@ -94,7 +94,7 @@ KERNEL_INLINE uint16_t fp16_round(float value)
     return (uint16_t)(sign | ((size - (112u << 23) + 0xfffu + (size >> 13 & 1)) >> 13));
 }
 
-/* Elements of an array of any dtype; any alignment. */
+/* One element of an array of any dtype; any alignment. */
 
 KERNEL_INLINE float half_load(const void *array, strata_dtype dtype, size_t index)
 {

@@ -1,6 +1,6 @@
 /*
- * The choice between variants of the optimizer's kernels. All of them give the same bits, so
- * the choice is about speed alone and may differ between two machines of one run.
+ * The choice between variants of the optimizer's kernels. All variants give the same bits, so
+ * the choice affects only speed, and two machines of one run may choose differently.
  *
  * Thread: any.
  */

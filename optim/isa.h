@@ -2,8 +2,8 @@
 #define STRATA_OPTIM_ISA_H
 
 /*
- * Which variant of a kernel runs. There is no table that is filled at start-up: asking the CPU
- * is a few loads, and a kernel's call is a tile.
+ * Which variant of a kernel runs. It is chosen at every call: asking the CPU takes a few
+ * loads, and a call handles a whole tile.
  *
  * Thread: any.
  */

@@ -2,8 +2,8 @@
 #define STRATA_OPTIM_KERNEL_H
 
 /*
- * KERNEL_INLINE: how a small function is declared that CUDA's kernels run as well. So what is
- * defined once is compiled for both.
+ * KERNEL_INLINE declares a small function that CUDA's kernels call too, so one definition is
+ * compiled for both.
  */
 
 #ifdef __CUDACC__

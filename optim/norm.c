@@ -1,13 +1,13 @@
 /*
  * The sum of squares of one norm block, defined to the bit.
  *
- * Sixteen partial sums in double begin at 0. Element i, widened, squared and rounded to double,
- * is added to sum i mod 16, in order of i; at the end the sums are added 0 to 15. The square of
- * an fp32 is exact in double (48 bits of mantissa, exponents far inside), so it makes no
- * difference whether square and addition are fused.
+ * Sixteen partial sums in double begin at 0. Element i is widened and squared, the square is
+ * rounded to double and added to sum i mod 16, in order of i. At the end the sums are added, 0
+ * to 15. The square of an fp32 is exact in double (48 bits of mantissa, exponents well inside
+ * the range), so fusing square and addition makes no difference.
  *
- * Sixteen because that is what the widest vector needs to be busy, two registers of eight
- * doubles; a narrower set of instructions keeps four of four.
+ * Sixteen sums keep the widest vectors busy, as two registers of eight doubles; narrower ones
+ * use four registers of four.
  *
  * Thread: any.
  */
@@ -21,7 +21,7 @@
 
 #define SUMS 16
 
-/* Elements first to count - 1, onto sums that hold what was before. */
+/* Adds elements first to count - 1 to sums. */
 static void norm_scalar(double sums[SUMS], const void *grad, strata_dtype dtype, size_t first,
                         size_t count)
 {
@@ -43,7 +43,7 @@ static void norm_scalar(double sums[SUMS], const void *grad, strata_dtype dtype,
 
 #else
 
-/* Never reached: strata_isa_usable() says no. */
+/* Never called: strata_isa_usable() returns false. */
 static size_t norm_avx2(double sums[SUMS], const void *grad, strata_dtype dtype, size_t count)
 {
     norm_scalar(sums, grad, dtype, 0, count);

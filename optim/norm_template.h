@@ -1,7 +1,7 @@
 /*
- * Squares of whole sixteens for one instruction set. Included by norm.c after a simd_<set>.h,
- * whose words it speaks; gives norm_<set>(), which sets the sums and returns how many elements
- * are done.
+ * Sums of squares over whole groups of sixteen, for one instruction set. norm.c includes this
+ * file after a simd_<set>.h, which defines its macros; it gives norm_<set>(), which sets the
+ * sums and returns how many elements it has added.
  */
 
 TARGET static size_t SUFFIX(norm)(double sums[SUMS], const void *grad, strata_dtype dtype,

@@ -10,10 +10,10 @@
  *     type 1   fp32, fp32, fp32   12 bytes an element, blocks of 196,608
  *     type 2   fp32, bf16, bf16    8 bytes an element, blocks of 131,072
  *
- * So whoever updates a few blocks of a tile works on one piece of its record, whole pieces of
- * the hash included. The number of the type stands in the store's header; a record of another
- * type is refused. This header is the only place that knows the layout: plan, pager and store
- * know how many bytes an element has.
+ * So an update of a few blocks of a tile works on one contiguous part of its record, made of
+ * whole pieces of the hash. The store's header holds the number of the type; a record of
+ * another type is refused. Only this header knows the layout: plan, pager and store know how
+ * many bytes an element has.
  *
  * Thread: any.
  */
@@ -49,9 +49,9 @@ KERNEL_INLINE uint32_t strata_record_block_bytes(enum record_type type)
     return STRATA_BLOCK_ELEMS * strata_record_elem_bytes(type);
 }
 
-/* Where an element's values begin in its record; what follows in its block lies behind them. */
+/* Where an element's values begin. The values of the next elements of its block follow. */
 struct record_place {
-    uint64_t master; /* bytes from the record's first */
+    uint64_t master; /* offset in the record */
     uint64_t m;
     uint64_t v;
 };

@@ -1,8 +1,9 @@
 /*
- * The words of the kernel templates for AVX2 with FMA and F16C: eight fp32 at a time.
+ * The macros and types of the kernel templates for AVX2 with FMA and F16C: eight fp32 at a
+ * time.
  *
- * A template is included once per instruction set, after one of these headers, and speaks only
- * in their words; simd_end.h takes the words back, so that the next set can define them.
+ * A template is included once per instruction set, after one of these headers, and uses only
+ * these names. simd_end.h undefines them, so that the next set can define them.
  *
  *     SUFFIX(name)       name with the set's ending: every function of a template is called so
  *     TARGET             the attribute that lets the compiler use the set in one function
@@ -32,9 +33,9 @@
  *                        sums[i] += p[i] squared, in double, for 16 elements
  *     vec_sums_store(out, &sums)  to 16 doubles
  *
- * Addresses need no alignment but where it is said. A bf16 is rounded with integers: the
- * instruction that does it (vcvtneps2bf16) flushes denormals whatever the MXCSR says. The one
- * for fp16 keeps them.
+ * Addresses need no alignment except where it is stated. A bf16 is rounded with integers,
+ * because the instruction for it (vcvtneps2bf16) flushes denormals whatever the MXCSR says.
+ * The instruction for fp16 keeps them.
  */
 
 #include <immintrin.h>

@@ -1,6 +1,6 @@
 /*
- * The words of the kernel templates for AVX-512 F and BW: sixteen fp32 at a time. What each
- * word means stands in simd_avx2.h.
+ * The macros and types of the kernel templates for AVX-512 F and BW: sixteen fp32 at a time.
+ * simd_avx2.h describes each of them.
  */
 
 #include <immintrin.h>

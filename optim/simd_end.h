@@ -1,4 +1,4 @@
-/* Takes back the words of simd_avx2.h or simd_avx512.h after a template's inclusion. */
+/* Undefines the names of simd_avx2.h or simd_avx512.h after a template. */
 
 #undef SUFFIX
 #undef TARGET

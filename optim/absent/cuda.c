@@ -1,6 +1,6 @@
 /*
- * In place of optim/cuda.cu where there is no CUDA toolkit. Nobody gets here: without it no
- * CUDA device can be opened whose stream these could be launched on.
+ * Replaces optim/cuda.cu in a build without the CUDA toolkit. Nothing calls these functions:
+ * such a build opens no CUDA device, so there is no stream to launch on.
  *
  * Thread: none.
  */
