@@ -1,20 +1,21 @@
 #define _GNU_SOURCE
 /*
- * offload-bench adam: the optimizer's update against the bound that memory sets, and against
- * the same work in separate passes. rig/adam_rig.h has the ways that are compared.
+ * offload-bench adam: the optimizer's update beside the bound that memory sets, and beside the
+ * same work in separate passes. rig/adam_rig.h lists the ways that are compared.
  *
  * Timed: passes over all parameters, from handing the first chunk to the workers to the end of
- * the last one. Not timed: memory, gradients, and a pass before each sample. Memory and cores
- * vary within minutes, so nothing is compared across time: in a repetition every
- * way has its turn, one right after the other, and shares are medians of the ratios within a
- * repetition. A sample of a small model is as many passes as take about 20 ms.
+ * the last one. Not timed: taking memory, filling gradients, and a pass before each sample.
+ * The speed of memory and cores changes within minutes, so figures of different times are not
+ * compared: a repetition runs every way once, one right after the other, and shares are
+ * medians of the ratios within a repetition. A sample of a small model has as many passes as
+ * take about 20 ms.
  *
- * GB/s are 10^9 bytes of what the fused pass has to move, in every way, even one that moved
- * more; so the figures of one line compare. The bound is a kernel that moves just these and
- * computes nothing.
+ * A GB/s is 10^9 bytes per second of what the fused pass has to move. Every way is counted by
+ * these bytes, even if it moves more, so the figures of one line are comparable. The bound is
+ * a kernel that moves just these bytes and computes nothing.
  *
- * Scalar code is bound by the core. It gets 4 Mi parameters at most, and as many repetitions as
- * the others: per parameter it would not be faster for more.
+ * Scalar code is bound by the core. It gets at most 4 Mi parameters and as many repetitions as
+ * the others: its time per parameter is the same for more.
  *
  * Thread: one, and the workers.
  */
@@ -33,7 +34,7 @@
 #define DEFAULT_REPETITIONS 7u
 #define MAX_SIZES           4u
 #define MAX_PARAMS          1e10
-#define SAMPLE_ELEMS        40e6 /* passes of a sample go over at least so many */
+#define SAMPLE_ELEMS        40e6 /* least elements of a sample, over all its passes */
 #define SCALAR_ELEMS        (UINT64_C(4) << 20)
 
 struct adam_options {
@@ -43,7 +44,7 @@ struct adam_options {
     struct bench_output output;
 };
 
-/* What is measured: a kind, a way, and the factor of the gradients. */
+/* One measurement: a kind, a way, and the factor of the gradients. */
 struct subject {
     struct adam_kind kind;
     enum adam_way way;
@@ -54,8 +55,8 @@ static const char *const way_names[ADAM_WAY_COUNT] = {
     "bound", "fused", "cast, step, cast", "scale, fused", "hashes in the pass", "hashes apart"};
 static const char *const isa_names[] = {"best", "scalar", "avx2", "avx512"};
 
-/* Kinds by dtype and states, each in every instruction set; then, of the usual kinds and with
- * the best instructions, the other ways. */
+/* Every dtype and type of states with every instruction set; then the other ways, for the
+ * usual kinds with the best instructions. */
 enum { DTYPES = 3, STATES = 2, ISAS = 3, OTHERS = 6 };
 enum { KINDS = DTYPES * STATES * (ISAS + 1), SUBJECTS = KINDS + OTHERS };
 
@@ -74,8 +75,8 @@ static strata_isa best_isa(void)
     return strata_isa_usable(STRATA_ISA_AVX2) ? STRATA_ISA_AVX2 : STRATA_ISA_SCALAR;
 }
 
-static void add(struct table *table, strata_dtype dtype, strata_dtype states, strata_isa isa,
-                enum adam_way way, float factor)
+static void add_subject(struct table *table, strata_dtype dtype, strata_dtype states,
+                        strata_isa isa, enum adam_way way, float factor)
 {
     if (strata_isa_usable(isa))
         table->subjects[table->count++] =
@@ -89,16 +90,16 @@ static void list_subjects(struct table *table)
     const strata_isa best = best_isa();
     for (int d = 0; d < DTYPES; d++)
         for (int s = 0; s < STATES; s++) {
-            add(table, dtypes[d], states[s], best, ADAM_BARE, 1);
-            add(table, dtypes[d], states[s], STRATA_ISA_AVX512, ADAM_FUSED, 1);
-            add(table, dtypes[d], states[s], STRATA_ISA_AVX2, ADAM_FUSED, 1);
-            add(table, dtypes[d], states[s], STRATA_ISA_SCALAR, ADAM_FUSED, 1);
+            add_subject(table, dtypes[d], states[s], best, ADAM_BARE, 1);
+            add_subject(table, dtypes[d], states[s], STRATA_ISA_AVX512, ADAM_FUSED, 1);
+            add_subject(table, dtypes[d], states[s], STRATA_ISA_AVX2, ADAM_FUSED, 1);
+            add_subject(table, dtypes[d], states[s], STRATA_ISA_SCALAR, ADAM_FUSED, 1);
         }
-    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_CAST, 1);
-    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_FUSED, 0.7f);
-    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_SCALE, 1);
-    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_INSIDE, 1);
-    add(table, STRATA_BF16, STRATA_FP32, best, ADAM_APART, 1);
+    add_subject(table, STRATA_BF16, STRATA_FP32, best, ADAM_CAST, 1);
+    add_subject(table, STRATA_BF16, STRATA_FP32, best, ADAM_FUSED, 0.7f);
+    add_subject(table, STRATA_BF16, STRATA_FP32, best, ADAM_SCALE, 1);
+    add_subject(table, STRATA_BF16, STRATA_FP32, best, ADAM_INSIDE, 1);
+    add_subject(table, STRATA_BF16, STRATA_FP32, best, ADAM_APART, 1);
 }
 
 static uint64_t elems_of(const struct table *table, const struct subject *subject)
@@ -108,8 +109,8 @@ static uint64_t elems_of(const struct table *table, const struct subject *subjec
 }
 
 /* One sample, in ns per parameter. */
-static double sample(struct adam_rig *rig, strata_workers *workers, const struct table *table,
-                     const struct subject *subject)
+static double sample_subject(struct adam_rig *rig, strata_workers *workers,
+                             const struct table *table, const struct subject *subject)
 {
     uint64_t elems = elems_of(table, subject);
     bool scalar = subject->kind.isa == STRATA_ISA_SCALAR;
@@ -128,19 +129,19 @@ static bool same_memory(const struct adam_kind *a, const struct adam_kind *b)
     return a->dtype == b->dtype && a->states == b->states;
 }
 
-static void measure(struct adam_rig *rig, strata_workers *workers, struct table *table,
-                    uint32_t repetitions)
+static void measure_adam(struct adam_rig *rig, strata_workers *workers, struct table *table,
+                         uint32_t repetitions)
 {
     for (uint32_t r = 0; r < repetitions; r++)
         for (uint32_t i = 0; i < table->count; i++) {
             const struct subject *subject = &table->subjects[i];
             if (i == 0 || !same_memory(&subject->kind, &table->subjects[i - 1].kind))
                 strata_bench_adam_reset(rig, &subject->kind);
-            table->ns[i][r] = sample(rig, workers, table, subject);
+            table->ns[i][r] = sample_subject(rig, workers, table, subject);
         }
 }
 
-/* The bound of a subject's kind. */
+/* The subject that is the bound of this subject's kind. */
 static uint32_t bound_of(const struct table *table, uint32_t subject)
 {
     for (uint32_t i = 0; i < table->count; i++)
@@ -150,8 +151,8 @@ static uint32_t bound_of(const struct table *table, uint32_t subject)
     return 0;
 }
 
-static uint32_t find(const struct table *table, strata_dtype states, enum adam_way way,
-                     float factor)
+static uint32_t find_subject(const struct table *table, strata_dtype states, enum adam_way way,
+                             float factor)
 {
     for (uint32_t i = 0; i < table->count; i++) {
         const struct subject *s = &table->subjects[i];
@@ -162,9 +163,9 @@ static uint32_t find(const struct table *table, strata_dtype states, enum adam_w
     return 0;
 }
 
-/* Of a over b, within the repetitions. */
-static struct bench_spread ratio(const struct table *table, uint32_t a, uint32_t b,
-                                 uint32_t repetitions)
+/* The ratio a / b within each repetition. */
+static struct bench_spread ratio_of_subjects(const struct table *table, uint32_t a, uint32_t b,
+                                             uint32_t repetitions)
 {
     double values[BENCH_MAX_SAMPLES];
     for (uint32_t r = 0; r < repetitions; r++)
@@ -178,7 +179,8 @@ static strata_json *json_subject(const struct table *table, uint32_t index,
     const struct subject *subject = &table->subjects[index];
     strata_json *one = strata_json_object();
     struct bench_spread ns = strata_bench_spread(table->ns[index], repetitions);
-    struct bench_spread share = ratio(table, bound_of(table, index), index, repetitions);
+    struct bench_spread share =
+        ratio_of_subjects(table, bound_of(table, index), index, repetitions);
     strata_json_set_uint(one, "params", table->elems);
     strata_json_set_uint(one, "threads", table->threads);
     strata_json_set_string(one, "dtype", strata_dtype_name(subject->kind.dtype));
@@ -198,7 +200,8 @@ static void print_subject(FILE *out, const struct table *table, uint32_t index,
 {
     const struct subject *subject = &table->subjects[index];
     struct bench_spread ns = strata_bench_spread(table->ns[index], repetitions);
-    struct bench_spread share = ratio(table, bound_of(table, index), index, repetitions);
+    struct bench_spread share =
+        ratio_of_subjects(table, bound_of(table, index), index, repetitions);
     fprintf(out, "%-5s %-6s %-7s %-18s %6.3f (%6.3f..%6.3f) %6.1f %7.1f %%\n",
             strata_dtype_name(subject->kind.dtype), strata_dtype_name(subject->kind.states),
             subject->way == ADAM_BARE ? "-" : isa_names[subject->kind.isa],
@@ -207,34 +210,36 @@ static void print_subject(FILE *out, const struct table *table, uint32_t index,
             100 * share.median);
 }
 
-/* The comparisons that decide, in words and as ratios: how many times slower a is than b. */
-static void conclude(FILE *out, strata_json *list, const struct table *table,
-                     uint32_t repetitions)
+/* The main comparisons, in words and as ratios: a takes this many times as long as b. */
+static void print_comparisons(FILE *out, strata_json *list, const struct table *table,
+                              uint32_t repetitions)
 {
-    uint32_t fused = find(table, STRATA_FP32, ADAM_FUSED, 1);
+    uint32_t fused = find_subject(table, STRATA_FP32, ADAM_FUSED, 1);
     const struct {
         const char *key;
         const char *text;
         uint32_t a, b;
     } rows[] = {
-        {"fused_share_of_bound", "fused, of the bound", find(table, STRATA_FP32, ADAM_BARE, 1),
-         fused},
+        {"fused_share_of_bound", "fused, of the bound",
+         find_subject(table, STRATA_FP32, ADAM_BARE, 1), fused},
         {"cast_over_fused", "cast, step, cast over fused",
-         find(table, STRATA_FP32, ADAM_CAST, 1), fused},
+         find_subject(table, STRATA_FP32, ADAM_CAST, 1), fused},
         {"scaled_over_fused", "fused with a scale over without",
-         find(table, STRATA_FP32, ADAM_FUSED, 0.7f), fused},
+         find_subject(table, STRATA_FP32, ADAM_FUSED, 0.7f), fused},
         {"scale_apart_over_fused", "scale as a pass of its own over fused",
-         find(table, STRATA_FP32, ADAM_SCALE, 1), fused},
+         find_subject(table, STRATA_FP32, ADAM_SCALE, 1), fused},
         {"fp32_states_over_bf16_states", "fp32 states over bf16 states", fused,
-         find(table, STRATA_BF16, ADAM_FUSED, 1)},
+         find_subject(table, STRATA_BF16, ADAM_FUSED, 1)},
         {"hashes_apart_over_inside", "hashes apart over hashes in the pass",
-         find(table, STRATA_FP32, ADAM_APART, 1), find(table, STRATA_FP32, ADAM_INSIDE, 1)},
+         find_subject(table, STRATA_FP32, ADAM_APART, 1),
+         find_subject(table, STRATA_FP32, ADAM_INSIDE, 1)},
     };
     strata_json *one = strata_json_object();
     strata_json_set_uint(one, "params", table->elems);
     strata_json_set_uint(one, "threads", table->threads);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct bench_spread spread = ratio(table, rows[i].a, rows[i].b, repetitions);
+        struct bench_spread spread =
+            ratio_of_subjects(table, rows[i].a, rows[i].b, repetitions);
         fprintf(out, "%-40s %6.3f (%.3f..%.3f)\n", rows[i].text, spread.median, spread.least,
                 spread.most);
         strata_bench_set_spread(one, rows[i].key, &spread);
@@ -257,7 +262,7 @@ static strata_status run_table(const struct adam_options *options, struct adam_r
         return status;
     *table = (struct table){.elems = elems, .threads = strata_workers_count(workers)};
     list_subjects(table);
-    measure(rig, workers, table, options->repetitions);
+    measure_adam(rig, workers, table, options->repetitions);
     strata_workers_destroy(workers);
     fprintf(out,
             "%llu parameters, %u thread%s\n"
@@ -268,7 +273,7 @@ static strata_status run_table(const struct adam_options *options, struct adam_r
         strata_json_append(document[0], json_subject(table, i, options->repetitions));
     }
     fputc('\n', out);
-    conclude(out, document[1], table, options->repetitions);
+    print_comparisons(out, document[1], table, options->repetitions);
     return STRATA_OK;
 }
 
@@ -282,7 +287,7 @@ static strata_status run_size(const struct adam_options *options, uint64_t elems
         fputs("huge pages were not to be had\n", stderr);
     for (uint32_t threads = 1; threads <= 2 && status == STRATA_OK; threads++) {
         table->elems = elems;
-        /* One, then as many as there are cores; 0 says that. */
+        /* One thread, then 0, which means one per core. */
         uint32_t count = threads == 1 ? 1 : 0;
         status = run_table(options, &rig, table, count, document, error);
     }
@@ -312,7 +317,7 @@ static enum bench_exit run_all(const struct adam_options *options)
     return strata_bench_fail("adam", &error);
 }
 
-/* Once more a size; in a double's form, because "1e8" is how they are thought of. */
+/* May be given several times. Parsed as a double, so that "1e8" works. */
 static strata_status take_params(void *target, const struct option_row *row, const char *text,
                                  strata_error *error)
 {

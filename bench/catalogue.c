@@ -13,12 +13,12 @@
  * Drives: the default is a datacentre drive of 3.84 TB rated for one drive write a day over
  * five years (Samsung PM9A3 datasheet: 7,008 TB written).
  *
- * A datasheet's rate is not what kernels reach. Of products: 816 TFLOP/s in a burst on an H200
- * (8,192 cubed, random data) and nine tenths of that once the clocks have settled; 167 to 174
- * on an RTX 4090. Of memory: 4.3 TB/s on an H200, 2.95 on an H100, 0.92 on an RTX 4090. The
- * same assumptions give ten published step times of another trainer on an H100 and an RTX 4090
- * within 9 %. Four fifths of a link's peak is what long copies reach. On a machine that is at
- * hand, offload-bench probe measures instead.
+ * Kernels do not reach a datasheet's rate. Products: 816 TFLOP/s in a burst on an H200 (8,192
+ * cubed, random data) and nine tenths of that once the clocks have settled; 167 to 174 on an
+ * RTX 4090. Memory: 4.3 TB/s on an H200, 2.95 on an H100, 0.92 on an RTX 4090. With these
+ * assumptions we get ten published step times of another trainer on an H100 and an RTX 4090
+ * within 9 %. Long copies reach four fifths of a link's peak. On a machine that is at hand,
+ * offload-bench probe measures instead.
  *
  * Thread: any.
  */
@@ -34,12 +34,12 @@
 
 #define REACHED_BYTES 0.8
 
-/* x16 of PCIe 4 and 5, each way, as the standard has it. */
+/* x16 of PCIe 4 and 5, each way, by the standard. */
 #define PCIE4 (32 * GB)
 #define PCIE5 (64 * GB)
 
-/* The largest product's rate over the datasheet's, and memory's: measured ones are named above,
- * the others are assumed to be as of the nearest of those. */
+/* Rate of the largest product over the datasheet's rate, and the same for memory. The measured
+ * ones are named above; a GPU that was not measured gets those of the most similar one. */
 #define HOPPER(peak)    (0.742 * (peak))
 #define ADA(peak)       (1.016 * (peak))
 #define AMPERE(peak)    (0.85 * (peak))
@@ -95,7 +95,7 @@ static strata_profile host_of(bool server)
         .drive_read_bytes_per_s = 6.8 * GB,
         .drive_write_bytes_per_s = 4 * GB,
         .drive_endurance_bytes = 7008e12,
-        /* Checksums and requests: some 100 ms of a core for a GiB. */
+        /* Checksums and requests take some 100 ms of a core per GiB. */
         .drive_cpu_s_per_byte = 1e-10,
         .op_s = 20e-6,
         .drive_op_s = 100e-6,
@@ -108,7 +108,7 @@ struct machine strata_machine_with(const struct gpu *gpu)
     return (struct machine){
         .gpu = gpu,
         .gpus = 1,
-        /* A tenth is left to the driver, the context and the libraries. */
+        /* A tenth is left for the driver, the context and the libraries. */
         .device_bytes = (uint64_t)(0.9 * gpu->memory_bytes),
         .ram_bytes = (uint64_t)((gpu->server ? 512 : 128) * GIB),
         .drive_bytes = 3.84e12,
@@ -116,8 +116,8 @@ struct machine strata_machine_with(const struct gpu *gpu)
     };
 }
 
-/* Gathering the others' parts and sending them theirs goes on while the own part crosses PCIe;
- * where there is no other link it crosses PCIe too. */
+/* A rank's own part crosses PCIe while the parts of other ranks are gathered and sent. Without
+ * another link these cross PCIe too. */
 static double copy_rate(const struct machine *machine)
 {
     double pcie = REACHED_BYTES * machine->gpu->pcie_bytes_per_s;
@@ -135,7 +135,7 @@ strata_profile strata_machine_rank(const struct machine *machine)
     rank.dram_bytes_per_s *= share;
     rank.update_bytes_per_s *= share;
     rank.norm_bytes_per_s *= share;
-    /* Each rank's tiles lie on all drives, which is as if it had some for itself. */
+    /* Each rank's tiles lie on all drives, so a rank gets its share of every drive. */
     if (machine->drives > 0) {
         rank.drives = machine->drives > machine->gpus ? machine->drives / machine->gpus : 1;
         double each = share * machine->drives / rank.drives;

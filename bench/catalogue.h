@@ -2,8 +2,8 @@
 #define STRATA_BENCH_CATALOGUE_H
 
 /*
- * Machines that are not there: GPUs by name, drives by their rates, a host to go with them, and
- * what a rank of such a machine gets of it.
+ * Machines that need not exist: GPUs by name, drives by their rates, a host to go with them,
+ * and the share of such a machine that one rank gets.
  *
  * Thread: any; plain data.
  */
@@ -16,24 +16,24 @@ struct gpu {
     const char *name;
     const char *title;
     double memory_bytes;
-    double flops_per_s; /* dense bf16 with fp32 sums, as the datasheet has it */
+    double flops_per_s; /* dense bf16 with fp32 sums, by the datasheet */
     double memory_bytes_per_s;
     double pcie_bytes_per_s; /* each way */
     double link_bytes_per_s; /* each way, between GPUs; 0: by PCIe */
-    bool server;             /* goes with a server's host, not a desktop's */
+    bool server;             /* its host is a server, not a desktop */
     /* What kernels reach over seconds, once clocks have settled (bench/roofline.h). */
     double product_flops_per_s; /* the largest matrix products, bf16 with fp32 sums */
     double stream_bytes_per_s;  /* of memory, read and written together */
     uint32_t multiprocessors;
     bool wide_tiles; /* products need tiles of 128 x 256: wgmma and later */
-    bool assumed;    /* the two rates are shares of the datasheet's, as of its kin */
+    bool assumed;    /* the two rates are assumed from a similar GPU's share of its datasheet */
 };
 
 #define GPU_NAMES "a100-40 a100 h100 h200 b200 l40s rtx3090 rtx4090 rtx5090"
 
-/* NULL: no such name. Static storage. */
+/* NULL: the name is unknown. Static storage. */
 const struct gpu *strata_gpu_named(const char *name);
-/* The next larger one; NULL: there is none. */
+/* The next larger GPU; NULL: there is none. */
 const struct gpu *strata_gpu_after(const struct gpu *gpu);
 
 /* A whole machine. */
@@ -44,7 +44,7 @@ struct machine {
     uint64_t ram_bytes;
     uint32_t drives;
     double drive_bytes;  /* of each */
-    strata_profile host; /* what is not replaced by the fields above */
+    strata_profile host; /* all that the fields above do not replace */
 };
 
 /* A machine of the catalogue: one GPU, a host's usual RAM, no drives. */

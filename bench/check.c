@@ -2,15 +2,16 @@
 /*
  * offload-bench check: what this machine and this container allow, and what to change.
  *
- * Each finding is OK, WARN (it works, but slower or riskier than it need be) or FAIL
- * (offload-train would refuse, or should not be trusted), with the command that mends it.
+ * Each finding is OK, WARN (it works, but slower or with more risk than necessary) or FAIL
+ * (offload-train would refuse, or should not be trusted), with the command that fixes it.
  *
- * What can be tried is tried: a ring is set up by the bare system call, because a seccomp
- * filter shows nowhere else; a file is written and read with O_DIRECT, because a file system
- * may accept the flag at open and refuse the transfer. The rest is read from /proc, /sys and
- * the environment.
+ * Whatever can be tried is tried. A ring is set up by the bare system call, because only that
+ * shows a seccomp filter. A file is written and read with O_DIRECT, because a file system may
+ * accept the flag at open and refuse the transfer. The rest is read from /proc, /sys and the
+ * environment.
  *
- * The test file is unlinked as soon as it is open, so nothing stays even when we are killed.
+ * The test file is unlinked as soon as it is open, so nothing is left even if the program is
+ * killed.
  *
  * Thread: one.
  */
@@ -44,17 +45,17 @@
 #include "train/attention_cudnn.h"
 #include "train/cudnn_library.h"
 
-/* Two of OpenBLAS's own functions; its header belongs to the operators. */
+/* Two functions of OpenBLAS; only the operators include its header. */
 extern char *openblas_get_corename(void);
 extern char *openblas_get_config(void);
 
-/* Below this, registered buffers for the frames of a small run do not fit. */
+/* With less, the frames of a small run cannot be registered as buffers. */
 #define LEAST_MEMLOCK (64ull << 20)
-/* Below this, code, stacks and a pool of frames leave little to train with. */
+/* With less, code, stacks and a pool of frames leave too little memory to train. */
 #define LEAST_MEMORY (1ull << 30)
 /* The test file: one request of the smallest size that the store makes. */
 #define TEST_BYTES (1u << 20)
-/* What every buffer, offset and length of the store is a multiple of. */
+/* Every buffer, offset and length of the store is a multiple of this. */
 #define STORE_ALIGN 4096u
 
 struct check {
@@ -62,7 +63,7 @@ struct check {
     struct bench_output output;
 };
 
-/* The first bytes of a small file without its last newline; empty when it cannot be read. */
+/* The first bytes of a small file without its last newline; empty if it cannot be read. */
 static const char *read_text(const char *path, char *buffer, size_t bytes)
 {
     buffer[0] = '\0';
@@ -87,7 +88,7 @@ static void check_kernel(const struct check *check, struct finding *out)
         strata_bench_judge_kernel(out, name.release, name.version);
 }
 
-/* A user may not raise it: 8 MiB is what Debian and Ubuntu let one have. */
+/* A user may not raise this limit; Debian and Ubuntu set it to 8 MiB. */
 #define RAISE_MEMLOCK                                                                          \
     "as root: ulimit -l unlimited; for a user: memlock in /etc/security/limits.conf; for a "   \
     "container: --ulimit memlock=-1"
@@ -123,7 +124,7 @@ static void check_uring(const struct check *check, struct finding *out)
                       disabled[0] != '\0' ? "; kernel.io_uring_disabled is " : "", disabled);
 }
 
-/* A file in dir that has no name any more; -1 with errno. */
+/* An open file in dir whose name is already removed; -1 with errno. */
 static int open_test_file(const char *dir, int flags)
 {
     char path[4096];
@@ -138,7 +139,7 @@ static int open_test_file(const char *dir, int flags)
     return file;
 }
 
-/* Write a pattern, read it back. NULL: as it should be; else what went wrong. */
+/* Write a pattern and read it back. NULL: it worked; else a text that says what failed. */
 static const char *try_transfer(int file, uint8_t *buffer)
 {
     for (uint32_t i = 0; i < TEST_BYTES; i++)
@@ -157,7 +158,7 @@ static const char *try_transfer(int file, uint8_t *buffer)
     return NULL;
 }
 
-/* The alignment that the file system asks for; 0: it does not say. */
+/* The alignment that the file system reports; 0: it reports none. */
 static uint32_t asked_alignment(int file)
 {
 #ifdef STATX_DIOALIGN
@@ -172,7 +173,7 @@ static uint32_t asked_alignment(int file)
     return 0;
 }
 
-/* trouble: NULL: none; code: its errno, 0 where it has none. */
+/* trouble: what failed, or NULL; code: its errno, or 0. */
 static void judge_direct(struct finding *out, const char *dir, int file, const char *trouble,
                          int code)
 {
@@ -226,7 +227,7 @@ static void check_direct(const struct check *check, struct finding *out)
     close(file);
 }
 
-/* statfs's numbers of the file systems that are worth a word. */
+/* statfs's numbers of the file systems that have a remark. */
 static const struct {
     long type;
     const char *name;
@@ -309,7 +310,7 @@ static void check_huge_pages(const struct check *check, struct finding *out)
         strata_bench_find(out, FINDING_OK, "", "%s", text);
 }
 
-/* The path of a controller's group as /proc/self/cgroup names it; v2: controller is "". */
+/* The path of a controller's group in /proc/self/cgroup; v2: controller is "". */
 static bool own_cgroup(const char *controller, char *out, size_t bytes)
 {
     char line[4096];
@@ -336,9 +337,9 @@ static bool own_cgroup(const char *controller, char *out, size_t bytes)
 }
 
 /*
- * Call read for a file of our group and of every group above it, as far as they are mounted;
- * limits bind at every level. In a container the path may be the host's and lead nowhere; the
- * root is then the container's own group.
+ * Call read for a file of our group and of every group above it that is mounted: the limits of
+ * all of them hold. In a container the path may be the host's, where nothing is mounted; then
+ * the root is the container's own group.
  */
 static void each_cgroup(const char *controller, const char *root, const char *file,
                         void (*read)(const char *text, void *user), void *user)
@@ -380,7 +381,7 @@ static void read_cpu_limit(const char *text, void *user)
         *least = quota / period;
 }
 
-/* v1 has quota and period in two files; the period is nearly everywhere the default, 100 ms. */
+/* v1 has quota and period in two files; the period is almost always the default, 100 ms. */
 static void read_cpu_limit_v1(const char *text, void *user)
 {
     double *least = user;
@@ -406,7 +407,7 @@ static uint64_t available_memory(void)
 static void check_memory(const struct check *check, struct finding *out)
 {
     (void)check;
-    /* v1 writes "no limit" as the largest whole page below 2^63. */
+    /* v1 writes "no limit" as the largest multiple of a page below 2^63. */
     uint64_t limit = 1ull << 62;
     each_cgroup("", "/sys/fs/cgroup", "memory.max", read_memory_limit, &limit);
     each_cgroup("memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", read_memory_limit,
@@ -449,7 +450,7 @@ static void check_cores(const struct check *check, struct finding *out)
         strata_bench_find(out, FINDING_OK, "", "%d CPUs, no quota below that", cores);
 }
 
-/* What a CPU, or an OpenBLAS core type, can do; in order. */
+/* The vector instructions of a CPU or of an OpenBLAS core type, in rising order. */
 enum cpu_class { CLASS_OTHER, CLASS_SSE, CLASS_AVX, CLASS_AVX2, CLASS_AVX512 };
 
 static enum cpu_class own_class(void)
@@ -558,8 +559,8 @@ static void check_gpu(const struct check *check, struct finding *out)
         strata_bench_find(out, FINDING_OK, "", "none; training runs on the host device");
 }
 
-/* Both halves: what this build has, and what the loader finds. Only a machine with a GPU misses
- * anything. */
+/* Checks this build, and the library that the loader finds. Without cuDNN only a machine with
+ * a GPU lacks anything. */
 static void check_cudnn(const struct check *check, struct finding *out)
 {
     (void)check;
@@ -610,8 +611,9 @@ static const struct option_row rows[] = {
 
 static const struct command_line line = COMMAND_LINE("check", NULL);
 
-/* A store that is not there is not a finding about the machine: nothing could be tried. */
-static enum bench_exit find_store(const struct check *check)
+/* If the store's directory does not exist, nothing can be tried: this is an error, not a
+ * finding. */
+static enum bench_exit check_store_directory(const struct check *check)
 {
     struct stat facts;
     if (check->store == NULL)
@@ -630,7 +632,7 @@ enum bench_exit strata_bench_check(int argc, char **argv)
     enum bench_exit result;
     if (!strata_bench_options(&result, &line, &check, argc, argv))
         return result;
-    result = find_store(&check);
+    result = check_store_directory(&check);
     if (result != BENCH_DONE)
         return result;
     struct finding findings[CHECK_COUNT];

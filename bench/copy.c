@@ -1,23 +1,24 @@
 #define _GNU_SOURCE
 /*
- * offload-bench copy: what copies to and from the device come to, one way and both ways, alone
- * and while the machine is busy, in the pager's way and by one bare copy.
+ * offload-bench copy: the speed of copies to and from the device, one way and both ways, alone
+ * and while the machine is busy, as the pager makes them and as one bare copy.
  *
- * Two ways of moving the same bytes between host memory and the device. Bare: one copy of all
- * of them, from memory that the device's maker pinned, and a wait. Ours: what the pager does, a
- * copy of each tile from the huge pages that we pin, with a notify after each. Both go through
- * the device's streams; both ways at once means one stream for each direction.
+ * The same bytes are moved between host memory and the device in two ways. Bare: one copy of
+ * all bytes, from memory that the device's runtime has pinned, and a wait. Ours: like the
+ * pager, a copy of each tile from huge pages that we pin, with a notify after each. Both use
+ * the device's streams, one per direction.
  *
- * Within a repetition every case is measured both ways, one right after the other, and which
- * comes first takes turns; shares are medians of the ratios within a repetition. The bytes that
- * come back are compared with those that went.
+ * Within a repetition every case is measured both ways, one right after the other, and the
+ * ways take turns in going first. Shares are medians of the ratios within a repetition. The
+ * bytes that come back are compared with those that were sent.
  *
- * On the host device a copy is a memcpy by the stream's thread, so the figures are those of
- * DRAM and the cores, and show what queueing costs.
+ * On the host device a copy is a memcpy by the stream's thread: the figures show the speed of
+ * DRAM and cores, and the cost of queueing.
  *
- * Timed: from the first queued copy to the end of the last. Not timed: taking and pinning.
+ * Timed: from the first queued copy to the end of the last. Not timed: taking and pinning
+ * memory.
  *
- * Thread: one, the streams', and the loads'.
+ * Thread: one, and those of the streams and the loads.
  */
 
 #include "bench/commands.h"
@@ -50,11 +51,12 @@ struct copy_options {
     const char *dir;
     uint64_t bytes;
     uint32_t repetitions;
-    double least; /* share of bare that is asked for */
+    double least; /* least share of the bare rate that passes */
     struct bench_output output;
 };
 
-/* Host memory of one way: what goes out, and where it comes back to. */
+/* Host memory of one way: the bytes that go to the device, and the place for those that come
+ * back. */
 struct ends {
     uint8_t *out;
     uint8_t *back;
@@ -64,7 +66,7 @@ struct copy_rig {
     strata_device *device;
     strata_stream *h2d;
     strata_stream *d2h;
-    uint8_t *memory; /* of the device: bytes for each direction */
+    uint8_t *memory; /* device memory: so many bytes for each direction */
     struct arena arena;
     bool pinned;
     void *shared;
@@ -112,7 +114,7 @@ static double run_copies(struct copy_rig *rig, enum way way, enum direction dire
     return strata_bench_now_s() - start;
 }
 
-static strata_status device_status(struct copy_rig *rig, strata_error *error)
+static strata_status copy_device_status(struct copy_rig *rig, strata_error *error)
 {
     const strata_error *failure = strata_device_error(rig->device);
     if (failure != NULL)
@@ -120,8 +122,8 @@ static strata_status device_status(struct copy_rig *rig, strata_error *error)
     return failure != NULL ? failure->status : STRATA_OK;
 }
 
-/* What went is what comes back. */
-static strata_status verify(struct copy_rig *rig, strata_error *error)
+/* The bytes that came back equal those that were sent. */
+static strata_status verify_copied_bytes(struct copy_rig *rig, strata_error *error)
 {
     for (enum way way = BARE; way < WAYS; way++) {
         for (uint64_t i = 0; i < rig->bytes; i++)
@@ -130,7 +132,7 @@ static strata_status verify(struct copy_rig *rig, strata_error *error)
         strata_stream_copy(rig->h2d, rig->memory + rig->bytes, rig->ends[way].out, rig->bytes);
         strata_stream_sync(rig->h2d);
         run_copies(rig, way, D2H);
-        STRATA_TRY(device_status(rig, error));
+        STRATA_TRY(copy_device_status(rig, error));
         if (memcmp(rig->ends[way].out, rig->ends[way].back, rig->bytes) == 0)
             continue;
         snprintf(error->message, sizeof error->message,
@@ -140,8 +142,8 @@ static strata_status verify(struct copy_rig *rig, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status measure(struct copy_rig *rig, uint32_t repetitions,
-                             struct copy_results *out, strata_error *error)
+static strata_status measure_copies(struct copy_rig *rig, uint32_t repetitions,
+                                    struct copy_results *out, strata_error *error)
 {
     for (uint32_t i = 0; i < repetitions; i++)
         for (int load = 0; load < LOADS; load++) {
@@ -155,10 +157,8 @@ static strata_status measure(struct copy_rig *rig, uint32_t repetitions,
             }
             STRATA_TRY(strata_bench_load_stop(&rig->load, error));
         }
-    return device_status(rig, error);
+    return copy_device_status(rig, error);
 }
-
-/* Opening. */
 
 static strata_status open_memory(struct copy_rig *rig, strata_error *error)
 {
@@ -177,8 +177,8 @@ static strata_status open_memory(struct copy_rig *rig, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status rig_open(struct copy_rig *rig, const struct copy_options *options,
-                              strata_error *error)
+static strata_status copy_rig_open(struct copy_rig *rig, const struct copy_options *options,
+                                   strata_error *error)
 {
     rig->bytes = options->bytes;
     STRATA_TRY(strata_bench_device_open(&rig->device, options->device, error));
@@ -186,10 +186,10 @@ static strata_status rig_open(struct copy_rig *rig, const struct copy_options *o
     STRATA_TRY(strata_stream_create(&rig->d2h, rig->device, "copy-d2h", error));
     STRATA_TRY(open_memory(rig, error));
     STRATA_TRY(strata_bench_load_open(&rig->load, options->dir, error));
-    return verify(rig, error);
+    return verify_copied_bytes(rig, error);
 }
 
-static void rig_close(struct copy_rig *rig)
+static void copy_rig_close(struct copy_rig *rig)
 {
     strata_bench_load_close(&rig->load);
     strata_stream_destroy(rig->d2h);
@@ -204,16 +204,15 @@ static void rig_close(struct copy_rig *rig)
     strata_device_close(rig->device);
 }
 
-/* Reporting. */
-
 struct case_result {
     struct bench_spread bare; /* GB/s */
     struct bench_spread ours;
     struct bench_spread share;
 };
 
-static struct case_result evaluate(const struct copy_rig *rig, const struct copy_results *set,
-                                   int load, int direction, uint32_t count)
+static struct case_result evaluate_copy_case(const struct copy_rig *rig,
+                                             const struct copy_results *set, int load,
+                                             int direction, uint32_t count)
 {
     double bytes = (double)rig->bytes * (direction + 1 == BOTH ? 2 : 1);
     double values[3][BENCH_MAX_SAMPLES];
@@ -229,7 +228,7 @@ static struct case_result evaluate(const struct copy_rig *rig, const struct copy
                                 strata_bench_spread(values[2], count)};
 }
 
-static strata_json *json_case(const struct case_result *result)
+static strata_json *json_copy_case(const struct case_result *result)
 {
     strata_json *object = strata_json_object();
     strata_bench_set_spread(object, "bare_gb_per_s", &result->bare);
@@ -238,8 +237,9 @@ static strata_json *json_case(const struct case_result *result)
     return object;
 }
 
-static strata_json *json_setting(const struct copy_rig *rig, const struct copy_options *options,
-                                 const strata_device_facts *facts)
+static strata_json *json_copy_setting(const struct copy_rig *rig,
+                                      const struct copy_options *options,
+                                      const strata_device_facts *facts)
 {
     strata_json *object = strata_json_object();
     strata_json_set_string(object, "device", strata_device_name(rig->device));
@@ -252,7 +252,7 @@ static strata_json *json_setting(const struct copy_rig *rig, const struct copy_o
     return object;
 }
 
-static void print_case(FILE *out, int load, int direction, const struct case_result *r)
+static void print_copy_case(FILE *out, int load, int direction, const struct case_result *r)
 {
     fprintf(out, "%-8s %-5s %7.2f (%6.2f..%6.2f) %7.2f (%6.2f..%6.2f)  %5.3f (%5.3f..%5.3f)\n",
             load_names[load], direction_names[direction + 1], r->bare.median, r->bare.least,
@@ -260,15 +260,15 @@ static void print_case(FILE *out, int load, int direction, const struct case_res
             r->share.least, r->share.most);
 }
 
-static enum bench_exit report(struct copy_rig *rig, const struct copy_options *options,
-                              const struct copy_results *set)
+static enum bench_exit report_copies(struct copy_rig *rig, const struct copy_options *options,
+                                     const struct copy_results *set)
 {
     FILE *out = options->output.json ? stderr : stdout;
     enum bench_exit verdict = BENCH_DONE;
     strata_device_facts facts;
     strata_device_facts_of(rig->device, &facts);
     strata_json *document = strata_bench_document("copy");
-    strata_json_set(document, "setting", json_setting(rig, options, &facts));
+    strata_json_set(document, "setting", json_copy_setting(rig, options, &facts));
     fprintf(out, "%s device %s, %s, %u repetitions, median (least..most)\n\n",
             strata_device_name(rig->device), facts.model,
             rig->arena.huge ? "huge pages" : "no huge pages", options->repetitions);
@@ -277,11 +277,11 @@ static enum bench_exit report(struct copy_rig *rig, const struct copy_options *o
         strata_json *one = strata_json_object();
         for (int direction = 0; direction < DIRECTIONS; direction++) {
             struct case_result result =
-                evaluate(rig, set, load, direction, options->repetitions);
-            print_case(out, load, direction, &result);
+                evaluate_copy_case(rig, set, load, direction, options->repetitions);
+            print_copy_case(out, load, direction, &result);
             if (load == ALONE && direction + 1 != BOTH && result.share.median < options->least)
                 verdict = BENCH_BELOW;
-            strata_json_set(one, direction_names[direction + 1], json_case(&result));
+            strata_json_set(one, direction_names[direction + 1], json_copy_case(&result));
         }
         strata_json_set(document, load_names[load], one);
     }
@@ -291,7 +291,7 @@ static enum bench_exit report(struct copy_rig *rig, const struct copy_options *o
     return written == BENCH_DONE ? verdict : written;
 }
 
-static enum bench_exit run(const struct copy_options *options)
+static enum bench_exit run_copy_bench(const struct copy_options *options)
 {
     strata_error error = {.status = STRATA_OK};
     struct copy_rig *rig = calloc(1, sizeof *rig);
@@ -301,12 +301,12 @@ static enum bench_exit run(const struct copy_options *options)
         fputs("offload-bench copy: memory for the samples: none left\n", stderr);
         goto done;
     }
-    strata_status status = rig_open(rig, options, &error);
+    strata_status status = copy_rig_open(rig, options, &error);
     if (status == STRATA_OK)
-        status = measure(rig, options->repetitions, set, &error);
-    result =
-        status == STRATA_OK ? report(rig, options, set) : strata_bench_fail("copy", &error);
-    rig_close(rig);
+        status = measure_copies(rig, options->repetitions, set, &error);
+    result = status == STRATA_OK ? report_copies(rig, options, set)
+                                 : strata_bench_fail("copy", &error);
+    copy_rig_close(rig);
 done:
     free(set);
     free(rig);
@@ -332,5 +332,6 @@ enum bench_exit strata_bench_copy(int argc, char **argv)
     struct copy_options options = {
         .dir = ".", .bytes = DEFAULT_BYTES, .repetitions = DEFAULT_REPETITIONS};
     enum bench_exit result;
-    return strata_bench_options(&result, &line, &options, argc, argv) ? run(&options) : result;
+    return strata_bench_options(&result, &line, &options, argc, argv) ? run_copy_bench(&options)
+                                                                      : result;
 }

@@ -2,7 +2,8 @@
 #define STRATA_BENCH_DEVICE_H
 
 /*
- * The device that a subcommand measures: the one asked for, or a GPU if one answers.
+ * The device that a subcommand measures: the one of the command line, or else a GPU if there
+ * is one.
  *
  * Thread: any.
  */
@@ -14,7 +15,7 @@ enum device_kind { DEVICE_EITHER, DEVICE_HOST, DEVICE_CUDA };
 
 extern const struct choice strata_bench_devices[];
 
-/* For a target whose enum device_kind is called device. */
+/* For a target with a field `enum device_kind device`. */
 #define DEVICE_ROW                                                                             \
     CHOICE("device", "host|cuda", strata_bench_devices, device,                                \
            "which (cuda if a GPU answers, else host)")

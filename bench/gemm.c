@@ -1,16 +1,16 @@
 #define _GNU_SOURCE
 /*
- * offload-bench gemm: what the worker pool costs. The trainer's matrix products through the
- * pool and on OpenBLAS's own threads, in turn; then products and updates at once
+ * offload-bench gemm: the cost of the worker pool. The trainer's matrix products run in turn
+ * through the pool and on OpenBLAS's own threads; then products and updates run at once
  * (rig/gemm_rig.h).
  *
- * Timed: products in a row, from the call of the first that counts to the return of the last;
- * streams, from their first job to their last. Not timed: filling the matrices, starting
+ * Timed: products in a row, from the call of the first one that counts to the return of the
+ * last; streams, from their first job to their last. Not timed: filling the matrices, starting
  * threads, the first product of a row, the first sample of streams. Within a repetition both
- * ways are measured one right after the other and take turns in which comes first; ratios are
+ * ways are measured one right after the other and take turns in going first; ratios are
  * medians over repetitions.
  *
- * Thread: one, and the pool's.
+ * Thread: one, and the workers of the pool.
  */
 
 #include "bench/commands.h"
@@ -44,14 +44,14 @@ struct together_result {
     struct bench_spread updates_s;
     struct bench_spread both_s;
     struct bench_spread turns_s;
-    struct bench_spread ratio;      /* both over the sum of the two divided by the threads */
-    struct bench_spread over_turns; /* both over one after the other on all workers */
+    struct bench_spread ratio; /* both over an even share: the sum divided by the threads */
+    struct bench_spread over_turns; /* both at once over one after the other, on all workers */
 };
 
 static const char *const pass_names[PASS_COUNT] = {"forward", "dx", "dw"};
 
-static struct gemm_result compare(struct gemm_rig *rig, const struct gemm_shape *shape,
-                                  enum gemm_pass pass, uint32_t repetitions)
+static struct gemm_result compare_product(struct gemm_rig *rig, const struct gemm_shape *shape,
+                                          enum gemm_pass pass, uint32_t repetitions)
 {
     double values[3][BENCH_MAX_SAMPLES];
     double gflop = 2e-9 * shape->rows * shape->in * shape->out;
@@ -66,8 +66,8 @@ static struct gemm_result compare(struct gemm_rig *rig, const struct gemm_shape 
                                 .share = strata_bench_spread(values[2], repetitions)};
 }
 
-static strata_status together(struct gemm_rig *rig, uint32_t repetitions,
-                              struct together_result *out, strata_error *error)
+static strata_status measure_together(struct gemm_rig *rig, uint32_t repetitions,
+                                      struct together_result *out, strata_error *error)
 {
     double values[6][BENCH_MAX_SAMPLES];
     struct together_sample sample;
@@ -90,8 +90,8 @@ static strata_status together(struct gemm_rig *rig, uint32_t repetitions,
     return status;
 }
 
-static strata_json *json_result(const struct gemm_shape *shape, int pass,
-                                const struct gemm_result *result)
+static strata_json *json_product(const struct gemm_shape *shape, int pass,
+                                 const struct gemm_result *result)
 {
     strata_json *one = strata_json_object();
     strata_json_set_string(one, "model", shape->model);
@@ -106,8 +106,8 @@ static strata_json *json_result(const struct gemm_shape *shape, int pass,
     return one;
 }
 
-static void print_result(FILE *out, const struct gemm_shape *shape, int pass,
-                         const struct gemm_result *result)
+static void print_product(FILE *out, const struct gemm_shape *shape, int pass,
+                          const struct gemm_result *result)
 {
     fprintf(out, "%-5s %-9s %-8s %5u %5u %6u %8.0f %9.0f    %5.3f (%5.3f..%5.3f)\n",
             shape->model, shape->matrix, pass_names[pass], shape->rows, shape->in, shape->out,
@@ -115,7 +115,7 @@ static void print_result(FILE *out, const struct gemm_shape *shape, int pass,
             result->share.most);
 }
 
-/* Every product of every shape; each line as soon as it is known. */
+/* Measures every product of every shape; prints each line as soon as it is known. */
 static strata_json *measure_products(struct gemm_rig *rig, const struct gemm_options *options,
                                      FILE *out)
 {
@@ -127,9 +127,9 @@ static strata_json *measure_products(struct gemm_rig *rig, const struct gemm_opt
         for (int pass = 0; pass < PASS_COUNT; pass++) {
             const struct gemm_shape *shape = &strata_bench_gemm_shapes[i];
             struct gemm_result result =
-                compare(rig, shape, (enum gemm_pass)pass, options->repetitions);
-            print_result(out, shape, pass, &result);
-            strata_json_append(list, json_result(shape, pass, &result));
+                compare_product(rig, shape, (enum gemm_pass)pass, options->repetitions);
+            print_product(out, shape, pass, &result);
+            strata_json_append(list, json_product(shape, pass, &result));
         }
     }
     return list;
@@ -160,7 +160,8 @@ static void print_together(FILE *out, const struct together_result *result, uint
             result->over_turns.least, result->over_turns.most);
 }
 
-static strata_json *json_setting(const struct gemm_options *options, const struct gemm_rig *rig)
+static strata_json *json_gemm_setting(const struct gemm_options *options,
+                                      const struct gemm_rig *rig)
 {
     strata_json *object = strata_json_object();
     strata_json_set_uint(object, "threads", rig->threads);
@@ -169,7 +170,7 @@ static strata_json *json_setting(const struct gemm_options *options, const struc
     return object;
 }
 
-static enum bench_exit measure(struct gemm_rig *rig, const struct gemm_options *options)
+static enum bench_exit measure_gemm(struct gemm_rig *rig, const struct gemm_options *options)
 {
     FILE *out = options->output.json ? stderr : stdout;
     strata_error error = {.status = STRATA_OK};
@@ -177,13 +178,13 @@ static enum bench_exit measure(struct gemm_rig *rig, const struct gemm_options *
             rig->threads, openblas_get_corename(), options->repetitions);
     strata_json *products = measure_products(rig, options, out);
     struct together_result both;
-    if (together(rig, options->repetitions, &both, &error) != STRATA_OK) {
+    if (measure_together(rig, options->repetitions, &both, &error) != STRATA_OK) {
         strata_json_free(products);
         return strata_bench_fail("gemm", &error);
     }
     print_together(out, &both, rig->threads);
     strata_json *document = strata_bench_document("gemm");
-    strata_json_set(document, "setting", json_setting(options, rig));
+    strata_json_set(document, "setting", json_gemm_setting(options, rig));
     strata_json_set(document, "products", products);
     strata_json_set(document, "together", json_together(&both));
     return strata_bench_finish(&options->output, document);
@@ -209,7 +210,8 @@ enum bench_exit strata_bench_gemm(int argc, char **argv)
     strata_error error = {.status = STRATA_OK};
     struct gemm_rig rig;
     strata_status status = strata_bench_gemm_open(&rig, options.threads, &error);
-    result = status == STRATA_OK ? measure(&rig, &options) : strata_bench_fail("gemm", &error);
+    result =
+        status == STRATA_OK ? measure_gemm(&rig, &options) : strata_bench_fail("gemm", &error);
     strata_bench_gemm_close(&rig);
     return result;
 }

@@ -1,24 +1,24 @@
 #define _GNU_SOURCE
 /*
- * offload-bench io: what the store costs. Sequential reads, writes and both at once, through
- * the store and by a bare loop with the same requests, in turn (rig/io_rig.h).
+ * offload-bench io: the cost of the store. Sequential reads, writes and both at once run in
+ * turn through the store and by a bare loop with the same requests (rig/io_rig.h).
  *
- * Timed: passes over all places, each from its first request to its last completion. Not timed:
- * the creation of the file, one write of every place, and the first bare read, the cold one.
- * Drives and what lies over them vary within minutes, so nothing here is compared
- * across time: within a repetition every kind is measured all ways, one right after the other,
- * and repetitions take turns in which comes first; shares are medians of the ratios within a
- * repetition. What the store reads is verified, since it verifies everything.
+ * Timed: passes over all places, each from its first request to its last completion. Not
+ * timed: creating the file, writing every place once, and the first bare read, which is cold.
+ * Drives and the layers above them change within minutes, so figures of different times are
+ * not compared: a repetition measures every kind in all ways, one right after the other, and
+ * repetitions take turns in which goes first. Shares are medians of the ratios within a
+ * repetition. The store verifies everything that it reads here, as always.
  *
- * The bare loop is the io_uring backend without what stands on it (io_rig.h): a second loop
- * written for the purpose would be another program, and liburing belongs to one file.
+ * The bare loop is the io_uring backend without the layers above it (io_rig.h). A second loop
+ * written for this purpose would be another program, and only one file uses liburing.
  *
- * Two numbers need a word. The mix factor is the mixed rate over the rate that reads and writes
- * would have one after the other: 1 means that they share the drive, 2 that each has its own.
- * The regime follows from the first read and the later ones: where these are much faster,
- * something above the drive remembers what was read, and no rate here is the drive's. The file
- * had just been written then, so the test has one blind side: what writes left in such a memory
- * makes the first read fast too. Only a size beyond that memory shows it.
+ * Two numbers need an explanation. The mix factor is the rate of reads and writes at once over
+ * the rate of the same one after the other: 1 means that they share the drive, 2 that neither
+ * slows the other. The regime compares the first read with the later ones: if these are much
+ * faster, something above the drive caches the file, and no rate here is the drive's. The file
+ * has just been written, so a cache that keeps written data makes the first read fast too, and
+ * the test does not notice. Only a size beyond that cache shows it.
  *
  * Thread: one, and the store's.
  */
@@ -41,13 +41,13 @@
 #define DEFAULT_REPETITIONS 5u
 #define GIB                 1073741824.0
 
-/* Later reads at least this much faster than the first: cached. Rates of one kind were seen to
- * differ by up to 1.3 without. */
+/* If later reads are so many times as fast as the first, the file is cached. Without a cache,
+ * rates of one kind differed by up to 1.3. */
 #define CACHED_RATIO 1.4
 
-/* What hashing alone is measured on: a piece that stays in the second-level cache. */
+/* Hashing alone is measured on a piece that stays in the second-level cache. */
 #define CACHE_BYTES ((size_t)256 << 10)
-/* How often each; only the first time is it not in the cache. */
+/* How often each piece is hashed; it is in the cache from the second time on. */
 #define CACHE_TIMES 16u
 
 struct io_options {
@@ -57,7 +57,7 @@ struct io_options {
     struct bench_output output;
 };
 
-/* Of one kind, over the repetitions; rates in GB/s (10^9), CPU in ms per GiB. */
+/* One kind over all repetitions; rates in GB/s (10^9), CPU in ms per GiB. */
 struct kind_result {
     struct bench_spread bare;
     struct bench_spread store;
@@ -65,16 +65,15 @@ struct kind_result {
     struct bench_spread plain_share; /* the same without checksums */
     struct bench_spread bare_cpu;
     struct bench_spread store_cpu;
-    struct bench_spread plain_cpu;  /* the store's without checksums */
-    struct bench_spread plain_more; /* the same over the bare loop's */
-    struct bench_spread
-        hash_cpu; /* checksums: what the store takes with them and not without */
+    struct bench_spread plain_cpu;  /* of the store without checksums */
+    struct bench_spread plain_more; /* the same over the CPU of the bare loop */
+    struct bench_spread hash_cpu;   /* CPU of the checksums: with them less without */
 };
 
 struct io_result_set {
     struct io_sample samples[IO_KIND_COUNT][IO_WAY_COUNT][BENCH_MAX_SAMPLES];
     double cache_ms[BENCH_MAX_SAMPLES];  /* hash alone, per GiB */
-    double memory_ms[BENCH_MAX_SAMPLES]; /* likewise, of bytes that are not in a cache */
+    double memory_ms[BENCH_MAX_SAMPLES]; /* likewise, for bytes that are not in a cache */
     double first_s;                      /* the first read */
     struct kind_result kinds[IO_KIND_COUNT];
     struct bench_spread cache;
@@ -85,7 +84,7 @@ struct io_result_set {
 
 static const char *const kind_names[] = {"read", "write", "mixed"};
 
-/* All of the buffers' bytes, piece by piece; times: how often each piece. ms per GiB. */
+/* Hash all bytes of the buffers, piece by piece, each piece `times` times. ms per GiB. */
 static double hash_alone(const struct io_rig *rig, size_t piece, uint32_t times)
 {
     uint64_t bytes = rig->buffers.bytes / times;
@@ -97,9 +96,9 @@ static double hash_alone(const struct io_rig *rig, size_t piece, uint32_t times)
     return (strata_bench_thread_cpu_s() - cpu_s) * 1e3 * GIB / (double)rig->buffers.bytes;
 }
 
-/* All kinds, all ways; which way comes first takes turns. */
-static strata_status repeat(struct io_rig *rig, uint32_t index, struct io_result_set *out,
-                            strata_error *error)
+/* Measure all kinds in all ways; the ways take turns in going first. */
+static strata_status run_io_repetition(struct io_rig *rig, uint32_t index,
+                                       struct io_result_set *out, strata_error *error)
 {
     strata_status status = STRATA_OK;
     for (uint32_t i = 0; i < IO_KIND_COUNT * IO_WAY_COUNT && status == STRATA_OK; i++) {
@@ -113,14 +112,14 @@ static strata_status repeat(struct io_rig *rig, uint32_t index, struct io_result
     return status;
 }
 
-static strata_status measure(struct io_rig *rig, const struct io_options *options,
-                             struct io_result_set *out, strata_error *error)
+static strata_status measure_io(struct io_rig *rig, const struct io_options *options,
+                                struct io_result_set *out, strata_error *error)
 {
     struct io_sample first;
     strata_status status = strata_bench_rig_pass(rig, KIND_READ, WAY_BARE, &first, error);
     out->first_s = first.seconds;
     for (uint32_t i = 0; i < options->repetitions && status == STRATA_OK; i++)
-        status = repeat(rig, i, out, error);
+        status = run_io_repetition(rig, i, out, error);
     return status;
 }
 
@@ -155,7 +154,7 @@ static void evaluate_kind(struct io_result_set *set, int kind, double bytes, uin
     };
 }
 
-static void evaluate(struct io_result_set *set, double bytes, uint32_t count)
+static void evaluate_io_kinds(struct io_result_set *set, double bytes, uint32_t count)
 {
     double mix[BENCH_MAX_SAMPLES], later[BENCH_MAX_SAMPLES];
     for (int kind = 0; kind < IO_KIND_COUNT; kind++)
@@ -231,7 +230,7 @@ static void print_tables(FILE *out, const struct io_result_set *set)
             regime_text(set));
 }
 
-/* The names of what a file system's number means, as far as stores were seen on them. */
+/* The name of a file system by its number, for those on which stores were seen. */
 static const char *file_system_name(const char *dir)
 {
     static const struct {
@@ -278,7 +277,7 @@ static strata_json *json_kind(const struct kind_result *kind)
     return object;
 }
 
-static strata_json *json_setting(const struct io_options *options, const struct io_rig *rig)
+static strata_json *json_io_setting(const struct io_options *options, const struct io_rig *rig)
 {
     struct utsname name = {.release = "unknown"};
     strata_json *object = strata_json_object();
@@ -298,11 +297,11 @@ static strata_json *json_setting(const struct io_options *options, const struct 
     return object;
 }
 
-static strata_json *make_document(const struct io_options *options, const struct io_rig *rig,
-                                  const struct io_result_set *set)
+static strata_json *make_io_document(const struct io_options *options, const struct io_rig *rig,
+                                     const struct io_result_set *set)
 {
     strata_json *document = strata_bench_document("io");
-    strata_json_set(document, "setting", json_setting(options, rig));
+    strata_json_set(document, "setting", json_io_setting(options, rig));
     for (int i = 0; i < IO_KIND_COUNT; i++)
         strata_json_set(document, kind_names[i], json_kind(&set->kinds[i]));
     strata_bench_set_spread(document, "checksum_in_cache_ms_per_gib", &set->cache);
@@ -313,14 +312,15 @@ static strata_json *make_document(const struct io_options *options, const struct
     return document;
 }
 
-static enum bench_exit report(const struct io_options *options, const struct io_rig *rig,
-                              struct io_result_set *set)
+static enum bench_exit report_io(const struct io_options *options, const struct io_rig *rig,
+                                 struct io_result_set *set)
 {
     FILE *out = options->output.json ? stderr : stdout;
-    evaluate(set, (double)rig->place_count * (double)RIG_PLACE_BYTES, options->repetitions);
+    evaluate_io_kinds(set, (double)rig->place_count * (double)RIG_PLACE_BYTES,
+                      options->repetitions);
     print_setting(out, options, rig);
     print_tables(out, set);
-    strata_json *document = make_document(options, rig, set);
+    strata_json *document = make_io_document(options, rig, set);
     return strata_bench_finish(&options->output, document);
 }
 
@@ -352,9 +352,9 @@ enum bench_exit strata_bench_io(int argc, char **argv)
     }
     strata_status status = strata_bench_rig_open(&rig, options.dir, options.bytes, &error);
     if (status == STRATA_OK)
-        status = measure(&rig, &options, set, &error);
+        status = measure_io(&rig, &options, set, &error);
     result =
-        status == STRATA_OK ? report(&options, &rig, set) : strata_bench_fail("io", &error);
+        status == STRATA_OK ? report_io(&options, &rig, set) : strata_bench_fail("io", &error);
     strata_bench_rig_close(&rig);
     free(set);
     return result;

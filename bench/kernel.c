@@ -1,8 +1,8 @@
 /*
- * Kernels that a store should not be trusted to. See kernel.h.
+ * Kernels that damage or endanger a store. See kernel.h.
  *
- * 6.1.64 and 6.1.65 carry a change to ext4's direct writes without the one it rests on, and
- * what a direct write leaves behind may not be what was written (Debian bug 1057843).
+ * 6.1.64 and 6.1.65 have a change to ext4's direct writes without another change that it
+ * needs, so a direct write may leave wrong bytes in the file (Debian bug 1057843).
  *
  * Thread: any.
  */
@@ -14,7 +14,8 @@
 
 void strata_bench_judge_kernel(struct finding *out, const char *release, const char *version)
 {
-    /* Debian's release, such as 6.1.0-15-amd64, hides the patch level; its version has it. */
+    /* Debian's release, such as 6.1.0-15-amd64, does not show the patch level; its version
+     * does. */
     const char *debian = strstr(version, "Debian ");
     unsigned major = 0;
     unsigned minor = 0;

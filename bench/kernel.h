@@ -10,8 +10,8 @@
 #include "bench/report.h"
 
 /*
- * Judge a kernel by what uname() says of it. FAIL: its direct I/O damages files; WARN: its
- * io_uring is too young to be trusted.
+ * Judge a kernel by uname(). FAIL: its direct I/O damages files; WARN: its io_uring is too
+ * young to be trusted.
  */
 void strata_bench_judge_kernel(struct finding *out, const char *release, const char *version);
 

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 /*
- * offload-bench: says what a machine can do for training models beyond its device's memory.
- * Each subcommand is a file of its own; this one finds it.
+ * offload-bench: measures what a machine can do for training models that are larger than its
+ * device's memory. Each subcommand has a file of its own; this one finds it.
  *
  * Thread: the main thread.
  */

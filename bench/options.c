@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The row that --help is, whose field says whether it was given. */
+/* True when --help was given: its row is the one of kind OPTION_LEAVE. */
 static bool help_given(const struct command_line *line, const void *target)
 {
     for (uint32_t i = 0; i < line->row_count; i++) {
@@ -23,7 +23,7 @@ static bool help_given(const struct command_line *line, const void *target)
     return false;
 }
 
-/* The text of an option that this subcommand may not have. */
+/* The text of an option; NULL if this subcommand has no such option. */
 static const char *text_of(const struct command_line *line, const void *target,
                            const char *name)
 {

@@ -2,8 +2,8 @@
 #define STRATA_BENCH_OPTIONS_H
 
 /*
- * The command line of a subcommand: a table (train/command_line.h), with the rows that all of
- * them have.
+ * The command line of a subcommand: a table (train/command_line.h) with the rows that all
+ * subcommands share.
  *
  * Thread: one at a time.
  */
@@ -12,13 +12,14 @@
 #include "bench/report.h"
 #include "train/command_line.h"
 
-/* Where the document goes. For a target whose struct bench_output is called output. */
+/* The options that say where the document goes. For a target with a field `struct bench_output
+ * output`. */
 #define OUTPUT_ROWS                                                                            \
     FLAG("json", output.json, "one JSON document on stdout, the rest on stderr"),              \
         VALUE("o", OPTION_TEXT, "FILE", output.file, "write the document to a file"),          \
         LEAVE("help", output.help, "this text")
 
-/* How many samples. For a target whose uint32_t is called repetitions. */
+/* The number of samples. For a target with a field `uint32_t repetitions`. */
 #define REPETITIONS_ROW(help_)                                                                 \
     RANGE("repetitions", OPTION_COUNT, "N", repetitions, 1, BENCH_MAX_SAMPLES + 1, help_)
 
@@ -30,9 +31,8 @@
     }
 
 /*
- * Fill target from the command line; argv[0] is the subcommand's own name. false: the program
- * is to end with *out: help was asked for and printed, or something cannot be meant, which was
- * said on stderr.
+ * Fill target from the command line; argv[0] is the subcommand's own name. False: the program
+ * must end with *out, because help was printed or the command line is wrong; stderr says how.
  */
 bool strata_bench_options(enum bench_exit *out, const struct command_line *line, void *target,
                           int argc, char **argv);
@@ -41,10 +41,10 @@ bool strata_bench_options(enum bench_exit *out, const struct command_line *line,
 strata_status strata_bench_take_gpu(const struct gpu **out, const struct option_row *row,
                                     const char *text, strata_error *error);
 
-/* Say on stderr what went wrong; the code that offload-train ends with for such an error. */
+/* Print the error on stderr; returns the exit code of offload-train for it. */
 enum bench_exit strata_bench_fail(const char *subcommand, const strata_error *error);
 
-/* Say on stderr why a word cannot be meant, where no row could know; BENCH_USAGE. */
+/* Print on stderr why a word is wrong, where no row can check it; returns BENCH_USAGE. */
 enum bench_exit strata_bench_usage(const char *subcommand, const char *word, const char *why);
 
 #endif

@@ -1,12 +1,13 @@
 #define _GNU_SOURCE
 /*
- * offload-bench plan: what a machine that may not exist would make of a model: does it fit, how
- * fast is a step, what bounds it, what it wears out, what to buy next.
+ * offload-bench plan: how a model would run on a machine that need not exist: whether it fits,
+ * how fast a step is, what limits it, how fast the drives wear out, and what to buy next.
  *
  * Every answer is a plan by the code that plans a run, and a simulation of the schedule that
- * would run (bench/plan_ask.h): the question itself, each row of a sweep, and each purchase
- * that is weighed, one thing at a time. Nothing is measured here and nothing of the size of the
- * model is allocated. offload-train --dry-run with the same budgets names the same bytes.
+ * would run (bench/plan_ask.h): the answer to the question itself, to each row of a sweep, and
+ * to each purchase, which changes one thing. Nothing is measured here, and nothing as large as
+ * the model is allocated. offload-train --dry-run with the same budgets reports the same
+ * bytes.
  *
  * Thread: the caller's.
  */
@@ -31,10 +32,10 @@ struct drives {
 };
 
 struct plan_options {
-    struct question question; /* with the machine that comes of it all */
+    struct question question; /* with the machine after all changes */
     const char *box;
     enum plan_sweep sweep;
-    /* What the box, or the catalogue, is changed by; 0 and NULL: not given. */
+    /* Changes to the machine of the box or of the catalogue; 0 and NULL: not given. */
     const struct gpu *gpu;
     uint32_t gpus;
     uint64_t device_bytes;
@@ -122,7 +123,7 @@ static void print_answer(FILE *out, const struct question *question,
                 forecast->drive_days);
 }
 
-static enum bench_exit report(const struct plan_options *options)
+static enum bench_exit report_plan(const struct plan_options *options)
 {
     FILE *out = options->output.json ? stderr : stdout;
     strata_error error = {0};
@@ -147,8 +148,6 @@ static enum bench_exit report(const struct plan_options *options)
     strata_json_free(document);
     return result;
 }
-
-/* The command line. */
 
 /* "N x R[/W]" */
 static strata_status take_drives(void *target, const struct option_row *row, const char *text,
@@ -212,7 +211,7 @@ static const struct option_row rows[] = {
 
 static const struct command_line line = COMMAND_LINE("plan", "\nGPUs: " GPU_NAMES "\n");
 
-/* The box, or the catalogue's machine, and what the command line changes. */
+/* The machine of the box or of the catalogue, with the changes of the command line. */
 static enum bench_exit settle_machine(struct plan_options *options)
 {
     strata_error error = {0};
@@ -256,5 +255,5 @@ enum bench_exit strata_bench_plan(int argc, char **argv)
         return BENCH_USAGE;
     }
     result = settle_machine(&options);
-    return result == BENCH_DONE ? report(&options) : result;
+    return result == BENCH_DONE ? report_plan(&options) : result;
 }

@@ -1,10 +1,10 @@
 /*
  * Asking the planner; see plan_ask.h.
  *
- * Nothing of the size of the model is allocated. Rows are answered by a few threads at once:
- * each is a plan and a simulation with memory of its own.
+ * Nothing as large as the model is allocated. A few threads answer rows at once: each row is a
+ * plan and a simulation with memory of its own.
  *
- * Thread: the caller's, and some that answer rows beside it.
+ * Thread: the caller's, and some that answer rows.
  */
 
 #include "bench/plan_ask.h"
@@ -22,14 +22,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Tiles of a rank at most; beyond, larger ones are planned with, which changes no figure that
- * is printed and keeps a plan of any model within seconds and 200 MB. */
+/* The most tiles of a rank. A model that needs more is planned with larger tiles. That changes
+ * no printed figure and keeps the plan of any model within seconds and 200 MB. */
 #define MAX_TILES 24576u
 
-/* Tokens of a micro-batch unless it was given: enough to fill a GPU's matrix units. */
+/* Tokens of a micro-batch by default: enough to fill a GPU's matrix units. */
 #define MICRO_TOKENS 16384u
 
-/* Rows that are answered at once: each takes some 30 MB for the largest models. */
+/* Rows that are answered at once. Each takes some 30 MB for the largest models. */
 #define ASKERS 4u
 
 static uint32_t micro_batch(const struct question *question, uint32_t batch)
@@ -89,8 +89,8 @@ strata_status strata_plan_ask_model(struct answer *out, const strata_model_desc 
     return STRATA_OK;
 }
 
-static void rate(struct answer *answer, const struct question *question,
-                 const struct decoder_config *config)
+static void rate_answer(struct answer *answer, const struct question *question,
+                        const struct decoder_config *config)
 {
     const strata_forecast *forecast = &answer->forecast;
     const struct machine *machine = &question->machine;
@@ -132,7 +132,7 @@ strata_status strata_plan_ask(struct answer *out, const struct question *questio
     strata_decoder_destroy(decoder);
     out->fits = status == STRATA_OK;
     if (out->fits)
-        rate(out, question, &config);
+        rate_answer(out, question, &config);
     snprintf(out->why_not, sizeof out->why_not, "%s", why.message);
     bool no_room =
         status == STRATA_E_NOMEM || (status == STRATA_E_INVALID && machine->drives == 0);
@@ -167,7 +167,7 @@ strata_status strata_plan_ask_all(struct row *list, uint32_t count, strata_error
     while (started < ASKERS - 1 &&
            pthread_create(&threads[started], NULL, ask_some, &rows) == 0)
         started++;
-    ask_some(&rows); // all of them, if no thread was to be had
+    ask_some(&rows); // all of them if no thread could be started
     for (uint32_t i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     for (uint32_t i = 0; i < count; i++) {

@@ -1,5 +1,5 @@
 /*
- * What one thing more would bring, and what another size of one thing would; see plan_buy.h.
+ * The gain from one more of a thing, and from other sizes of it; see plan_buy.h.
  *
  * Thread: the caller's.
  */
@@ -18,7 +18,7 @@ static void append_answer(strata_json *array, const struct row *row)
     strata_json_append(array, one);
 }
 
-/* Purchases: one thing more or better, all else as it is. */
+/* Purchases: one thing more or better, all else unchanged. */
 
 #define MAX_PURCHASES 4u
 
@@ -31,13 +31,13 @@ static struct row *add_purchase(struct row *list, uint32_t *count,
     return row;
 }
 
-static uint32_t purchases(struct row *list, const struct question *question)
+static uint32_t list_purchases(struct row *list, const struct question *question)
 {
     const struct machine *now = &question->machine;
     uint32_t count = 0;
     char size[16];
     struct row *row;
-    if (now->host.drive_read_bytes_per_s > 0) { // of a box without drives no rates are known
+    if (now->host.drive_read_bytes_per_s > 0) { // a box without drives has no rates for them
         row = add_purchase(list, &count, question);
         row->question.machine.drives = now->drives > 0 ? 2 * now->drives : 1;
         snprintf(row->what, sizeof row->what, "%u drive%s instead of %u",
@@ -72,7 +72,7 @@ strata_status strata_plan_weigh(FILE *out, strata_json *document,
                                 strata_error *error)
 {
     struct row list[MAX_PURCHASES];
-    uint32_t count = purchases(list, question);
+    uint32_t count = list_purchases(list, question);
     const struct row *best = NULL;
     STRATA_TRY(strata_plan_ask_all(list, count, error));
     strata_json *array = strata_json_array();
@@ -98,9 +98,8 @@ strata_status strata_plan_weigh(FILE *out, strata_json *document,
     return STRATA_OK;
 }
 
-/* Sweeps. */
-
-/* From an eighth to eight times, the middle row is what was asked for; drives from 1 on. */
+/* Seven values, from an eighth to eight times the one asked for, which is the middle row;
+ * drives start at 1. */
 static struct row sweep_row(const struct question *question, enum plan_sweep sweep, int index)
 {
     struct row row = {.question = *question};

@@ -2,8 +2,8 @@
 #define STRATA_BENCH_PLAN_BUY_H
 
 /*
- * Tables of answers to a question with one thing changed: purchases, each weighed with all else
- * as it is, and sweeps over seven values of one thing. Both are printed and added to the
+ * Tables of answers to a question with one thing changed: purchases, each with all else
+ * unchanged, and sweeps over seven values of one thing. Both are printed and added to the
  * document.
  *
  * Thread: the caller's.
@@ -15,7 +15,7 @@
 
 enum plan_sweep { SWEEP_NONE, SWEEP_BATCH, SWEEP_RAM, SWEEP_NVME };
 
-/* now: the answer to the question as it is. */
+/* now: the answer to the unchanged question. */
 strata_status strata_plan_weigh(FILE *out, strata_json *document,
                                 const struct question *question, const struct answer *now,
                                 strata_error *error);

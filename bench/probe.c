@@ -3,17 +3,18 @@
  * offload-bench probe: this machine as a profile (strata/profile.h), measured with the working
  * set of a training run.
  *
- * The costs of ops are taken from a run that makes them: a few steps of training in the naive
- * order, in which nothing runs beside anything else, with weights and states on NVMe, and the
- * trace of all but the first. So each rate is that of the very code, with the tile, the model's
- * shapes and the working set that a run will have; only what lanes take from each other is
- * measured apart: memory by copies on all cores, a drive's reads and writes at once by passes
- * over a scratch store.
+ * The costs of ops come from a run that makes them: a few steps of training in the naive
+ * order, in which nothing runs at the same time as anything else, with weights and states on
+ * NVMe, and the trace of all steps but the first. So each rate is measured on the real code,
+ * with the tiles, the model's shapes and the working set of a run. Only what lanes take from
+ * each other is measured separately: memory by copies on all cores, a drive's reads and writes
+ * at once by passes over a scratch store.
  *
- * Where no store is given, weights and states rest in host RAM, and the profile has no drives.
+ * Without a store, weights and states rest in host RAM, and the profile has no drives.
  *
- * Timed: spans of the trace, from the lane's taking an op up to its end. Shares: the update's
- * bytes against memory's, a store's rate against the same requests without the store.
+ * Timed: spans of the trace, from the moment the lane takes an op to the op's end. Reported as
+ * shares: the rate of updates over memory's, the store's rate over that of the same requests
+ * without the store.
  *
  * Thread: one, and the engine's.
  */
@@ -36,23 +37,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the pass over the drive moves, and copies over memory: well beyond any cache. */
+/* Bytes of a pass over the drive and of the copies in memory: far larger than any cache. */
 #define PASS_BYTES ((uint64_t)256 << 20)
 #define PASSES     3u
 #define PIECES     64u
 
-/* Later reads at least this much faster than the first: something above the drive remembers. */
+/* If later reads are so many times as fast as the first, something above the drive caches the
+ * file. */
 #define CACHED_RATIO 1.4
 
-/* From a decision to the start of an op: a message and a thread's waking. Measured 10 to 60 us
- * with idle cores; it is in the spans of ops that had to wait for their lane's thread. */
+/* Time from a decision to the start of an op: a message and the waking of a thread. Measured
+ * 10 to 60 us with idle cores; the span of an op that waited for its lane's thread includes
+ * it. */
 #define OP_S 20e-6
 
-/* Of the cores, while the device computes on them: the pool's rule. */
+/* Share of the cores for updates while the device computes on the cores: the pool's rule. */
 #define UPDATE_SHARE 0.5
 
-/* Steps of the run; the first is not counted. The two after it may still compute a fifth more
- * slowly where a store has just been made, which the median of six hardly notices. */
+/* Steps of the run; the first is not counted. In the next two, computing may still take a
+ * fifth longer if the store has just been made, which changes the median of six very
+ * little. */
 #define STEPS 7u
 
 struct probe_options {
@@ -60,7 +64,7 @@ struct probe_options {
     struct bench_output output;
 };
 
-/* Seconds and bytes of one kind of span. */
+/* Sum of seconds and bytes over the spans of one kind. */
 struct sum {
     double seconds;
     double bytes;
@@ -69,7 +73,7 @@ struct sum {
 
 enum kind { READS, WRITES, INS, OUTS, WITHIN, UPDATES, NORMS, COMPUTES, KINDS };
 
-/* Beginnings of spans' names, as offload/schedule/op_trace.c has them. */
+/* The beginnings of span names, which offload/schedule/op_trace.c defines. */
 static const struct {
     const char *word;
     enum kind kind;
@@ -82,13 +86,11 @@ static const struct {
 struct found {
     strata_profile profile;
     struct sum sums[KINDS];
-    double compute_s[STEPS]; /* by step; the first one's is 0 */
+    double compute_s[STEPS]; /* by step; 0 for the first */
     double bare_read_bytes_per_s;
     double cached_ratio; /* later reads over the first; 0: no store */
-    double step_s;       /* of the naive order */
+    double step_s;       /* of a step in the naive order */
 };
-
-/* Memory. */
 
 struct copying {
     uint8_t *from;
@@ -103,7 +105,8 @@ static void copy_piece(void *user, uint32_t index, uint32_t worker)
     memcpy(copying->to + index * bytes, copying->from + index * bytes, bytes);
 }
 
-/* Bytes read and written in a second by all workers; the best of some passes. 0: no memory. */
+/* Bytes that all workers read and write per second: the best of some passes. 0: out of
+ * memory. */
 static double memory_rate(strata_workers *workers)
 {
     struct copying copying = {.from = malloc(PASS_BYTES), .to = malloc(PASS_BYTES)};
@@ -123,8 +126,6 @@ static double memory_rate(strata_workers *workers)
     return best;
 }
 
-/* The drive. */
-
 static double median3(double a, double b, double c)
 {
     double low = a < b ? a : b;
@@ -132,7 +133,8 @@ static double median3(double a, double b, double c)
     return c < low ? low : c > high ? high : c;
 }
 
-static strata_status probe_drive(struct found *found, const char *dir, strata_error *error)
+static strata_status probe_drive_rates(struct found *found, const char *dir,
+                                       strata_error *error)
 {
     struct io_rig rig;
     struct io_sample samples[IO_KIND_COUNT][PASSES];
@@ -169,8 +171,6 @@ static strata_status probe_drive(struct found *found, const char *dir, strata_er
     found->cached_ratio = first.seconds / bare.seconds;
     return STRATA_OK;
 }
-
-/* A run, and its trace. */
 
 static void add_span(struct found *found, const char *name, uint64_t step, double seconds,
                      double bytes)
@@ -211,7 +211,8 @@ static strata_status add_event(struct found *found, const strata_json *event,
         status = strata_json_get_number(facts, "bytes", &bytes, error);
     if (status == STRATA_OK)
         status = strata_json_get_number(event, "dur", &duration, error);
-    /* In the first step everything is cold, and memory is touched for the first time. */
+    /* The first step is not counted: caches are cold, and memory is touched for the first
+     * time. */
     if (status == STRATA_OK && step > 0)
         add_span(found, name, step, 1e-6 * duration, bytes);
     return status;
@@ -231,7 +232,7 @@ static strata_status read_trace(struct found *found, const char *path, strata_er
     return status;
 }
 
-/* Of one step, as the use list counts them. */
+/* The FLOPs of one step, counted from the use list. */
 static strata_status count_flops(const struct trainer *trainer, double *out,
                                  strata_error *error)
 {
@@ -259,8 +260,8 @@ static double rate_of(const struct found *found, enum kind kind, double otherwis
     return sum->seconds > 0 && sum->bytes > 0 ? sum->bytes / sum->seconds : otherwise;
 }
 
-static strata_status run_steps(struct found *found, const struct options *options,
-                               strata_error *error)
+static strata_status run_probe_steps(struct found *found, const struct options *options,
+                                     strata_error *error)
 {
     struct trainer *trainer;
     struct trainer_step step;
@@ -288,8 +289,9 @@ static strata_status run_steps(struct found *found, const struct options *option
     return status;
 }
 
-/* A copy's stores read what they overwrite, which nobody counts. So an update may get more out
- * of memory than a copy does, and that is what memory gives: alone an op takes what it took. */
+/* The stores of a copy also read the lines that they overwrite, and these bytes are not
+ * counted. So an update may reach a higher rate than a copy; the highest rate is taken as
+ * memory's. An op that ran alone is then forecast to take as long as it took. */
 static double memory_at_best(const struct found *found)
 {
     double memory = found->profile.dram_bytes_per_s;
@@ -307,7 +309,7 @@ static void settle_rates(struct found *found)
     profile->h2d_bytes_per_s = rate_of(found, INS, memory / 4);
     profile->d2h_bytes_per_s = rate_of(found, OUTS, memory / 4);
     profile->device_bytes_per_s = rate_of(found, WITHIN, memory / 2);
-    /* Two threads; what they share are cores and memory. */
+    /* The two directions are two threads, which share only cores and memory. */
     profile->duplex = 2;
     profile->op_s = OP_S;
     profile->update_share = UPDATE_SHARE;
@@ -317,8 +319,6 @@ static void settle_rates(struct found *found)
         profile->drive_write_bytes_per_s = rate_of(found, WRITES, memory / 8);
     }
 }
-
-/* Telling. */
 
 static void print_rate(FILE *out, const char *what, double rate, double bound,
                        const char *bound_name)
@@ -411,7 +411,8 @@ static strata_status memory_rate_of(double *out, uint32_t *threads, strata_error
     return STRATA_OK;
 }
 
-/* Half of the workers get more than half of what memory gives all, in some hours nearly all. */
+/* Half of the workers get more than half of the memory bandwidth of all, at some times nearly
+ * all of it. */
 static strata_status probe_memory(struct found *found, strata_error *error)
 {
     strata_profile *profile = &found->profile;
@@ -443,18 +444,18 @@ static strata_status probe_lanes(struct found *found, const struct probe_desc *d
     if (status == STRATA_OK)
         status = describe_run(&train, desc, data, trace, error);
     if (status == STRATA_OK)
-        status = run_steps(found, &train, error);
+        status = run_probe_steps(found, &train, error);
     strata_bench_scratch_remove(&scratch);
     return status;
 }
 
-static strata_status probe(struct found *found, const struct probe_desc *desc,
-                           strata_error *error)
+static strata_status probe_profile(struct found *found, const struct probe_desc *desc,
+                                   strata_error *error)
 {
     *found = (struct found){.profile = {.name = "this machine"}};
     STRATA_TRY(probe_memory(found, error));
     if (desc->store != NULL)
-        STRATA_TRY(probe_drive(found, desc->store, error));
+        STRATA_TRY(probe_drive_rates(found, desc->store, error));
     STRATA_TRY(probe_lanes(found, desc, error));
     settle_rates(found);
     return STRATA_OK;
@@ -464,7 +465,7 @@ strata_status strata_bench_probe_machine(strata_profile *out, const struct probe
                                          strata_error *error)
 {
     struct found found;
-    STRATA_TRY(probe(&found, desc, error));
+    STRATA_TRY(probe_profile(&found, desc, error));
     *out = found.profile;
     return STRATA_OK;
 }
@@ -502,12 +503,13 @@ enum bench_exit strata_bench_probe(int argc, char **argv)
     struct found found;
     struct options train;
     strata_error error = {0};
-    /* Before anything is measured, and with names that nothing is opened by yet. */
+    /* Check the command line before anything is measured. Nothing opens files by these names
+     * yet. */
     if (describe_run(&train, &options.desc, "data", "trace", &error) != STRATA_OK) {
         strata_bench_fail("probe", &error);
         return BENCH_USAGE;
     }
-    if (probe(&found, &options.desc, &error) != STRATA_OK)
+    if (probe_profile(&found, &options.desc, &error) != STRATA_OK)
         return strata_bench_fail("probe", &error);
     print_found(options.output.json ? stderr : stdout, &found);
     return write_profile(&options.output, &found.profile) ? BENCH_DONE : BENCH_FAILED;

@@ -2,7 +2,7 @@
 #define STRATA_BENCH_PROBE_H
 
 /*
- * What `offload-bench probe` measures, for `run` too: this machine as a profile
+ * The measurement of `offload-bench probe`, which `run` uses too: this machine as a profile
  * (strata/profile.h), with the working set of a training run.
  *
  * Thread: one.
@@ -11,8 +11,8 @@
 #include "strata/profile.h"
 #include "strata/status.h"
 
-/* What is measured with. The words of a command line, as offload-train takes them; NULL, where
- * it may be, is its default. All borrowed. */
+/* The model and the places to measure with, in the words of offload-train's command line. A
+ * field that may be NULL then has its default. All borrowed. */
 struct probe_desc {
     const char *store; /* a directory on the drive; NULL: without one */
     const char *model;
@@ -24,7 +24,8 @@ struct probe_desc {
     const char *states_dtype;
 };
 
-/* Takes some steps of training and some passes over memory and the drive; leaves no file. */
+/* Runs some steps of training and some passes over memory and the drive; leaves no file
+ * behind. */
 strata_status strata_bench_probe_machine(strata_profile *out, const struct probe_desc *desc,
                                          strata_error *error);
 

@@ -89,11 +89,11 @@ void strata_bench_set_step(strata_json *object, const strata_forecast *step)
     strata_json_set(object, "waits", waits);
 }
 
-/* Also of CPU by the clock, to the nanosecond: rusage may count in ticks. */
+/* CPU time too is read from a clock, in nanoseconds: rusage may count in ticks. */
 static double seconds_of(clockid_t clock)
 {
     struct timespec now = {0};
-    (void)clock_gettime(clock, &now); // It fails for clocks that do not exist only.
+    (void)clock_gettime(clock, &now); // It fails only for clocks that do not exist.
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
@@ -112,8 +112,8 @@ double strata_bench_process_cpu_s(void)
     return seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-static strata_json *make_document(const char *subcommand, const struct finding *findings,
-                                  uint32_t count)
+static strata_json *make_findings_document(const char *subcommand,
+                                           const struct finding *findings, uint32_t count)
 {
     strata_json *document = strata_bench_document(subcommand);
     strata_json *list = strata_json_array();
@@ -155,6 +155,6 @@ enum bench_exit strata_bench_report(const struct bench_output *output, const cha
             result = BENCH_FAILED;
     }
     print_lines(output->json ? stderr : stdout, findings, count);
-    strata_json *document = make_document(subcommand, findings, count);
+    strata_json *document = make_findings_document(subcommand, findings, count);
     return strata_bench_finish(output, document) == BENCH_DONE ? result : BENCH_FAILED;
 }

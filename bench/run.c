@@ -3,14 +3,14 @@
  * offload-bench run: a training run as offload-train would make it, forecast and then measured,
  * lane by lane.
  *
- * The command line is offload-train's, so what is compared is the run that a user has in mind;
- * only its data may be left out. Without --box the machine is probed first, with the run's own
- * working set. The run is a new one in a directory of its own inside each of --store, which
- * goes when it ends, so nothing that is there is touched.
+ * The command line is offload-train's, so the run that is compared is the one that a user
+ * plans; only its data may be left out. Without --box the machine is probed first, with the
+ * run's own working set. The run is a new one, in a directory of its own inside each of
+ * --store, which is removed at the end, so no existing file is touched.
  *
- * Measured: every step but the first, in which all is cold, and the last, which waits for its
- * own updates. A step's time, and each lane's, are medians; bytes are means, since what is
- * copied ahead falls on this or that side of a step's end.
+ * Measured: every step but the first, in which caches are cold, and the last, which waits for
+ * its own updates. The times of steps and lanes are medians; bytes are means, since bytes that
+ * are copied ahead count in one step or in the next.
  *
  * Thread: one, and the engine's.
  */
@@ -36,16 +36,16 @@
 
 struct run {
     struct options train;
-    struct scratch scratch[OPTIONS_MAX_STORE_DIRS]; /* the first one has the small files too */
+    struct scratch scratch[OPTIONS_MAX_STORE_DIRS]; /* [0] also has the small files */
     char data[sizeof(struct scratch) + 16];
     char box[sizeof(struct scratch) + 16];
     uint64_t param_count;
     strata_forecast predicted;
-    strata_forecast measured; /* bound_s, bottleneck and ops: not known */
+    strata_forecast measured; /* without bound_s, bottleneck and ops */
     uint32_t samples;
 };
 
-/* What each step came to, a column per quantity. */
+/* The figures of each step, one column per quantity. */
 struct samples {
     double step_s[BENCH_MAX_SAMPLES];
     double exposed_s[BENCH_MAX_SAMPLES];
@@ -54,9 +54,7 @@ struct samples {
     double stall_s[STRATA_STALL_COUNT][BENCH_MAX_SAMPLES];
 };
 
-/* The command line. */
-
-/* A measurement is of a run from its start, and of nothing else. */
+/* Only a new run from its start can be measured. */
 static enum bench_exit check_options(const struct options *train)
 {
     const struct {
@@ -77,8 +75,8 @@ static enum bench_exit check_options(const struct options *train)
     return BENCH_DONE;
 }
 
-/* The user's words after ours, so that theirs count; the data's name is settled later. */
-static enum bench_exit parse(struct run *run, int argc, char **argv)
+/* The user's words follow ours and override them; the name of the data is set later. */
+static enum bench_exit parse_run_options(struct run *run, int argc, char **argv)
 {
     const char *const ours[] = {"run", "--steps", DEFAULT_STEPS, "--data", run->data};
     enum { OURS = sizeof ours / sizeof ours[0], THEIRS = 256 };
@@ -97,8 +95,8 @@ static enum bench_exit parse(struct run *run, int argc, char **argv)
     return run->train.help || run->train.version ? BENCH_DONE : check_options(&run->train);
 }
 
-/* Data of its own lies in a scratch directory. */
-static strata_status check_outputs(const struct run *run, strata_error *error)
+/* Data that this program makes lies in a scratch directory. */
+static strata_status check_run_outputs(const struct run *run, strata_error *error)
 {
     const struct options *train = &run->train;
     struct outputs outputs = {.data = train->data != run->data ? train->data : NULL,
@@ -109,7 +107,7 @@ static strata_status check_outputs(const struct run *run, strata_error *error)
     return strata_outputs_check(&outputs, error);
 }
 
-static void print_help(void)
+static void print_run_help(void)
 {
     fputs("usage: offload-bench run [options]\n"
           "A short run of training in scratch directories inside those of --store: what the\n"
@@ -118,8 +116,6 @@ static void print_help(void)
           "machine is probed first; without --steps there are " DEFAULT_STEPS ".\n",
           stdout);
 }
-
-/* The run. */
 
 static strata_status make_scratch(struct run *run, strata_error *error)
 {
@@ -134,8 +130,8 @@ static strata_status make_scratch(struct run *run, strata_error *error)
     return strata_bench_scratch_data(run->data, error);
 }
 
-/* Before the run's store lies in the directory that is measured. */
-static strata_status probe(struct run *run, strata_error *error)
+/* Before the run, so that the measured directory does not hold its store yet. */
+static strata_status probe_run_machine(struct run *run, strata_error *error)
 {
     struct options *train = &run->train;
     if (train->box != NULL)
@@ -164,7 +160,7 @@ static strata_status probe(struct run *run, strata_error *error)
     return status;
 }
 
-static void keep(struct samples *out, uint32_t at, const struct trainer_step *step)
+static void keep_step_sample(struct samples *out, uint32_t at, const struct trainer_step *step)
 {
     out->step_s[at] = step->seconds;
     out->exposed_s[at] = step->exposed_s;
@@ -176,7 +172,7 @@ static void keep(struct samples *out, uint32_t at, const struct trainer_step *st
         out->stall_s[stall][at] = step->stall_s[stall];
 }
 
-static void settle(struct run *run, const struct samples *samples)
+static void settle_medians(struct run *run, const struct samples *samples)
 {
     uint32_t count = run->samples;
     strata_forecast *out = &run->measured;
@@ -190,7 +186,8 @@ static void settle(struct run *run, const struct samples *samples)
         out->stall_s[stall] = strata_bench_spread(samples->stall_s[stall], count).median;
 }
 
-static strata_status train(struct run *run, struct trainer *trainer, strata_error *error)
+static strata_status train_and_sample(struct run *run, struct trainer *trainer,
+                                      strata_error *error)
 {
     struct samples samples = {.bytes = {0}};
     struct trainer_step step;
@@ -201,30 +198,29 @@ static strata_status train(struct run *run, struct trainer *trainer, strata_erro
     for (uint64_t i = 1; i <= steps; i++) {
         STRATA_TRY(strata_trainer_step(trainer, i == steps, &step, error));
         if (i > 1 && i < steps)
-            keep(&samples, run->samples++, &step);
+            keep_step_sample(&samples, run->samples++, &step);
     }
-    settle(run, &samples);
+    settle_medians(run, &samples);
     return strata_trainer_trace(trainer, error);
 }
 
-static strata_status perform(struct run *run, strata_error *error)
+static strata_status measure_run(struct run *run, strata_error *error)
 {
     struct trainer *trainer = NULL;
     STRATA_TRY(make_scratch(run, error));
-    STRATA_TRY(probe(run, error));
+    STRATA_TRY(probe_run_machine(run, error));
     for (uint32_t i = 0; i < run->train.store_dir_count; i++)
         run->train.store_dirs[i] = run->scratch[i].path;
     strata_status status = strata_trainer_create(&trainer, &run->train, NULL, error);
     if (status == STRATA_OK)
-        status = train(run, trainer, error);
-    /* Whoever gives back what a drive holds waits for that drive; scratch on it stays. */
+        status = train_and_sample(run, trainer, error);
+    /* Freeing anything that a drive still uses would wait for that drive; its scratch files
+     * stay. */
     if (status == STRATA_E_TIMEOUT)
         _exit((int)strata_bench_fail("run", error));
     strata_trainer_destroy(trainer);
     return status;
 }
-
-/* Telling. */
 
 static void print_row(FILE *out, const char *what, double predicted, double measured)
 {
@@ -249,7 +245,7 @@ static void print_lane(FILE *out, const struct run *run, int lane)
     fputc('\n', out);
 }
 
-static void print_result(FILE *out, const struct run *run)
+static void print_run_result(FILE *out, const struct run *run)
 {
     const strata_forecast *predicted = &run->predicted;
     const strata_forecast *measured = &run->measured;
@@ -276,7 +272,7 @@ static void print_result(FILE *out, const struct run *run)
     }
 }
 
-static strata_json *make_document(const struct run *run)
+static strata_json *make_run_document(const struct run *run)
 {
     strata_json *document = strata_bench_document("run");
     strata_json_set_string(document, "model", run->train.model);
@@ -301,26 +297,26 @@ static enum bench_exit report_run(const struct run *run)
 {
     struct bench_output output = {.json = run->train.json, .file = run->train.document};
     if (!run->train.quiet)
-        print_result(output.json ? stderr : stdout, run);
-    return strata_bench_finish(&output, make_document(run));
+        print_run_result(output.json ? stderr : stdout, run);
+    return strata_bench_finish(&output, make_run_document(run));
 }
 
 enum bench_exit strata_bench_run(int argc, char **argv)
 {
     struct run run = {.samples = 0};
     strata_error error = {.status = STRATA_OK};
-    enum bench_exit refused = parse(&run, argc, argv);
+    enum bench_exit refused = parse_run_options(&run, argc, argv);
     if (refused != BENCH_DONE)
         return refused;
     if (run.train.help)
-        print_help();
+        print_run_help();
     if (run.train.version)
         printf("offload-bench %s\n", strata_version());
     if (run.train.help || run.train.version)
         return BENCH_DONE;
-    strata_status status = check_outputs(&run, &error);
+    strata_status status = check_run_outputs(&run, &error);
     if (status == STRATA_OK)
-        status = perform(&run, &error);
+        status = measure_run(&run, &error);
     for (uint32_t i = 0; i < OPTIONS_MAX_STORE_DIRS; i++)
         strata_bench_scratch_remove(&run.scratch[i]);
     if (status != STRATA_OK)

@@ -1,21 +1,22 @@
 #define _GNU_SOURCE
 /*
- * offload-bench step: what overlap is worth. One step of one model run four ways: as the
- * schedule has it, its ops with all dependencies removed, without updates, and in the naive
+ * offload-bench step: how much time overlap saves. One step of one model runs in four ways: by
+ * the schedule, with all dependencies of its ops removed, without updates, and in the naive
  * order (rig/step_rig.h).
  *
- * Three cases, by how much the device computes in a step beside what all the rest takes alone
- * (the free way without computing): less, as much, and more. In each, a repetition runs every
- * way, one right after the other, and repetitions take turns in which comes first; ratios are
- * medians of the ratios within a repetition, since drives and neighbours vary within
- * minutes.
+ * Three cases: the device computes for less time than all the rest of the step takes alone,
+ * for the same time, and for more. All the rest alone is the way without dependencies and
+ * without computing. In each case a repetition runs every way, one right after the other, and
+ * repetitions take turns in which goes first. Ratios are medians of the ratios within a
+ * repetition, since drives and neighbours change within minutes.
  *
- * Timed: steps in the stride of a run; the first and the last of a sample are left out. Not
+ * Timed: steps in the middle of a run; the first and the last of a sample are left out. Not
  * timed: making engines and stores, and a sample of each way before the first repetition.
  *
- * What is not hidden of the updates is the step less the same without updates, as a share of
- * the time in which the cpu lane was busy with them. Part of it is waiting; the rest is that
- * the device, whose cores share caches and memory with the updates, computes more slowly.
+ * The exposed share of the updates is the time of a step less the time of the same step
+ * without updates, over the time in which the cpu lane was busy with them. A part of it is
+ * waiting. The rest is that the device's cores share caches and memory with the updates, so
+ * the device computes more slowly.
  *
  * Thread: one, and the engines'.
  */
@@ -48,8 +49,8 @@ struct step_options {
     struct bench_output output;
 };
 
-/* Computing over everything else. The balanced case is where hiding one under the other is
- * hardest, and worth most. */
+/* Time of computing over the time of everything else. In the balanced case hiding one behind
+ * the other is hardest and saves most. */
 static const struct step_case {
     const char *name;
     double compute;
@@ -62,13 +63,13 @@ static const char *const way_names[STEP_WAY_COUNT] = {"overlapped", "free", "no_
 /* Of one case. */
 struct case_result {
     uint32_t products;
-    double compute_s; /* as calibrated: alone */
+    double compute_s; /* computing alone, by the calibration */
     struct step_sample samples[STEP_WAY_COUNT][BENCH_MAX_SAMPLES];
     struct bench_spread step_s[STEP_WAY_COUNT];
     struct bench_spread over_free;    /* overlapped over free */
     struct bench_spread in_turn_over; /* in turn over overlapped */
-    struct bench_spread exposed;      /* of the update's busy time */
-    struct bench_spread waited;       /* what of it is no slower computing, but waiting */
+    struct bench_spread exposed;      /* as a share of the updates' busy time */
+    struct bench_spread waited;       /* the part of it that is waiting */
 };
 
 static double median_busy(const struct case_result *result, enum step_way way, strata_lane lane,
@@ -89,13 +90,13 @@ static double median_bytes(const struct case_result *result, enum step_way way,
     return strata_bench_spread(values, count).median;
 }
 
-/* What of a step the device does not compute. */
+/* The time of a step in which the device does not compute. */
 static double idle_s(const struct step_sample *sample)
 {
     return sample->step_s - sample->busy_s[STRATA_LANE_COMPUTE];
 }
 
-static void evaluate(struct case_result *result, uint32_t count)
+static void evaluate_step_case(struct case_result *result, uint32_t count)
 {
     double values[4][BENCH_MAX_SAMPLES];
     for (int way = 0; way < STEP_WAY_COUNT; way++) {
@@ -118,10 +119,9 @@ static void evaluate(struct case_result *result, uint32_t count)
     result->waited = strata_bench_spread(values[3], count);
 }
 
-/* Seconds of all but computing, with nothing that waits: what a case's computing is a multiple
- * of. */
-static strata_status calibrate(struct step_rig *rig, uint32_t steps, double *out_rest_s,
-                               strata_error *error)
+/* Seconds of all work but computing, with no waiting: each case computes a multiple of it. */
+static strata_status calibrate_rest(struct step_rig *rig, uint32_t steps, double *out_rest_s,
+                                    strata_error *error)
 {
     double values[CALIBRATIONS];
     for (uint32_t i = 0; i < CALIBRATIONS; i++) {
@@ -133,9 +133,9 @@ static strata_status calibrate(struct step_rig *rig, uint32_t steps, double *out
     return STRATA_OK;
 }
 
-static strata_status measure(struct case_result *out, struct step_rig *rig,
-                             const struct step_options *options, double target_s,
-                             strata_error *error)
+static strata_status measure_step_case(struct case_result *out, struct step_rig *rig,
+                                       const struct step_options *options, double target_s,
+                                       strata_error *error)
 {
     double product_s = strata_bench_step_product_s(&rig->caller);
     double each = 4.0 * options->groups * product_s; /* one product forward, three back */
@@ -151,11 +151,9 @@ static strata_status measure(struct case_result *out, struct step_rig *rig,
             STRATA_TRY(strata_bench_step_sample(rig, (enum step_way)way, out->products,
                                                 options->steps, &out->samples[way][r], error));
         }
-    evaluate(out, options->repetitions);
+    evaluate_step_case(out, options->repetitions);
     return STRATA_OK;
 }
-
-/* Telling. */
 
 static void print_spread(FILE *out, const char *what, const struct bench_spread *spread)
 {
@@ -163,8 +161,8 @@ static void print_spread(FILE *out, const char *what, const struct bench_spread 
             spread->most);
 }
 
-static void print_case(FILE *out, const char *name, const struct case_result *result,
-                       uint32_t count)
+static void print_step_case(FILE *out, const char *name, const struct case_result *result,
+                            uint32_t count)
 {
     fprintf(out, "\n%s: %.3f s of computing, %u products a group in forward\n%-12s%9s%20s",
             name, result->compute_s, result->products, "way", "step", "");
@@ -206,8 +204,8 @@ static strata_json *json_way(const struct case_result *result, enum step_way way
     return one;
 }
 
-static strata_json *json_case(const char *name, const struct case_result *result,
-                              uint32_t count)
+static strata_json *json_step_case(const char *name, const struct case_result *result,
+                                   uint32_t count)
 {
     strata_json *one = strata_json_object();
     strata_json_set_string(one, "name", name);
@@ -224,8 +222,8 @@ static strata_json *json_case(const char *name, const struct case_result *result
     return one;
 }
 
-static strata_json *json_setting(const struct step_options *options, const struct step_rig *rig,
-                                 double rest_s)
+static strata_json *json_step_setting(const struct step_options *options,
+                                      const struct step_rig *rig, double rest_s)
 {
     strata_json *object = strata_json_object();
     strata_json_set_uint(object, "params", options->groups * GROUP_ELEMS);
@@ -245,7 +243,7 @@ static strata_status run_cases(struct step_rig *rig, const struct step_options *
     struct case_result *result = calloc(1, sizeof *result);
     strata_json *list = strata_json_array();
     double rest_s = 0;
-    strata_status status = result != NULL ? calibrate(rig, options->steps, &rest_s, error)
+    strata_status status = result != NULL ? calibrate_rest(rig, options->steps, &rest_s, error)
                                           : strata_fail(error, STRATA_E_NOMEM, ENOMEM,
                                                         "memory for the samples: none "
                                                         "left");
@@ -260,19 +258,19 @@ static strata_status run_cases(struct step_rig *rig, const struct step_options *
     for (int i = 0; i < CASE_COUNT && status == STRATA_OK; i++) {
         if (options->only != CASE_COUNT && options->only != (uint32_t)i)
             continue;
-        status = measure(result, rig, options, cases[i].compute * rest_s, error);
+        status = measure_step_case(result, rig, options, cases[i].compute * rest_s, error);
         if (status != STRATA_OK)
             break;
-        print_case(out, cases[i].name, result, options->repetitions);
-        strata_json_append(list, json_case(cases[i].name, result, options->repetitions));
+        print_step_case(out, cases[i].name, result, options->repetitions);
+        strata_json_append(list, json_step_case(cases[i].name, result, options->repetitions));
     }
-    strata_json_set(document, "setting", json_setting(options, rig, rest_s));
+    strata_json_set(document, "setting", json_step_setting(options, rig, rest_s));
     strata_json_set(document, "cases", list);
     free(result);
     return status;
 }
 
-static enum bench_exit run(const struct step_options *options)
+static enum bench_exit run_step_bench(const struct step_options *options)
 {
     struct step_rig rig;
     strata_error error = {.status = STRATA_OK};
@@ -295,8 +293,6 @@ static enum bench_exit run(const struct step_options *options)
     strata_json_free(document);
     return strata_bench_fail("step", &error);
 }
-
-/* The command line. */
 
 #define FIELD(member) offsetof(struct step_options, member)
 
@@ -329,5 +325,5 @@ enum bench_exit strata_bench_step(int argc, char **argv)
     enum bench_exit result;
     if (!strata_bench_options(&result, &line, &options, argc, argv))
         return result;
-    return run(&options);
+    return run_step_bench(&options);
 }

@@ -1,12 +1,12 @@
 /*
  * The update in several ways. See adam_rig.h.
  *
- * The bare kernel reads and writes what the fused one does, in the same order, sixteen bytes of
- * gradient after the other, with the same stores past the caches for the parameters. What it
- * stores is what it loaded: a mask that is zero at run time, and not known to the compiler,
- * keeps it from being left out.
+ * The bare kernel reads and writes the same bytes as the fused one, in the same order, sixteen
+ * bytes of gradient at a time, with the same stores past the caches for the parameters. It
+ * stores what it loaded. Its mask is zero, but the compiler does not know that and cannot
+ * remove the loads.
  *
- * Thread: workers run the functions with an index.
+ * Thread: workers run the functions that take an index.
  */
 
 #include "bench/rig/adam_rig.h"
@@ -62,13 +62,13 @@ static strata_adam_range range_of(const struct pass *pass, uint64_t index)
                                .element = index * BLOCK};
 }
 
-static void fused(const struct pass *pass, uint64_t index)
+static void fused_block(const struct pass *pass, uint64_t index)
 {
     strata_adam_range range = range_of(pass, index);
     strata_adam_update(pass->kind->isa, &pass->step, &range);
 }
 
-static void widen(const struct pass *pass, uint64_t index)
+static void widen_block(const struct pass *pass, uint64_t index)
 {
     strata_convert(pass->kind->isa, pass->rig->wide + index * BLOCK, STRATA_FP32,
                    grad_block(pass, index), pass->kind->dtype, BLOCK);
@@ -83,14 +83,14 @@ static void step_alone(const struct pass *pass, uint64_t index)
     strata_adam_update(pass->kind->isa, &pass->step, &range);
 }
 
-static void narrow(const struct pass *pass, uint64_t index)
+static void narrow_block(const struct pass *pass, uint64_t index)
 {
     strata_convert(pass->kind->isa, param_block(pass, index), pass->kind->dtype,
                    record_block(pass, index), STRATA_FP32, BLOCK);
 }
 
-/* Clipping as a pass of its own: gradients come from memory and go back. */
-static void scale(const struct pass *pass, uint64_t index)
+/* Clipping as a separate pass: gradients are read from memory and written back. */
+static void scale_block(const struct pass *pass, uint64_t index)
 {
     float values[256];
     uint8_t *grad = grad_block(pass, index);
@@ -98,7 +98,9 @@ static void scale(const struct pass *pass, uint64_t index)
         strata_convert(pass->kind->isa, values, STRATA_FP32, grad + at * pass->w,
                        pass->kind->dtype, 256);
         for (uint32_t i = 0; i < 256; i++)
-            values[i] *= pass->step.grad_scale; /* given as 1, lest gradients fade */
+            values[i] *=
+                pass->step
+                    .grad_scale; /* 1 here, so that gradients do not shrink with every pass */
         strata_convert(pass->kind->isa, grad + at * pass->w, pass->kind->dtype, values,
                        STRATA_FP32, 256);
     }
@@ -124,10 +126,10 @@ static void hash_written(const struct pass *pass, uint64_t index)
                        pass->rig->param_digests + index * strata_hash_piece_count(bytes));
 }
 
-static void inside(const struct pass *pass, uint64_t index)
+static void inside_block(const struct pass *pass, uint64_t index)
 {
     strata_adam_range range = range_of(pass, index);
-    range.stream_param = false; /* it is hashed at once */
+    range.stream_param = false; /* it is hashed right after */
     hash_read(pass, index);
     strata_adam_update(pass->kind->isa, &pass->step, &range);
     hash_written(pass, index);
@@ -137,14 +139,14 @@ static void inside(const struct pass *pass, uint64_t index)
 
 #    include <immintrin.h>
 
-/* x with what was read from g, were the mask not zero. */
-__attribute__((target("avx2"))) static inline void touch(uint8_t *x, __m256i g)
+/* Writes x back, xor g, which the mask has made zero. */
+__attribute__((target("avx2"))) static inline void touch_bytes(uint8_t *x, __m256i g)
 {
     _mm256_storeu_si256((void *)x, _mm256_xor_si256(_mm256_loadu_si256((const void *)x), g));
 }
 
-/* Of n bytes each: read grad, read and write master, m and v at their widths, write param. */
-__attribute__((target("avx2"))) static void bare(const struct pass *pass, uint64_t index)
+/* Reads grad, reads and writes master, m and v at their widths, and writes param. */
+__attribute__((target("avx2"))) static void bare_block(const struct pass *pass, uint64_t index)
 {
     static const volatile int zero;
     const __m256i mask = _mm256_set1_epi32(zero);
@@ -158,11 +160,11 @@ __attribute__((target("avx2"))) static void bare(const struct pass *pass, uint64
         if (pass->w == 4)
             g = _mm256_or_si256(g, _mm256_loadu_si256((const void *)(grad + 4 * i + 32)));
         g = _mm256_and_si256(g, mask);
-        touch(record + place.master + 4 * i, g);
-        touch(record + place.master + 4 * i + 32, g);
+        touch_bytes(record + place.master + 4 * i, g);
+        touch_bytes(record + place.master + 4 * i + 32, g);
         for (uint32_t at = 0; at < 16 * moment_bytes; at += 32) {
-            touch(record + place.m + moment_bytes * i + at, g);
-            touch(record + place.v + moment_bytes * i + at, g);
+            touch_bytes(record + place.m + moment_bytes * i + at, g);
+            touch_bytes(record + place.v + moment_bytes * i + at, g);
         }
         for (uint32_t at = 0; at < 16 * pass->w; at += 32)
             _mm256_stream_si256((void *)(param + i * pass->w + at), g);
@@ -172,7 +174,7 @@ __attribute__((target("avx2"))) static void bare(const struct pass *pass, uint64
 
 #else
 
-static void bare(const struct pass *pass, uint64_t index)
+static void bare_block(const struct pass *pass, uint64_t index)
 {
     memmove(param_block(pass, index), grad_block(pass, index), BLOCK * pass->w);
     for (uint32_t i = 0; i < strata_record_block_bytes(pass->type); i++)
@@ -190,8 +192,8 @@ static void run_chunk(void *user, uint32_t index, uint32_t worker)
         pass->block(pass, b);
 }
 
-static void run_pass(struct pass *pass, strata_workers *workers,
-                     void (*block)(const struct pass *pass, uint64_t index))
+static void run_adam_pass(struct pass *pass, strata_workers *workers,
+                          void (*block)(const struct pass *pass, uint64_t index))
 {
     pass->block = block;
     strata_workers_run(workers, STRATA_JOB_UPDATE, run_chunk, pass,
@@ -210,20 +212,20 @@ void strata_bench_adam_pass(struct adam_rig *rig, strata_workers *workers,
                         .blocks = (elems < rig->elems ? elems : rig->elems) / BLOCK,
                         .step = strata_adam_prepare(&params, ++rig->t, 1e-4, grad_scale)};
     void (*const single[])(const struct pass *, uint64_t) = {
-        [ADAM_BARE] = bare, [ADAM_FUSED] = fused, [ADAM_INSIDE] = inside};
+        [ADAM_BARE] = bare_block, [ADAM_FUSED] = fused_block, [ADAM_INSIDE] = inside_block};
     if (way == ADAM_CAST) {
-        run_pass(&pass, workers, widen);
-        run_pass(&pass, workers, step_alone);
-        run_pass(&pass, workers, narrow);
+        run_adam_pass(&pass, workers, widen_block);
+        run_adam_pass(&pass, workers, step_alone);
+        run_adam_pass(&pass, workers, narrow_block);
     } else if (way == ADAM_SCALE) {
-        run_pass(&pass, workers, scale);
-        run_pass(&pass, workers, fused);
+        run_adam_pass(&pass, workers, scale_block);
+        run_adam_pass(&pass, workers, fused_block);
     } else if (way == ADAM_APART) {
-        run_pass(&pass, workers, hash_read);
-        run_pass(&pass, workers, fused);
-        run_pass(&pass, workers, hash_written);
+        run_adam_pass(&pass, workers, hash_read);
+        run_adam_pass(&pass, workers, fused_block);
+        run_adam_pass(&pass, workers, hash_written);
     } else {
-        run_pass(&pass, workers, single[way]);
+        run_adam_pass(&pass, workers, single[way]);
     }
 }
 
@@ -265,7 +267,7 @@ strata_status strata_bench_adam_open(struct adam_rig *out, uint64_t elems, strat
     out->read_digests = (struct hash128 *)(at + record_bytes + 12 * out->elems);
     out->record_digests = out->read_digests + digests / sizeof(struct hash128);
     out->param_digests = out->record_digests + digests / sizeof(struct hash128);
-    /* One block of values for all: normal numbers, and no two in a vector alike. */
+    /* All blocks get the same values: normal numbers, no two in a vector alike. */
     strata_random_normal(1, 0, 0, BLOCK, 0.01f, out->wide);
     for (uint64_t b = 1; b < out->elems / BLOCK; b++)
         memcpy(out->wide + b * BLOCK, out->wide, BLOCK * sizeof *out->wide);

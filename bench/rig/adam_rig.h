@@ -15,8 +15,8 @@
  *             fused pass, block by block
  *     apart   the same hashes as passes before and after it
  *
- * All ways but bare leave states that are those of some training, so that no arithmetic is
- * easier than it would be.
+ * All ways but bare leave valid states of a training, so no way has easier arithmetic than
+ * real training.
  *
  * Thread: one, and the workers.
  */
@@ -54,7 +54,7 @@ struct adam_rig {
     struct hash128 *read_digests;
     struct hash128 *record_digests;
     struct hash128 *param_digests;
-    uint64_t t; /* updates so far */
+    uint64_t t; /* number of updates so far */
 };
 
 /* Memory for elems parameters, rounded up to blocks; gradients are filled. */
@@ -67,7 +67,7 @@ void strata_bench_adam_reset(struct adam_rig *rig, const struct adam_kind *kind)
 /* Bytes that the fused pass moves for a parameter, in and out. */
 uint32_t strata_bench_adam_bytes(const struct adam_kind *kind);
 
-/* One pass over the first elems, or over all. grad_scale: of fused and its like. */
+/* One pass over the first elems, or over all. grad_scale: for fused and the ways like it. */
 void strata_bench_adam_pass(struct adam_rig *rig, strata_workers *workers,
                             const struct adam_kind *kind, enum adam_way way, uint64_t elems,
                             float grad_scale);

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A work item: fp32 state and gradient of four norm blocks. */
+/* A work item has the fp32 state and gradient of four norm blocks. */
 #define ITEM_ELEMS (4u * STRATA_BLOCK_ELEMS)
 #define ITEMS      64u /* 64 MiB in all: no cache holds it */
 #define RIG_BYTES  ((uint64_t)256 << 20)
@@ -85,7 +85,7 @@ strata_status strata_bench_load_start(struct copy_load *load, bool adam, bool io
     load->io_runs = io && pthread_create(&load->io, NULL, run_io, load) == 0;
     if (load->adam_runs == adam && load->io_runs == io)
         return STRATA_OK;
-    strata_error ignored; /* the lack of a thread is what counts */
+    strata_error ignored; /* no thread could be started: that is all we need to know */
     strata_status status = strata_bench_load_stop(load, &ignored);
     (void)status;
     return strata_fail(error, STRATA_E_NOMEM, EAGAIN, "a thread for the load: none to be had");

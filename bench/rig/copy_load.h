@@ -2,10 +2,10 @@
 #define STRATA_BENCH_COPY_LOAD_H
 
 /*
- * What keeps the rest of the machine busy while copies are measured: AdamW on every worker, and
- * reads and writes of a scratch store, round and round until stopped.
+ * Loads that keep the rest of the machine busy while copies are measured: AdamW on every
+ * worker, and reads and writes of a scratch store, in a loop until stopped.
  *
- * Thread: one, and one of its own for each load.
+ * Thread: one, and one more for each load.
  */
 
 #include "bench/rig/io_rig.h"
@@ -32,10 +32,10 @@ strata_status strata_bench_load_open(struct copy_load *out, const char *dir,
                                      strata_error *error);
 void strata_bench_load_close(struct copy_load *load);
 
-/* Begin; returns when both are at work, as far as asked for. */
+/* Start the loads that are asked for; returns when they run. */
 strata_status strata_bench_load_start(struct copy_load *load, bool adam, bool io,
                                       strata_error *error);
-/* End and wait. The store's failure, if it had one. */
+/* Stop the loads and wait for them. Returns the store's failure, if it had one. */
 strata_status strata_bench_load_stop(struct copy_load *load, strata_error *error);
 
 #endif

@@ -2,16 +2,16 @@
 /*
  * What offload-bench gemm measures with. See gemm_rig.h.
  *
- * OpenBLAS's own threads go on spinning for some milliseconds after a product and would take
- * their core from the pool; the pool's sleep after 20 us. So there is a pause between the two.
+ * OpenBLAS's own threads spin for some milliseconds after a product and would take cores from
+ * the pool; the pool's workers sleep after 20 us. So there is a pause between the two.
  *
- * Products of one sample are made in a row, as a layer makes them, until about SAMPLE_FLOPS are
- * done: what is timed is also how soon the next product follows the one before.
+ * The products of a sample run in a row, as in a layer, until about SAMPLE_FLOPS are done. So
+ * the time also contains how soon a product follows the one before it.
  *
  * Everything lies in an arena, on huge pages, as it does in the engine.
  *
- * What is updated, and how, is adam_rig.h's: more than any cache holds, fused, bf16 gradients
- * and weights, fp32 states.
+ * The updates are those of adam_rig.h: more data than any cache holds, the fused way, bf16
+ * gradients and weights, fp32 states.
  *
  * Thread: one owner; the streams of strata_bench_gemm_together() are two threads.
  */
@@ -26,7 +26,8 @@
 #include <string.h>
 #include <time.h>
 
-/* Rows are the trainer's pieces, and whole micro-batches where it does not cut. */
+/* Rows are those of the trainer's pieces, or of a whole micro-batch where the trainer does not
+ * cut it. */
 const struct gemm_shape strata_bench_gemm_shapes[] = {
     {"demo", "q", 256, 256, 256},          {"demo", "k, v", 256, 256, 128},
     {"demo", "o", 512, 256, 256},          {"demo", "gate, up", 256, 256, 704},
@@ -50,7 +51,7 @@ static uint64_t floats_of(const struct gemm_shape *shape)
     return rows * in + rows * out + in * out;
 }
 
-/* x (rows x in), y (rows x out) and w (out x in) lie one after the other. */
+/* x (rows x in), y (rows x out) and w (out x in) lie one behind the other. */
 static struct product product_of(const struct gemm_rig *rig, const struct gemm_shape *shape,
                                  enum gemm_pass pass)
 {
@@ -105,16 +106,16 @@ void strata_bench_gemm_close(struct gemm_rig *rig)
     strata_arena_destroy(&rig->arena);
 }
 
-/* On the pool, or, where that is NULL, on OpenBLAS's threads. */
-static double time_products(const struct gemm_rig *rig, const struct product *product,
-                            strata_workers *pool)
+/* Seconds of a product, on the pool, or on OpenBLAS's threads if pool is NULL. */
+static double time_product_row(const struct gemm_rig *rig, const struct product *product,
+                               strata_workers *pool)
 {
     const struct product_shape *shape = &product->shape;
     double flops = 2.0 * (double)shape->rows * (double)shape->cols * (double)shape->depth;
     uint32_t times = 1 + (uint32_t)(SAMPLE_FLOPS / flops);
     double start_s = 0;
     nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
-    /* The first wakes the threads and is not counted. */
+    /* The first product wakes the threads and is not counted. */
     for (uint32_t i = 0; i <= times; i++) {
         if (i == 1)
             start_s = strata_bench_now_s();
@@ -134,14 +135,12 @@ struct gemm_sample strata_bench_gemm_compare(struct gemm_rig *rig,
     struct gemm_sample sample = {0};
     for (int i = 0; i < 2; i++) {
         if ((i == 0) == pool_first)
-            sample.pool_s = time_products(rig, &product, rig->pool);
+            sample.pool_s = time_product_row(rig, &product, rig->pool);
         else
-            sample.blas_s = time_products(rig, &product, NULL);
+            sample.blas_s = time_product_row(rig, &product, NULL);
     }
     return sample;
 }
-
-/* Products and updates at once. */
 
 struct stream {
     struct gemm_rig *rig;
@@ -168,7 +167,8 @@ static void *run_updates(void *user)
     return NULL;
 }
 
-static double time_stream(struct stream *stream, strata_workers *workers, void *(*run)(void *))
+static double time_work_stream(struct stream *stream, strata_workers *workers,
+                               void *(*run)(void *))
 {
     stream->workers = workers;
     double start_s = strata_bench_now_s();
@@ -186,7 +186,7 @@ static strata_status time_both(struct stream *products, struct stream *updates,
     if (failed != 0)
         return strata_fail(error, STRATA_E_NOMEM, failed, "thread for a stream of products: %s",
                            strerror(failed));
-    time_stream(updates, pool, run_updates);
+    time_work_stream(updates, pool, run_updates);
     pthread_join(thread, NULL);
     *out_s = strata_bench_now_s() - start_s;
     return STRATA_OK;
@@ -197,19 +197,19 @@ strata_status strata_bench_gemm_together(struct gemm_rig *rig, struct together_s
 {
     struct stream products = {.rig = rig, .products = 1};
     struct stream updates = {.rig = rig};
-    out->updates_s = time_stream(&updates, rig->single, run_updates) / 2;
-    /* As many products as take as long: neither stream hides in the other. */
-    time_stream(&products, rig->single, run_products);
-    double one_s = time_stream(&products, rig->single, run_products);
+    out->updates_s = time_work_stream(&updates, rig->single, run_updates) / 2;
+    /* Choose the number of products so that both streams take about as long. */
+    time_work_stream(&products, rig->single, run_products);
+    double one_s = time_work_stream(&products, rig->single, run_products);
     products.products = 1 + (uint32_t)(2 * out->updates_s / one_s);
-    out->products_s = time_stream(&products, rig->single, run_products) / 2;
-    out->turns_s = time_stream(&products, rig->pool, run_products) +
-                   time_stream(&updates, rig->pool, run_updates);
+    out->products_s = time_work_stream(&products, rig->single, run_products) / 2;
+    out->turns_s = time_work_stream(&products, rig->pool, run_products) +
+                   time_work_stream(&updates, rig->pool, run_updates);
     strata_status status = time_both(&products, &updates, rig->pool, &out->both_s, error);
     if (status != STRATA_OK)
         return status;
-    /* Each alone once more: memory and cores vary within a sample, too. */
-    out->products_s += time_stream(&products, rig->single, run_products) / 2;
-    out->updates_s += time_stream(&updates, rig->single, run_updates) / 2;
+    /* Measure each alone again: the speed of memory and cores changes within a sample, too. */
+    out->products_s += time_work_stream(&products, rig->single, run_products) / 2;
+    out->updates_s += time_work_stream(&updates, rig->single, run_updates) / 2;
     return STRATA_OK;
 }

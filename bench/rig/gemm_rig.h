@@ -2,14 +2,15 @@
 #define STRATA_BENCH_GEMM_RIG_H
 
 /*
- * What offload-bench gemm measures with: the shapes of the trainer's products, pools, matrices
- * and what to update.
+ * The rig of offload-bench gemm: the shapes of the trainer's products, pools, matrices and
+ * data to update.
  *
- * Two comparisons. A product goes through the pool as in training (panels, cut by shape)
- * and on as many of OpenBLAS's own threads. A stream of products and a stream of
- * updates, each from a thread of its own as in training, run at once on the whole pool; before
- * and after, each alone on a pool of one worker; and one after the other on the whole pool,
- * which says what cores that share caches and memory cannot give.
+ * It serves two comparisons. First, a product runs through the pool as in training (panels,
+ * cut by shape) and on as many of OpenBLAS's own threads. Second, a stream of products and a
+ * stream of updates, each from a thread of its own as in training, run at once on the whole
+ * pool. Before and after that each runs alone on a pool of one worker. They also run one after
+ * the other on the whole pool, which shows how much is lost because cores share caches and
+ * memory.
  *
  * Thread: one owner.
  */
@@ -36,7 +37,7 @@ struct gemm_rig {
     strata_workers *pool;   /* owned */
     strata_workers *single; /* owned; one worker */
     struct arena arena;     /* owned */
-    float *memory;          /* in it: the three matrices of any shape */
+    float *memory;          /* in the arena: the three matrices of any shape */
     uint64_t floats;
     struct adam_rig updates; /* owned */
     uint32_t threads;

@@ -2,15 +2,15 @@
 /*
  * One pass over a scratch store. See io_rig.h.
  *
- * The bare loop works on the store's own file, through a ring of its own, behind the store's
- * back. That goes well because a place always gets the same bytes: those of its buffer. So the
- * store's hashes stay right whichever of the two wrote last, and what it reads after a bare
- * pass verifies that pass too.
+ * The bare loop uses the store's own file through a ring of its own, and the store does not
+ * know about it. This is safe because a place always gets the same bytes, those of its buffer.
+ * So the store's hashes stay right whichever way wrote last, and the store's reads after a
+ * bare pass verify that pass too.
  *
- * The window of timing: from the first request to the last completion; buffers, rings and
- * threads are there before. CPU time is that of the whole process, so the kernel's work for our
- * requests counts as far as the kernel does it in our name; what a hypervisor or an interrupt
- * does for us does not show.
+ * Timed: from the first request to the last completion; buffers, rings and threads exist
+ * before. CPU time is that of the whole process. It includes the kernel's work for our
+ * requests as far as the kernel charges it to us; the work of a hypervisor or an interrupt
+ * does not show.
  *
  * Thread: one, and the store's.
  */
@@ -29,17 +29,17 @@
 
 #define PIECES_PER_PLACE  (RIG_PLACE_BYTES / RIG_REQUEST_BYTES)
 #define DIGESTS_PER_PLACE (RIG_PLACE_BYTES / STRATA_HASH_PIECE_BYTES)
-/* Pieces that have memory. */
+/* The number of pieces in all buffers. */
 #define PIECE_RING (RIG_WINDOW * PIECES_PER_PLACE)
 
 _Static_assert(PIECE_RING >= 2 * RIG_DEPTH, "the bare loop never waits for memory");
 
-static uint8_t *buffer_of(const struct io_rig *rig, uint64_t place)
+static uint8_t *place_buffer(const struct io_rig *rig, uint64_t place)
 {
     return rig->buffers.base + place % RIG_WINDOW * RIG_PLACE_BYTES;
 }
 
-/* RIG_WINDOW is even, so a buffer that is read into is never one that is written from. */
+/* RIG_WINDOW is even, so no buffer is both read into and written from. */
 static bool is_write(enum io_kind kind, uint64_t place)
 {
     return kind == KIND_WRITE || (kind == KIND_MIXED && place % 2 == 1);
@@ -111,7 +111,7 @@ strata_status strata_bench_rig_open(struct io_rig *out, const char *dir, uint64_
     status = strata_store_open(&out->store, &desc, error);
     if (status == STRATA_OK)
         status = open_backend(out, error);
-    /* The store hands out no place that it has not written. */
+    /* The store reads no place that it has not written. */
     return status == STRATA_OK
                ? strata_bench_rig_pass(out, KIND_WRITE, WAY_STORE, &sample, error)
                : status;
@@ -127,13 +127,12 @@ void strata_bench_rig_close(struct io_rig *rig)
     free(rig->place_bytes);
 }
 
-/* A pass of the bare loop. */
 struct bare {
     struct io_rig *rig;
     enum io_kind kind;
     uint64_t total; /* pieces */
     uint64_t issued;
-    uint64_t retired; /* all before it are done */
+    uint64_t retired; /* index of the first piece that is not done */
     uint32_t in_flight;
     bool done[PIECE_RING];
 };
@@ -146,13 +145,13 @@ static struct io_attempt attempt_of(const struct bare *bare, uint64_t piece)
         .id = piece + 1,
         .op = is_write(bare->kind, place) ? IO_WRITE : IO_READ,
         .length = (uint32_t)RIG_REQUEST_BYTES,
-        .buffer = buffer_of(bare->rig, place) + at,
+        .buffer = place_buffer(bare->rig, place) + at,
         .offset = bare->rig->store->places[place].offset + at,
     };
 }
 
-/* As many as there is room for, in one call. */
-static void issue(struct bare *bare)
+/* Starts as many requests as there is room for, in one call. */
+static void issue_requests(struct bare *bare)
 {
     struct io_attempt attempts[RIG_DEPTH];
     uint32_t count = 0;
@@ -168,7 +167,7 @@ static void issue(struct bare *bare)
     bare->in_flight += count;
 }
 
-static strata_status collect(struct bare *bare, strata_error *error)
+static strata_status collect_attempts(struct bare *bare, strata_error *error)
 {
     struct io_result results[RIG_DEPTH];
     int32_t count = strata_io_uring.reap(bare->rig->backend, results, RIG_DEPTH, UINT64_MAX);
@@ -188,14 +187,15 @@ static strata_status collect(struct bare *bare, strata_error *error)
     return STRATA_OK;
 }
 
-static void retire(struct bare *bare)
+static void retire_pieces(struct bare *bare)
 {
     while (bare->retired < bare->issued && bare->done[bare->retired % PIECE_RING])
         bare->done[bare->retired++ % PIECE_RING] = false;
 }
 
-/* After a failure: nobody closes a ring while the kernel writes to our buffers. */
-static void drain(struct bare *bare)
+/* After a failure, wait for all requests: a ring must not be closed while the kernel writes to
+ * our buffers. */
+static void drain_attempts(struct bare *bare)
 {
     struct io_result results[RIG_DEPTH];
     while (bare->in_flight > 0) {
@@ -216,15 +216,16 @@ static strata_status bare_pass(struct io_rig *rig, enum io_kind kind, strata_err
     };
     strata_status status = STRATA_OK;
     while (bare.retired < bare.total && status == STRATA_OK) {
-        issue(&bare);
-        status = collect(&bare, error);
-        retire(&bare);
+        issue_requests(&bare);
+        status = collect_attempts(&bare, error);
+        retire_pieces(&bare);
     }
-    drain(&bare);
+    drain_attempts(&bare);
     return status;
 }
 
-/* A pass through the store: a buffer has one transfer at a time, whose end starts the next. */
+/* A pass through the store. A buffer has one transfer at a time, and its end starts the next
+ * one. */
 struct store_pass {
     struct io_rig *rig;
     enum io_kind kind;
@@ -238,12 +239,12 @@ static void start_place(struct store_pass *pass, struct store_io *io, uint32_t p
 {
     io->write = is_write(pass->kind, place);
     io->place = place;
-    io->buffer = buffer_of(pass->rig, place);
+    io->buffer = place_buffer(pass->rig, place);
     io->digests = pass->rig->digests + place % RIG_WINDOW * DIGESTS_PER_PLACE;
     strata_store_start(pass->rig->store, io);
 }
 
-static void go_on(void *user, struct store_io *io)
+static void start_next_place(void *user, struct store_io *io)
 {
     struct store_pass *pass = user;
     uint32_t next = io->place + RIG_WINDOW;
@@ -261,7 +262,7 @@ static strata_status store_pass(struct io_rig *rig, enum io_kind kind, bool own_
     sem_init(&pass.done, 0, 0);
     atomic_store_explicit(&pass.running, count, memory_order_relaxed);
     for (uint32_t i = 0; i < count; i++) {
-        pass.ios[i].done = go_on;
+        pass.ios[i].done = start_next_place;
         pass.ios[i].user = &pass;
         pass.ios[i].own_hash = own_hash;
         start_place(&pass, &pass.ios[i], i);

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /*
- * Files that are to leave nothing behind, also where Ctrl-C ends the program. See scratch.h.
+ * Temporary directories that are removed at the end, also when Ctrl-C ends the program. See
+ * scratch.h.
  *
  * Thread: one owner.
  */
@@ -22,21 +23,22 @@
 
 #define DATA_BYTES (1u << 20)
 
-/* A run has one per drive and its probe one; 16 drives are the most. */
+/* A run has one per drive, for at most 16 drives, and its probe has one. */
 #define MAX_LIVE 20
 
 /*
- * Those that are there. A signal handler reaches nothing but statics, so these are: written by
- * their owners, one thread, read by the handler.
+ * The directories that exist. They are static because a signal handler reaches only statics.
+ * Their owners write them, on one thread; the handler reads them.
  */
 static struct scratch *_Atomic live[MAX_LIVE];
 
-static strata_status fail(strata_error *error, const char *what, const char *path, int code)
+static strata_status scratch_failure(strata_error *error, const char *what, const char *path,
+                                     int code)
 {
     return strata_fail(error, STRATA_E_IO, code, "%s %.160s: %s", what, path, strerror(code));
 }
 
-/* A signal handler may call this: it does nothing but ask the system. */
+/* A signal handler may call this: it makes only system calls. */
 static void remove_with_files(const char *path)
 {
     _Alignas(struct dirent64) char entries[4096];
@@ -47,7 +49,7 @@ static void remove_with_files(const char *path)
     while ((bytes = getdents64(dir, entries, sizeof entries)) > 0) {
         for (ssize_t at = 0; at < bytes;) {
             const struct dirent64 *entry = (const void *)(entries + at);
-            (void)unlinkat(dir, entry->d_name, 0); // "." and ".." refuse
+            (void)unlinkat(dir, entry->d_name, 0); // this fails for "." and ".."
             at += entry->d_reclen;
         }
     }
@@ -55,8 +57,9 @@ static void remove_with_files(const char *path)
     (void)rmdir(path);
 }
 
-/* Then it is ended as any program is, since SA_RESETHAND took this handler away. */
-static void on_signal(int number)
+/* Then the signal ends the program in the usual way, since SA_RESETHAND removed this
+ * handler. */
+static void remove_all_and_end(int number)
 {
     for (int i = 0; i < MAX_LIVE; i++) {
         const struct scratch *scratch = live[i];
@@ -66,16 +69,17 @@ static void on_signal(int number)
     raise(number);
 }
 
-static void catch_signals(void)
+static void remove_on_signals(void)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = remove_all_and_end, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
 
-/* One that is there no more, or more than there is place for, is just not known. */
-static void replace(struct scratch *known, struct scratch *by)
+/* Replace one entry of the list by another. Nothing happens if `known` is not in the list; a
+ * full list has no NULL entry. */
+static void replace_live(struct scratch *known, struct scratch *by)
 {
     for (int i = 0; i < MAX_LIVE; i++) {
         if (live[i] == known) {
@@ -89,14 +93,14 @@ strata_status strata_bench_scratch_make(struct scratch *out, const char *parent,
                                         strata_error *error)
 {
     snprintf(out->path, sizeof out->path, "%.4000s/offload-bench-XXXXXX", parent);
-    replace(NULL, out);
-    catch_signals();
+    replace_live(NULL, out);
+    remove_on_signals();
     if (mkdtemp(out->path) != NULL)
         return STRATA_OK;
     int code = errno;
-    replace(out, NULL);
+    replace_live(out, NULL);
     out->path[0] = '\0';
-    return fail(error, "making a directory in", parent, code);
+    return scratch_failure(error, "making a directory in", parent, code);
 }
 
 void strata_bench_scratch_remove(struct scratch *scratch)
@@ -104,7 +108,7 @@ void strata_bench_scratch_remove(struct scratch *scratch)
     if (scratch->path[0] == '\0')
         return;
     remove_with_files(scratch->path);
-    replace(scratch, NULL);
+    replace_live(scratch, NULL);
     scratch->path[0] = '\0';
 }
 
@@ -122,5 +126,5 @@ strata_status strata_bench_scratch_data(const char *path, strata_error *error)
         code = errno;
         good = false;
     }
-    return good ? STRATA_OK : fail(error, "writing", path, code);
+    return good ? STRATA_OK : scratch_failure(error, "writing", path, code);
 }

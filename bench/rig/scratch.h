@@ -2,8 +2,8 @@
 #define STRATA_BENCH_SCRATCH_H
 
 /*
- * A directory inside one that was named, for files that are to leave nothing behind. From the
- * first one on, SIGINT and SIGTERM remove those that are there before they end the program.
+ * A temporary directory inside a given one. Once the first exists, SIGINT and SIGTERM remove
+ * all that exist before they end the program.
  *
  * Thread: one owner.
  */
@@ -14,11 +14,12 @@ struct scratch {
     char path[4096]; /* empty: there is none */
 };
 
-/* E_IO: the parent is not there, or cannot be written to. *out stays in place until remove. */
+/* STRATA_E_IO: the parent does not exist or cannot be written to. *out must not move until
+ * remove. */
 strata_status strata_bench_scratch_make(struct scratch *out, const char *parent,
                                         strata_error *error);
 
-/* With the files in it; it has no directories. Of zeros: nothing happens. */
+/* Remove it with the files in it; it holds no directories. A struct of zeros is accepted. */
 void strata_bench_scratch_remove(struct scratch *scratch);
 
 /* A file of tokens to train on: bytes, the first 256 of every vocabulary. E_IO. */

@@ -2,11 +2,11 @@
 /*
  * The caller of offload-bench step. See step_caller.h.
  *
- * A product is 128 x 128 x 128, which stays in a core's second-level cache with what a BLAS
- * packs for it: what computing takes from the others, and they from it, is its core alone. (Of
- * 256 it does not; such a one took 1 % longer beside a core that streams over memory, which is
- * more than all updates keep a step waiting.) In backward products add to the gradient's first
- * 16 Ki elements, by little, so that no norm is over the limit.
+ * A product is 128 x 128 x 128. It stays in a core's second-level cache together with what a
+ * BLAS packs for it, so computing and the other work take nothing from each other but this
+ * core. (A product of 256 does not stay there. Beside a core that streams over memory it took
+ * 1 % longer, which is more than all updates delay a step.) Backward products add small values
+ * to the gradient's first 16 Ki elements, so no norm exceeds the limit.
  *
  * Thread: one owner; products run on the stream's thread.
  */
@@ -65,16 +65,16 @@ double strata_bench_step_product_s(const struct step_caller *caller)
     return strata_bench_spread(values, TIMES).median;
 }
 
-/* The thread that this runs on, to one core. */
+/* Binds the thread that runs it to one core. */
 static void bind_here(void *args)
 {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(*(const int *)args, &one);
-    (void)sched_setaffinity(0, sizeof one, &one); // it is one of the process's own
+    (void)sched_setaffinity(0, sizeof one, &one); // the core is one of the process's own
 }
 
-/* The device's stream gets the last core, all threads made from now on the others. */
+/* The device's stream gets the last core, all threads made later get the others. */
 static strata_status give_core(struct step_caller *caller, strata_error *error)
 {
     cpu_set_t cores;

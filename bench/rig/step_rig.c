@@ -1,11 +1,11 @@
 #define _GNU_SOURCE
 /*
- * What offload-bench step measures with. See step_rig.h.
+ * The rig of offload-bench step. See step_rig.h.
  *
- * The engine without updates is the overlapped one with another pager: its norms say of every
- * step that it is to be skipped, so gradients go home and are summed, and no state is read,
- * updated or written. The public API has no way to ask for that, nor to reach the lanes
- * alone; hence engine/engine_internal.h.
+ * The engine without updates is the overlapped one with another pager, in which every norm
+ * skips its step. So gradients go home and are summed, and no state is read, updated or
+ * written. The public API offers neither this nor the lanes alone; so this file includes
+ * engine/engine_internal.h.
  *
  * Thread: one owner; the caller's work runs on its stream.
  */
@@ -22,16 +22,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Groups whose weights and gradient the device has room for. */
+/* The device has room for the weights and gradients of so many groups. */
 #define DEVICE_GROUPS 6u
 #define FRAME_BYTES   (UINT64_C(192) << 20)
 
-/* Spans of a group in a step: its tiles' ops, and its uses. */
+/* Spans of a tile in a step: its ops and its share of the group's uses. */
 #define SPANS_OF_TILE 12u
 
-/* The caller. */
-
-static void stamp(void *args)
+static void stamp_time(void *args)
 {
     **(uint64_t **)args = strata_now_ns();
 }
@@ -55,12 +53,12 @@ static strata_status walk_step(struct step_rig *rig, strata_engine *engine, uint
         strata_stream_call(rig->caller.stream, strata_bench_step_compute, &compute,
                            sizeof compute);
     }
-    strata_stream_call(rig->caller.stream, stamp, &out_end_ns, sizeof out_end_ns);
+    strata_stream_call(rig->caller.stream, stamp_time, &out_end_ns, sizeof out_end_ns);
     return strata_step_end(engine);
 }
 
-static strata_status run_steps(struct step_rig *rig, strata_engine *engine, uint32_t products,
-                               uint32_t steps, struct step_sample *out)
+static strata_status run_rig_steps(struct step_rig *rig, strata_engine *engine,
+                                   uint32_t products, uint32_t steps, struct step_sample *out)
 {
     uint64_t ends_ns[BENCH_MAX_SAMPLES];
     strata_stats before;
@@ -89,13 +87,11 @@ strata_status strata_bench_step_sample(struct step_rig *rig, enum step_way way,
         return strata_bench_unordered_sample(rig->ways[way].unordered, products, steps - 2, out,
                                              error);
     strata_engine *engine = rig->ways[way].engine;
-    strata_status status = run_steps(rig, engine, products, steps, out);
+    strata_status status = run_rig_steps(rig, engine, products, steps, out);
     if (status != STRATA_OK)
         *error = *strata_engine_error(engine);
     return status;
 }
-
-/* The model. */
 
 static void make_model(struct step_rig *rig)
 {
@@ -122,7 +118,7 @@ static void make_model(struct step_rig *rig)
     rig->adam = strata_adam_defaults();
 }
 
-static strata_status take_memory(struct step_rig *rig, strata_error *error)
+static strata_status take_step_memory(struct step_rig *rig, strata_error *error)
 {
     uint32_t groups = rig->desc.groups;
     rig->tensors = calloc(groups, sizeof *rig->tensors);
@@ -135,18 +131,17 @@ static strata_status take_memory(struct step_rig *rig, strata_error *error)
     return STRATA_OK;
 }
 
-static void init(void *user, uint32_t group, uint32_t tensor, uint64_t first, uint64_t count,
-                 float *out)
+static void init_step_weights(void *user, uint32_t group, uint32_t tensor, uint64_t first,
+                              uint64_t count, float *out)
 {
     (void)user;
     (void)tensor;
     strata_random_normal(1, group, first, count, 0.02f, out);
 }
 
-/* Engines. */
-
-/* Every norm says that the step is to be skipped. */
-static strata_status skip(void *user, strata_step_result *result, strata_error *error)
+/* Every norm skips the step. */
+static strata_status skip_every_step(void *user, strata_step_result *result,
+                                     strata_error *error)
 {
     STRATA_TRY(strata_lane_total(user, result, error));
     result->skipped = true;
@@ -159,7 +154,7 @@ static strata_status leave_updates_out(struct step_rig *rig, strata_engine *engi
     strata_pager_destroy(engine->pager);
     engine->pager = NULL;
     rig->skipping = strata_engine_lanes_host;
-    rig->skipping.total = skip;
+    rig->skipping.total = skip_every_step;
     struct schedule_desc schedule = {
         .plan = &engine->plan, .mode = UPDATES_DEFERRED, .slots = {.durable = true}};
     STRATA_TRY(
@@ -187,7 +182,7 @@ static strata_status open_engine(struct step_rig *rig, enum step_way way, strata
                                .model = &rig->model,
                                .compute_dtype = STRATA_BF16,
                                .adam = &rig->adam,
-                               .init = init,
+                               .init = init_step_weights,
                                .clip = 1,
                                .params = STRATA_NVME,
                                .grads = STRATA_HOST,
@@ -214,8 +209,8 @@ static strata_status open_way(struct step_rig *rig, enum step_way way, strata_er
         return leave_updates_out(rig, of->engine, error);
     if (way != STEP_UNORDERED)
         return STRATA_OK;
-    /* Both slots of each record are written, and there are gradients. */
-    strata_status status = run_steps(rig, of->engine, 1, 3, &ignored);
+    /* Three steps, so that both slots of each record are written and there are gradients. */
+    strata_status status = run_rig_steps(rig, of->engine, 1, 3, &ignored);
     if (status != STRATA_OK) {
         *error = *strata_engine_error(of->engine);
         return status;
@@ -223,13 +218,11 @@ static strata_status open_way(struct step_rig *rig, enum step_way way, strata_er
     return strata_bench_unordered_open(&of->unordered, &rig->caller, of->engine, error);
 }
 
-/* Life. */
-
 strata_status strata_bench_step_open(struct step_rig *rig, const struct step_desc *desc,
                                      strata_error *error)
 {
     *rig = (struct step_rig){.desc = *desc};
-    STRATA_TRY(take_memory(rig, error));
+    STRATA_TRY(take_step_memory(rig, error));
     STRATA_TRY(strata_bench_step_caller_open(&rig->caller, desc->on_pool, error));
     for (int way = 0; way < STEP_WAY_COUNT; way++)
         STRATA_TRY(open_way(rig, (enum step_way)way, error));
@@ -241,7 +234,7 @@ void strata_bench_step_close(struct step_rig *rig)
     for (int way = 0; way < STEP_WAY_COUNT; way++) {
         strata_bench_unordered_close(rig->ways[way].unordered);
         strata_engine_destroy(rig->ways[way].engine);
-        // A durable store's files stay; here they have done their duty.
+        // A durable store keeps its files, so they are removed here.
         strata_bench_scratch_remove(&rig->ways[way].dir);
     }
     strata_bench_step_caller_close(&rig->caller);

@@ -2,14 +2,14 @@
 #define STRATA_BENCH_STEP_RIG_H
 
 /*
- * What offload-bench step measures with: one made-up model, an engine for each way to run its
- * step, and a caller whose computing is a given number of matrix products.
+ * The rig of offload-bench step: one made-up model, an engine for each way to run its step,
+ * and a caller whose computing is a given number of matrix products.
  *
  * Weights and states rest on NVMe and are committed every step, gradients in host RAM.
  *
- * The ways: overlapped, updates ahead of the norm; unordered, the same ops with nothing between
- * them that waits (step_unordered.h; in what is printed it is called free); without updates, as
- * if every gradient had overflowed; in turn, the naive order.
+ * The ways: overlapped, with updates ahead of the norm; unordered, the same ops with no
+ * waiting for one another (step_unordered.h; the output calls it free); without updates, as if
+ * every gradient had overflowed; in turn, the naive order.
  *
  * Thread: one owner.
  */
@@ -32,7 +32,7 @@ struct step_desc {
     uint32_t groups;
     uint64_t group_elems;
     bool on_pool;       /* the device computes on the workers */
-    uint32_t max_steps; /* of a sample, for the trace */
+    uint32_t max_steps; /* most steps of a sample, for the trace */
     bool trace;         /* of the overlapped way */
 };
 
@@ -53,16 +53,16 @@ struct step_rig {
     } ways[STEP_WAY_COUNT];
 };
 
-/* On failure close gives back what there is. */
+/* After a failure, close frees what was opened. */
 strata_status strata_bench_step_open(struct step_rig *rig, const struct step_desc *desc,
                                      strata_error *error);
 /* A rig of zeros is fine. */
 void strata_bench_step_close(struct step_rig *rig);
 
 /*
- * Run a way for some steps, with so many products for each group in forward and three times as
- * many in backward. Measured from the end of the first step's computing to that of the last
- * but one's, with steps - 2 between them.
+ * Run a way for some steps, with `products` for each group in forward and three times as many
+ * in backward. Measured from the end of the first step's computing to that of the last step
+ * but one: steps - 2 steps.
  */
 strata_status strata_bench_step_sample(struct step_rig *rig, enum step_way way,
                                        uint32_t products, uint32_t steps,

@@ -2,12 +2,12 @@
 /*
  * A driver of the lanes without a schedule. See step_unordered.h.
  *
- * It does what the pager does with an op (offload/pager/lanes.c), less what only an order
- * needs: no gates, no steps, no verdicts. An op that ends sends a message, as there, and the
- * next op of its lane is started.
+ * It handles an op as the pager does (offload/pager/lanes.c), without the parts that only an
+ * order needs: gates, steps and verdicts. When an op ends it sends a message, and the next op
+ * of its lane is started.
  *
- * One dependency cannot go: a place of the store has one transfer at a time. Where the next
- * weights to be read are just being written, their lane waits for the end of that.
+ * One dependency must stay: a place of the store has one transfer at a time. If the next place
+ * to be read is still being written, its lane waits for the end of the write.
  *
  * Thread: one owner; messages come from the I/O thread, the cpu lane and the streams.
  */
@@ -26,20 +26,20 @@
 
 #define SLOTS 32u /* more than all depths together */
 
-/* Uses that are queued on the caller's stream at once: it never runs dry. */
+/* Uses that are queued on the caller's stream at once, so that it is never idle. */
 #define COMPUTE_DEPTH 4u
 
-/* Steps of the simulation that lists the ops: the first ones are not like the others, and the
- * last one's updates are under the step that follows. */
+/* Steps of the simulation that lists the ops: the first ones are unlike the others, and the
+ * last one's updates run in the step after it. */
 enum { WARM_STEPS = 2, STEPS = 3, LISTED_STEP = WARM_STEPS + 1 };
 
 struct list {
     struct op *ops; /* owned */
     uint32_t count;
     uint32_t capacity;
-    uint64_t next; /* of all steps */
+    uint64_t next; /* index over all steps */
     uint32_t in_flight;
-    uint64_t end_ns; /* of the op that ended last */
+    uint64_t end_ns; /* end of the op that ended last */
     uint64_t busy_ns;
     uint64_t bytes;
 };
@@ -49,7 +49,7 @@ struct slot {
     struct op op;
     strata_lane lane;
     struct store_io io;
-    struct hash128 *digests; /* where the store would hash what was read */
+    struct hash128 *digests; /* set where the store would hash the bytes that it read */
     uint64_t bytes;
     uint64_t queued_ns;
 };
@@ -57,7 +57,7 @@ struct slot {
 struct message {
     uint32_t slot;
     strata_status status;
-    uint64_t start_ns; /* 0: when it was queued */
+    uint64_t start_ns; /* 0: the time when it was queued */
     uint64_t end_ns;
 };
 
@@ -78,13 +78,11 @@ struct step_unordered {
     uint64_t digest_count;   /* of one */
     bool *busy;              /* by place: a transfer is under way */
     uint32_t products;
-    bool no_memory; /* for the lists */
+    bool no_memory; /* a list could not grow */
     bool failed;
 };
 
-/* The list. */
-
-static void note(void *user, const struct op *op)
+static void note_op(void *user, const struct op *op)
 {
     struct step_unordered *run = user;
     struct list *list = &run->lists[op->lane];
@@ -102,7 +100,7 @@ static void note(void *user, const struct op *op)
     list->ops[list->count++] = *op;
 }
 
-/* The caller's uses, as ops of its lane: what is computed between acquire and release. */
+/* The caller's uses, as ops of its lane: the computing between acquire and release. */
 static void note_uses(struct step_unordered *run)
 {
     const struct offload_plan *plan = &run->engine->plan;
@@ -111,13 +109,14 @@ static void note_uses(struct step_unordered *run)
             continue;
         struct op op = {.step = LISTED_STEP,
                         .lane = STRATA_LANE_COMPUTE,
-                        .tile = u, /* of this lane's ops: the use */
+                        .tile = u, /* in this lane: the index of the use */
                         .placement = plan->residency.use_grad[u]};
-        note(run, &op);
+        note_op(run, &op);
     }
 }
 
-/* The order is the schedule's; the clock's rates only decide which of several near ones. */
+/* The schedule makes the order; the rates of this machine only decide between ops that are
+ * nearly equal. */
 static const strata_profile any_machine = {.name = "any",
                                            .host_device = true,
                                            .cores = 2,
@@ -146,7 +145,7 @@ static strata_status list_ops(struct step_unordered *run, strata_error *error)
                                  .commit_every = 1,
                                  .warm_steps = WARM_STEPS,
                                  .steps = STEPS,
-                                 .note = note,
+                                 .note = note_op,
                                  .note_user = run};
     struct simulation *simulation;
     strata_forecast forecast;
@@ -159,9 +158,7 @@ static strata_status list_ops(struct step_unordered *run, strata_error *error)
     return strata_fail(error, STRATA_E_NOMEM, ENOMEM, "memory for the list of ops: none left");
 }
 
-/* What ends. */
-
-static void end(struct slot *slot, strata_status status, uint64_t start_ns, uint64_t end_ns)
+static void end_op(struct slot *slot, strata_status status, uint64_t start_ns, uint64_t end_ns)
 {
     struct message message = {.slot = (uint32_t)(slot - slot->run->slots),
                               .status = status,
@@ -170,28 +167,28 @@ static void end(struct slot *slot, strata_status status, uint64_t start_ns, uint
     strata_channel_send(slot->run->events, &message);
 }
 
-static void on_store(void *user, struct store_io *io)
+static void unordered_on_store(void *user, struct store_io *io)
 {
     struct slot *slot = user;
     if (slot->digests != NULL)
         strata_hash_pieces(io->buffer, slot->bytes, slot->digests);
-    end(slot, io->status, io->start_ns, io->end_ns);
+    end_op(slot, io->status, io->start_ns, io->end_ns);
 }
 
-static void on_cpu(void *user, const struct cpu_result *result)
+static void unordered_on_cpu(void *user, const struct cpu_result *result)
 {
     struct step_unordered *run = user;
-    end(&run->slots[result->slot], result->status, result->start_ns, result->end_ns);
+    end_op(&run->slots[result->slot], result->status, result->start_ns, result->end_ns);
 }
 
-static void on_stream(void *user, uint64_t value, uint64_t now_ns)
+static void unordered_on_stream(void *user, uint64_t value, uint64_t now_ns)
 {
     struct step_unordered *run = user;
-    end(&run->slots[value], STRATA_OK, 0, now_ns);
+    end_op(&run->slots[value], STRATA_OK, 0, now_ns);
 }
 
-/* The sum is made; that it may not be finite is of no interest here. */
-static strata_status total(void *user, strata_step_result *result, strata_error *error)
+/* Computes the sum of the norms; a sum that is not finite does not matter here. */
+static strata_status total_norms(void *user, strata_step_result *result, strata_error *error)
 {
     strata_error ignored = {.status = STRATA_OK};
     (void)error;
@@ -199,10 +196,9 @@ static strata_status total(void *user, strata_step_result *result, strata_error 
     return STRATA_OK;
 }
 
-/* Starting. */
-
-/* false: the place is busy. Reads are hashed by their update, or where the store would. */
-static bool start_transfer(struct step_unordered *run, struct slot *slot)
+/* False: the place is busy. A read is hashed by its update, or where the store would hash
+ * it. */
+static bool start_unordered_transfer(struct step_unordered *run, struct slot *slot)
 {
     struct transfer transfer = strata_address_transfer(&run->engine->memory, &slot->op);
     if (run->busy[transfer.place])
@@ -211,7 +207,7 @@ static bool start_transfer(struct step_unordered *run, struct slot *slot)
     slot->io = (struct store_io){.write = slot->op.kind == OP_NVME_WRITE,
                                  .place = transfer.place,
                                  .buffer = transfer.buffer,
-                                 .done = on_store,
+                                 .done = unordered_on_store,
                                  .user = slot};
     strata_update_hashes_start(run->hashes, &slot->op, &slot->io);
     slot->digests = NULL;
@@ -223,7 +219,8 @@ static bool start_transfer(struct step_unordered *run, struct slot *slot)
     return true;
 }
 
-static struct update_job update_job(const struct step_unordered *run, const struct op *op)
+static struct update_job unordered_update_job(const struct step_unordered *run,
+                                              const struct op *op)
 {
     const struct memory *memory = &run->engine->memory;
     return (struct update_job){
@@ -244,7 +241,7 @@ static void start_cpu(struct step_unordered *run, struct slot *slot)
                           .step = op->step + 1};
     if (op->kind == OP_UPDATE) {
         job.kind = CPU_UPDATE;
-        job.update = update_job(run, op);
+        job.update = unordered_update_job(run, op);
     } else if (op->kind == OP_NORM) {
         job.kind = CPU_NORM;
         job.update.tile = op->tile;
@@ -253,7 +250,7 @@ static void start_cpu(struct step_unordered *run, struct slot *slot)
     strata_cpu_lane_start(run->cpu, &job);
 }
 
-static void start_copy(struct step_unordered *run, struct slot *slot)
+static void start_unordered_copy(struct step_unordered *run, struct slot *slot)
 {
     const struct strata_device_ops *device = run->caller->device->ops;
     const struct memory *memory = &run->engine->memory;
@@ -273,7 +270,7 @@ static void start_copy(struct step_unordered *run, struct slot *slot)
         device->stream_copy(stream, in ? ends.device : ends.host, in ? ends.host : ends.device,
                             ends.bytes);
     }
-    device->stream_notify(stream, on_stream, run, (uint64_t)(slot - run->slots));
+    device->stream_notify(stream, unordered_on_stream, run, (uint64_t)(slot - run->slots));
 }
 
 static void start_compute(struct step_unordered *run, struct slot *slot)
@@ -286,16 +283,16 @@ static void start_compute(struct step_unordered *run, struct slot *slot)
         compute.grad = (float *)strata_address_placement(memory, slot->op.placement);
     strata_stream_call(run->caller->stream, strata_bench_step_compute, &compute,
                        sizeof compute);
-    run->caller->device->ops->stream_notify(run->caller->stream, on_stream, run,
+    run->caller->device->ops->stream_notify(run->caller->stream, unordered_on_stream, run,
                                             (uint64_t)(slot - run->slots));
 }
 
-static bool start(struct step_unordered *run, struct slot *slot)
+static bool start_listed_op(struct step_unordered *run, struct slot *slot)
 {
     switch (slot->lane) {
     case STRATA_LANE_NVME_READ:
     case STRATA_LANE_NVME_WRITE:
-        return start_transfer(run, slot);
+        return start_unordered_transfer(run, slot);
     case STRATA_LANE_CPU:
         start_cpu(run, slot);
         return true;
@@ -304,9 +301,9 @@ static bool start(struct step_unordered *run, struct slot *slot)
         return true;
     case STRATA_LANE_H2D:
     case STRATA_LANE_D2H:
-        start_copy(run, slot);
+        start_unordered_copy(run, slot);
         return true;
-    case STRATA_LANE_COMM: /* there is one rank */
+    case STRATA_LANE_COMM: /* with one rank there are no collectives */
     case STRATA_LANE_COUNT:
         break;
     }
@@ -314,8 +311,8 @@ static bool start(struct step_unordered *run, struct slot *slot)
     return false;
 }
 
-/* As many ops of a lane as may be under way. */
-static void feed(struct step_unordered *run, strata_lane lane, uint32_t steps)
+/* Starts as many ops of a lane as may run at once. */
+static void feed_lane(struct step_unordered *run, strata_lane lane, uint32_t steps)
 {
     struct list *list = &run->lists[lane];
     uint32_t depth = lane == STRATA_LANE_COMPUTE ? COMPUTE_DEPTH : strata_lane_depth[lane];
@@ -329,7 +326,7 @@ static void feed(struct step_unordered *run, strata_lane lane, uint32_t steps)
         slot->bytes = lane == STRATA_LANE_COMPUTE
                           ? 0
                           : strata_address_lane_bytes(&run->engine->plan, &slot->op);
-        if (!start(run, slot))
+        if (!start_listed_op(run, slot))
             return;
         run->free_count--;
         list->next++;
@@ -337,7 +334,7 @@ static void feed(struct step_unordered *run, strata_lane lane, uint32_t steps)
     }
 }
 
-static void take_message(struct step_unordered *run, const struct message *message)
+static void take_end_message(struct step_unordered *run, const struct message *message)
 {
     struct slot *slot = &run->slots[message->slot];
     struct list *list = &run->lists[slot->lane];
@@ -372,10 +369,10 @@ strata_status strata_bench_unordered_sample(struct step_unordered *run, uint32_t
     do {
         for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
             if (lane != STRATA_LANE_COMPUTE || products > 0)
-                feed(run, (strata_lane)lane, steps);
+                feed_lane(run, (strata_lane)lane, steps);
         struct message message;
         if (strata_channel_receive(run->events, &message, UINT64_MAX))
-            take_message(run, &message);
+            take_end_message(run, &message);
     } while (run->free_count < SLOTS);
     if (run->failed) {
         const strata_error *why = strata_store_error(run->engine->store);
@@ -392,17 +389,15 @@ strata_status strata_bench_unordered_sample(struct step_unordered *run, uint32_t
     return STRATA_OK;
 }
 
-/* Life. */
-
-static strata_status open_lanes(struct step_unordered *run, strata_error *error)
+static strata_status open_unordered_lanes(struct step_unordered *run, strata_error *error)
 {
     const struct offload_plan *plan = &run->engine->plan;
     struct cpu_lane_desc cpu = {.functions = &run->functions,
                                 .functions_user = run->engine,
-                                .done = on_cpu,
+                                .done = unordered_on_cpu,
                                 .done_user = run};
     run->functions = strata_engine_lanes_host;
-    run->functions.total = total;
+    run->functions.total = total_norms;
     STRATA_TRY(strata_channel_create(&run->events, SLOTS, sizeof(struct message), error));
     STRATA_TRY(strata_update_hashes_create(&run->hashes, plan, error));
     STRATA_TRY(strata_cpu_lane_create(&run->cpu, &cpu, error));
@@ -434,7 +429,7 @@ strata_status strata_bench_unordered_open(struct step_unordered **out,
         run->free_slots[run->free_count++] = i;
     strata_pager_destroy(engine->pager);
     engine->pager = NULL;
-    STRATA_TRY(open_lanes(run, error));
+    STRATA_TRY(open_unordered_lanes(run, error));
     return list_ops(run, error);
 }
 

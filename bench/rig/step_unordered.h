@@ -2,16 +2,16 @@
 #define STRATA_BENCH_STEP_UNORDERED_H
 
 /*
- * The ops of a step with all dependencies removed: what the lanes do when none waits for
- * another. No order of the same work on the same cores is faster, so it is what the schedule is
- * measured against.
+ * The ops of a step with all dependencies removed: the lanes at work when no lane waits for
+ * another. No order of the same work on the same cores is faster, so the schedule is compared
+ * with it.
  *
- * The list of ops is the schedule's own: those it gives out for one step in its stride. Each
- * lane goes through its part of the list, as many at once as the schedule would have under way,
- * with the engine's memory, store, update and hashes. Frames are used by several ops at once
- * and the bytes in them mean nothing, which changes no cost; nothing of the engine is of use
- * afterwards. Two things are left out: commits, whose tables are small and not flushed, and the
- * comparison of a hash with the one expected, though not the hashing.
+ * The schedule itself makes the list of ops: those of one step in the middle of a run. Each
+ * lane goes through its part of the list, with as many ops at once as the schedule would run,
+ * and with the engine's memory, store, updates and hashes. Several ops use a frame at once and
+ * the bytes in it mean nothing, which changes no cost; afterwards the engine cannot be used.
+ * Two things are left out: commits, whose tables are small and not flushed, and the comparison
+ * of a hash with the expected one, though not the hashing.
  *
  * Thread: one owner.
  */
@@ -21,14 +21,14 @@
 
 struct step_unordered;
 
-/* Ends the engine's own pager. Both slots of each record have been written. */
+/* Ends the engine's own pager. Both slots of each record must have been written. */
 strata_status strata_bench_unordered_open(struct step_unordered **out,
                                           const struct step_caller *caller,
                                           strata_engine *engine, strata_error *error);
 /* Before the engine is destroyed. NULL is fine. */
 void strata_bench_unordered_close(struct step_unordered *run);
 
-/* All lanes through the list of so many steps; out: of one. */
+/* Runs all lanes through the list of `steps` steps; *out has the figures of one step. */
 strata_status strata_bench_unordered_sample(struct step_unordered *run, uint32_t products,
                                             uint32_t steps, struct step_sample *out,
                                             strata_error *error);
