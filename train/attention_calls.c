@@ -1,16 +1,16 @@
 /*
  * Groups of heads for a backward of fused attention, and its workspace.
  *
- * With cuDNN 9.19 and 9.28, on descriptions of an A100, an RTX 4090 and an H200, the workspace
- * of an ordered backward is the scores of the call, two bytes each, with rows rounded up to 64
- * and keys to 128; four bytes for each row and head; and where heads share keys, dK and dV of
- * each query head before they are added. An unordered one has dQ in fp32 instead of the
- * scores, and on an Ampere or Ada GPU such dK and dV. Plans are held to the formula when they
- * are built.
+ * The workspace was measured with cuDNN 9.19 and 9.28, on descriptions of an A100, an RTX 4090
+ * and an H200. An ordered backward needs the scores of the call, two bytes each, with rows
+ * rounded up to 64 and keys to 128; four bytes for each row and head; and, where heads share
+ * keys, dK and dV of each query head before they are added. An unordered one needs dQ in fp32
+ * instead of the scores, and such dK and dV on an Ampere or Ada GPU. When a plan is built, its
+ * workspace is checked against this formula.
  *
  * A group has whole key heads, since cuDNN adds the gradients of heads that share one within a
- * call. Where not even those fit, a group is a part of them, and the parts are added by a
- * kernel of ours in the order of heads.
+ * call. If not even the heads of one key head fit, a group is a part of them, and a kernel of
+ * ours adds the parts in the order of heads.
  *
  * Thread: any.
  */
@@ -21,10 +21,11 @@
 
 #include "base/error.h"
 
-/* What a plan may take for itself. No plan took any; a later cuDNN may align its pieces. */
+/* Bytes that a plan may need for itself. No plan needed any; a later cuDNN may align its
+ * arrays. */
 #define SMALL_BYTES (UINT64_C(1) << 20)
 
-static uint64_t rounded(uint64_t value, uint64_t to)
+static uint64_t rounded_up(uint64_t value, uint64_t to)
 {
     return (value + to - 1) / to * to;
 }
@@ -39,12 +40,13 @@ struct attention_shape strata_attention_resolved(const struct attention_shape *s
     return out;
 }
 
-/* What grows with sequences x heads of a call, for one head of one sequence. */
+/* Bytes for one head of one sequence: the part of the workspace that grows with a call's
+ * sequences x heads. */
 static uint64_t scores_bytes(const struct attention_shape *shape)
 {
     if (shape->unordered)
         return 4 * (uint64_t)shape->seq * shape->head_dim;
-    return 2 * rounded(shape->seq, 64) * rounded(shape->seq, 128);
+    return 2 * rounded_up(shape->seq, 64) * rounded_up(shape->seq, 128);
 }
 
 static uint64_t beside_bytes(const struct attention_shape *shape, bool shared)
@@ -64,7 +66,8 @@ static uint32_t largest_divisor(uint32_t count, uint64_t most)
     return divisor;
 }
 
-static strata_status check_shape(const struct attention_shape *shape, strata_error *error)
+static strata_status check_attention_shape(const struct attention_shape *shape,
+                                           strata_error *error)
 {
     if (shape->sequences == 0 || shape->heads == 0 || shape->kv_heads == 0 ||
         shape->heads % shape->kv_heads != 0)
@@ -94,7 +97,7 @@ static strata_status check_shape(const struct attention_shape *shape, strata_err
     return STRATA_OK;
 }
 
-/* Heads of a sequence that a call may have; 1 at least. */
+/* The most heads of a sequence that a call may have; at least 1. */
 static uint64_t most_heads(const struct attention_shape *shape)
 {
     uint64_t each = scores_bytes(shape);
@@ -105,7 +108,7 @@ static uint64_t most_heads(const struct attention_shape *shape)
     return most > 0 ? most : 1;
 }
 
-/* How many query heads, and how many sequences with all heads, a call has. */
+/* Choose how many query heads, and how many sequences with all heads, a call has. */
 static void choose_group(struct attention_calls *out, const struct attention_shape *shape)
 {
     uint64_t most = most_heads(shape);
@@ -128,7 +131,7 @@ strata_status strata_attention_calls(struct attention_calls *out,
                                      const struct attention_shape *shape, strata_error *error)
 {
     struct attention_shape full = strata_attention_resolved(shape);
-    STRATA_TRY(check_shape(&full, error));
+    STRATA_TRY(check_attention_shape(&full, error));
     uint64_t each = scores_bytes(&full);
     if (each > ATTENTION_SCORES_BYTES_MAX)
         return strata_fail(error, STRATA_E_NOMEM, 0,
@@ -143,6 +146,6 @@ strata_status strata_attention_calls(struct attention_calls *out,
     out->call_bytes = (uint64_t)out->sequences * out->heads * (each + beside) + SMALL_BYTES;
     if (out->parts > 1)
         out->parts_bytes = 2 * 2 * (uint64_t)out->parts * full.seq * full.head_dim;
-    out->workspace_bytes = rounded(out->call_bytes, 256) + out->parts_bytes;
+    out->workspace_bytes = rounded_up(out->call_bytes, 256) + out->parts_bytes;
     return STRATA_OK;
 }

@@ -4,10 +4,10 @@
 /*
  * How fused attention of a shape is cut into calls, and how much workspace it needs.
  *
- * A backward whose sums have one order writes the scores of every head of a call to memory: two
- * bytes for each pair of a query and a key. So it goes by groups of heads, and a workspace of a
- * stated size is enough for any number of sequences and heads. All of this follows from the
- * shape alone: a plan of memory needs neither a GPU nor cuDNN.
+ * A backward whose sums have a fixed order writes the scores of every head of a call to
+ * memory: two bytes for each pair of a query and a key. So it runs by groups of heads, and a
+ * workspace of a fixed size is enough for any number of sequences and heads. All of this
+ * follows from the shape alone, so a memory plan needs neither a GPU nor cuDNN.
  *
  *     struct attention_calls calls;
  *     STRATA_TRY(strata_attention_calls(&calls, &shape, error));
@@ -26,9 +26,9 @@
 extern "C" {
 #endif
 
-/* The scores of a call take at most the first, and all of its workspace the second: what else
- * there is grows with tokens, not with their square. Where one head needs more it goes alone,
- * as long as its scores take no more than the third. */
+/* The scores of a call take at most the first number, and its whole workspace at most the
+ * second: the rest of it grows with tokens, not with their square. A head that needs more gets
+ * a call of its own, as long as its scores take no more than the third. */
 #define ATTENTION_SCORES_BYTES     (UINT64_C(1) << 30)
 #define ATTENTION_CALL_BYTES       (UINT64_C(1120) << 20)
 #define ATTENTION_SCORES_BYTES_MAX (UINT64_C(2) << 30)
@@ -58,10 +58,10 @@ struct attention_shape {
 struct attention_calls {
     uint32_t
         sequences; /* of a backward call; a divisor of the shape's; 1 unless it has all heads */
-    uint32_t heads;           /* query heads of a backward call; a divisor of the shape's */
-    uint32_t kv_heads;        /* that those share: whole ones, or 1 of which they are a part */
-    uint32_t parts;           /* calls that share a key head; their dK and dV are added after */
-    uint64_t call_bytes;      /* workspace of one backward call, at most */
+    uint32_t heads;      /* query heads of a backward call; a divisor of the shape's heads */
+    uint32_t kv_heads;   /* key heads of a call: whole ones, or 1 whose query heads are split */
+    uint32_t parts;      /* calls that share a key head; their dK and dV are added after */
+    uint64_t call_bytes; /* workspace of one backward call, at most */
     uint64_t parts_bytes;     /* dK and dV of all the parts; 0 where parts is 1 */
     uint64_t workspace_bytes; /* of forward and backward, at most: the two together */
 };
@@ -69,8 +69,8 @@ struct attention_calls {
 /*
  * The calls of a shape, the largest that the limits above allow.
  *
- * STRATA_E_UNSUPPORTED: fused attention has no such shape; the message names key and value.
- * STRATA_E_NOMEM: not even one head's scores fit.
+ * STRATA_E_UNSUPPORTED: fused attention does not support the shape; the message names key and
+ * value. STRATA_E_NOMEM: not even the scores of one head fit.
  */
 STRATA_NODISCARD strata_status strata_attention_calls(struct attention_calls *out,
                                                       const struct attention_shape *shape,

@@ -1,15 +1,16 @@
 /*
- * Attention by cuDNN, through its C++ frontend, which is headers only. So this is the one C++
- * file; its interface is C, and no exception leaves it.
+ * Attention by cuDNN, through its C++ frontend, which consists of headers only. So this is the
+ * only C++ file; its interface is C, and no exception leaves it.
  *
  * cuDNN's own C interface describes graphs of products and pointwise functions. The frontend
- * knows which graph of those a fused attention is, for every version; that is what it is for.
+ * knows, for every version, which graph is a fused attention; we use it for that.
  *
- * It calls libcudnn through a handle of ours (its "dynamic loading"). It keeps the addresses of
- * functions for good, so libcudnn is opened once a process and never closed.
+ * The frontend calls libcudnn through our handle (its "dynamic loading"). It keeps the
+ * addresses of functions forever, so libcudnn is opened once per process and never closed.
  *
- * A plan is for one shape and one set of strides, so calls on groups of heads are one plan with
- * other addresses. Those come in the order of the arrays' ids, which spares a table a call.
+ * A plan is for one shape and one set of strides, so calls on different groups of heads use
+ * one plan with other addresses. Addresses are given in the order of the arrays' ids, so a
+ * call needs no table.
  *
  * Thread: one per object.
  */
@@ -71,7 +72,7 @@ struct process_library {
 process_library &the_library()
 {
     static process_library *library =
-        new process_library; /* outlives every static of cuDNN's */
+        new process_library; /* never freed: cuDNN's statics may use it at exit */
     return *library;
 }
 
@@ -94,7 +95,7 @@ struct attention_cudnn {
 namespace
 {
 
-/* What body returns; what it throws becomes a story. */
+/* Returns what body returns; an exception of body fills error instead. */
 template <typename Body>
 strata_status guarded(strata_error *error, const char *what, Body body) noexcept
 {
@@ -110,7 +111,7 @@ strata_status guarded(strata_error *error, const char *what, Body body) noexcept
     }
 }
 
-/* The frontend's refusal on one line. */
+/* Put the frontend's refusal on one line. */
 strata_status refused(strata_error *error, strata_status status, const char *what,
                       fe::error_t cause)
 {
@@ -136,7 +137,7 @@ bool same_shape(const attention_shape &a, const attention_shape &b)
            a.unordered == b.unordered;
 }
 
-/* One array of a call: sequences x heads x seq x head_dim in rows that lie `row` apart. */
+/* One array of a call: sequences x heads x seq x head_dim, with rows `row` elements apart. */
 tensor_pointer rows_of(const attention_shape &shape, array id, uint32_t sequences,
                        uint32_t heads, uint64_t row)
 {
@@ -183,13 +184,13 @@ float scale_of(const attention_shape &shape)
     return 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
 }
 
-/* A window that no row fills is none. */
+/* A window as long as the sequence is no window. */
 bool has_window(const attention_shape &shape)
 {
     return shape.window != 0 && shape.window < shape.seq;
 }
 
-/* Every sequence and head in one call: nothing of it grows with their number. */
+/* All sequences and heads in one call: its workspace does not grow with their number. */
 graph_pointer forward_graph(const attention_cudnn &attention, const attention_shape &shape)
 {
     auto graph = empty_graph(attention, shape);
@@ -215,7 +216,7 @@ graph_pointer backward_graph(const attention_cudnn &attention, const attention_s
     auto graph = empty_graph(attention, shape);
     uint32_t n = calls.sequences;
     uint64_t row = shape.qkv_stride;
-    /* Parts of a key head's gradients lie apart until they are added. */
+    /* The parts of a key head's gradients lie in arrays of their own until they are added. */
     uint64_t kv_row = calls.parts > 1 ? shape.head_dim : row;
     auto q = graph->tensor(*rows_of(shape, Q, n, calls.heads, row));
     auto k = graph->tensor(*rows_of(shape, K, n, calls.kv_heads, row));
@@ -235,7 +236,7 @@ graph_pointer backward_graph(const attention_cudnn &attention, const attention_s
     return graph;
 }
 
-/* limit_bytes: plans that need more workspace are passed over. */
+/* limit_bytes: plans that need more workspace are skipped. */
 strata_status finish(const attention_cudnn &attention, fe::graph::Graph &graph,
                      const char *what, uint64_t limit_bytes, uint64_t *needed_bytes,
                      strata_error *error)
@@ -327,7 +328,7 @@ backward_call addresses(const attention_backward &args, const attention_shape &s
              at(args.d_k, kv), at(args.d_v, kv)}};
 }
 
-/* All parts of one key head, then their sums. */
+/* Run all parts of one key head, then add them. */
 strata_status run_parts(const attention_cudnn &attention, void *stream, const plans &plans,
                         const attention_backward &args, uint64_t sequence, uint64_t head,
                         strata_error *error)

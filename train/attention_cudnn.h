@@ -12,18 +12,18 @@
  *     workspace = ... calls.workspace_bytes of the device ...
  *     STRATA_TRY(strata_attention_cudnn_forward(attention, stream, &args, error));
  *
- * The forward keeps o and, for each row and head, the logarithm of its softmax's sum (lse); the
- * backward computes the scores again from those. Inside, sums are fp32.
+ * The forward keeps o and, for each row and head, the logarithm of its softmax's sum (lse);
+ * the backward recomputes the scores from these. Sums inside are fp32.
  *
- * The backward goes by groups of heads (train/attention_calls.h). Unless the shape says
- * unordered, neither a repetition nor another object changes a bit of any gradient on one kind
- * of GPU with one version of cuDNN.
+ * The backward runs by groups of heads (train/attention_calls.h). Unless the shape says
+ * unordered, every run on one kind of GPU with one version of cuDNN gives the same bits of
+ * every gradient.
  *
  * A shape's plans are built when it is prepared, half a second each, and kept until close.
- * After that nothing is allocated by us and nothing waits for the GPU.
+ * After that we allocate nothing and nothing waits for the GPU.
  *
  * cuDNN is opened by name and never linked. A build without its headers, or without CUDA, has
- * the same functions: open says what is missing.
+ * the same functions; there open says what is missing.
  *
  * Thread: one per object, with the object's device current.
  */
@@ -37,19 +37,20 @@ extern "C" {
 
 struct attention_cudnn;
 
-/* What plans are made for. All zero: the current CUDA device, and libcudnn where the loader
- * looks. */
+/* The GPU and the library that plans are made for. All zero: the current CUDA device, and
+ * libcudnn from the loader's search path. */
 struct attention_target {
-    const char *library_dir; /* NULL: where the loader looks; copied */
-    /* A GPU that need not be there, to build plans and run none: cuDNN's own JSON of device
+    const char *library_dir; /* NULL: the loader's search path; copied */
+    /* To build plans for a GPU without having it, and run none: cuDNN's own JSON of its
      * properties; NULL: the current device. Copied. */
     const char *device_json;
     uint32_t sm; /* with device_json only: compute capability x 10 */
 };
 
 /* q, k, v, o and the gradients: device memory of the shape's dtype, each the address of its
- * first element, aligned to 16 bytes. lse: sequences x heads x seq floats. workspace: what
- * strata_attention_calls() says, aligned to 256 bytes. All lent until the stream got there. */
+ * first element, aligned to 16 bytes. lse: sequences x heads x seq floats. workspace: the
+ * bytes of strata_attention_calls(), aligned to 256 bytes. All lent until the stream has run
+ * the call. */
 struct attention_forward {
     struct attention_shape shape;
     const void *q;
@@ -74,14 +75,14 @@ struct attention_backward {
     void *workspace;
 };
 
-/* Why this build has no attention by cuDNN, with the remedy; NULL: it has. Static storage.
+/* Why this build has no attention by cuDNN, and what to do; NULL: it has it. Static storage.
  * Thread: any. */
 const char *strata_attention_cudnn_absent(void);
 
 /*
- * STRATA_E_UNSUPPORTED: this build has no cuDNN, or libcudnn is missing, too old, half there or
- * of another architecture; the message names which, and the remedy.
- * STRATA_E_DEVICE: cuDNN refuses the device.
+ * STRATA_E_UNSUPPORTED: this build has no cuDNN, or libcudnn is missing, too old, incomplete
+ * or of another architecture; the message says which, and what to do. STRATA_E_DEVICE: cuDNN
+ * refuses the device.
  */
 STRATA_NODISCARD strata_status strata_attention_cudnn_open(
     struct attention_cudnn **out, const struct attention_target *target, strata_error *error);
@@ -92,16 +93,16 @@ void strata_attention_cudnn_close(struct attention_cudnn *attention);
 const char *strata_attention_cudnn_version(const struct attention_cudnn *attention);
 
 /*
- * Build a shape's plans, unless they are there.
+ * Build a shape's plans, unless they exist already.
  *
- * STRATA_E_UNSUPPORTED: this GPU or this cuDNN has no plan for it, or one that needs more
- * workspace than strata_attention_calls() promises.
+ * STRATA_E_UNSUPPORTED: this GPU with this cuDNN has no plan for the shape, or none whose
+ * workspace is within strata_attention_calls().
  */
 STRATA_NODISCARD strata_status
 strata_attention_cudnn_prepare(struct attention_cudnn *attention,
                                const struct attention_shape *shape, strata_error *error);
 
-/* What the plans of a prepared shape need: bytes of workspace. */
+/* The bytes of workspace that the plans of a prepared shape need. */
 struct attention_needs {
     uint64_t forward_bytes;
     uint64_t call_bytes; /* of one backward call */
@@ -112,7 +113,7 @@ STRATA_NODISCARD strata_status strata_attention_cudnn_needs(struct attention_cud
                                                             strata_error *error);
 
 /*
- * Queue it on a cudaStream_t. A shape that was not prepared is so now.
+ * Queue the call on a cudaStream_t. A shape that was not prepared is prepared now.
  *
  * STRATA_E_DEVICE: cuDNN refused the call; native is its status.
  */

@@ -1,6 +1,6 @@
 /*
  * The sum of partial gradients of keys or values (attention_sum.h). A thread adds eight
- * neighbours, which are one load of 16 bytes from each part.
+ * neighbours, one load of 16 bytes from each part.
  *
  * Thread: see attention_sum.h.
  */
@@ -17,7 +17,7 @@ struct alignas(16) eight {
     uint16_t value[TOGETHER];
 };
 
-static __device__ float widen(uint16_t value, strata_dtype dtype)
+static __device__ float widen_part(uint16_t value, strata_dtype dtype)
 {
     if (dtype == STRATA_FP16)
         return __half2float(__ushort_as_half(value));
@@ -25,7 +25,7 @@ static __device__ float widen(uint16_t value, strata_dtype dtype)
 }
 
 /* To nearest, ties to even. */
-static __device__ uint16_t narrow(float value, strata_dtype dtype)
+static __device__ uint16_t narrow_sum(float value, strata_dtype dtype)
 {
     if (dtype == STRATA_FP16)
         return __half_as_ushort(__float2half_rn(value));
@@ -47,11 +47,11 @@ static __global__ void add_parts(struct attention_sum args)
     for (uint32_t p = 0; p < args.part_count; p++, part += part_eights) {
         struct eight here = *part;
         for (uint32_t i = 0; i < TOGETHER; i++)
-            sum[i] += widen(here.value[i], args.dtype);
+            sum[i] += widen_part(here.value[i], args.dtype);
     }
     struct eight result;
     for (uint32_t i = 0; i < TOGETHER; i++)
-        result.value[i] = narrow(sum[i], args.dtype);
+        result.value[i] = narrow_sum(sum[i], args.dtype);
     uint16_t *row = (uint16_t *)args.dst + index / row_eights * args.dst_stride;
     *(struct eight *)(row + index % row_eights * TOGETHER) = result;
 }

@@ -2,7 +2,7 @@
 #define STRATA_TRAIN_ATTENTION_SUM_H
 
 /*
- * Gradients of a key head whose query heads were shared out among several calls: their sum.
+ * The sum of the gradients of a key head whose query heads were split over several calls.
  *
  * Thread: the one that queues on the stream, with its device current.
  */
@@ -25,7 +25,7 @@ struct attention_sum {
     uint32_t head_dim; /* a multiple of 8 */
     uint64_t dst_stride;
 };
-/* Launches it; 0 or a cudaError_t. */
+/* Launch the kernel; returns 0 or a cudaError_t. */
 int strata_cuda_attention_sum(void *stream, const struct attention_sum *args);
 
 #ifdef __cplusplus

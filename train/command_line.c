@@ -2,8 +2,8 @@
 /*
  * A command line as a table. See command_line.h.
  *
- * getopt_long accepts every unambiguous beginning of a name. That is refused here, by comparing
- * what was written with the name that was found.
+ * getopt_long accepts every unambiguous abbreviation of a name. We refuse abbreviations: the
+ * word on the command line is compared with the full name.
  *
  * Thread: one at a time.
  */
@@ -20,13 +20,15 @@
 #include "base/text.h"
 #include "base/error.h"
 
-/* getopt's value of the first row. Above every character, which short options would be. */
+/* getopt's value for the first row: above every character, since short options return
+ * theirs. */
 #define FIRST_OPTION 256
 
-/* Rows of a table at most; offload-train has some 60. */
+/* The most rows of a table; offload-train has some 60. */
 #define MAX_ROWS 96
 
-/* Of the help text: a longer one pushes its help to the right, so that lines stay below 100. */
+/* The widest left column of the help text. A longer one pushes its help to the right; lines
+ * stay below 100 columns. */
 #define MAX_LEFT 36
 
 static bool is_letter(const struct option_row *row)
@@ -34,7 +36,7 @@ static bool is_letter(const struct option_row *row)
     return row->name[0] != '\0' && row->name[1] == '\0';
 }
 
-static const char *dashes(const struct option_row *row)
+static const char *option_dashes(const struct option_row *row)
 {
     return is_letter(row) ? "-" : "--";
 }
@@ -42,8 +44,8 @@ static const char *dashes(const struct option_row *row)
 strata_status strata_option_refuse(const struct option_row *row, const char *text,
                                    const char *why, strata_error *error)
 {
-    return strata_fail(error, STRATA_E_INVALID, 0, "%s%s %.80s: %s", dashes(row), row->name,
-                       text, why);
+    return strata_fail(error, STRATA_E_INVALID, 0, "%s%s %.80s: %s", option_dashes(row),
+                       row->name, text, why);
 }
 
 const struct choice *strata_choice_find(const struct choice *choices, const char *text,
@@ -56,7 +58,7 @@ const struct choice *strata_choice_find(const struct choice *choices, const char
     return NULL;
 }
 
-/* The range of a row in words, into buffer. */
+/* Write the range of a row in words into buffer. */
 static const char *range_text(const struct option_row *row, char *buffer, size_t bytes)
 {
     bool real = row->kind == OPTION_NUMBER;
@@ -74,7 +76,7 @@ static const char *range_text(const struct option_row *row, char *buffer, size_t
     return buffer;
 }
 
-/* Digits only: strtoull alone would take a sign, and "-1" as 2^64 - 1. */
+/* Digits only: strtoull alone accepts a sign, and reads "-1" as 2^64 - 1. */
 static bool whole_number(const char *text, uint64_t *out)
 {
     if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
@@ -133,16 +135,16 @@ static strata_status set_size(uint64_t *field, const struct option_row *row, con
 {
     strata_error inner = {0};
     if (strata_parse_size(text, field, &inner) != STRATA_OK)
-        return strata_fail(error, STRATA_E_INVALID, 0, "%s%s: %.180s", dashes(row), row->name,
-                           inner.message);
+        return strata_fail(error, STRATA_E_INVALID, 0, "%s%s: %.180s", option_dashes(row),
+                           row->name, inner.message);
     if (*field == 0)
         return strata_option_refuse(row, text, "a size of nothing: give one such as 512M",
                                     error);
     return STRATA_OK;
 }
 
-static strata_status set_choice(void *field, const struct option_row *row, const char *text,
-                                strata_error *error)
+static strata_status set_choice_field(void *field, const struct option_row *row,
+                                      const char *text, strata_error *error)
 {
     const struct choice *choice = strata_choice_find(row->choices, text, strlen(text));
     if (choice == NULL) {
@@ -179,14 +181,14 @@ static strata_status set_row(void *target, const struct option_row *row, const c
     case OPTION_NUMBER:
         return set_number(field, row, text, error);
     case OPTION_CHOICE:
-        return set_choice(field, row, text, error);
+        return set_choice_field(field, row, text, error);
     case OPTION_OWN:
         return row->take(target, row, text, error);
     }
     return STRATA_OK;
 }
 
-/* The rows as getopt wants them: long ones in a table, letters in a text. */
+/* The rows in getopt's form: long options in a table, letters in a string. */
 struct getopt_rows {
     struct option names[MAX_ROWS + 1];
     char letters[2 * MAX_ROWS + 3];
@@ -196,7 +198,8 @@ static void fill_getopt(struct getopt_rows *out, const struct command_line *line
 {
     struct option *name = out->names;
     char *letter = out->letters;
-    /* Stop at the first word that is no option; tell a lack of a value from a strange name. */
+    /* '+': stop at the first word that is not an option. ':': report a missing value
+     * differently from an unknown name. */
     *letter++ = '+';
     *letter++ = ':';
     for (uint32_t i = 0; i < line->row_count; i++) {
@@ -218,7 +221,7 @@ static void fill_getopt(struct getopt_rows *out, const struct command_line *line
     *name = (struct option){0};
 }
 
-/* The row of what getopt found; NULL: it found none. */
+/* The row of the option that getopt found; NULL: it found none. */
 static const struct option_row *found_row(const struct command_line *line, int found)
 {
     if (found >= FIRST_OPTION)
@@ -230,7 +233,7 @@ static const struct option_row *found_row(const struct command_line *line, int f
     return NULL;
 }
 
-/* Was the option written as its full name, "--name" or "--name=..."? */
+/* True when the option was written with its full name, "--name" or "--name=...". */
 static bool written_in_full(const char *word, const struct option_row *row)
 {
     size_t length = strlen(row->name);
@@ -239,8 +242,8 @@ static bool written_in_full(const char *word, const struct option_row *row)
             (word[2 + length] == '\0' || word[2 + length] == '='));
 }
 
-/* What a slip of the fingers costs: letters changed, left out, put in, or two swapped. */
-static size_t slips(const char *word, size_t length, const char *name)
+/* Edit distance: letters changed, left out, added, or two neighbours swapped. */
+static size_t count_slips(const char *word, size_t length, const char *name)
 {
     enum { NAME_BYTES = 32 };
     uint8_t rows[NAME_BYTES + 1][NAME_BYTES + 1];
@@ -266,7 +269,7 @@ static size_t slips(const char *word, size_t length, const char *name)
     return rows[length][name_length];
 }
 
-/* The name that was probably meant, a letter in three wrong at most; NULL: no name is near. */
+/* The most similar name, with at most one wrong letter in three; NULL: no name is similar. */
 static const char *near_name(const struct command_line *line, const char *word)
 {
     const char *found = NULL;
@@ -278,7 +281,7 @@ static const char *near_name(const struct command_line *line, const char *word)
         const struct option_row *row = &line->rows[i];
         if (row->kind == OPTION_SECTION || is_letter(row))
             continue;
-        size_t count = slips(word + 2, length, row->name);
+        size_t count = count_slips(word + 2, length, row->name);
         if (count < fewest) {
             fewest = count;
             found = row->name;
@@ -304,7 +307,7 @@ static strata_status refuse_word(const struct command_line *line, const char *wo
     if (found == ':')
         return strata_fail(error, STRATA_E_INVALID, 0, "%.80s: wants a value: see --help",
                            word);
-    /* getopt reports a flag with a value by the flag's own number. */
+    /* For a flag that was given a value, getopt sets optopt to the flag's own number. */
     if (optopt >= FIRST_OPTION)
         return strata_fail(error, STRATA_E_INVALID, 0, "%.80s: takes no value: leave it out",
                            word);
@@ -317,7 +320,7 @@ strata_status strata_command_line_parse(const struct command_line *line, void *t
     struct getopt_rows table;
     fill_getopt(&table, line);
     opterr = 0;
-    optind = 0; /* start anew, even after an earlier parse */
+    optind = 0; /* start from the beginning, also after an earlier parse */
     for (;;) {
         const char *word = argv[optind > 0 ? optind : 1];
         int found = getopt_long(argc, argv, table.letters, table.names, NULL);
@@ -340,11 +343,11 @@ strata_status strata_command_line_parse(const struct command_line *line, void *t
     return STRATA_OK;
 }
 
-/* "--name ARGUMENT" into buffer; its length. */
+/* Write "--name ARGUMENT" into buffer; returns its length. */
 static int left_column(const struct option_row *row, char *buffer, size_t bytes)
 {
     const char *argument = row->argument != NULL ? row->argument : "";
-    return snprintf(buffer, bytes, "%s%s%s%s", dashes(row), row->name,
+    return snprintf(buffer, bytes, "%s%s%s%s", option_dashes(row), row->name,
                     row->argument != NULL ? " " : "", argument);
 }
 

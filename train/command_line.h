@@ -2,13 +2,13 @@
 #define STRATA_TRAIN_COMMAND_LINE_H
 
 /*
- * A command line as a table: offload-train's, and that of each subcommand of offload-bench.
+ * A command line as a table, for offload-train and for each subcommand of offload-bench.
  *
- * A row names an option once: its name, what it takes, the help text, the field of the target
- * that it fills and the range it accepts. getopt_long, --help and the checks are all made from
- * the rows, so an option cannot be parsed and not documented, or documented and not checked.
- * What concerns two options at once is the caller's, after parsing. Names are not to be
- * shortened: an option of a later version must not change what an old command line means.
+ * A row describes an option once: its name, its argument, the help text, the field of the
+ * target that it fills and the range it accepts. getopt_long, --help and the checks all work
+ * from the rows, so every option that is parsed is also documented and checked. The caller
+ * checks rules about two options at once, after parsing. Names may not be abbreviated: an
+ * option of a later version must not change the meaning of an old command line.
  *
  *     struct target { uint32_t steps; bool help; };
  *     #define FIELD(member) offsetof(struct target, member)
@@ -19,8 +19,7 @@
  *     static const struct command_line line = {
  *         .head = "usage: program [options]\n", .rows = rows, .row_count = 2};
  *
- * A field keeps what it was set to before where its option is not given. Texts are borrowed
- * from argv.
+ * A field keeps its earlier value if its option is not given. Texts are borrowed from argv.
  *
  * Thread: one at a time; getopt keeps its place in globals.
  */
@@ -32,16 +31,16 @@
 #include "strata/status.h"
 
 enum option_kind {
-    OPTION_SECTION, /* a heading of the help text                           */
-    OPTION_FLAG,    /* bool                                                 */
-    OPTION_LEAVE,   /* bool; what follows is neither read nor checked       */
-    OPTION_TEXT,    /* const char *, borrowed, not empty                    */
-    OPTION_SIZE,    /* uint64_t, bytes, not 0                               */
-    OPTION_COUNT,   /* uint32_t                                             */
-    OPTION_LONG,    /* uint64_t                                             */
-    OPTION_NUMBER,  /* double                                               */
-    OPTION_CHOICE,  /* an enum of 32 bits, by name                          */
-    OPTION_OWN      /* whatever take makes of it                            */
+    OPTION_SECTION, /* a heading of the help text              */
+    OPTION_FLAG,    /* bool                                    */
+    OPTION_LEAVE,   /* bool; the words after it are not parsed */
+    OPTION_TEXT,    /* const char *, borrowed, not empty       */
+    OPTION_SIZE,    /* uint64_t, bytes, not 0                  */
+    OPTION_COUNT,   /* uint32_t                                */
+    OPTION_LONG,    /* uint64_t                                */
+    OPTION_NUMBER,  /* double                                  */
+    OPTION_CHOICE,  /* an enum of 32 bits, by name             */
+    OPTION_OWN      /* parsed by the function take             */
 };
 
 struct choice {
@@ -51,9 +50,9 @@ struct choice {
 
 struct option_row {
     const char *name;     /* one letter: "-o", else "--name"; section: its heading */
-    const char *argument; /* what help calls the value; NULL: it takes none        */
+    const char *argument; /* the value's name in the help; NULL: no value */
     const char *help;
-    const char *word; /* counts and numbers: this word is taken too, and means 0   */
+    const char *word; /* counts and numbers: this word is accepted too, and means 0 */
     const struct choice *choices;
     strata_status (*take)(void *target, const struct option_row *row, const char *text,
                           strata_error *error);
@@ -64,13 +63,14 @@ struct option_row {
 };
 
 struct command_line {
-    const char *head; /* of the help text, whole lines                  */
-    const char *tail; /* likewise; NULL: nothing comes after the options */
+    const char *head; /* beginning of the help text, whole lines */
+    const char *tail; /* end of the help text; NULL: none */
     const struct option_row *rows;
     uint32_t row_count;
 };
 
-/* Rows. The file with the table defines FIELD(member): the offset in its own target. */
+/* Macros for rows. The file with the table defines FIELD(member): the member's offset in its
+ * target. */
 #define SECTION(title)                                                                         \
     {                                                                                          \
         .name = title, .kind = OPTION_SECTION                                                  \
@@ -111,24 +111,25 @@ struct command_line {
 /*
  * Fill target from the words after argv[0].
  *
- * STRATA_E_INVALID: an unknown option or argument, or a value that cannot be meant; the message
- *                   names it and says what to give.
+ * STRATA_E_INVALID: an unknown option or argument, or a wrong value; the message names it and
+ * says what to give.
  */
 strata_status strata_command_line_parse(const struct command_line *line, void *target, int argc,
                                         char **argv, strata_error *error);
 
-/* Head, a line for each option, tail. */
+/* Print head, a line for each option, and tail. */
 void strata_command_line_help(const struct command_line *line, FILE *out);
 
-/* For take functions: STRATA_E_INVALID, of this row and text. */
+/* For take functions: fills error for this row and text; returns STRATA_E_INVALID. */
 strata_status strata_option_refuse(const struct option_row *row, const char *text,
                                    const char *why, strata_error *error);
 
-/* Likewise: the choice whose name is this much of text; NULL: there is no such choice. */
+/* For take functions: the choice whose name equals the first `length` bytes of text; NULL:
+ * none. */
 const struct choice *strata_choice_find(const struct choice *choices, const char *text,
                                         size_t length);
 
-/* Likewise: false: text is not a number and nothing else, or not a finite one. */
+/* For take functions. False: text is not exactly one finite number. */
 bool strata_real_number(const char *text, double *out);
 
 #endif

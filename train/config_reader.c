@@ -136,7 +136,7 @@ static strata_status read_heads(struct config_reader *r, struct decoder_config *
 {
     STRATA_TRY(
         strata_config_whole(r, "num_attention_heads", 1, CONFIG_HEADS_MAX, &out->head_count));
-    /* null means as many as heads, absent means the family's default. */
+    /* null means as many as heads; if the key is absent, the family's default holds. */
     if (strata_json_is_null(r->doc, "num_key_value_heads") || out->kv_head_count == 0)
         out->kv_head_count = out->head_count;
     STRATA_TRY(strata_config_whole_or(r, "num_key_value_heads", 1, CONFIG_HEADS_MAX,
@@ -171,7 +171,7 @@ strata_status strata_config_common(struct config_reader *r, struct decoder_confi
     return strata_config_rope(r, out);
 }
 
-/* Layer `index` of layer_types: has it a window? */
+/* Sets whether layer `index` of layer_types has a window. */
 static strata_status read_layer_type(struct config_reader *r, const strata_json *list,
                                      uint64_t index, bool *out)
 {

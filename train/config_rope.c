@@ -4,9 +4,9 @@
  *     rope_theta, and rope_scaling {rope_type or type, ...} where it is scaled
  *     rope_parameters {rope_type, rope_theta, ...}
  *
- * Both at once, two values for one thing, a key that the type lacks and a key that is another
- * type's are refused: the transformers library takes one of the two and warns at most, and what
- * it takes has changed with its versions.
+ * Both generations at once, two values for one key, a missing key of the type and a key of
+ * another type are refused: in such cases the transformers library uses one of the values and
+ * warns at most, and which one has changed between its versions.
  *
  * Thread: any.
  */
@@ -19,19 +19,20 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Where the keys lie: in the object of this name. doc: NULL where there is none. */
+/* The object that holds the keys, and its name in the file. doc: NULL if there is none. */
 struct rope_source {
     const char *name;
     struct config_reader rope;
     struct config_reader *file;
 };
 
-static strata_status refuse(const struct rope_source *s, const char *key, const char *why)
+static strata_status refuse_rope_key(const struct rope_source *s, const char *key,
+                                     const char *why)
 {
     return strata_fail(s->file->error, STRATA_E_INVALID, 0, "%s: %s %s", s->name, key, why);
 }
 
-/* Which keys belong to which type: one bit a type. */
+/* The types that each key belongs to: one bit per type. */
 #define BIT(type) (1u << (type))
 #define LLAMA3    BIT(DECODER_ROPE_LLAMA3)
 #define LINEAR    BIT(DECODER_ROPE_LINEAR)
@@ -51,7 +52,7 @@ static const struct {
     {"mscale", YARN},
     {"mscale_all_dim", YARN},
     {"truncate", YARN},
-    /* Of types that are not known here. */
+    /* Keys of types that we do not support. */
     {"short_factor", 0},
     {"long_factor", 0},
     {"short_mscale", 0},
@@ -79,7 +80,7 @@ static strata_status check_keys(const struct rope_source *s, enum decoder_rope_t
     return STRATA_OK;
 }
 
-/* The type's name, "default" where the object has nothing that scales. */
+/* The type's name; "default" if the object has no scaling. */
 static strata_status read_type_name(const struct rope_source *s, const char **out)
 {
     const strata_json *rope = s->rope.doc;
@@ -105,7 +106,7 @@ static strata_status read_type_name(const struct rope_source *s, const char **ou
     return STRATA_OK;
 }
 
-/* The older and the newer place of a key hold the same, or only one of them is there. */
+/* Refuse a key that has different values in its older and its newer place. */
 static strata_status same_in_both(const struct rope_source *s, const char *key)
 {
     double outer, inner;
@@ -141,7 +142,7 @@ static strata_status read_llama3(struct rope_source *s, struct decoder_rope *out
     return STRATA_OK;
 }
 
-/* What yarn multiplies attention's logarithm by, for a stretch of `factor`. */
+/* Yarn's factor of the attention logits, for a stretch of `factor`. */
 static double yarn_scale(double factor, double mscale)
 {
     return factor <= 1.0 ? 1.0 : 0.1 * mscale * log(factor) + 1.0;
@@ -152,8 +153,8 @@ static strata_status read_yarn_attention(struct rope_source *s, struct decoder_r
     double mscale, all_dim;
     bool one = strata_json_has(s->rope.doc, "mscale");
     if (one != strata_json_has(s->rope.doc, "mscale_all_dim"))
-        return refuse(s, one ? "mscale" : "mscale_all_dim",
-                      "is set alone: mscale and mscale_all_dim go together");
+        return refuse_rope_key(s, one ? "mscale" : "mscale_all_dim",
+                               "is set alone: mscale and mscale_all_dim go together");
     out->attention_factor = yarn_scale(out->factor, 1.0);
     if (one) {
         STRATA_TRY(strata_config_positive(&s->rope, "mscale", &mscale));

@@ -1,13 +1,13 @@
 #define _GNU_SOURCE
 /*
- * Opening libcudnn by name, after a look at what is there.
+ * Opening libcudnn by name, after checking what is installed.
  *
- * libcudnn.so.9 is a small library that opens the others, its parts, when a function of theirs
- * is called first. Where a part is missing it ends the process. So the parts that attention
- * needs are opened here, before any call, and stay open as long as it does.
+ * libcudnn.so.9 is a small library. It opens other libraries, its parts, when one of their
+ * functions is first called, and if a part is missing it ends the process. So the parts that
+ * attention needs are opened here before any call, and stay open as long as the library does.
  *
- * The loader passes over a library that is made for another machine as if it were not there.
- * When it finds none, we look where it looked and say what lies there.
+ * The loader silently skips a library for another architecture. If it finds none, we look in
+ * the same places and report what is there.
  *
  * Thread: one at a time.
  */
@@ -29,7 +29,7 @@
 
 #define REMEDY "get cuDNN by tools/get_cudnn.sh"
 
-/* What a fused graph is planned and run by, in the order of need. */
+/* The parts that plan and run a fused graph, in the order of need. */
 static const char *const parts[CUDNN_PARTS] = {
     "libcudnn_graph.so.9",
     "libcudnn_heuristic.so.9",
@@ -37,7 +37,7 @@ static const char *const parts[CUDNN_PARTS] = {
     "libcudnn_engines_runtime_compiled.so.9",
 };
 
-/* Of this program, as its own header has it. */
+/* The architecture of this program, from its own ELF header. */
 static uint16_t own_machine(void)
 {
     ElfW(Ehdr) header;
@@ -62,7 +62,7 @@ static const char *machine_name(uint16_t machine)
     }
 }
 
-/* False, with a story, if there is a file of that path that this program cannot load. */
+/* False, with error filled, if the path holds a file that this program cannot load. */
 static bool right_machine(const char *path, strata_error *error)
 {
     ElfW(Ehdr) header = {0};
@@ -85,7 +85,7 @@ static bool right_machine(const char *path, strata_error *error)
     return false;
 }
 
-/* What lies in the folders that the loader searches for us. */
+/* Report what is in the folders that the loader searches. */
 static strata_status explain_missing(strata_error *error)
 {
     Dl_serinfo size;
@@ -113,7 +113,7 @@ static strata_status explain_missing(strata_error *error)
                        "folders: " REMEDY);
 }
 
-/* The library alone. */
+/* Opens the library without its parts. */
 static strata_status open_library(struct cudnn_library *out, const char *dir,
                                   strata_error *error)
 {
@@ -138,7 +138,7 @@ static strata_status open_library(struct cudnn_library *out, const char *dir,
     return STRATA_OK;
 }
 
-static void *function(const struct cudnn_library *library, const char *name)
+static void *find_function(const struct cudnn_library *library, const char *name)
 {
     return dlsym(library->handle, name);
 }
@@ -146,7 +146,7 @@ static void *function(const struct cudnn_library *library, const char *name)
 static strata_status check_version(struct cudnn_library *out, strata_error *error)
 {
     size_t (*get_version)(void);
-    void *found = function(out, "cudnnGetVersion");
+    void *found = find_function(out, "cudnnGetVersion");
     if (found == NULL)
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
                            "cudnn: %.120s has no cudnnGetVersion: " REMEDY, out->path);
@@ -162,8 +162,9 @@ static strata_status check_version(struct cudnn_library *out, strata_error *erro
     return STRATA_OK;
 }
 
-/* The parts lie beside the library. Elsewhere they would be of another installation. */
-static strata_status open_parts(struct cudnn_library *library, strata_error *error)
+/* The parts must be beside the library: in another folder they belong to another
+ * installation. */
+static strata_status open_cudnn_parts(struct cudnn_library *library, strata_error *error)
 {
     const char *slash = strrchr(library->path, '/');
     int dir_length = slash != NULL ? (int)(slash - library->path) : 0;
@@ -185,11 +186,11 @@ static strata_status open_parts(struct cudnn_library *library, strata_error *err
     return STRATA_OK;
 }
 
-/* Zero, if the graph part is of the library's own version. */
+/* The graph part must have the same version as the library. */
 static strata_status check_parts(const struct cudnn_library *library, strata_error *error)
 {
     int (*check)(void);
-    void *found = function(library, "cudnnGraphVersionCheck");
+    void *found = find_function(library, "cudnnGraphVersionCheck");
     if (found == NULL)
         return STRATA_OK;
     memcpy(&check, &found, sizeof check);
@@ -208,7 +209,7 @@ strata_status strata_cudnn_open(struct cudnn_library *out, const char *dir, stra
     if (status == STRATA_OK)
         status = check_version(out, error);
     if (status == STRATA_OK)
-        status = open_parts(out, error);
+        status = open_cudnn_parts(out, error);
     if (status == STRATA_OK)
         status = check_parts(out, error);
     if (status != STRATA_OK)

@@ -2,12 +2,12 @@
 /*
  * The tokens to train on. See data.h.
  *
- * Everything reads through one small buffer with pread: the scan at open, and a step's tokens,
- * whose bytes are widened to 32 bits on the way. A step reads some kilobytes, which the page
- * cache holds; mapping the file would bring SIGBUS where it is cut short under us.
+ * All reads go through one small buffer with pread: the scan at open, and a step's tokens,
+ * which are widened to 32 bits on the way. A step reads some kilobytes, which are in the page
+ * cache. Mapping the file would raise SIGBUS if another process cuts it short.
  *
- * Every token is compared with the vocabulary again when it is used. It will index a table, and
- * the file may have changed since it was scanned.
+ * Every token is checked against the vocabulary again when it is used: it indexes a table, and
+ * the file may have changed since the scan.
  *
  * Thread: one per object.
  */
@@ -25,7 +25,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 
-/* The scan reads the whole file; 256 KiB a call is where larger ones stop being faster. */
+/* The scan reads the whole file; calls of more than 256 KiB are no faster. */
 #define BUFFER_BYTES 262144u
 
 #define HEADER_WORDS 256
@@ -45,7 +45,7 @@ struct data {
     uint64_t first_byte; /* of the first token */
     uint32_t token_bytes;
     uint64_t token_count;
-    uint32_t *tokens; /* a step's, batch x seq + 1 */
+    uint32_t *tokens; /* tokens of a step, batch x seq + 1 */
     uint8_t *buffer;
 };
 
@@ -59,7 +59,7 @@ uint64_t strata_data_host_bytes(const struct data_desc *desc)
     return sizeof(struct data) + (step_tokens(desc) + 1) * sizeof(uint32_t) + BUFFER_BYTES;
 }
 
-/* Bytes are little-endian on disk whatever this machine is. */
+/* The file is little-endian on every machine. */
 static uint32_t token_at(const uint8_t *at, uint32_t token_bytes)
 {
     switch (token_bytes) {
@@ -99,8 +99,8 @@ static strata_status read_bytes(const struct data *data, uint64_t offset, size_t
 }
 
 /*
- * Read count tokens from token `first` of the file on, through the buffer, and give each to out
- * where that is not NULL. All lie within the file.
+ * Read count tokens from token `first` of the file on, through the buffer, into out unless it
+ * is NULL. All lie within the file.
  */
 static strata_status read_tokens(struct data *data, uint64_t first, uint64_t count,
                                  uint32_t *out, strata_error *error)
@@ -135,13 +135,14 @@ static strata_status read_tokens(struct data *data, uint64_t first, uint64_t cou
     return STRATA_OK;
 }
 
-static strata_status damaged(const struct data *data, strata_error *error, const char *why)
+static strata_status refuse_shard(const struct data *data, strata_error *error, const char *why)
 {
     return strata_fail(error, STRATA_E_INVALID, 0, "token shard %.100s: %s: make it again",
                        data->desc.path, why);
 }
 
-/* Is it a shard? Then take its header's word for width and count, and compare with the size. */
+/* If the file is a shard, use width and count from its header and compare them with the file's
+ * size. */
 static strata_status read_header(struct data *data, strata_error *error)
 {
     data->token_bytes = 1;
@@ -157,7 +158,7 @@ static strata_status read_header(struct data *data, strata_error *error)
     if (kind == NULL)
         return STRATA_OK;
     if (data->file_bytes < HEADER_BYTES)
-        return damaged(data, error, "shorter than its header of 1024 bytes");
+        return refuse_shard(data, error, "shorter than its header of 1024 bytes");
     STRATA_TRY(read_bytes(data, 0, HEADER_BYTES, error));
     uint32_t version = token_at(data->buffer + 4, 4);
     if (version != kind->version)
@@ -174,7 +175,7 @@ static strata_status read_header(struct data *data, strata_error *error)
                  "its header names %llu tokens, its size of %llu bytes holds %llu",
                  (unsigned long long)data->token_count, (unsigned long long)data->file_bytes,
                  (unsigned long long)((data->file_bytes - HEADER_BYTES) / kind->token_bytes));
-        return damaged(data, error, why);
+        return refuse_shard(data, error, why);
     }
     return STRATA_OK;
 }
@@ -182,7 +183,8 @@ static strata_status read_header(struct data *data, strata_error *error)
 static strata_status open_file(struct data *data, strata_error *error)
 {
     const char *path = data->desc.path;
-    /* O_NONBLOCK: a pipe without a writer must not hang here. It changes nothing for a file. */
+    /* O_NONBLOCK: opening a pipe without a writer must not block. It changes nothing for a
+     * file. */
     data->file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (data->file < 0)
         return strata_fail(error, STRATA_E_IO, errno,
@@ -203,7 +205,7 @@ static strata_status open_file(struct data *data, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status check_content(struct data *data, strata_error *error)
+static strata_status check_all_tokens(struct data *data, strata_error *error)
 {
     STRATA_TRY(read_header(data, error));
     if (data->token_count < (uint64_t)data->desc.seq + 1)
@@ -213,7 +215,7 @@ static strata_status check_content(struct data *data, strata_error *error)
             "smaller --seq",
             data->desc.path, (unsigned long long)data->token_count, data->desc.seq,
             (unsigned long long)data->desc.seq + 1);
-    /* No byte is beyond a vocabulary of 256, whatever the file's size. */
+    /* Every byte is within a vocabulary of 256, so the scan is not needed. */
     if (data->token_bytes == 1 && data->desc.vocab_size >= 256)
         return STRATA_OK;
     return read_tokens(data, 0, data->token_count, NULL, error);
@@ -239,7 +241,7 @@ strata_status strata_data_open(struct data **out, const struct data_desc *desc,
     if (status == STRATA_OK)
         status = open_file(data, error);
     if (status == STRATA_OK)
-        status = check_content(data, error);
+        status = check_all_tokens(data, error);
     if (status != STRATA_OK) {
         strata_data_close(data);
         return status;
@@ -262,8 +264,8 @@ void strata_data_close(struct data *data)
 strata_status strata_data_identify(struct data *data, struct data_identity *out,
                                    strata_error *error)
 {
-    /* By words, eight times as fast as by bytes: the file is read at the drive's speed. Each
-     * step maps hashes one to one, so a change in one place is always seen. */
+    /* By words, which is eight times as fast as by bytes, so the drive limits the speed. Each
+     * step maps hashes one to one, so a change in one place always changes the hash. */
     uint64_t hash = 0xcbf29ce484222325u;
     struct progress progress;
     strata_progress_begin(&progress, &data->desc.progress, "hashing the data", data->file_bytes,

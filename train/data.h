@@ -5,11 +5,11 @@
  * The tokens to train on, from one file, in an order that depends on nothing but the step.
  *
  * The file is a token shard in the format of llm.c (a header of 256 32-bit words that starts
- * with a magic number and a version, then tokens of 16 or 32 bits, little-endian), or any other
- * regular file, whose bytes are the tokens. Token i of the stream is token i mod n of the file.
- * Sequence b of step s (from 0) has inputs i .. i + seq - 1 and targets i + 1 .. i + seq with i
- * = (s x batch + b) x seq. So a step's sequences lie one after the other, and the targets are
- * the inputs one token further on: one run of batch x seq + 1 tokens serves as both.
+ * with a magic number and a version, then tokens of 16 or 32 bits, little-endian), or any
+ * other regular file, whose bytes are the tokens. Token i of the stream is token i mod n of
+ * the file. Sequence b of step s (from 0) has inputs i .. i + seq - 1 and targets i + 1 .. i +
+ * seq with i = (s x batch + b) x seq. So a step's sequences follow one another, and the
+ * targets are the inputs shifted by one token: one range of batch x seq + 1 tokens holds both.
  *
  * Thread: one per object.
  */
@@ -23,19 +23,19 @@
 struct data;
 
 struct data_desc {
-    const char *path;    /* required; borrowed until close                                    */
-    uint32_t seq;        /* required                                                          */
-    uint32_t batch;      /* required; batch x seq below 2^31                                  */
-    uint64_t vocab_size; /* required; a token of that value or above is refused               */
-    struct progress_call progress; /* of reading the whole file: open and identify            */
+    const char *path;    /* required; borrowed until close                             */
+    uint32_t seq;        /* required                                                   */
+    uint32_t batch;      /* required; batch x seq below 2^31                           */
+    uint64_t vocab_size; /* required; a token of that value or above is refused        */
+    struct progress_call progress; /* for reading the whole file, in open and identify */
 };
 
-/* Host bytes that open takes, for reserved_host_bytes. */
+/* Host bytes that open allocates, for reserved_host_bytes. */
 uint64_t strata_data_host_bytes(const struct data_desc *desc);
 
 /*
- * Open the file and read it once from end to end: a token the model cannot take is found now,
- * not after hours. *out is owned until strata_data_close(). On failure *out is NULL.
+ * Open the file and read it once from end to end: a token outside the vocabulary is found now
+ * and not after hours. *out is owned until strata_data_close(). On failure *out is NULL.
  *
  * STRATA_E_IO:      native ENOENT, ...
  * STRATA_E_INVALID: no regular file, empty, shorter than seq + 1 tokens, a damaged shard.
@@ -46,8 +46,9 @@ strata_status strata_data_open(struct data **out, const struct data_desc *desc,
 void strata_data_close(struct data *data);
 
 /*
- * What the file is, to be compared with what a run began with: its size and 64-bit FNV-1a over
- * its little-endian 64-bit words, the last one filled up with zeros. Reads the whole file.
+ * The identity of the file, to compare it with the file that a run began with: its size and
+ * 64-bit FNV-1a over its little-endian 64-bit words, the last one padded with zeros. Reads the
+ * whole file.
  *
  * STRATA_E_IO: a read failed or the file became shorter.
  */

@@ -27,7 +27,7 @@ static strata_status write_to_file(const char *text, const char *path, strata_er
 {
     struct output out;
     STRATA_TRY(strata_output_open(&out, path, OUTPUT_DOCUMENT, error));
-    fprintf(out.stream, "%s\n", text); // A failure shows at close.
+    fprintf(out.stream, "%s\n", text); // close reports a failure
     return strata_output_close(&out, error);
 }
 

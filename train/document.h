@@ -11,9 +11,9 @@
 #include "strata/status.h"
 
 /*
- * To stdout, to file (NULL: to none), to both; a line end closes it. NULL for a document is one
- * that there was no memory for. The file is replaced when the document is whole; one that holds
- * something else than a document of the programs is left alone.
+ * Write the document and a line end to stdout, to file (NULL: none), or to both. A NULL
+ * document means that memory ran out. The file is replaced once the new document is whole; a
+ * file that holds anything but a document of these programs is not replaced.
  *
  * STRATA_E_NOMEM, STRATA_E_IO, STRATA_E_INVALID: see strata_output_open().
  */

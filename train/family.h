@@ -2,8 +2,8 @@
 #define STRATA_TRAIN_FAMILY_H
 
 /*
- * A family of decoders: which of the decoder's switches its config.json sets, and how. The
- * table in decoder_config.c holds them all; another family is another file and a line there.
+ * A family of decoders: the switches of the decoder that its config.json sets. The table in
+ * decoder_config.c lists all families; a new family is a new file and a line there.
  *
  * Thread: any.
  */
@@ -11,9 +11,9 @@
 #include "train/config_reader.h"
 
 struct decoder_family {
-    const char *architecture; /* as `architectures` of a config.json says it */
+    const char *architecture; /* its name in `architectures` of a config.json */
     const char *model_type;
-    /* *out is zeroed beforehand. */
+    /* *out is zeroed before the call. */
     strata_status (*read)(struct config_reader *r, struct decoder_config *out);
 };
 

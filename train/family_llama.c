@@ -14,7 +14,7 @@ static strata_status read_config(struct config_reader *r, struct decoder_config 
     STRATA_TRY(strata_config_only_number(r, "pretraining_tp", 1.0));
     STRATA_TRY(strata_config_only_absent(r, "sliding_window"));
     STRATA_TRY(strata_config_common(r, out));
-    /* The transformers library wants it of this family, also where head_dim is given. */
+    /* For this family the transformers library requires this even if head_dim is given. */
     if (out->hidden_size % out->head_count != 0)
         return strata_fail(r->error, STRATA_E_INVALID, 0,
                            "hidden_size is %llu: not a multiple of num_attention_heads, %llu",

@@ -1,6 +1,6 @@
 /*
- * Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and windows from a layer on
- * where they are asked for.
+ * Qwen2 and Qwen2.5: Llama with biases on queries, keys and values. If asked for, layers from
+ * a certain one on have a window.
  *
  * Thread: any.
  */

@@ -1,6 +1,6 @@
 /*
- * Qwen3, dense: Llama with a norm of each query and key head before the rotary embedding, and
- * windows from a layer on where they are asked for.
+ * Qwen3, dense: Llama with a norm of each query and key head before the rotary embedding. If
+ * asked for, layers from a certain one on have a window.
  *
  * Thread: any.
  */

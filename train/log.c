@@ -2,11 +2,11 @@
 /*
  * The log of a run. See log.h.
  *
- * Numbers of the training are written with 17 digits, so that a reader gets back the very
- * double; times with nine, which is more than the clock is good for.
+ * Numbers of the training are written with 17 digits, so that a reader gets back the same
+ * double; times with nine, which is more than the clock's precision.
  *
- * A log that is continued is searched from its end: it may be long, and the step that the run
- * goes on from is one of the last.
+ * A log that is continued is searched from its end: it may be long, and the step to continue
+ * from is one of the last.
  *
  * Thread: one per object.
  */
@@ -25,8 +25,8 @@
 #include "base/output.h"
 #include "base/error.h"
 
-static strata_status failed(const struct log *log, const char *what, int code,
-                            strata_error *error)
+static strata_status log_failure(const struct log *log, const char *what, int code,
+                                 strata_error *error)
 {
     return strata_fail(error, STRATA_E_IO, code, "%s of log %.150s: %s", what, log->path,
                        strerror(code));
@@ -42,12 +42,12 @@ strata_status strata_log_check(struct log *log, const char *path, strata_error *
     pthread_cond_init(&log->news, NULL);
     log->file = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (log->file < 0 && errno != ENOENT)
-        return failed(log, "open", errno, error);
+        return log_failure(log, "open", errno, error);
     return STRATA_OK;
 }
 
-/* Make the file where there is none; only a regular one can be cut, and not what stdout writes
- * to at the same time. */
+/* Open the file, or make it if it does not exist. Only a regular file can be cut, and not one
+ * that stdout writes to at the same time. */
 static strata_status open_or_make(struct log *log, uint64_t *out_bytes, strata_error *error)
 {
     struct stat facts;
@@ -55,11 +55,11 @@ static strata_status open_or_make(struct log *log, uint64_t *out_bytes, strata_e
     if (made)
         log->file = open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (log->file < 0)
-        return failed(log, "making", errno, error);
+        return log_failure(log, "making", errno, error);
     if (made)
         strata_output_sync_name(log->path);
     if (fstat(log->file, &facts) != 0)
-        return failed(log, "stat", errno, error);
+        return log_failure(log, "stat", errno, error);
     log->regular = S_ISREG(facts.st_mode) && !strata_output_is_stream(log->file);
     *out_bytes = (uint64_t)facts.st_size;
     return STRATA_OK;
@@ -71,9 +71,9 @@ strata_status strata_log_start(struct log *log, strata_error *error)
     if (log->path == NULL)
         return STRATA_OK;
     STRATA_TRY(open_or_make(log, &bytes, error));
-    /* A pipe or a terminal has nothing to empty. */
+    /* A pipe or a terminal cannot be emptied. */
     if (log->regular && ftruncate(log->file, 0) != 0)
-        return failed(log, "emptying", errno, error);
+        return log_failure(log, "emptying", errno, error);
     return STRATA_OK;
 }
 
@@ -86,14 +86,14 @@ static strata_status read_at(struct log *log, int file, uint64_t offset, size_t 
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return failed(log, "read", got < 0 ? errno : EIO, error);
+            return log_failure(log, "read", got < 0 ? errno : EIO, error);
         done += (size_t)got;
     }
     return STRATA_OK;
 }
 
-/* Is it a whole line of a step at or before this one? */
-static bool belongs(const char *line, size_t bytes, uint64_t step)
+/* True for a complete line of this step or an earlier one. */
+static bool is_line_up_to(const char *line, size_t bytes, uint64_t step)
 {
     strata_json *document = NULL;
     uint64_t found = UINT64_MAX;
@@ -106,8 +106,8 @@ static bool belongs(const char *line, size_t bytes, uint64_t step)
 }
 
 /*
- * Where the last line that belongs ends. A line longer than the buffer is none of ours: its
- * pieces do not parse, and are passed over.
+ * Find the end of the last line for which is_line_up_to() is true. A line longer than the
+ * buffer is not ours: its pieces do not parse and are skipped.
  */
 static strata_status find_end(struct log *log, int file, uint64_t step, uint64_t *end,
                               strata_error *error)
@@ -117,7 +117,7 @@ static strata_status find_end(struct log *log, int file, uint64_t step, uint64_t
         STRATA_TRY(read_at(log, file, *end - window, window, error));
         const char *before = memrchr(log->line, '\n', window - 1);
         size_t begin = before == NULL ? 0 : (size_t)(before + 1 - log->line);
-        if (belongs(log->line + begin, window - begin, step))
+        if (is_line_up_to(log->line + begin, window - begin, step))
             return STRATA_OK;
         *end -= window - begin;
     }
@@ -133,21 +133,22 @@ strata_status strata_log_resume(struct log *log, uint64_t step, strata_error *er
     STRATA_TRY(open_or_make(log, &end, error));
     if (!log->regular)
         return STRATA_OK;
-    /* The log itself is open for appending only, as a pipe must be. */
+    /* A second descriptor: the log is open for appending only, since it may be a pipe. */
     int file = open(log->path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
-        return failed(log, "open", errno, error);
+        return log_failure(log, "open", errno, error);
     strata_status status = find_end(log, file, step, &end, error);
     close(file);
     STRATA_TRY(status);
     if (ftruncate(log->file, (off_t)end) != 0)
-        return failed(log, "cutting", errno, error);
+        return log_failure(log, "cutting", errno, error);
     return STRATA_OK;
 }
 
-/* Append to the text in buffer, whose length is *length; what does not fit is left out. */
+/* Append to the text in buffer, whose length is *length; text that does not fit is cut off. */
 STRATA_PRINTF(4, 5)
-static void add(char *buffer, size_t buffer_bytes, size_t *length, const char *format, ...)
+static void append_text(char *buffer, size_t buffer_bytes, size_t *length, const char *format,
+                        ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -162,36 +163,36 @@ size_t strata_log_format(char *buffer, size_t buffer_bytes, const struct trainer
                          const char *state_hash)
 {
     size_t length = 0;
-    add(buffer, buffer_bytes, &length,
-        "{\"step\":%llu,\"loss\":%.17g,\"grad_norm\":", (unsigned long long)step->step,
-        step->loss);
+    append_text(buffer, buffer_bytes, &length,
+                "{\"step\":%llu,\"loss\":%.17g,\"grad_norm\":", (unsigned long long)step->step,
+                step->loss);
     /* JSON has no infinity. */
     if (step->skipped)
-        add(buffer, buffer_bytes, &length, "null");
+        append_text(buffer, buffer_bytes, &length, "null");
     else
-        add(buffer, buffer_bytes, &length, "%.17g", step->grad_norm);
-    add(buffer, buffer_bytes, &length,
-        ",\"skipped\":%s,\"updates\":%llu,\"loss_scale\":%.17g,\"lr\":%.17g,"
-        "\"tokens_per_s\":%.9g,\"step_s\":%.9g,\"exposed_s\":%.9g,\"lanes\":{",
-        step->skipped ? "true" : "false", (unsigned long long)step->updates, step->loss_scale,
-        step->lr, step->tokens_per_s, step->seconds, step->exposed_s);
+        append_text(buffer, buffer_bytes, &length, "%.17g", step->grad_norm);
+    append_text(buffer, buffer_bytes, &length,
+                ",\"skipped\":%s,\"updates\":%llu,\"loss_scale\":%.17g,\"lr\":%.17g,"
+                "\"tokens_per_s\":%.9g,\"step_s\":%.9g,\"exposed_s\":%.9g,\"lanes\":{",
+                step->skipped ? "true" : "false", (unsigned long long)step->updates,
+                step->loss_scale, step->lr, step->tokens_per_s, step->seconds, step->exposed_s);
     for (int lane = 0; lane < STRATA_LANE_COUNT; lane++)
-        add(buffer, buffer_bytes, &length, "%s\"%s\":{\"busy_s\":%.9g,\"bytes\":%llu}",
-            lane > 0 ? "," : "", strata_lane_name((strata_lane)lane),
-            1e-9 * (double)step->lanes[lane].busy_ns,
-            (unsigned long long)step->lanes[lane].bytes);
-    add(buffer, buffer_bytes, &length, "},\"waits\":{");
+        append_text(buffer, buffer_bytes, &length, "%s\"%s\":{\"busy_s\":%.9g,\"bytes\":%llu}",
+                    lane > 0 ? "," : "", strata_lane_name((strata_lane)lane),
+                    1e-9 * (double)step->lanes[lane].busy_ns,
+                    (unsigned long long)step->lanes[lane].bytes);
+    append_text(buffer, buffer_bytes, &length, "},\"waits\":{");
     for (int stall = 0; stall < STRATA_STALL_COUNT; stall++)
-        add(buffer, buffer_bytes, &length, "%s\"%s\":%.9g", stall > 0 ? "," : "",
-            strata_stall_name((strata_stall)stall), step->stall_s[stall]);
-    add(buffer, buffer_bytes, &length,
-        "},\"device_peak_bytes\":%llu,\"host_peak_bytes\":%llu,\"nvme_bytes\":%llu",
-        (unsigned long long)step->total.device_peak_bytes,
-        (unsigned long long)step->total.host_peak_bytes,
-        (unsigned long long)step->total.nvme_bytes);
+        append_text(buffer, buffer_bytes, &length, "%s\"%s\":%.9g", stall > 0 ? "," : "",
+                    strata_stall_name((strata_stall)stall), step->stall_s[stall]);
+    append_text(buffer, buffer_bytes, &length,
+                "},\"device_peak_bytes\":%llu,\"host_peak_bytes\":%llu,\"nvme_bytes\":%llu",
+                (unsigned long long)step->total.device_peak_bytes,
+                (unsigned long long)step->total.host_peak_bytes,
+                (unsigned long long)step->total.nvme_bytes);
     if (state_hash != NULL)
-        add(buffer, buffer_bytes, &length, ",\"state_hash\":\"%s\"", state_hash);
-    add(buffer, buffer_bytes, &length, "}\n");
+        append_text(buffer, buffer_bytes, &length, ",\"state_hash\":\"%s\"", state_hash);
+    append_text(buffer, buffer_bytes, &length, "}\n");
     return length;
 }
 
@@ -203,7 +204,7 @@ static strata_status write_line(struct log *log, size_t length, strata_error *er
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote < 0)
-            return failed(log, "write", errno, error);
+            return log_failure(log, "write", errno, error);
         done += (size_t)wrote;
     }
     return STRATA_OK;
@@ -229,10 +230,11 @@ strata_status strata_log_nothing_left(struct log *log, uint64_t step, const char
     size_t length = 0;
     if (log->path == NULL)
         return STRATA_OK;
-    add(log->line, sizeof log->line, &length, "{\"step\":%llu", (unsigned long long)step);
+    append_text(log->line, sizeof log->line, &length, "{\"step\":%llu",
+                (unsigned long long)step);
     if (state_hash != NULL)
-        add(log->line, sizeof log->line, &length, ",\"state_hash\":\"%s\"", state_hash);
-    add(log->line, sizeof log->line, &length, "}\n");
+        append_text(log->line, sizeof log->line, &length, ",\"state_hash\":\"%s\"", state_hash);
+    append_text(log->line, sizeof log->line, &length, "}\n");
     return write_line(log, length, error);
 }
 
@@ -248,10 +250,10 @@ strata_status strata_log_flush(void *user, uint64_t step, strata_error *error)
         return strata_fail(error, STRATA_E_STATE, 0,
                            "commit of step %llu: its line did not get into the log",
                            (unsigned long long)step);
-    /* Before the run starts there is no line, and the file is not made. */
+    /* Before the run starts there is no line and no file. */
     if (!log->regular || fdatasync(log->file) == 0)
         return STRATA_OK;
-    return failed(log, "sync", errno, error);
+    return log_failure(log, "sync", errno, error);
 }
 
 void strata_log_end(struct log *log)

@@ -2,17 +2,17 @@
 #define STRATA_TRAIN_LOG_H
 
 /*
- * The log of a run: one line of JSON a step, in a file.
+ * The log of a run: one line of JSON per step, in a file.
  *
- * Opening has two halves. The first proves that the file can be written and changes nothing;
- * the second, once the run really starts, empties it, or, where a run goes on, cuts it back to
- * where that begins. So a run that is refused leaves an older log as it was, and no new one
- * behind.
+ * Opening has two halves. The first checks that the file can be written and changes nothing.
+ * The second, when the run really starts, empties the file, or, if a run is resumed, cuts it
+ * back to the step where that begins. So a run that is refused leaves an older log unchanged,
+ * and makes no new one.
  *
- * A line is put together in a fixed buffer and goes out in one write, so that nothing is
- * allocated in a step and a reader never sees half a line.
+ * A line is put together in a fixed buffer and written by one call, so a step allocates
+ * nothing and a reader never sees half a line.
  *
- * Thread: one per object, but for strata_log_flush().
+ * Thread: one per object, except strata_log_flush().
  */
 
 #include <pthread.h>
@@ -27,17 +27,17 @@ struct log {
     int file;         /* -1: not open                                       */
     bool regular;     /* a file that can be cut and flushed                 */
     char line[LOG_LINE_BYTES];
-    /* For a commit that waits for its step's line. Under the lock, which exists from check to
+    /* For a commit that waits for its step's line; under the lock, which exists from check to
      * close. */
     pthread_mutex_t lock;
     pthread_cond_t news;
-    uint64_t step; /* of the last line; at first the one that the run goes on from */
+    uint64_t step; /* of the last line; at first the step that the run continues from */
     bool over;     /* no more lines will come */
 };
 
 /*
- * The first half, of a path that strata_outputs_check() takes. It is borrowed until close; NULL
- * is fine.
+ * The first half, for a path that strata_outputs_check() accepts. The path is borrowed until
+ * close; NULL is accepted.
  *
  * STRATA_E_IO: native EACCES, ...
  */
@@ -47,8 +47,8 @@ strata_status strata_log_check(struct log *log, const char *path, strata_error *
 strata_status strata_log_start(struct log *log, strata_error *error);
 
 /*
- * The second half of a run that goes on from a step: what lies behind the last complete line of
- * that step or an earlier one is cut off. Where there is no such line nothing is left.
+ * The second half of a run that continues from a step: everything after the last complete line
+ * of that step or an earlier one is cut off. Without such a line the file becomes empty.
  */
 strata_status strata_log_resume(struct log *log, uint64_t step, strata_error *error);
 
@@ -56,13 +56,13 @@ strata_status strata_log_resume(struct log *log, uint64_t step, strata_error *er
 strata_status strata_log_step(struct log *log, const struct trainer_step *step,
                               const char *state_hash, strata_error *error);
 
-/* Append the line of a run that had no step left: where it stands, and the hash. */
+/* Append the line of a run that had no step left: its step and the hash. */
 strata_status strata_log_nothing_left(struct log *log, uint64_t step, const char *state_hash,
                                       strata_error *error);
 
 /*
  * A strata_before_commit_fn; user: the log. Waits until the step's line is written and flushes
- * it, so that a log lacks no line of a step that was committed, whenever the power fails.
+ * it. So the log has the line of every committed step, whenever the power fails.
  *
  * STRATA_E_STATE: the line will not come. STRATA_E_IO: the flush.
  *
@@ -76,7 +76,7 @@ void strata_log_end(struct log *log);
 void strata_log_close(struct log *log);
 
 /*
- * The line itself, with its newline, into buffer; returns its length, which is below
+ * Write the line, with its newline, into buffer; returns its length, which is below
  * buffer_bytes. LOG_LINE_BYTES are always enough.
  */
 size_t strata_log_format(char *buffer, size_t buffer_bytes, const struct trainer_step *step,

@@ -2,19 +2,19 @@
 /*
  * offload-train: train a transformer that is larger than the device's memory.
  *
- * The order of a run is an order of promises. First all that costs nothing and may be refused:
- * the command line, the model's config, the data, the plan, the log file's name. Then the plan
- * is shown. Only then memory is taken and files are made; and only when that has worked an
- * older log is emptied, or cut back to where a resumed run begins. A run that is refused leaves
- * nothing behind.
+ * A run begins in a fixed order. First comes everything that is cheap and may fail: the
+ * command line, the model's config, the data, the plan, the name of the log. Then the plan is
+ * printed. Only then is memory taken and are files made. When that has worked, an older log is
+ * emptied, or cut back to the step where a resumed run begins. So a run that is refused
+ * changes nothing.
  *
- * SIGINT and SIGTERM let the step under way finish and make it durable; its line is then the
- * last. The second one does what these signals do to any program, and so does the first one
- * before there is a step.
+ * After SIGINT or SIGTERM the current step is finished and committed; its line is the last. A
+ * second signal does what it does to any program, and so does one that comes before the first
+ * step.
  *
- * The last line is written after the last commit. Killed between the two, a resumed run has no
- * step left, and writes what is missing: so a log whose last line has the hash is that of a run
- * whose state is safe.
+ * The last line is written after the last commit. If the run is killed between the two, a
+ * resumed run has no step left and writes the missing line. So if the last line of a log has
+ * the hash, the state of its run is safe.
  *
  * Thread: the main thread.
  */
@@ -34,8 +34,8 @@
 #include "train/trainer.h"
 
 /*
- * The signal that asked us to stop; 0: none. A signal handler reaches nothing but statics, so
- * this one is a static: written by the handler, read by the main thread.
+ * The signal that asked us to stop; 0: none. It is static because a signal handler reaches
+ * only statics. The handler writes it, the main thread reads it.
  */
 static volatile sig_atomic_t stop_signal;
 
@@ -50,9 +50,9 @@ static void on_signal(int number)
 }
 
 /*
- * From here on a step is finished first. Earlier there is none, and a signal does what it does
- * to any program: making a store may take hours, nothing that is committed is touched by it,
- * and what was begun is made anew.
+ * From now on a signal lets the current step finish. Before the first step it ends the program
+ * at once: making a store may take hours, and stopping it is safe, because no committed data
+ * is touched and an unfinished store is made again.
  */
 static void catch_signals(void)
 {
@@ -62,7 +62,7 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-/* The engine's lines: what it had to do without. */
+/* Print a line of the engine about something that it had to do without. */
 static void print_engine_line(void *user, const char *line)
 {
     FILE *out = user;
@@ -75,7 +75,7 @@ struct run {
     struct report report;
     struct progress_line progress;
     struct log log;
-    char state_hash[33]; /* empty: none was asked for */
+    char state_hash[33]; /* empty: not asked for */
 };
 
 static strata_status hash_state(struct run *run, strata_error *error)
@@ -89,13 +89,13 @@ static strata_status hash_state(struct run *run, strata_error *error)
     return STRATA_OK;
 }
 
-static const char *hash_text(const struct run *run)
+static const char *final_hash_text(const struct run *run)
 {
     return run->state_hash[0] != '\0' ? run->state_hash : NULL;
 }
 
-/* A signal makes the step under way the last one: its line is complete, hash included. */
-static strata_status train(struct run *run, strata_error *error)
+/* After a signal the current step is the last: its line is complete, with the hash. */
+static strata_status train_steps(struct run *run, strata_error *error)
 {
     bool last = stop_signal != 0;
     for (uint64_t step = run->report.resumed + 1; !last; step++) {
@@ -106,8 +106,8 @@ static strata_status train(struct run *run, strata_error *error)
             last = true;
         if (last)
             STRATA_TRY(hash_state(run, error));
-        STRATA_TRY(strata_log_step(&run->log, &done, hash_text(run), error));
-        /* After its line, which the commit waits for. */
+        STRATA_TRY(strata_log_step(&run->log, &done, final_hash_text(run), error));
+        /* After the step's line, because the commit waits for it. */
         if (last)
             STRATA_TRY(strata_trainer_commit(run->trainer, error));
         strata_report_step(&run->report, &done);
@@ -119,12 +119,12 @@ static strata_status train_what_is_left(struct run *run, strata_error *error)
 {
     uint64_t done = run->report.resumed;
     if (done < run->options->rate.steps)
-        return train(run, error);
+        return train_steps(run, error);
     STRATA_TRY(hash_state(run, error));
     if (run->report.out != NULL)
         fprintf(run->report.out, "no step is left: %llu of %llu are done\n",
                 (unsigned long long)done, (unsigned long long)run->options->rate.steps);
-    return strata_log_nothing_left(&run->log, done, hash_text(run), error);
+    return strata_log_nothing_left(&run->log, done, final_hash_text(run), error);
 }
 
 static strata_status start_and_train(struct run *run, strata_error *error)
@@ -151,7 +151,7 @@ static strata_status start_and_train(struct run *run, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status perform(struct run *run, strata_error *error)
+static strata_status run_training(struct run *run, strata_error *error)
 {
     struct progress_call call = {.fn = strata_progress_line, .user = &run->progress};
     STRATA_TRY(strata_outputs_check_options(run->options, error));
@@ -163,11 +163,11 @@ static strata_status perform(struct run *run, strata_error *error)
     strata_report_plan(&run->report, strata_trainer_plan(run->trainer));
     if (!run->options->dry_run)
         STRATA_TRY(start_and_train(run, error));
-    return strata_report_json(&run->report, run->trainer, hash_text(run), error);
+    return strata_report_json(&run->report, run->trainer, final_hash_text(run), error);
 }
 
-/* One line, whatever bytes a file's name has. */
-static void complain(strata_error *error)
+/* Print the error as one line, whatever bytes the name of a file has. */
+static void print_error_line(strata_error *error)
 {
     for (char *at = error->message; *at != '\0'; at++) {
         if (*at == '\n' || *at == '\r' || *at == '\033')
@@ -182,7 +182,7 @@ int main(int argc, char **argv)
     strata_error error = {0};
     strata_status status = strata_options_parse(&options, argc, argv, &error);
     if (status != STRATA_OK) {
-        complain(&error);
+        print_error_line(&error);
         return status == STRATA_E_INVALID ? EXIT_USAGE : (int)strata_exit_code(&error);
     }
     if (options.help || options.version) {
@@ -195,18 +195,19 @@ int main(int argc, char **argv)
     if (options.command != STORE_NONE) {
         status = strata_store_command(&options, &error);
         if (status != STRATA_OK)
-            complain(&error);
+            print_error_line(&error);
         return (int)strata_exit_code(&error);
     }
-    /* A reader of stdout that has gone shows as a failed write. */
+    /* If the reader of stdout has gone, a write fails and is reported. */
     signal(SIGPIPE, SIG_IGN);
     struct run run = {.options = &options, .log = {.file = -1}};
-    status = perform(&run, &error);
+    status = run_training(&run, &error);
     strata_progress_line_end(&run.progress);
     strata_log_end(&run.log);
     if (status != STRATA_OK)
-        complain(&error);
-    /* Whoever gives back what a drive holds waits for that drive. The kernel takes it all. */
+        print_error_line(&error);
+    /* Freeing anything that a drive still uses would wait for that drive, so the process just
+     * ends; the kernel frees everything. */
     if (status == STRATA_E_TIMEOUT)
         _exit(EXIT_LATE);
     strata_trainer_destroy(run.trainer);

@@ -18,14 +18,14 @@
 #include "strata/engine.h"
 #include "train/rate.h"
 
-/* What a shell sees. A signal n that ended the run is 128 + n. */
+/* The exit codes that a shell sees. A run ended by signal n has 128 + n. */
 enum exit_code {
     EXIT_DONE = 0,
     /* A file's content, a budget, a store in use, I/O, a loss that is not finite. */
     EXIT_FAILED = 1,
     /* The command line alone is wrong: unknown name, value out of range. */
     EXIT_USAGE = 2,
-    /* Something that was named is not there: file, directory, device, io_uring. */
+    /* Something on the command line does not exist: file, directory, device, io_uring. */
     EXIT_ABSENT = 3,
     /* A drive did not answer within --deadline. */
     EXIT_LATE = 5
@@ -36,26 +36,27 @@ enum exit_code {
 /* auto: a GPU if this build has CUDA and one answers, else the host device. */
 enum device_choice { DEVICE_AUTO = 0, DEVICE_HOST, DEVICE_CUDA };
 
-/* No step was named: no run gets there. */
+/* No step was given; no run has so many steps. */
 #define OPTIONS_LAST_COMMIT UINT64_MAX
 
-/* What is done with a store instead of training; its directories are store_dirs. */
+/* The command for a store, instead of training; store_dirs are its directories. */
 enum store_command { STORE_NONE = 0, STORE_LIST, STORE_SCRUB, STORE_DROP };
 
-/* Borrows argv's text until it is dropped; not to be copied, store_dirs point into it. */
+/* Borrows the text of argv for its whole life. Do not copy the struct: store_dirs point into
+ * it. */
 struct options {
     const char *data;
     const char *model;
     enum device_choice device;
-    uint32_t threads; /* 0: the library's default, and so for every size below         */
+    uint32_t threads; /* 0: the library's default, also for every size below */
     uint64_t device_bytes;
     uint64_t host_bytes;
     uint64_t nvme_bytes;
     const char *store_dirs[OPTIONS_MAX_STORE_DIRS];
-    uint32_t store_dir_count; /* 0: no store                                                */
-    uint32_t durability_word; /* as given: 0: not at all, else strata_durability + 1        */
-    strata_durability durability; /* resolved: power with a store, unless it was given      */
-    uint32_t commit_every; /* 0: auto; on resume what the store has                         */
+    uint32_t store_dir_count;     /* 0: no store                                           */
+    uint32_t durability_word;     /* as given: 0: not given, else                          */
+    strata_durability durability; /* resolved: power with a store, unless it was given */
+    uint32_t commit_every;        /* 0: auto; on resume what the store has                    */
     uint32_t keep;
     uint32_t keep_every;
     uint32_t deadline_s;
@@ -90,14 +91,14 @@ struct options {
     bool json;
     const char *document; /* the file that the JSON document goes to, or NULL */
     bool quiet;
-    bool help;    /* print the help and leave; nothing else was checked                     */
-    bool version; /* likewise                                                               */
+    bool help;    /* print the help and exit; nothing else was checked */
+    bool version; /* likewise                                          */
     char store_text[4096];
 };
 
 /*
- * Fill out from the defaults and the command line and check it as far as it can be checked
- * alone.
+ * Fill out from the defaults and the command line, and check everything that the command line
+ * alone can show.
  *
  * STRATA_E_INVALID:     an unknown option, a value that cannot be meant, options that exclude
  *                       each other.
@@ -109,8 +110,8 @@ strata_status strata_options_parse(struct options *out, int argc, char **argv,
 void strata_options_help(FILE *out);
 
 /*
- * The exit code of a failure after the command line was accepted. A value that does not go with
- * what a file says is the file's fault here: the command line alone was in order.
+ * The exit code of a failure after the command line was accepted. If a value does not agree
+ * with a file, the file counts as wrong here: the command line alone was right.
  */
 enum exit_code strata_exit_code(const strata_error *error);
 

@@ -2,7 +2,8 @@
 #define STRATA_TRAIN_OUTPUTS_H
 
 /*
- * Where a run's outputs may go: --log, --trace and -o, each other, and what the run reads.
+ * Where a run's outputs (--log, --trace and -o) may go: not over each other, and not over
+ * anything that the run reads.
  *
  * Thread: any.
  */
@@ -10,8 +11,8 @@
 #include "train/options.h"
 
 /*
- * Looked at before anything else, so that a run which is refused has made nothing. NULL for a
- * path: it was not given.
+ * These are checked before anything else, so that a run that is refused has made nothing.
+ * NULL: the path was not given.
  *
  * STRATA_E_INVALID, STRATA_E_IO: see strata_output_check().
  */
@@ -25,7 +26,7 @@ struct outputs {
 };
 strata_status strata_outputs_check(const struct outputs *outputs, strata_error *error);
 
-/* Those of a command line of offload-train. */
+/* Check the outputs of offload-train's command line. */
 strata_status strata_outputs_check_options(const struct options *options, strata_error *error);
 
 #endif

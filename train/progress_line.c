@@ -1,8 +1,8 @@
 /*
  * A line of progress. See progress_line.h.
  *
- * The time that is left follows from what was done since the first call for the piece: what a
- * resumed piece had done before says nothing about its speed.
+ * The time left is estimated from the work since the first call for the piece: work that an
+ * earlier run had done says nothing about this run's speed.
  *
  * Thread: one per object.
  */
@@ -18,11 +18,11 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
-/* On a terminal: nothing for what takes two seconds or less. The first call comes a quarter of
- * a second after the beginning. */
+/* On a terminal: no line for work of two seconds or less. The first call comes a quarter of a
+ * second after the beginning. */
 #define LIVE_FIRST_NS (SECOND_NS * 7 / 4)
 
-/* Elsewhere: between two lines, and before the first. */
+/* Elsewhere: time between two lines, and before the first. */
 #define PLAIN_NS (10 * SECOND_NS)
 
 void strata_progress_line_begin(struct progress_line *line, bool silent)

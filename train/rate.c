@@ -1,8 +1,9 @@
 /*
  * The learning rate of a step. See rate.h.
  *
- * The rate decides bits of the weights, so nothing here comes from a mathematical library,
- * whose last digit differs between versions: the cosine is its series, in IEEE operations only.
+ * The rate affects bits of the weights, so nothing here comes from the C library's
+ * mathematics, whose last digit differs between versions: the cosine is computed by its
+ * series, with IEEE operations only.
  *
  * Thread: any.
  */
@@ -12,10 +13,10 @@
 static const double half_pi = 1.57079632679489661923;
 
 /*
- * cos(x) for x from 0 to pi / 2. The first term left out is x^26 / 26!, at most 3.1e-22, so the
- * rounding of the sum is all the error there is. Horner's rule from the smallest term.
+ * cos(x) for x from 0 to pi / 2. The first omitted term is x^26 / 26!, at most 3.1e-22, so the
+ * only error is the rounding of the sum. Horner's rule from the smallest term.
  */
-static double cosine(double x)
+static double cosine_series(double x)
 {
     double square = x * x;
     double sum = 1.0;
@@ -24,13 +25,14 @@ static double cosine(double x)
     return sum;
 }
 
-/* How much of the way from least to peak is left after the share `done` of it. */
+/* The share of the way from least to peak that is left when the share `done` of the steps is
+ * over. */
 static double share_left(enum rate_schedule schedule, double done)
 {
     if (schedule == RATE_LINEAR)
         return 1.0 - done;
     /* (1 + cos(pi x)) / 2 is the square of cos(pi x / 2), which is within the series' range. */
-    double root = done < 1.0 ? cosine(half_pi * done) : 0.0;
+    double root = done < 1.0 ? cosine_series(half_pi * done) : 0.0;
     return root * root;
 }
 

@@ -2,12 +2,12 @@
 #define STRATA_TRAIN_RATE_H
 
 /*
- * The learning rate of a step: a warm-up, then constant, or down to a least rate at the last
- * step.
+ * The learning rate of a step: a warm-up, then either constant or falling to a least rate at
+ * the last step.
  *
  * Steps count from 1. The warm-up rises in equal amounts from peak / warmup at step 1 to peak
- * at step warmup. From there a linear or cosine schedule falls, and reaches least at step
- * count; without a warm-up the first step has the peak.
+ * at step warmup. After it a linear or cosine schedule falls and reaches `least` at step
+ * `steps`. Without a warm-up the first step has the peak.
  *
  * Thread: plain data.
  */
@@ -24,7 +24,7 @@ struct rate {
     uint64_t steps;  /* the step that has `least` */
 };
 
-/* The rate of step 1, 2, ...; beyond the last step it stays what it was there. */
+/* The rate of step 1, 2, ...; after the last step it stays constant. */
 double strata_rate_at(const struct rate *rate, uint64_t step);
 
 #endif

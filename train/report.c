@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 /*
- * What a run says to people, as text: the first lines, the plan, the tables at the end. See
- * report.h; the live line is report_live.c's, the document report_json.c's.
+ * The text that a run prints for people: the first lines, the plan, the tables at the end. See
+ * report.h. report_live.c draws the live line, report_json.c writes the document.
  *
  * Thread: one per object.
  */
@@ -16,7 +16,7 @@
 
 static bool shows_utf8(void)
 {
-    /* The first of these that is set decides the character set, as for the C library. */
+    /* The first of these that is set names the character set, as in the C library. */
     const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *value = getenv(names[i]);
@@ -42,14 +42,15 @@ static void print_dirs(FILE *out, const struct options *options)
         fprintf(out, "%s%s", i > 0 ? ", " : "", options->store_dirs[i]);
 }
 
-/* How often is known once the store is open. */
+/* True if the interval of commits comes from the store, so it is known only once that is
+ * open. */
 static bool commits_as_before(const struct options *options)
 {
     return options->resume && options->durability != STRATA_SCRATCH &&
            options->commit_every == 0;
 }
 
-/* The rest of the first line: what a crash cannot take away. */
+/* The rest of the first line: what survives a crash. */
 static void print_durability(FILE *out, const struct trainer *trainer)
 {
     const struct options *options = strata_trainer_options(trainer);
@@ -75,7 +76,7 @@ static void print_durability(FILE *out, const struct trainer *trainer)
           out);
 }
 
-/* Of a GPU also what is not ours of its memory, context and libraries above all. */
+/* For a GPU also the memory that is not ours, mostly the context and libraries. */
 static void print_device(FILE *out, const struct trainer *trainer)
 {
     const double gib = 1024.0 * 1024.0 * 1024.0;
@@ -90,7 +91,7 @@ static void print_device(FILE *out, const struct trainer *trainer)
     fputs(", ", out);
 }
 
-/* Of a run that begins anew. */
+/* The first weights of a new run. */
 static void print_weights(FILE *out, const struct options *options)
 {
     if (options->resume)
@@ -126,7 +127,7 @@ void strata_report_first_lines(const struct report *report, const struct trainer
     fflush(out);
 }
 
-/* One entry of "what rests there": nothing where there are no bytes. */
+/* One entry of a tier's contents; prints nothing for 0 bytes. */
 static void print_share(FILE *out, const char *what, uint64_t bytes, bool *first)
 {
     if (bytes == 0)
@@ -138,8 +139,8 @@ static void print_share(FILE *out, const char *what, uint64_t bytes, bool *first
 }
 
 /*
- * What a store takes beyond what rests there: each state's other slots, and tables. Without
- * commits that is a header per drive, which says nothing.
+ * The bytes of a store beyond the tiles that rest there: the other slots of each state, and
+ * tables. Without commits that is only a header per drive, which is not worth a line.
  */
 static uint64_t commit_bytes(const strata_plan_tier *tier)
 {
@@ -229,7 +230,7 @@ void strata_report_plan(const struct report *report, const strata_plan *plan)
     fflush(out);
 }
 
-/* Where a run stands that goes on from a commit. Commit 0, the initial weights, is no
+/* The step of a run that continues from a commit. Commit 0, the initial weights, is no
  * progress. */
 static void print_resumed(const struct report *report, const struct trainer *trainer)
 {
@@ -297,7 +298,7 @@ void strata_report_tables(const struct report *report, const strata_plan *plan)
         uint64_t bytes = stats->lanes[lane].bytes;
         const char *moved = bytes > 0 ? strata_format_size(bytes, first, sizeof first) : "-";
         if (stats->lanes[lane].ops == 0)
-            continue; /* nothing of the kind was there to do */
+            continue; /* there was no such work */
         fprintf(out, "%-12s%11s%10.1f s%6.1f %%\n", strata_lane_name((strata_lane)lane), moved,
                 busy, 100.0 * busy / report->seconds);
     }

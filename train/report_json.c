@@ -1,5 +1,5 @@
 /*
- * What a run says to programs: the one document. See report.h.
+ * The output of a run for programs: one JSON document. See report.h.
  *
  * Thread: one per object.
  */
@@ -72,7 +72,7 @@ static strata_json *json_plan(const strata_plan *plan)
     return object;
 }
 
-static strata_json *json_result(const struct report *report, const char *state_hash)
+static strata_json *json_run_result(const struct report *report, const char *state_hash)
 {
     const strata_stats *stats = &report->last.total;
     strata_json *object = strata_json_object();
@@ -125,7 +125,7 @@ strata_status strata_report_json(const struct report *report, const struct train
     strata_json_set_uint(document, "threads", strata_trainer_thread_count(trainer));
     strata_json_set(document, "plan", json_plan(strata_trainer_plan(trainer)));
     if (report->last.step > 0 || report->resumed > 0)
-        strata_json_set(document, "result", json_result(report, state_hash));
+        strata_json_set(document, "result", json_run_result(report, state_hash));
     strata_status status =
         strata_document_write(document, options->json, options->document, error);
     strata_json_free(document);

@@ -2,12 +2,12 @@
 /*
  * The live line of a run, and the plain lines where there is no terminal. See report.h.
  *
- * The live line gives up what it cannot show, from the right: first the bars get shorter, then
- * they go, then the time left. The width is asked for at every drawing, one cheap call a step,
- * so a resized terminal needs no signal handler.
+ * If the live line is too wide, it loses parts from the right: first the bars get shorter,
+ * then they are left out, then the time left. The width is read at every drawing, one cheap
+ * call per step, so a resized terminal needs no signal handler.
  *
- * A cell of a bar has more than two levels, because on 80 columns six lanes leave each a cell
- * or two.
+ * A cell of a bar has more than two levels, because with six lanes on 80 columns each lane has
+ * only one or two cells.
  *
  * Thread: one per object.
  */
@@ -19,13 +19,14 @@
 #include "base/text.h"
 #include "train/terminal.h"
 
-/* A bar of more cells than that says no more. */
+/* More cells than this make a bar no clearer. */
 #define MAX_BAR_CELLS 8u
 
 /* Plain lines of a run. */
 #define PLAIN_LINES 10u
 
-/* Weight of the newest step in the mean that gives the time left: the last ten or so count. */
+/* Weight of the newest step in the mean that gives the time left: about the last ten steps
+ * count. */
 static const double newest_share = 0.1;
 
 static const char *const block_levels[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
@@ -55,13 +56,13 @@ static size_t draw_bar(bool blocks, const char *label, double share, uint32_t ce
     return (size_t)(stpcpy(at, frame) - out);
 }
 
-/* A run of one rank has nothing to show of collectives. */
+/* A run of one rank has no collectives. */
 static bool has_bar(int lane)
 {
     return lane != STRATA_LANE_COMM;
 }
 
-/* Columns of all bars with the given cells each, with the gaps before them. */
+/* Columns of all bars with this many cells each, and the gaps before them. */
 static uint32_t bars_columns(uint32_t cells)
 {
     uint32_t columns = 1;

@@ -1,9 +1,9 @@
 /*
  * offload-train --list, --scrub, --drop. See store_command.h.
  *
- * A scrub's damage is printed as it is found, not at the end: somebody who watches a scrub of
- * terabytes wants to know at once. The document comes at the end, whatever was found, since a
- * program that asked for it wants to read about the damage too.
+ * A scrub prints damage when it finds it, not at the end, because a scrub of terabytes takes
+ * long. The document comes at the end even if there was damage, since the program that asked
+ * for it wants to read about that too.
  *
  * Thread: one.
  */
@@ -26,11 +26,11 @@ struct command {
     const struct options *options;
     FILE *out; /* NULL: no lines */
     strata_json *document;
-    strata_json *damage; /* lines, in document once the scrub is done */
+    strata_json *damage; /* lines; they become a part of document after the scrub */
     struct progress_line progress;
 };
 
-/* Names and values of an identity, a line each. line: 2 KiB at least. */
+/* Copies the next line of an identity, a name and a value, into line of at least 2 KiB. */
 static bool next_line(const char **at, char *line, size_t line_bytes)
 {
     size_t length = strcspn(*at, "\n");
@@ -76,7 +76,7 @@ static strata_json *json_identity(const char *identity)
     return object;
 }
 
-static strata_status list(struct command *command, strata_error *error)
+static strata_status list_commits(struct command *command, strata_error *error)
 {
     const struct options *options = command->options;
     strata_store_listing listing;
@@ -98,7 +98,7 @@ static strata_status list(struct command *command, strata_error *error)
     return STRATA_OK;
 }
 
-/* Damage is an error: with --quiet it is printed as well, on stderr. */
+/* Damage is an error, so --quiet prints it too, on stderr. */
 static void take_damage(void *user, const char *line)
 {
     struct command *command = user;
@@ -125,7 +125,7 @@ static void print_scrub(const struct command *command, const strata_scrub_result
             result->direct ? "O_DIRECT" : "through the page cache");
 }
 
-static strata_status scrub(struct command *command, strata_error *error)
+static strata_status scrub_store(struct command *command, strata_error *error)
 {
     strata_scrub_result result;
     strata_scrub_desc desc = {
@@ -146,7 +146,7 @@ static strata_status scrub(struct command *command, strata_error *error)
     strata_json_set_uint(document, "bytes", result.bytes);
     strata_json_set_uint(document, "bad", result.bad);
     strata_json_set_number(document, "seconds", result.seconds);
-    /* A scrub that did not get as far as a drive has neither. */
+    /* A scrub that failed before it opened a drive has neither. */
     if (result.backend == NULL)
         return status;
     strata_json_set_string(document, "io", result.backend);
@@ -155,7 +155,7 @@ static strata_status scrub(struct command *command, strata_error *error)
     return status;
 }
 
-static strata_status drop(struct command *command, strata_error *error)
+static strata_status drop_store(struct command *command, strata_error *error)
 {
     const struct options *options = command->options;
     STRATA_TRY(
@@ -167,22 +167,22 @@ static strata_status drop(struct command *command, strata_error *error)
     return STRATA_OK;
 }
 
-static strata_status perform(struct command *command, strata_error *error)
+static strata_status run_store_command(struct command *command, strata_error *error)
 {
     switch (command->options->command) {
     case STORE_LIST:
-        return list(command, error);
+        return list_commits(command, error);
     case STORE_SCRUB:
-        return scrub(command, error);
+        return scrub_store(command, error);
     case STORE_DROP:
-        return drop(command, error);
+        return drop_store(command, error);
     case STORE_NONE:
         break;
     }
     return strata_fail(error, STRATA_E_INVALID, 0, "nothing to do with a store");
 }
 
-/* The document says what was found; where nothing could be read, no document is written. */
+/* The document lists what was found; if nothing could be read, none is written. */
 static bool has_document(strata_status status)
 {
     return status == STRATA_OK || status == STRATA_E_CORRUPT;
@@ -207,7 +207,7 @@ strata_status strata_store_command(const struct options *options, strata_error *
     strata_json_set_string(command.document, "command", names[options->command]);
     strata_status status = strata_outputs_check_options(options, error);
     if (status == STRATA_OK)
-        status = perform(&command, error);
+        status = run_store_command(&command, error);
     if (options->command == STORE_SCRUB)
         strata_json_set(command.document, "damage", command.damage);
     else

@@ -2,8 +2,8 @@
 #define STRATA_TRAIN_TERMINAL_H
 
 /*
- * Lines on stderr that draw over themselves. No mode of the terminal is changed, so there is
- * nothing to restore when the program is killed.
+ * Lines on stderr that are redrawn in place. No mode of the terminal is changed, so nothing
+ * needs to be restored if the program is killed.
  *
  * Thread: any.
  */
@@ -12,13 +12,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Is stderr a terminal? */
+/* True when stderr is a terminal. */
 bool strata_terminal_is_there(void);
 
-/* Its width, asked for at every call; 80 where it is not known. */
+/* Its width, read at every call; 80 if unknown. */
 uint32_t strata_terminal_columns(void);
 
-/* Write to stderr. A terminal that is gone is no reason to stop: failures are ignored. */
+/* Write to stderr. Failures are ignored, because a lost terminal is no reason to stop. */
 void strata_terminal_write(const char *text, size_t bytes);
 
 #endif

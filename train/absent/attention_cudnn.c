@@ -1,7 +1,7 @@
 /*
- * In place of attention_cudnn.cpp and attention_sum.cu where cuDNN's frontend was not found, or
- * where there is no CUDA. Opening fails, so nobody gets to the others. CMake says why in
- * STRATA_CUDNN_ABSENT; a build without CMake has no cuDNN.
+ * Replaces attention_cudnn.cpp and attention_sum.cu in a build without cuDNN's frontend or
+ * without CUDA. Open fails, so the other functions are never called. CMake defines
+ * STRATA_CUDNN_ABSENT with the reason; a build without CMake has no cuDNN.
  *
  * Thread: none.
  */
