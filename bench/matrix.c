@@ -4,11 +4,10 @@
  *
  * One large product by the trainer's own operator: n rows of n values times a matrix of 4 n x n
  * weights, in each dtype that weights have. Large enough that the arrays' traffic is small
- * beside the arithmetic: for 16-bit weights a CUDA device rounds the rows first, which with
- * n = 8192 takes 2 % of an H100's time and stays in the figure.
+ * beside the arithmetic.
  *
- * What is multiplied is random: a GPU computes with zeros at a clock that it never has in
- * training.
+ * What is multiplied is normally distributed, as in training: a GPU computes with zeros, or
+ * with numbers whose exponents are far apart, at a clock that it never has there.
  *
  * Timed: some products in a row, from the first one's launch to the end of the last; not the
  * first of all, in which a library may choose and load its code. On the host device weights of
@@ -19,8 +18,10 @@
 
 #include "bench/commands.h"
 
+#include "base/random.h"
 #include "bench/device.h"
 #include "bench/options.h"
+#include "strata/adam.h"
 #include "strata/workers.h"
 #include "train/ops.h"
 
@@ -36,8 +37,9 @@
 /* Products in a row: enough for a millisecond of the fastest device to be many. */
 #define PRODUCTS 4u
 
-/* Host memory that arrays are filled from, again and again. */
-#define FILL_BYTES ((uint64_t)4 << 20)
+/* Numbers that arrays are filled with, again and again. */
+#define FILL_COUNT ((uint64_t)1 << 20)
+#define FILL_SEED  1u
 
 static const strata_dtype dtypes[] = {STRATA_BF16, STRATA_FP16, STRATA_FP32};
 enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
@@ -58,9 +60,9 @@ struct matrix_rig {
     uint64_t size;
     uint64_t bytes; /* of memory */
     uint8_t *memory;
-    float *src;
-    void *weight;
-    float *dst;
+    void *src[DTYPES];
+    void *weight[DTYPES];
+    void *dst;
 };
 
 static strata_status device_status(const struct matrix_rig *rig, strata_error *error)
@@ -71,24 +73,44 @@ static strata_status device_status(const struct matrix_rig *rig, strata_error *e
     return failure != NULL ? failure->status : STRATA_OK;
 }
 
-/* Memory for the arrays of one dtype's product, and its scratch. */
+/* The type of activations beside weights of a dtype: the trainer's. */
+static strata_dtype act_dtype(const struct matrix_rig *rig, strata_dtype weight_dtype)
+{
+    return rig->ops.table == &strata_ops_cuda ? weight_dtype : STRATA_FP32;
+}
+
+/* Bytes of an activation's element beside weights of a dtype. */
+static uint64_t act_bytes(const struct matrix_rig *rig, strata_dtype weight_dtype)
+{
+    return rig->ops.table->act_bytes(act_dtype(rig, weight_dtype));
+}
+
+/* Memory for each dtype's arguments, for one result, and scratch. */
 static strata_status take_memory(struct matrix_rig *rig, strata_error *error)
 {
     uint64_t square = rig->size * rig->size;
-    struct op_sizes sizes = {.matrix_elems = WIDTHS * square, .activation_elems = square};
     uint64_t scratch = 0;
+    uint64_t dst = WIDTHS * square * sizeof(float);
+    rig->bytes = dst;
     for (int i = 0; i < DTYPES; i++) {
-        uint64_t bytes = rig->ops.table->scratch(&sizes, dtypes[i]);
+        uint64_t bytes = rig->ops.table->scratch(WIDTHS * square, dtypes[i]);
         scratch = bytes > scratch ? bytes : scratch;
+        rig->bytes +=
+            square * (act_bytes(rig, dtypes[i]) + WIDTHS * strata_dtype_bytes(dtypes[i]));
     }
+    rig->bytes += scratch;
     void *memory;
-    rig->bytes = (1 + 2 * WIDTHS) * square * sizeof(float) + scratch;
     STRATA_TRY(strata_device_take(rig->device, rig->bytes, &memory, error));
     rig->memory = memory;
-    rig->src = memory;
-    rig->weight = rig->src + square;
-    rig->dst = rig->src + (1 + WIDTHS) * square;
-    rig->ops.scratch = rig->dst + WIDTHS * square;
+    uint8_t *at = memory;
+    for (int i = 0; i < DTYPES; i++) {
+        rig->src[i] = at;
+        at += square * act_bytes(rig, dtypes[i]);
+        rig->weight[i] = at;
+        at += WIDTHS * square * strata_dtype_bytes(dtypes[i]);
+    }
+    rig->dst = at;
+    rig->ops.scratch = at + dst;
     return STRATA_OK;
 }
 
@@ -121,31 +143,41 @@ static void rig_close(struct matrix_rig *rig)
     strata_device_close(rig->device);
 }
 
-/* Bytes of numbers between -2 and 2 of any dtype: in each two the upper one is small. */
-static void fill_array(struct matrix_rig *rig, void *array, uint64_t bytes)
+static void fill_array(struct matrix_rig *rig, void *array, strata_dtype dtype, uint64_t count)
 {
-    static uint16_t pattern[FILL_BYTES / sizeof(uint16_t)];
-    uint32_t random = 1;
-    for (uint64_t i = 0; i < FILL_BYTES / sizeof pattern[0]; i++) {
-        random = random * 1664525u + 1013904223u;
-        pattern[i] = (uint16_t)((random >> 16) & 0xbfffu);
-    }
-    for (uint64_t at = 0; at < bytes; at += FILL_BYTES) {
-        uint64_t piece = bytes - at < FILL_BYTES ? bytes - at : FILL_BYTES;
-        strata_stream_copy(rig->stream, (uint8_t *)array + at, pattern, piece);
+    static float normal[FILL_COUNT];
+    static float pattern[FILL_COUNT];
+    uint64_t each = strata_dtype_bytes(dtype);
+    strata_random_normal(FILL_SEED, 0, 0, FILL_COUNT, 1.0f, normal);
+    (void)strata_convert(STRATA_ISA_BEST, pattern, dtype, normal, STRATA_FP32, FILL_COUNT);
+    for (uint64_t at = 0; at < count; at += FILL_COUNT) {
+        uint64_t piece = count - at < FILL_COUNT ? count - at : FILL_COUNT;
+        strata_stream_copy(rig->stream, (uint8_t *)array + at * each, pattern, piece * each);
     }
     strata_stream_sync(rig->stream);
 }
 
-/* Seconds of some products. */
-static double time_products(struct matrix_rig *rig, uint32_t count)
+static void fill_arrays(struct matrix_rig *rig)
 {
-    struct op_linear product = {.src = rig->src,
-                                .weight = rig->weight,
+    uint64_t square = rig->size * rig->size;
+    for (int i = 0; i < DTYPES; i++) {
+        strata_dtype act = act_bytes(rig, dtypes[i]) == sizeof(float) ? STRATA_FP32 : dtypes[i];
+        fill_array(rig, rig->src[i], act, square);
+        fill_array(rig, rig->weight[i], dtypes[i], WIDTHS * square);
+    }
+}
+
+/* Seconds of some products of a dtype. */
+static double time_products(struct matrix_rig *rig, int dtype, uint32_t count)
+{
+    struct op_linear product = {.src = rig->src[dtype],
+                                .weight = rig->weight[dtype],
                                 .dst = rig->dst,
                                 .rows = rig->size,
                                 .in = rig->size,
                                 .out = WIDTHS * rig->size};
+    rig->ops.weight_dtype = dtypes[dtype];
+    rig->ops.act_dtype = act_dtype(rig, dtypes[dtype]);
     double start = strata_bench_now_s();
     for (uint32_t i = 0; i < count; i++)
         strata_op_linear(&rig->ops, &product);
@@ -159,13 +191,11 @@ static strata_status measure(struct matrix_rig *rig, uint32_t repetitions,
 {
     double values[DTYPES][BENCH_MAX_SAMPLES];
     double cube = (double)rig->size * (double)rig->size * (double)rig->size;
-    fill_array(rig, rig->src, rig->size * rig->size * sizeof(float));
-    fill_array(rig, rig->weight, WIDTHS * rig->size * rig->size * sizeof(float));
+    fill_arrays(rig);
     for (uint32_t r = 0; r < repetitions; r++)
         for (int i = 0; i < DTYPES; i++) {
-            rig->ops.weight_dtype = dtypes[i];
-            (void)time_products(rig, 1);
-            values[i][r] = 2.0 * WIDTHS * cube * PRODUCTS / time_products(rig, PRODUCTS);
+            (void)time_products(rig, i, 1);
+            values[i][r] = 2.0 * WIDTHS * cube * PRODUCTS / time_products(rig, i, PRODUCTS);
         }
     for (int i = 0; i < DTYPES; i++)
         out[i] = strata_bench_spread(values[i], repetitions);

@@ -371,6 +371,9 @@ static double work_s(const struct uses *uses, enum decoder_work work)
         return uses->layer_s[ROOFLINE_FORWARD];
     case DECODER_NORM:
         return end_s(uses, "norm");
+    case DECODER_HEAD:
+        return end_s(uses, "logits") + end_s(uses, "loss") + end_s(uses, "head dw") +
+               end_s(uses, "head dx");
     case DECODER_HEAD_SCAN:
         return end_s(uses, "logits") + end_s(uses, "loss");
     case DECODER_HEAD_GRAD:

@@ -39,6 +39,11 @@ static strata_status check_shape(const struct decoder_config *config,
     if (shape->vocab_slices > config->vocab_size)
         return strata_fail(error, STRATA_E_INVALID, 0, "%u vocabulary slices of %llu tokens",
                            shape->vocab_slices, (unsigned long long)config->vocab_size);
+    if (shape->act_dtype != 0 && shape->act_dtype != STRATA_FP32 &&
+        shape->act_dtype != shape->compute_dtype)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "activations of dtype %d: fp32 or the compute dtype, %d",
+                           (int)shape->act_dtype, (int)shape->compute_dtype);
     if (shape->compute_dtype < STRATA_FP32 || shape->compute_dtype > STRATA_FP16)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "compute dtype %d: only fp32, bf16 and fp16 are known",
@@ -120,7 +125,8 @@ static void list_work(void *user, const struct decoder_task *task)
     struct decoder_work_item item = {
         .work = task->work, .use = lister->uses - 1, .vocab_share = 1};
     bool of_slice = task->work == DECODER_EMBED || task->work == DECODER_EMBED_GRAD ||
-                    task->work == DECODER_HEAD_SCAN || task->work == DECODER_HEAD_GRAD;
+                    task->work == DECODER_HEAD || task->work == DECODER_HEAD_SCAN ||
+                    task->work == DECODER_HEAD_GRAD;
     if (of_slice)
         item.vocab_share = (double)(decoder_slice_first(lister->decoder, task->index + 1) -
                                     decoder_slice_first(lister->decoder, task->index)) /
@@ -140,6 +146,28 @@ void strata_decoder_each_work(const struct decoder *decoder,
 
 /* The object. */
 
+static strata_dtype act_dtype_of(const struct decoder_shape *shape)
+{
+    if (shape->cuda)
+        return shape->compute_dtype;
+    return shape->act_dtype != 0 ? shape->act_dtype : STRATA_FP32;
+}
+
+static strata_status build_order(struct decoder *decoder, strata_error *error)
+{
+    uint64_t tokens = (uint64_t)decoder->shape.batch * decoder->shape.seq;
+    uint64_t micros = decoder->micro_count;
+    decoder->order = decoder_take(decoder, tokens, sizeof *decoder->order);
+    decoder->starts = decoder_take(decoder, tokens + micros, sizeof *decoder->starts);
+    decoder->distinct = decoder_take(decoder, micros, sizeof *decoder->distinct);
+    decoder->room = decoder_take(decoder, decoder->config.vocab_size, sizeof *decoder->room);
+    if (decoder->order == NULL || decoder->starts == NULL || decoder->distinct == NULL ||
+        decoder->room == NULL)
+        return strata_fail(error, STRATA_E_NOMEM, 0, "no memory to order %llu tokens",
+                           (unsigned long long)tokens);
+    return STRATA_OK;
+}
+
 strata_status strata_decoder_create(struct decoder **out, const struct decoder_config *config,
                                     const struct decoder_shape *shape, strata_workers *workers,
                                     strata_error *error)
@@ -153,7 +181,9 @@ strata_status strata_decoder_create(struct decoder **out, const struct decoder_c
     decoder->shape = *shape;
     decoder->ops = (struct ops){.table = shape->cuda ? &strata_ops_cuda : &strata_ops_host,
                                 .workers = workers,
-                                .weight_dtype = shape->compute_dtype};
+                                .weight_dtype = shape->compute_dtype,
+                                .act_dtype = act_dtype_of(shape)};
+    decoder->act_bytes = decoder->ops.table->act_bytes(decoder->ops.act_dtype);
     decoder->host_bytes = sizeof *decoder;
     if (shape->vocab_slices == 0)
         decoder->shape.vocab_slices = default_slices(config);
@@ -164,6 +194,8 @@ strata_status strata_decoder_create(struct decoder **out, const struct decoder_c
         status = build_uses(decoder, error);
     if (status == STRATA_OK)
         status = strata_decoder_build_rotary(decoder, error);
+    if (status == STRATA_OK)
+        status = build_order(decoder, error);
     if (status != STRATA_OK) {
         strata_decoder_destroy(decoder);
         return status;
@@ -178,6 +210,10 @@ void strata_decoder_destroy(struct decoder *decoder)
     if (decoder == NULL)
         return;
     decoder->ops.table->close(&decoder->ops);
+    free(decoder->room);
+    free(decoder->distinct);
+    free(decoder->starts);
+    free(decoder->order);
     free(decoder->rotary);
     free(decoder->uses);
     free(decoder->names);

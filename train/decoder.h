@@ -11,10 +11,10 @@
  * Tensor names are those of the Hugging Face checkpoint
  * ("model.layers.0.self_attn.q_proj.weight"); slice i of a sliced tensor has the suffix "#i".
  *
- * Weights are [out, in], row-major, in the compute dtype; activations, stash and sums are fp32.
- * A layer's backward recomputes its forward from the stashed input, keeping x, q, k, v, o and
- * mid; MLP and head work in pieces of 256 rows, attention by sequence and head. Micro-batches
- * run inside an acquired group.
+ * Weights are [out, in], row-major, in the compute dtype; sums are fp32. Activations and stash
+ * are fp32 on the host device, and in the compute dtype on a CUDA device. A layer's backward
+ * recomputes its forward from the stashed input, keeping x, q, k, v, o and mid; how many rows
+ * MLP and head work on at a time is the device's. Micro-batches run inside an acquired group.
  *
  * Thread: the engine's caller.
  */
@@ -71,6 +71,8 @@ struct decoder_shape {
     uint32_t
         vocab_slices; /* 0: as many as give at most 16 Mi elements each                   */
     strata_dtype compute_dtype;
+    strata_dtype
+        act_dtype; /* host: activations are rounded to it; 0: fp32. CUDA: compute_dtype */
     bool cuda; /* the operators of a CUDA device, and their scratch, instead of the host's */
 };
 
@@ -113,9 +115,10 @@ enum decoder_work {
     DECODER_EMBED,      /* x: rows whose token lies in the slice      */
     DECODER_LAYER,      /* x becomes the layer's output               */
     DECODER_NORM,       /* y from x                                   */
-    DECODER_HEAD_SCAN,  /* stats from y, slice by slice               */
+    DECODER_HEAD,       /* one slice: stats, then dx, from y          */
+    DECODER_HEAD_SCAN,  /* several: stats from y, slice by slice      */
+    DECODER_HEAD_GRAD,  /* then dx (+)= the slice's part              */
     DECODER_LOSS,       /* once: the loss from all stats              */
-    DECODER_HEAD_GRAD,  /* dx (+)= the slice's part                   */
     DECODER_NORM_GRAD,  /* dx from dx and x                           */
     DECODER_LAYER_GRAD, /* dx from dx and x                           */
     DECODER_EMBED_GRAD  /* the slice's gradient from dx               */
@@ -158,7 +161,8 @@ strata_status strata_decoder_rehearse(struct decoder *decoder, strata_device *de
 
 /*
  * Queue one step's forward and backward on the stream: the caller has begun the step and ends
- * it. inputs, targets: batch x seq token ids, lent until the stream has been synchronised. The
+ * it, and the stream has been synchronised since the step before. inputs, targets: batch x seq
+ * token ids, lent until it is again. The
  * mean cross entropy over batch x seq tokens is in strata_decoder_loss() once the stream has
  * been synchronised, until the next step.
  */

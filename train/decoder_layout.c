@@ -1,8 +1,9 @@
 /*
  * Where everything lies in scratch.
  *
- * Scratch has its peak in a layer's backward: x, dx, q, k, v, o, mid, and a piece of the MLP.
- * What head and embedding need lies in the same bytes.
+ * Scratch has its peak in a layer's backward: x, dx, qkv, o, mid, and what a piece of the MLP
+ * needs or, in the same bytes, attention. What head and embedding need lies in the same bytes
+ * as a layer's.
  *
  * Thread: the caller's.
  */
@@ -38,58 +39,63 @@ static uint64_t place(uint64_t *end, uint64_t bytes)
     return at;
 }
 
+/* Of those that are one product. */
 static uint64_t largest_matrix(const struct decoder *decoder)
 {
     const struct decoder_config *c = &decoder->config;
-    uint64_t rows = max_u64(max_u64(decoder_q_width(c), c->ffn_size), slice_rows_max(decoder));
+    uint64_t rows =
+        max_u64(max_u64(decoder_qkv_width(c), 2 * c->ffn_size), slice_rows_max(decoder));
     return rows * c->hidden_size;
 }
 
-/* Of what enters a product: MLP and head go by pieces, the attention's output as a whole. */
-static uint64_t largest_activation(const struct decoder *decoder)
+/* The gradients of q, k and v lie in their places, or apart behind *end. */
+static uint64_t place_heads_grad(struct decoder *decoder, uint64_t end)
 {
-    const struct decoder_config *c = &decoder->config;
-    uint64_t rows = min_u64(decoder->micro_tokens, STRATA_OP_PIECE_ROWS);
-    uint64_t wide = max_u64(c->ffn_size, decoder->layout.logits_stride);
-    uint64_t narrow = max_u64(decoder_q_width(c), c->hidden_size);
-    return max_u64(rows * wide, decoder->micro_tokens * narrow);
+    struct decoder_layout *at = &decoder->layout;
+    uint64_t row = decoder_qkv_width(&decoder->config) * decoder->act_bytes;
+    at->d_heads = at->heads;
+    at->d_qkv = at->qkv;
+    if (decoder->ops.table->attention_apart)
+        at->d_heads = at->d_qkv = place(&end, decoder->micro_tokens * row);
+    return end;
 }
 
 static uint64_t place_layer(struct decoder *decoder, uint64_t end)
 {
     const struct decoder_config *c = &decoder->config;
+    const struct ops_table *ops = decoder->ops.table;
     struct decoder_layout *at = &decoder->layout;
+    uint64_t each = decoder->act_bytes;
     uint64_t tokens = decoder->micro_tokens;
-    uint64_t rows = min_u64(tokens, STRATA_OP_PIECE_ROWS);
+    uint64_t rows = min_u64(tokens, ops->layer_rows);
     const struct op_heads heads = {
         .sequences = decoder->shape.micro_batch,
         .seq = decoder->shape.seq,
         .heads = (uint32_t)c->head_count,
         .kv_heads = (uint32_t)c->kv_head_count,
         .head_dim = (uint32_t)c->head_dim,
+        .stride = decoder_qkv_width(c),
     };
-    at->q = place(&end, tokens * decoder_q_width(c) * 4);
-    at->k = place(&end, tokens * decoder_kv_width(c) * 4);
-    at->v = place(&end, tokens * decoder_kv_width(c) * 4);
-    at->q_raw = c->qk_norm ? place(&end, tokens * decoder_q_width(c) * 4) : at->q;
-    at->k_raw = c->qk_norm ? place(&end, tokens * decoder_kv_width(c) * 4) : at->k;
-    at->o = place(&end, tokens * decoder_q_width(c) * 4);
-    at->mid = place(&end, tokens * max_u64(decoder_q_width(c), c->hidden_size) * 4);
-    uint64_t attend_end = end;
-    at->attend = place(&attend_end, decoder->ops.table->attention_scratch(&heads) * 4);
-    at->normed = place(&end, rows * c->hidden_size * 4);
-    at->gate = place(&end, rows * c->ffn_size * 4);
-    at->up = place(&end, rows * c->ffn_size * 4);
-    at->act = place(&end, rows * c->ffn_size * 4);
+    at->qkv = place(&end, tokens * decoder_qkv_width(c) * each);
+    at->heads = c->qk_norm ? place(&end, tokens * decoder_qkv_width(c) * each) : at->qkv;
+    at->o = place(&end, tokens * decoder_q_width(c) * each);
+    at->lse = place(&end, ops->attention_apart ? tokens * c->head_count * sizeof(float) : 0);
+    at->mid = place(&end, tokens * max_u64(decoder_q_width(c), c->hidden_size) * each);
+    at->normed = place(&end, rows * c->hidden_size * each);
+    uint64_t attend_end = place_heads_grad(decoder, end);
+    at->attend = place(&attend_end, ops->attention_scratch(&heads) * sizeof(float));
+    at->gate_up = place(&end, rows * 2 * c->ffn_size * each);
+    at->act = place(&end, rows * c->ffn_size * each);
     return max_u64(end, attend_end);
 }
 
 static uint64_t place_head(struct decoder *decoder, uint64_t end)
 {
     struct decoder_layout *at = &decoder->layout;
-    uint64_t rows = min_u64(decoder->micro_tokens, STRATA_OP_PIECE_ROWS);
-    at->y = place(&end, decoder->micro_tokens * decoder->config.hidden_size * 4);
-    at->logits = place(&end, rows * at->logits_stride * 4);
+    uint64_t each = decoder->act_bytes;
+    uint64_t rows = min_u64(decoder->micro_tokens, decoder->ops.table->head_rows);
+    at->y = place(&end, decoder->micro_tokens * decoder->config.hidden_size * each);
+    at->logits = place(&end, rows * at->logits_stride * each);
     return end;
 }
 
@@ -98,20 +104,23 @@ void strata_decoder_build_layout(struct decoder *decoder)
     const struct decoder_config *c = &decoder->config;
     struct decoder_layout *at = &decoder->layout;
     uint64_t tokens = (uint64_t)decoder->shape.batch * decoder->shape.seq;
+    uint64_t stream_bytes = decoder->micro_tokens * c->hidden_size * decoder->act_bytes;
     uint64_t end = 0;
     at->logits_stride =
         (slice_rows_max(decoder) + DECODER_ROW_UNIT - 1) / DECODER_ROW_UNIT * DECODER_ROW_UNIT;
     at->rotary = place(&end, decoder->shape.seq * decoder_turned(c) * 4);
     at->inputs = place(&end, tokens * 4);
     at->targets = place(&end, tokens * 4);
+    at->order = place(&end, tokens * 4);
+    at->starts = place(&end, (tokens + decoder->micro_count) * 4);
     at->stats = place(&end, tokens * sizeof(struct op_row_stat));
     at->loss = place(&end, sizeof(double));
-    struct op_sizes sizes = {largest_matrix(decoder), largest_activation(decoder)};
-    at->ops = place(&end, decoder->ops.table->scratch(&sizes, decoder->shape.compute_dtype));
-    at->x = place(&end, decoder->micro_tokens * c->hidden_size * 4);
-    at->dx = place(&end, decoder->micro_tokens * c->hidden_size * 4);
+    at->ops = place(&end, decoder->ops.table->scratch(largest_matrix(decoder),
+                                                      decoder->shape.compute_dtype));
+    at->x = place(&end, stream_bytes);
+    at->dx = place(&end, stream_bytes);
     end = max_u64(place_layer(decoder, end), place_head(decoder, end));
     at->bytes = strata_round_up(end, SCRATCH_UNIT_BYTES);
     decoder->model.scratch_bytes = at->bytes;
-    decoder->model.stash_bytes = decoder->micro_tokens * c->hidden_size * 4;
+    decoder->model.stash_bytes = stream_bytes;
 }

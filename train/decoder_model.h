@@ -45,29 +45,30 @@ enum decoder_layer_tensor {
  * shares its bytes: layers above, head and embedding below.
  */
 struct decoder_layout {
-    uint64_t rotary; /* seq x turned floats                                            */
-    uint64_t inputs; /* batch x seq token ids                                          */
+    uint64_t rotary; /* seq x turned floats                                           */
+    uint64_t inputs; /* batch x seq token ids                                         */
     uint64_t targets;
-    uint64_t stats; /* batch x seq struct op_row_stat                                 */
-    uint64_t loss;  /* one double                                                     */
-    uint64_t ops;   /* the operators' own                                             */
-    uint64_t x;     /* micro-batch tokens x hidden                                    */
+    uint64_t order;  /* inputs by token, for each micro-batch: struct op_embed_grad   */
+    uint64_t starts; /* micro-batch tokens + 1 numbers for each                       */
+    uint64_t stats;  /* batch x seq struct op_row_stat                                */
+    uint64_t loss;   /* one double                                                    */
+    uint64_t ops;    /* the operators' own                                            */
+    uint64_t x;      /* micro-batch tokens x hidden                                   */
     uint64_t dx;
-    uint64_t q; /* layer: tokens x heads                                          */
-    uint64_t k;
-    uint64_t v;
-    uint64_t q_raw; /* q and k before their heads' norms; without those, q and k      */
-    uint64_t k_raw;
-    uint64_t o;
-    uint64_t mid;    /* after attention; then the gradient of o                        */
-    uint64_t normed; /* a piece x hidden, and its gradient                             */
-    uint64_t gate;   /* a piece x ffn                                                  */
-    uint64_t up;
-    uint64_t act;
-    uint64_t attend;        /* attention's own scratch, in the place of the four above        */
-    uint64_t y;             /* head: tokens x hidden, the normed x                            */
-    uint64_t logits;        /* a piece x the largest slice, rounded up to the stride          */
-    uint64_t logits_stride; /* elements, a multiple of DECODER_ROW_UNIT        */
+    uint64_t qkv;           /* layer: tokens x (q, k and v)                                  */
+    uint64_t heads;         /* the same once the heads are normed; without norms, qkv        */
+    uint64_t o;             /* tokens x q                                                    */
+    uint64_t lse;           /* tokens x heads floats, where attention keeps them             */
+    uint64_t mid;           /* after attention; then the gradient of o                       */
+    uint64_t normed;        /* a piece x hidden, and its gradient                            */
+    uint64_t gate_up;       /* a piece x 2 ffn                                               */
+    uint64_t act;           /* a piece x ffn                                                 */
+    uint64_t d_heads;       /* gradients of heads and qkv: in their places; or apart, in the */
+    uint64_t d_qkv;         /* place of gate_up and act                                      */
+    uint64_t attend;        /* attention's own scratch, in the place of gate_up and act too  */
+    uint64_t y;             /* head: tokens x hidden, the normed x                           */
+    uint64_t logits;        /* a piece x the largest slice, rounded up to the stride         */
+    uint64_t logits_stride; /* elements, a multiple of DECODER_ROW_UNIT                */
     uint64_t bytes;
 };
 
@@ -80,7 +81,11 @@ struct decoder {
     strata_tensor_desc *tensors;
     char *names;
     strata_use *uses;
-    float *rotary; /* the table, copied into scratch by each step */
+    float *rotary;   /* the table, copied into scratch by each step */
+    uint32_t *order; /* of a step's inputs, as in scratch */
+    uint32_t *starts;
+    uint32_t *distinct; /* tokens of each micro-batch */
+    uint32_t *room;     /* to order them in */
     struct decoder_layout layout;
     /* By enum decoder_layer_tensor, for those that are there: elements from a layer's start,
      * and the place in the group. */
@@ -90,6 +95,7 @@ struct decoder {
     uint64_t host_bytes;
     uint32_t micro_count;
     uint64_t micro_tokens;
+    uint64_t act_bytes; /* of an element of an activation */
 };
 
 struct decoder_task {
@@ -129,6 +135,11 @@ static inline uint64_t decoder_q_width(const struct decoder_config *c)
 static inline uint64_t decoder_kv_width(const struct decoder_config *c)
 {
     return c->kv_head_count * c->head_dim;
+}
+
+static inline uint64_t decoder_qkv_width(const struct decoder_config *c)
+{
+    return decoder_q_width(c) + 2 * decoder_kv_width(c);
 }
 
 static inline uint64_t decoder_turned(const struct decoder_config *c)

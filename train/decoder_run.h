@@ -25,14 +25,26 @@ struct run {
 
 /* Arrays in scratch. */
 
-static inline float *array_at(const struct run *run, uint64_t offset)
+static inline void *array_at(const struct run *run, uint64_t offset)
 {
-    return (float *)(void *)(run->scratch + offset);
+    return run->scratch + offset;
+}
+
+/* What lies `elems` elements into an activation. */
+static inline void *elems_after(const struct run *run, const void *array, uint64_t elems)
+{
+    return (char *)(uintptr_t)array + elems * run->decoder->act_bytes;
 }
 
 static inline uint32_t *tokens_at(const struct run *run, uint64_t offset, uint32_t micro)
 {
     return (uint32_t *)(void *)(run->scratch + offset) + micro * run->decoder->micro_tokens;
+}
+
+/* Each micro-batch has one more than tokens. */
+static inline uint32_t *starts_at(const struct run *run, uint32_t micro)
+{
+    return tokens_at(run, run->decoder->layout.starts, micro) + micro;
 }
 
 static inline struct op_row_stat *stats_at(const struct run *run, uint32_t micro)
@@ -58,11 +70,11 @@ static inline float *grad_at(const struct run *run, uint64_t offset)
     return run->view.grad + offset;
 }
 
-/* Rows of the piece that starts at `first`. */
-static inline uint64_t piece_rows(const struct run *run, uint64_t first)
+/* Rows of the piece that starts at `first`, at most `most`. */
+static inline uint64_t rows_from(const struct run *run, uint64_t first, uint64_t most)
 {
     uint64_t left = run->decoder->micro_tokens - first;
-    return left < STRATA_OP_PIECE_ROWS ? left : STRATA_OP_PIECE_ROWS;
+    return left < most ? left : most;
 }
 
 /* The norms of the model's width: these fill in the weight and its sizes. */
@@ -92,6 +104,7 @@ void strata_layer_backward(const struct run *run, uint32_t layer);
 void strata_vocab_embed(const struct run *run, const struct decoder_task *task);
 void strata_vocab_embed_grad(const struct run *run, const struct decoder_task *task);
 void strata_vocab_head_scan(const struct run *run, const struct decoder_task *task);
+/* DECODER_HEAD_GRAD; or DECODER_HEAD, which scans each piece first. */
 void strata_vocab_head_grad(const struct run *run, const struct decoder_task *task);
 
 #endif

@@ -20,8 +20,8 @@ static void queue_work(void *user, const struct decoder_task *task)
 {
     const struct run *run = user;
     const struct decoder_layout *at = &run->decoder->layout;
-    float *x = array_at(run, at->x);
-    float *dx = array_at(run, at->dx);
+    void *x = array_at(run, at->x);
+    void *dx = array_at(run, at->dx);
     uint64_t tokens = run->decoder->micro_tokens;
     switch (task->work) {
     case DECODER_EMBED:
@@ -39,6 +39,7 @@ static void queue_work(void *user, const struct decoder_task *task)
     case DECODER_LOSS:
         queue_loss(run);
         break;
+    case DECODER_HEAD:
     case DECODER_HEAD_GRAD:
         strata_vocab_head_grad(run, task);
         break;
@@ -54,7 +55,7 @@ static void queue_work(void *user, const struct decoder_task *task)
     }
 }
 
-static float *array_of(const struct run *run, enum decoder_array array)
+static void *array_of(const struct run *run, enum decoder_array array)
 {
     const struct decoder_layout *at = &run->decoder->layout;
     switch (array) {
@@ -95,12 +96,27 @@ static struct run run_on(struct decoder *decoder, strata_stream *stream, void *s
     return run;
 }
 
-/* What operators read besides weights: tokens and the rotary table come from the host once a
- * step. */
+static void order_inputs(struct decoder *decoder, const uint32_t *inputs)
+{
+    uint64_t tokens = decoder->micro_tokens;
+    for (uint32_t micro = 0; micro < decoder->micro_count; micro++)
+        decoder->distinct[micro] = (uint32_t)strata_op_order_tokens(
+            inputs + micro * tokens, tokens, decoder->config.vocab_size,
+            decoder->order + micro * tokens, decoder->starts + micro * (tokens + 1),
+            decoder->room);
+}
+
+/* What operators read besides weights: tokens, their order and the rotary table come from the
+ * host once a step. */
 static void queue_inputs(const struct run *run, const uint32_t *inputs, const uint32_t *targets)
 {
-    const struct decoder *decoder = run->decoder;
+    struct decoder *decoder = run->decoder;
     uint64_t tokens = (uint64_t)decoder->shape.batch * decoder->shape.seq;
+    order_inputs(decoder, inputs);
+    strata_stream_copy(run->stream, tokens_at(run, decoder->layout.order, 0), decoder->order,
+                       tokens * sizeof *decoder->order);
+    strata_stream_copy(run->stream, starts_at(run, 0), decoder->starts,
+                       (tokens + decoder->micro_count) * sizeof *decoder->starts);
     strata_stream_copy(run->stream, tokens_at(run, decoder->layout.inputs, 0), inputs,
                        tokens * sizeof *inputs);
     strata_stream_copy(run->stream, tokens_at(run, decoder->layout.targets, 0), targets,
@@ -117,6 +133,7 @@ static uint32_t task_count(const struct decoder *decoder, enum decoder_work work
 {
     switch (work) {
     case DECODER_EMBED:
+    case DECODER_HEAD:
     case DECODER_HEAD_SCAN:
     case DECODER_HEAD_GRAD:
     case DECODER_EMBED_GRAD:

@@ -12,6 +12,12 @@ static uint64_t slice_rows(const struct run *run, uint32_t slice)
            decoder_slice_first(run->decoder, slice);
 }
 
+/* Rows of the piece of logits that begins at `first`. */
+static uint64_t piece_of(const struct run *run, uint64_t first)
+{
+    return rows_from(run, first, run->ops.table->head_rows);
+}
+
 void strata_vocab_embed(const struct run *run, const struct decoder_task *task)
 {
     const struct decoder_layout *at = &run->decoder->layout;
@@ -28,14 +34,18 @@ void strata_vocab_embed(const struct run *run, const struct decoder_task *task)
 
 void strata_vocab_embed_grad(const struct run *run, const struct decoder_task *task)
 {
-    const struct decoder_layout *at = &run->decoder->layout;
+    const struct decoder *decoder = run->decoder;
+    const struct decoder_layout *at = &decoder->layout;
     strata_op_embed_grad(&run->ops, &(struct op_embed_grad){
                                         .tokens = tokens_at(run, at->inputs, task->micro),
+                                        .order = tokens_at(run, at->order, task->micro),
+                                        .starts = starts_at(run, task->micro),
+                                        .distinct = decoder->distinct[task->micro],
                                         .dy = array_at(run, at->dx),
                                         .dweight = grad_at(run, 0),
-                                        .rows = run->decoder->micro_tokens,
-                                        .width = run->decoder->config.hidden_size,
-                                        .first = decoder_slice_first(run->decoder, task->index),
+                                        .rows = decoder->micro_tokens,
+                                        .width = decoder->config.hidden_size,
+                                        .first = decoder_slice_first(decoder, task->index),
                                         .slice_rows = slice_rows(run, task->index),
                                     });
 }
@@ -49,15 +59,15 @@ static struct op_entropy head_logits(const struct run *run, const struct decoder
         .logits = array_at(run, decoder->layout.logits),
         .targets = tokens_at(run, decoder->layout.targets, task->micro) + first,
         .stats = stats_at(run, task->micro) + first,
-        .rows = piece_rows(run, first),
+        .rows = piece_of(run, first),
         .first = decoder_slice_first(decoder, task->index),
         .slice_rows = slice_rows(run, task->index),
         .stride = decoder->layout.logits_stride,
         .scale = (float)(run->loss_scale / ((double)decoder->shape.batch * decoder->shape.seq)),
     };
     strata_op_linear(&run->ops, &(struct op_linear){
-                                    .src = array_at(run, decoder->layout.y) +
-                                           first * decoder->config.hidden_size,
+                                    .src = elems_after(run, array_at(run, decoder->layout.y),
+                                                       first * decoder->config.hidden_size),
                                     .weight = weight_at(run, 0),
                                     .dst = entropy.logits,
                                     .rows = entropy.rows,
@@ -71,39 +81,49 @@ static struct op_entropy head_logits(const struct run *run, const struct decoder
 void strata_vocab_head_scan(const struct run *run, const struct decoder_task *task)
 {
     for (uint64_t first = 0; first < run->decoder->micro_tokens;
-         first += STRATA_OP_PIECE_ROWS) {
+         first += piece_of(run, first)) {
         struct op_entropy entropy = head_logits(run, task, first);
         strata_op_entropy_scan(&run->ops, &entropy);
     }
 }
 
-void strata_vocab_head_grad(const struct run *run, const struct decoder_task *task)
+/* What the gradient of a piece's logits, in their place, makes of dx and the slice's weights. */
+static void logits_grad(const struct run *run, const struct decoder_task *task, uint64_t first,
+                        const struct op_entropy *entropy)
 {
     const struct decoder *decoder = run->decoder;
     uint64_t hidden = decoder->config.hidden_size;
-    for (uint64_t first = 0; first < decoder->micro_tokens; first += STRATA_OP_PIECE_ROWS) {
+    void *dx = elems_after(run, array_at(run, decoder->layout.dx), first * hidden);
+    strata_op_linear_dw(
+        &run->ops, &(struct op_linear_dw){
+                       .x = elems_after(run, array_at(run, decoder->layout.y), first * hidden),
+                       .dy = entropy->logits,
+                       .dweight = grad_at(run, 0),
+                       .rows = entropy->rows,
+                       .in = hidden,
+                       .out = entropy->slice_rows,
+                       .out_stride = entropy->stride,
+                   });
+    strata_op_linear_dx(&run->ops, &(struct op_linear){
+                                       .src = entropy->logits,
+                                       .weight = weight_at(run, 0),
+                                       .addend = task->first ? NULL : dx,
+                                       .dst = dx,
+                                       .rows = entropy->rows,
+                                       .in = hidden,
+                                       .out = entropy->slice_rows,
+                                       .out_stride = entropy->stride,
+                                   });
+}
+
+void strata_vocab_head_grad(const struct run *run, const struct decoder_task *task)
+{
+    for (uint64_t first = 0; first < run->decoder->micro_tokens;
+         first += piece_of(run, first)) {
         struct op_entropy entropy = head_logits(run, task, first);
+        if (task->work == DECODER_HEAD)
+            strata_op_entropy_scan(&run->ops, &entropy);
         strata_op_entropy_grad(&run->ops, &entropy);
-        strata_op_linear_dw(&run->ops,
-                            &(struct op_linear_dw){
-                                .x = array_at(run, decoder->layout.y) + first * hidden,
-                                .dy = entropy.logits,
-                                .dweight = grad_at(run, 0),
-                                .rows = entropy.rows,
-                                .in = hidden,
-                                .out = entropy.slice_rows,
-                                .out_stride = entropy.stride,
-                            });
-        strata_op_linear_dx(&run->ops,
-                            &(struct op_linear){
-                                .src = entropy.logits,
-                                .weight = weight_at(run, 0),
-                                .dst = array_at(run, decoder->layout.dx) + first * hidden,
-                                .rows = entropy.rows,
-                                .in = hidden,
-                                .out = entropy.slice_rows,
-                                .out_stride = entropy.stride,
-                                .add = !task->first,
-                            });
+        logits_grad(run, task, first, &entropy);
     }
 }

@@ -4,7 +4,8 @@
  *
  *     embedding    every slice answers its tokens
  *     layers       forward; a layer's input is stashed for its backward
- *     norm, head   the head goes over its slices twice: for maxima and sums, then the gradient
+ *     norm, head   the head goes over its slices twice: for maxima and sums, then the gradient;
+ *                  a head of one slice is gone over once
  *     layers       backward, last first; each recomputes its forward
  *     embedding    every slice gathers the gradient of its tokens
  *
@@ -99,6 +100,7 @@ double strata_decoder_flops(const struct decoder *decoder, const struct decoder_
         return 2.0 * tokens * matrices + 2.0 * attention;
     case DECODER_LAYER_GRAD:
         return 2.0 * tokens * (3.0 * matrices - down) + 7.0 * attention;
+    case DECODER_HEAD:
     case DECODER_HEAD_SCAN:
     case DECODER_HEAD_GRAD:
         return (task->work == DECODER_HEAD_SCAN ? 2.0 : 6.0) * tokens * hidden *
@@ -194,6 +196,20 @@ static strata_status walk_norm(const struct walk *w)
     return release(w, norm_group(w));
 }
 
+/* One slice: its logits are there as a whole, so the gradient follows at once. */
+static strata_status walk_whole_head(const struct walk *w)
+{
+    STRATA_TRY(acquire(w, head_group(w, 0), true));
+    for (uint32_t micro = 0; micro < w->micros; micro++) {
+        STRATA_TRY(carry_in(w, y_block(w, micro), DECODER_Y));
+        work(w, &(struct decoder_task){DECODER_HEAD, 0, micro, true});
+        STRATA_TRY(carry_out(w, dy_block(w, micro), DECODER_DX));
+    }
+    STRATA_TRY(release(w, head_group(w, 0)));
+    work(w, &(struct decoder_task){DECODER_LOSS, 0, 0, true});
+    return STRATA_OK;
+}
+
 static strata_status walk_head_scan(const struct walk *w)
 {
     for (uint32_t slice = 0; slice < w->slices; slice++) {
@@ -280,8 +296,12 @@ strata_status strata_decoder_walk(const struct decoder *decoder,
     for (uint32_t layer = 0; layer < w.layers; layer++)
         STRATA_TRY(walk_layer(&w, layer));
     STRATA_TRY(walk_norm(&w));
-    STRATA_TRY(walk_head_scan(&w));
-    STRATA_TRY(walk_head_grad(&w));
+    if (w.slices == 1) {
+        STRATA_TRY(walk_whole_head(&w));
+    } else {
+        STRATA_TRY(walk_head_scan(&w));
+        STRATA_TRY(walk_head_grad(&w));
+    }
     STRATA_TRY(walk_norm_grad(&w));
     for (uint32_t layer = w.layers; layer-- > 0;)
         STRATA_TRY(walk_layer_grad(&w, layer));

@@ -1,10 +1,13 @@
 /*
- * The operators' one entrance: what is called is the table's.
+ * The operators' one entrance: what is called is the table's. And the order of tokens, which
+ * is the same for every device.
  *
  * Thread: the one that queues on the stream.
  */
 
 #include "train/ops.h"
+
+#include <string.h>
 
 void strata_op_norm(const struct ops *ops, const struct op_norm *args)
 {
@@ -95,4 +98,28 @@ void strata_op_entropy_loss(const struct ops *ops, const struct op_row_stat *sta
                             uint64_t rows, double *out)
 {
     ops->table->entropy_loss(ops, stats, rows, out);
+}
+
+uint64_t strata_op_order_tokens(const uint32_t *tokens, uint64_t rows, uint64_t vocab_size,
+                                uint32_t *order, uint32_t *starts, uint32_t *room)
+{
+    uint64_t distinct = 0;
+    uint32_t at = 0;
+    memset(room, 0, vocab_size * sizeof *room);
+    for (uint64_t row = 0; row < rows; row++)
+        if (tokens[row] < vocab_size)
+            room[tokens[row]]++;
+    for (uint64_t token = 0; token < vocab_size; token++) {
+        uint32_t count = room[token];
+        if (count == 0)
+            continue;
+        starts[distinct++] = at;
+        room[token] = at;
+        at += count;
+    }
+    starts[distinct] = at;
+    for (uint64_t row = 0; row < rows; row++)
+        if (tokens[row] < vocab_size)
+            order[room[tokens[row]]++] = (uint32_t)row;
+    return distinct;
 }

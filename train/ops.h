@@ -264,7 +264,8 @@ void strata_op_embed_grad(const struct ops *ops, const struct op_embed_grad *arg
 
 /*
  * On the calling thread, in host memory: fill order (rows numbers) and starts (rows + 1), and
- * return how many tokens are distinct. room: vocab_size numbers.
+ * return how many tokens are distinct. Tokens from vocab_size on are left out, as by every
+ * slice. room: vocab_size numbers.
  */
 uint64_t strata_op_order_tokens(const uint32_t *tokens, uint64_t rows, uint64_t vocab_size,
                                 uint32_t *order, uint32_t *starts, uint32_t *room);

@@ -11,8 +11,8 @@
  * backward item is one key-value head with all query heads that share it, because their
  * gradients meet in its keys and values: added in the order of heads and blocks, by one thread.
  *
- * q, k and v are overwritten as soon as nobody needs them: a block of q after its gradient's
- * last product, k and v at the item's end. That is why backward needs no arrays of their size.
+ * The gradients of q, k and v may lie in their places: a block of q's is written by the last
+ * product that reads the block, those of k and v at the item's end.
  *
  * Thread: the caller's, and workers for the functions with an index.
  */
@@ -106,53 +106,78 @@ static struct block block_at(const struct op_heads *s, const float *q, const flo
     b.of = (struct product_rows){
         .rows = strata_host_min(BLOCK_ROWS, s->seq - first),
         .head_dim = s->head_dim,
-        .q_stride = (uint64_t)s->heads * s->head_dim,
-        .kv_stride = (uint64_t)s->kv_heads * s->head_dim,
+        .q_stride = s->stride,
+        .kv_stride = s->stride,
     };
     b.first = first - b.hidden;
     b.of.keys = b.first + b.of.rows;
-    b.q = q + first * b.of.q_stride;
-    b.k = k + b.hidden * b.of.kv_stride;
-    b.v = v + b.hidden * b.of.kv_stride;
+    b.q = q + first * s->stride;
+    b.k = k + b.hidden * s->stride;
+    b.v = v + b.hidden * s->stride;
     return b;
 }
 
-/* Where a head of a sequence begins in an array of that many heads. */
-static uint64_t head_offset(const struct op_heads *s, uint64_t sequence, uint32_t heads,
+/* Where a head of a sequence begins in an array whose rows are `stride` apart. */
+static uint64_t head_offset(const struct op_heads *s, uint64_t sequence, uint64_t stride,
                             uint64_t head)
 {
-    return (sequence * s->seq * heads + head) * s->head_dim;
+    return sequence * s->seq * stride + head * s->head_dim;
 }
 
-static void attend_head(const struct op_attention *a, uint64_t item, float *scratch)
+/* o and its gradient have no gaps. */
+static uint64_t o_stride(const struct op_heads *s)
+{
+    return (uint64_t)s->heads * s->head_dim;
+}
+
+/* The block's products with rows of o or its gradient in the place of q's. */
+static struct product_rows of_o(const struct block *b, const struct op_heads *s)
+{
+    struct product_rows of = b->of;
+    of.q_stride = o_stride(s);
+    return of;
+}
+
+static void round_rows(const struct ops *ops, float *rows, uint64_t count, uint64_t width,
+                       uint64_t stride)
+{
+    for (uint64_t r = 0; r < count; r++)
+        strata_host_round(ops, rows + r * stride, width);
+}
+
+static void attend_head(const struct ops *ops, const struct op_attention *a, uint64_t item,
+                        float *scratch)
 {
     const struct op_heads *s = &a->shape;
     uint64_t sequence = item / s->heads;
     uint64_t head = item % s->heads;
-    uint64_t q_at = head_offset(s, sequence, s->heads, head);
-    uint64_t kv_at = head_offset(s, sequence, s->kv_heads, head / (s->heads / s->kv_heads));
+    uint64_t q_at = head_offset(s, sequence, s->stride, head);
+    uint64_t kv_at = head_offset(s, sequence, s->stride, head / (s->heads / s->kv_heads));
+    float *o = (float *)a->o + head_offset(s, sequence, o_stride(s), head);
     for (uint64_t first = 0; first < s->seq; first += BLOCK_ROWS) {
-        struct block b = block_at(s, a->q + q_at, a->k + kv_at, a->v + kv_at, first);
+        struct block b = block_at(s, (const float *)a->q + q_at, (const float *)a->k + kv_at,
+                                  (const float *)a->v + kv_at, first);
+        struct product_rows of = of_o(&b, s);
         b.scores = scratch;
         probabilities(&b);
         strata_host_product(&(struct product){
             .a = b.scores,
             .b = b.v,
-            .c = a->o + q_at + first * b.of.q_stride,
-            .shape = strata_product_values(&b.of),
+            .c = o + first * o_stride(s),
+            .shape = strata_product_values(&of),
             .scale = 1.0f,
         });
+        round_rows(ops, o + first * o_stride(s), b.of.rows, s->head_dim, o_stride(s));
     }
 }
 
 static void attention_lane(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)ops;
     const struct op_attention *a = args;
     uint64_t items = (uint64_t)a->shape.sequences * a->shape.heads;
     float *scratch = a->scratch + index * lane_floats(&a->shape);
     for (uint64_t item = index; item < items; item += lane_count(items))
-        attend_head(a, item, scratch);
+        attend_head(ops, a, item, scratch);
 }
 
 void strata_host_attention(const struct ops *ops, const struct op_attention *args)
@@ -179,38 +204,41 @@ static void softmax_grad_rows(const struct block *b, float *d_scores)
 }
 
 /* c (keys x head_dim of the sequence, without gaps) += scores transposed times rows of the
- * block. */
-static void add_to_keys(const struct block *b, const float *scores, const float *rows, float *c)
+ * block, which lie as `of` says. */
+static void add_to_keys(const struct block *b, const struct product_rows *of,
+                        const float *scores, const float *rows, float *c)
 {
     strata_host_product(&(struct product){
         .a = scores,
         .b = rows,
         .c = c + b->hidden * b->of.head_dim,
-        .shape = strata_product_keys(&b->of),
+        .shape = strata_product_keys(of),
         .scale = 1.0f,
         .beta = 1.0f,
     });
 }
 
-/* One block: adds to dk and dv, then q's rows become their gradient. */
-static void attend_block_grad(struct block *b, const float *d_out, float *dq, float *scratch,
-                              uint64_t seq)
+/* One block: adds to dk and dv, then writes q's rows of dq. */
+static void attend_block_grad(struct block *b, const struct op_heads *s, const float *d_out,
+                              float *dq, float *scratch)
 {
-    float *d_scores = scratch + strata_host_min(BLOCK_ROWS, seq) * seq;
-    float *dk = scratch + 2 * strata_host_min(BLOCK_ROWS, seq) * seq;
-    float *dv = dk + seq * b->of.head_dim;
+    uint64_t scores = strata_host_min(BLOCK_ROWS, s->seq) * s->seq;
+    float *d_scores = scratch + scores;
+    float *dk = scratch + 2 * scores;
+    float *dv = dk + (uint64_t)s->seq * s->head_dim;
+    struct product_rows of = of_o(b, s);
     b->scores = scratch;
     probabilities(b);
-    add_to_keys(b, b->scores, d_out, dv);
+    add_to_keys(b, &of, b->scores, d_out, dv);
     strata_host_product(&(struct product){
         .a = d_out,
         .b = b->v,
         .c = d_scores,
-        .shape = strata_product_scores(&b->of),
+        .shape = strata_product_scores(&of),
         .scale = 1.0f,
     });
     softmax_grad_rows(b, d_scores);
-    add_to_keys(b, d_scores, b->q, dk);
+    add_to_keys(b, &b->of, d_scores, b->q, dk);
     strata_host_product(&(struct product){
         .a = d_scores,
         .b = b->k,
@@ -220,43 +248,49 @@ static void attend_block_grad(struct block *b, const float *d_out, float *dq, fl
     });
 }
 
-static void copy_rows(float *dst, uint64_t dst_stride, const float *src,
+static void copy_rows(const struct ops *ops, float *dst, const float *src,
                       const struct op_heads *s)
 {
     for (uint64_t row = 0; row < s->seq; row++)
-        memcpy(dst + row * dst_stride, src + row * s->head_dim, s->head_dim * sizeof *dst);
+        memcpy(dst + row * s->stride, src + row * s->head_dim, s->head_dim * sizeof *dst);
+    round_rows(ops, dst, s->seq, s->head_dim, s->stride);
 }
 
-static void attend_group_grad(const struct op_attention_grad *a, uint64_t item, float *scratch)
+static void attend_group_grad(const struct ops *ops, const struct op_attention_grad *a,
+                              uint64_t item, float *scratch)
 {
     const struct op_heads *s = &a->shape;
     uint64_t sequence = item / s->kv_heads;
     uint64_t kv_head = item % s->kv_heads;
-    uint64_t kv_at = head_offset(s, sequence, s->kv_heads, kv_head);
+    uint64_t kv_at = head_offset(s, sequence, s->stride, kv_head);
     uint64_t shared = s->heads / s->kv_heads;
     uint64_t head_floats = (uint64_t)s->seq * s->head_dim;
     float *dk = scratch + 2 * strata_host_min(BLOCK_ROWS, s->seq) * s->seq;
     memset(dk, 0, 2 * head_floats * sizeof *dk);
     for (uint64_t head = kv_head * shared; head < (kv_head + 1) * shared; head++) {
-        uint64_t q_at = head_offset(s, sequence, s->heads, head);
+        uint64_t q_at = head_offset(s, sequence, s->stride, head);
+        const float *d_out =
+            (const float *)a->d_out + head_offset(s, sequence, o_stride(s), head);
         for (uint64_t first = 0; first < s->seq; first += BLOCK_ROWS) {
-            struct block b = block_at(s, a->q + q_at, a->k + kv_at, a->v + kv_at, first);
-            uint64_t at = q_at + first * b.of.q_stride;
-            attend_block_grad(&b, a->d_out + at, a->q + at, scratch, s->seq);
+            struct block b =
+                block_at(s, (const float *)a->q + q_at, (const float *)a->k + kv_at,
+                         (const float *)a->v + kv_at, first);
+            float *dq = (float *)a->dq + q_at + first * s->stride;
+            attend_block_grad(&b, s, d_out + first * o_stride(s), dq, scratch);
+            round_rows(ops, dq, b.of.rows, s->head_dim, s->stride);
         }
     }
-    copy_rows(a->k + kv_at, (uint64_t)s->kv_heads * s->head_dim, dk, s);
-    copy_rows(a->v + kv_at, (uint64_t)s->kv_heads * s->head_dim, dk + head_floats, s);
+    copy_rows(ops, (float *)a->dk + kv_at, dk, s);
+    copy_rows(ops, (float *)a->dv + kv_at, dk + head_floats, s);
 }
 
 static void attention_grad_lane(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)ops;
     const struct op_attention_grad *a = args;
     uint64_t items = (uint64_t)a->shape.sequences * a->shape.kv_heads;
     float *scratch = a->scratch + index * lane_floats(&a->shape);
     for (uint64_t item = index; item < items; item += lane_count(items))
-        attend_group_grad(a, item, scratch);
+        attend_group_grad(ops, a, item, scratch);
 }
 
 void strata_host_attention_grad(const struct ops *ops, const struct op_attention_grad *args)

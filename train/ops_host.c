@@ -13,7 +13,9 @@
 #include <math.h>
 #include <string.h>
 
-#define ELEMS_PER_ITEM 16384u /* of an array without rows */
+#define ELEMS_PER_ITEM 16384u /* of an array without rows                        */
+#define GLU_ROWS       2u     /* a row is some 10,000 exponentials               */
+#define PIECE_ROWS     256u   /* of MLP and head: what they write stays in cache */
 
 /* Weights of a product. */
 
@@ -44,6 +46,37 @@ static const float *wide_matrix(const struct ops *ops, const void *weight, uint6
     return ops->scratch;
 }
 
+/* Rows of an activation that an operator goes over by itself before or after a product. */
+struct rows_call {
+    const struct ops *ops;
+    const float *from; /* NULL: rows are rounded in place */
+    float *to;
+    uint64_t rows;
+    uint64_t width;
+    uint64_t stride;
+};
+
+static void rows_item(void *user, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct rows_call *call = user;
+    uint64_t first = (uint64_t)index * STRATA_HOST_ITEM_ROWS;
+    uint64_t end = strata_host_min(first + STRATA_HOST_ITEM_ROWS, call->rows);
+    for (uint64_t row = first; row < end; row++) {
+        float *to = call->to + row * call->stride;
+        if (call->from == NULL)
+            strata_host_round(call->ops, to, call->width);
+        else
+            memcpy(to, call->from + row * call->stride, call->width * sizeof *to);
+    }
+}
+
+static void run_rows(const struct rows_call *call)
+{
+    strata_workers_run(call->ops->workers, STRATA_JOB_PANEL, rows_item, (void *)(uintptr_t)call,
+                       strata_host_items(call->rows, STRATA_HOST_ITEM_ROWS));
+}
+
 struct linear_call {
     struct ops ops;
     struct op_linear args;
@@ -55,15 +88,26 @@ static void run_linear(void *data)
 {
     const struct linear_call *call = data;
     const struct op_linear *a = &call->args;
+    struct rows_call rows = {.ops = &call->ops,
+                             .from = a->addend,
+                             .to = a->dst,
+                             .rows = call->shape.rows,
+                             .width = call->shape.cols,
+                             .stride = call->shape.c_stride};
+    if (a->addend != NULL && a->addend != a->dst)
+        run_rows(&rows);
     struct product product = {
         .a = a->src,
         .b = wide_matrix(&call->ops, a->weight, a->in * a->out),
         .c = a->dst,
         .shape = call->shape,
         .scale = 1.0f,
-        .beta = a->add ? 1.0f : 0.0f,
+        .beta = a->addend != NULL ? 1.0f : 0.0f,
     };
     strata_host_panels(call->ops.workers, &product);
+    rows.from = NULL;
+    if (call->ops.act_dtype != STRATA_FP32)
+        run_rows(&rows);
 }
 
 static void host_linear(const struct ops *ops, const struct op_linear *args)
@@ -126,17 +170,17 @@ static void rotate_head(float *x, const float *cosines, const float *sines, uint
 
 static void rotary_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)ops;
     const struct op_rotary *a = args;
     uint64_t first = (uint64_t)index * STRATA_HOST_ITEM_ROWS;
     uint64_t end = strata_host_min(first + STRATA_HOST_ITEM_ROWS, a->rows);
     uint32_t half = a->turned / 2;
     for (uint64_t row = first; row < end; row++) {
         const float *cosines = a->table + row % a->seq * a->turned;
-        float *x = a->x + row * a->heads * a->head_dim;
+        float *x = (float *)a->x + row * a->stride;
         for (uint32_t head = 0; head < a->heads; head++)
             rotate_head(x + (uint64_t)head * a->head_dim, cosines, cosines + half, half,
                         a->inverse ? -1.0f : 1.0f);
+        strata_host_round(ops, x, (uint64_t)a->heads * a->head_dim);
     }
 }
 
@@ -167,23 +211,28 @@ static float activate(float x, enum op_activation activation)
     return x / (1.0f + expf(-x));
 }
 
-static void glu_item(const struct ops *ops, const void *args, uint32_t index)
+static void glu_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)ops;
     const struct op_glu *a = args;
-    uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
-    uint64_t end = strata_host_min(first + ELEMS_PER_ITEM, a->count);
-    for (uint64_t i = first; i < end; i++)
-        a->out[i] = activate(a->gate[i], a->activation) * a->up[i];
+    uint64_t first = (uint64_t)index * GLU_ROWS;
+    uint64_t end = strata_host_min(first + GLU_ROWS, a->rows);
+    for (uint64_t row = first; row < end; row++) {
+        const float *gate = (const float *)a->gate_up + row * 2 * a->width;
+        const float *up = gate + a->width;
+        float *out = (float *)a->out + row * a->width;
+        for (uint64_t i = 0; i < a->width; i++)
+            out[i] = activate(gate[i], a->activation) * up[i];
+        strata_host_round(ops, out, a->width);
+    }
 }
 
 static void host_glu(const struct ops *ops, const struct op_glu *args)
 {
-    strata_host_call_items(ops, glu_item, strata_host_items(args->count, ELEMS_PER_ITEM), args,
+    strata_host_call_items(ops, glu_rows, strata_host_items(args->rows, GLU_ROWS), args,
                            sizeof *args);
 }
 
-/* An activation's value and its derivative. */
+/* An activation's value, to the bit as above, and its derivative. */
 struct slope {
     float value;
     float slope;
@@ -191,8 +240,9 @@ struct slope {
 
 static struct slope gelu_slope(float x)
 {
-    float below = 0.5f * (1.0f + erff(x * SQRT_HALF));
-    return (struct slope){x * below, below + x * NORMAL_SCALE * expf(-0.5f * x * x)};
+    float below = 1.0f + erff(x * SQRT_HALF);
+    return (struct slope){0.5f * x * below,
+                          0.5f * below + x * NORMAL_SCALE * expf(-0.5f * x * x)};
 }
 
 static struct slope gelu_tanh_slope(float x)
@@ -205,8 +255,9 @@ static struct slope gelu_tanh_slope(float x)
 
 static struct slope silu_slope(float x)
 {
-    float sigmoid = 1.0f / (1.0f + expf(-x));
-    return (struct slope){x * sigmoid, sigmoid * (1.0f + x * (1.0f - sigmoid))};
+    float below = 1.0f + expf(-x);
+    float sigmoid = 1.0f / below;
+    return (struct slope){x / below, sigmoid * (1.0f + x * (1.0f - sigmoid))};
 }
 
 static struct slope slope_of(float x, enum op_activation activation)
@@ -222,23 +273,32 @@ static struct slope slope_of(float x, enum op_activation activation)
     return silu_slope(x);
 }
 
-static void glu_grad_item(const struct ops *ops, const void *args, uint32_t index)
+static void glu_grad_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)ops;
     const struct op_glu_grad *a = args;
-    uint64_t first = (uint64_t)index * ELEMS_PER_ITEM;
-    uint64_t end = strata_host_min(first + ELEMS_PER_ITEM, a->count);
-    for (uint64_t i = first; i < end; i++) {
-        struct slope at = slope_of(a->gate[i], a->activation);
-        a->gate[i] = a->d_out[i] * a->up[i] * at.slope;
-        a->up[i] = a->d_out[i] * at.value;
+    uint64_t first = (uint64_t)index * GLU_ROWS;
+    uint64_t end = strata_host_min(first + GLU_ROWS, a->rows);
+    for (uint64_t row = first; row < end; row++) {
+        float *gate = (float *)a->gate_up + row * 2 * a->width;
+        float *up = gate + a->width;
+        const float *d_out = (const float *)a->d_out + row * a->width;
+        float *out = (float *)a->out + row * a->width;
+        for (uint64_t i = 0; i < a->width; i++) {
+            struct slope at = slope_of(gate[i], a->activation);
+            float d = d_out[i];
+            out[i] = at.value * up[i];
+            gate[i] = d * up[i] * at.slope;
+            up[i] = d * at.value;
+        }
+        strata_host_round(ops, gate, 2 * a->width);
+        strata_host_round(ops, out, a->width);
     }
 }
 
 static void host_glu_grad(const struct ops *ops, const struct op_glu_grad *args)
 {
-    strata_host_call_items(ops, glu_grad_item, strata_host_items(args->count, ELEMS_PER_ITEM),
-                           args, sizeof *args);
+    strata_host_call_items(ops, glu_grad_rows, strata_host_items(args->rows, GLU_ROWS), args,
+                           sizeof *args);
 }
 
 /* The table. */
@@ -258,16 +318,25 @@ static void close_ops(struct ops *ops)
 }
 
 /* Room to widen the largest matrix. */
-static uint64_t scratch_bytes(const struct op_sizes *sizes, strata_dtype dtype)
+static uint64_t scratch_bytes(uint64_t matrix_elems, strata_dtype dtype)
 {
-    return dtype == STRATA_FP32 ? 0 : sizes->matrix_elems * sizeof(float);
+    return dtype == STRATA_FP32 ? 0 : matrix_elems * sizeof(float);
+}
+
+static uint64_t act_bytes(strata_dtype dtype)
+{
+    (void)dtype;
+    return sizeof(float);
 }
 
 const struct ops_table strata_ops_host = {
     .name = "host",
+    .layer_rows = PIECE_ROWS,
+    .head_rows = PIECE_ROWS,
     .open = open_ops,
     .close = close_ops,
     .scratch = scratch_bytes,
+    .act_bytes = act_bytes,
     .norm = strata_host_norm,
     .norm_grad = strata_host_norm_grad,
     .linear = host_linear,

@@ -2,7 +2,10 @@
 #define STRATA_TRAIN_OPS_HOST_H
 
 /*
- * What the files of the host operators share: matrix products and items.
+ * What the files of the host operators share: items, and rounding.
+ *
+ * An activation is fp32 in memory whatever its type is. Where it is bf16 or fp16, an operator
+ * rounds what it has written, each element once: strata_host_round().
  *
  * Thread: the stream's, or a worker's.
  */
@@ -31,6 +34,14 @@ static inline uint64_t strata_host_min(uint64_t a, uint64_t b)
 /* Elements first .. first + count - 1 of a weight, exactly, as fp32. */
 void strata_host_widen(float *out, const void *weight, strata_dtype dtype, uint64_t first,
                        uint64_t count);
+
+/* Round to the type of activations. Nothing to do for fp32. */
+void strata_host_round_elems(float *array, strata_dtype dtype, uint64_t count);
+static inline void strata_host_round(const struct ops *ops, float *array, uint64_t count)
+{
+    if (ops->act_dtype != STRATA_FP32)
+        strata_host_round_elems(array, ops->act_dtype, count);
+}
 
 /* Item `index` of an operator, on a worker. */
 typedef void strata_host_item(const struct ops *ops, const void *args, uint32_t index);

@@ -1,5 +1,5 @@
 /*
- * What the host operators are cut into: items, and weights widened for them.
+ * What the host operators are cut into: items; weights widened and activations rounded for them.
  *
  * Thread: the function that is queued on the stream's thread, items on workers.
  */
@@ -10,11 +10,23 @@
 
 #include <string.h>
 
+#define ROUND_ELEMS 512u /* at a time, through the first cache */
+
 void strata_host_widen(float *out, const void *weight, strata_dtype dtype, uint64_t first,
                        uint64_t count)
 {
     const char *src = (const char *)weight + first * strata_dtype_bytes(dtype);
     strata_convert(STRATA_ISA_BEST, out, STRATA_FP32, src, dtype, count);
+}
+
+void strata_host_round_elems(float *array, strata_dtype dtype, uint64_t count)
+{
+    uint16_t half[ROUND_ELEMS];
+    for (uint64_t first = 0; first < count; first += ROUND_ELEMS) {
+        uint64_t some = strata_host_min(ROUND_ELEMS, count - first);
+        strata_convert(STRATA_ISA_BEST, half, dtype, array + first, STRATA_FP32, some);
+        strata_convert(STRATA_ISA_BEST, array + first, STRATA_FP32, half, dtype, some);
+    }
 }
 
 struct items_call {

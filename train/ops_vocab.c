@@ -31,7 +31,7 @@ static void embed_rows(const struct ops *ops, const void *args, uint32_t index)
         uint64_t token = a->tokens[row];
         if (token < a->first || token - a->first >= a->slice_rows)
             continue;
-        strata_host_widen(a->out + row * a->width, a->weight, ops->weight_dtype,
+        strata_host_widen((float *)a->out + row * a->width, a->weight, ops->weight_dtype,
                           (token - a->first) * a->width, a->width);
     }
 }
@@ -53,7 +53,7 @@ static void embed_grad_columns(const struct ops *ops, const void *args, uint32_t
         if (token < a->first || token - a->first >= a->slice_rows)
             continue;
         float *dweight = a->dweight + (token - a->first) * a->width + col;
-        const float *dy = a->dy + row * a->width + col;
+        const float *dy = (const float *)a->dy + row * a->width + col;
         for (uint64_t i = 0; i < cols; i++)
             dweight[i] += dy[i];
     }
@@ -89,7 +89,7 @@ void strata_host_entropy_begin(const struct ops *ops, struct op_row_stat *stats,
 
 static void scan_row(const struct op_entropy *a, uint64_t row)
 {
-    const float *logits = a->logits + row * a->stride;
+    const float *logits = (const float *)a->logits + row * a->stride;
     struct op_row_stat *stat = &a->stats[row];
     float max = stat->max;
     for (uint64_t i = 0; i < a->slice_rows; i++)
@@ -104,9 +104,9 @@ static void scan_row(const struct op_entropy *a, uint64_t row)
         stat->target = logits[target - a->first];
 }
 
-static void grad_row(const struct op_entropy *a, uint64_t row)
+static void grad_row(const struct ops *ops, const struct op_entropy *a, uint64_t row)
 {
-    float *logits = a->logits + row * a->stride;
+    float *logits = (float *)a->logits + row * a->stride;
     const struct op_row_stat *stat = &a->stats[row];
     float factor = (float)(a->scale / stat->sum);
     for (uint64_t i = 0; i < a->slice_rows; i++)
@@ -114,6 +114,7 @@ static void grad_row(const struct op_entropy *a, uint64_t row)
     uint64_t target = a->targets[row];
     if (target >= a->first && target - a->first < a->slice_rows)
         logits[target - a->first] -= a->scale;
+    strata_host_round(ops, logits, a->slice_rows);
 }
 
 static void scan_rows(const struct ops *ops, const void *args, uint32_t index)
@@ -128,12 +129,11 @@ static void scan_rows(const struct ops *ops, const void *args, uint32_t index)
 
 static void grad_rows(const struct ops *ops, const void *args, uint32_t index)
 {
-    (void)ops;
     const struct op_entropy *a = args;
     uint64_t first = (uint64_t)index * ROWS_PER_ITEM;
     uint64_t end = strata_host_min(first + ROWS_PER_ITEM, a->rows);
     for (uint64_t row = first; row < end; row++)
-        grad_row(a, row);
+        grad_row(ops, a, row);
 }
 
 void strata_host_entropy_scan(const struct ops *ops, const struct op_entropy *args)
