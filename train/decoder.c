@@ -39,15 +39,16 @@ static strata_status check_shape(const struct decoder_config *config,
     if (shape->vocab_slices > config->vocab_size)
         return strata_fail(error, STRATA_E_INVALID, 0, "%u vocabulary slices of %llu tokens",
                            shape->vocab_slices, (unsigned long long)config->vocab_size);
-    if (shape->act_dtype != 0 && shape->act_dtype != STRATA_FP32 &&
-        shape->act_dtype != shape->compute_dtype)
-        return strata_fail(error, STRATA_E_INVALID, 0,
-                           "activations of dtype %d: fp32 or the compute dtype, %d",
-                           (int)shape->act_dtype, (int)shape->compute_dtype);
     if (shape->compute_dtype < STRATA_FP32 || shape->compute_dtype > STRATA_FP16)
         return strata_fail(error, STRATA_E_INVALID, 0,
                            "compute dtype %d: only fp32, bf16 and fp16 are known",
                            (int)shape->compute_dtype);
+    if (shape->act_dtype != 0 && shape->act_dtype != STRATA_FP32 &&
+        shape->act_dtype != shape->compute_dtype)
+        return strata_fail(error, STRATA_E_INVALID, 0,
+                           "activations of %s with weights of %s: fp32 or the weights' type",
+                           strata_dtype_name(shape->act_dtype),
+                           strata_dtype_name(shape->compute_dtype));
     uint64_t slices = shape->vocab_slices == 0 ? default_slices(config) : shape->vocab_slices;
     uint64_t visits =
         8 * slices + 8 * config->layer_count + 8; /* of a micro-batch to a group, at most */

@@ -39,8 +39,8 @@ extern const struct ops_table OPS_TABLE;
 
 /* Device, stream, workers. */
 
-/* More than any shape here has. */
-static const struct op_sizes sizes = {.matrix_elems = 1u << 20, .activation_elems = 1u << 20};
+/* Elements of a matrix: more than any shape here has. */
+#define MATRIX_ELEMS (UINT64_C(1) << 20)
 
 /* What a test's arrays lie in on a GPU: host memory that is pinned while a rig is open. Nothing
  * is given back, a test being a process. */
@@ -100,9 +100,10 @@ static inline struct rig rig_open(uint32_t threads)
     rig.ops = (struct ops){.table = &OPS_TABLE,
                            .stream = rig.stream,
                            .workers = rig.workers,
-                           .weight_dtype = STRATA_FP32};
+                           .weight_dtype = STRATA_FP32,
+                           .act_dtype = STRATA_FP32};
     cr_assert(rig.ops.table->open(&rig.ops, &error) == STRATA_OK, "%s", error.message);
-    cr_assert(strata_device_take(rig.device, OPS_TABLE.scratch(&sizes, STRATA_BF16),
+    cr_assert(strata_device_take(rig.device, OPS_TABLE.scratch(MATRIX_ELEMS, STRATA_BF16),
                                  &rig.ops.scratch, &error) == STRATA_OK,
               "%s", error.message);
     return rig;
@@ -115,7 +116,8 @@ static inline void rig_close(struct rig *rig)
     cr_expect(failure == NULL, "%s", failure != NULL ? failure->message : "");
     strata_stream_destroy(rig->stream);
     rig->ops.table->close(&rig->ops);
-    strata_device_give(rig->device, rig->ops.scratch, OPS_TABLE.scratch(&sizes, STRATA_BF16));
+    strata_device_give(rig->device, rig->ops.scratch,
+                       OPS_TABLE.scratch(MATRIX_ELEMS, STRATA_BF16));
     if (ON_GPU)
         rig->device->ops->unpin(rig->device, pool);
     strata_workers_destroy(rig->workers);

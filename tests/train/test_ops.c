@@ -36,19 +36,32 @@ static void check_norm(strata_dtype dtype, uint64_t rows, uint64_t width)
     float *d_out = random_floats(count, 3);
     float *out = zero_floats(count);
     float *dx = copy_floats(d_out, count);
+    float *normed = zero_floats(count);
     float *dweight = zero_floats(width);
     uint16_t *weight16 = as_bf16(weight, width);
     struct plain plain = {plain_norm, &shape, {x, weight}, {count, width}, count};
     const void *stored = dtype == STRATA_BF16 ? (const void *)weight16 : weight;
     rig.ops.weight_dtype = dtype;
-    strata_op_norm(&rig.ops, &(struct op_norm){x, stored, out, rows, width, 1e-5f});
-    strata_op_norm_grad(&rig.ops, &(struct op_norm_grad){x, stored, dx, dx, dweight, rows,
-                                                         width, 1e-5f, false});
+    strata_op_norm(
+        &rig.ops,
+        &(struct op_norm){
+            .x = x, .weight = stored, .out = out, .rows = rows, .width = width, .eps = 1e-5f});
+    strata_op_norm_grad(&rig.ops, &(struct op_norm_grad){.x = x,
+                                                         .weight = stored,
+                                                         .dy = dx,
+                                                         .dx = dx,
+                                                         .normed = normed,
+                                                         .dweight = dweight,
+                                                         .rows = rows,
+                                                         .width = width,
+                                                         .eps = 1e-5f});
     strata_stream_sync(rig.stream);
+    cr_assert_arr_eq(normed, out, count * sizeof *out);
     expect_forward("norm", &plain, out);
     expect_gradient("norm dx", &plain, 0, d_out, dx);
     expect_gradient("norm dweight", &plain, 1, d_out, dweight);
     give(x), give(weight), give(d_out), give(out), give(dx), give(dweight), give(weight16);
+    give(normed);
     rig_close(&rig);
 }
 
@@ -66,7 +79,69 @@ Test(ops, norm_reads_bf16_weights_exactly)
 
 Test(ops, norm_gradient_of_more_than_one_piece_covers_every_row)
 {
-    check_norm(STRATA_FP32, STRATA_OP_PIECE_ROWS + 3, 2);
+    check_norm(STRATA_FP32, 256 + 3, 2);
+}
+
+/* Three heads at the start of each row of 10, of two elements each: as many rows of their own. */
+Test(ops, norm_of_heads_is_that_of_rows_and_leaves_the_rest_of_the_row)
+{
+    enum { ROWS = 130, HEADS = 3, WIDTH = 2, STRIDE = 10, LINES = ROWS * HEADS };
+    struct rig rig = rig_open(2);
+    float *weight = random_floats(WIDTH, 2);
+    float *x = random_floats(ROWS * STRIDE, 1), *dy = random_floats(ROWS * STRIDE, 3);
+    float *out = copy_floats(x, ROWS * STRIDE), *dx = copy_floats(x, ROWS * STRIDE);
+    float *packed = zero_floats(LINES * WIDTH), *packed_dy = zero_floats(LINES * WIDTH);
+    float *dweight = zero_floats(WIDTH), *packed_dweight = zero_floats(WIDTH);
+    for (uint64_t i = 0; i < LINES * WIDTH; i++) {
+        packed[i] = x[i / (HEADS * WIDTH) * STRIDE + i % (HEADS * WIDTH)];
+        packed_dy[i] = dy[i / (HEADS * WIDTH) * STRIDE + i % (HEADS * WIDTH)];
+    }
+    float *packed_out = zero_floats(LINES * WIDTH);
+    struct op_norm norm = {.x = x,
+                           .weight = weight,
+                           .out = out,
+                           .rows = ROWS,
+                           .width = WIDTH,
+                           .heads = HEADS,
+                           .stride = STRIDE,
+                           .eps = 1e-5f};
+    struct op_norm_grad grad = {.x = dx,
+                                .weight = weight,
+                                .dy = dy,
+                                .dx = dx,
+                                .dweight = dweight,
+                                .rows = ROWS,
+                                .width = WIDTH,
+                                .heads = HEADS,
+                                .stride = STRIDE,
+                                .eps = 1e-5f};
+    strata_op_norm(&rig.ops, &norm);
+    strata_op_norm_grad(&rig.ops, &grad); /* dx in the place of x */
+    strata_op_norm(&rig.ops, &(struct op_norm){.x = packed,
+                                               .weight = weight,
+                                               .out = packed_out,
+                                               .rows = LINES,
+                                               .width = WIDTH,
+                                               .eps = 1e-5f});
+    strata_op_norm_grad(&rig.ops, &(struct op_norm_grad){.x = packed,
+                                                         .weight = weight,
+                                                         .dy = packed_dy,
+                                                         .dx = packed_dy,
+                                                         .dweight = packed_dweight,
+                                                         .rows = LINES,
+                                                         .width = WIDTH,
+                                                         .eps = 1e-5f});
+    strata_stream_sync(rig.stream);
+    for (uint64_t i = 0; i < ROWS * STRIDE; i++) {
+        uint64_t column = i % STRIDE, at = i / STRIDE * HEADS * WIDTH + column;
+        bool head = column < HEADS * WIDTH;
+        cr_assert_eq(out[i], head ? packed_out[at] : x[i], "out %llu", (unsigned long long)i);
+        cr_assert_eq(dx[i], head ? packed_dy[at] : x[i], "dx %llu", (unsigned long long)i);
+    }
+    cr_assert_arr_eq(dweight, packed_dweight, WIDTH * sizeof *dweight);
+    give(weight), give(x), give(dy), give(out), give(dx), give(packed), give(packed_dy);
+    give(dweight), give(packed_dweight), give(packed_out);
+    rig_close(&rig);
 }
 
 /* Biases. */
@@ -134,7 +209,14 @@ Test(ops, gradients_are_added_where_add_is_asked_for)
     float *x = random_floats(COUNT, 1), *weight = random_floats(WIDTH, 2),
           *dy = random_floats(COUNT, 3);
     float *once = zero_floats(COUNT), *dweight = zero_floats(WIDTH);
-    struct op_norm_grad args = {x, weight, dy, once, dweight, ROWS, WIDTH, 1e-5f, false};
+    struct op_norm_grad args = {.x = x,
+                                .weight = weight,
+                                .dy = dy,
+                                .dx = once,
+                                .dweight = dweight,
+                                .rows = ROWS,
+                                .width = WIDTH,
+                                .eps = 1e-5f};
     strata_op_norm_grad(&rig.ops, &args);
     strata_stream_sync(rig.stream);
     float *twice = copy_floats(once, COUNT), *dweight_twice = copy_floats(dweight, WIDTH);
@@ -225,10 +307,10 @@ static void linear_close(struct linear_case *c)
 static void linear_queue(struct rig *rig, struct linear_case *c, const void *weight, bool add)
 {
     struct linear_shape s = c->shape;
-    strata_op_linear(&rig->ops, &(struct op_linear){c->x, weight, c->y, s.rows, s.in, s.out,
-                                                    add, s.out_stride});
-    strata_op_linear_dx(&rig->ops, &(struct op_linear){c->dy, weight, c->dx, s.rows, s.in,
-                                                       s.out, add, s.out_stride});
+    strata_op_linear(&rig->ops, &(struct op_linear){c->x, weight, add ? c->y : NULL, c->y,
+                                                    s.rows, s.in, s.out, s.out_stride});
+    strata_op_linear_dx(&rig->ops, &(struct op_linear){c->dy, weight, add ? c->dx : NULL, c->dx,
+                                                       s.rows, s.in, s.out, s.out_stride});
     strata_op_linear_dw(&rig->ops, &(struct op_linear_dw){c->x, c->dy, c->dweight, s.rows, s.in,
                                                           s.out, s.out_stride});
     strata_stream_sync(rig->stream);
@@ -329,10 +411,37 @@ Test(ops, linear_adds_to_what_is_there)
     rig_close(&rig);
 }
 
+/* An addend apart from the result gives what one in its place gives, and stays as it is. */
+Test(ops, linear_adds_an_addend_that_lies_elsewhere)
+{
+    enum { ROWS = 300, IN = 9, OUT = 13 };
+    struct rig rig = rig_open(2);
+    struct linear_case there = linear_open((struct linear_shape){ROWS, IN, OUT, 0});
+    float *addend = random_floats(ROWS * OUT, 15), *before = copy_floats(addend, ROWS * OUT);
+    float *in_place = copy_floats(addend, ROWS * OUT);
+    struct op_linear args = {.src = there.x,
+                             .weight = there.weight,
+                             .addend = addend,
+                             .dst = there.y,
+                             .rows = ROWS,
+                             .in = IN,
+                             .out = OUT};
+    strata_op_linear(&rig.ops, &args);
+    args.addend = args.dst = in_place;
+    strata_op_linear(&rig.ops, &args);
+    strata_stream_sync(rig.stream);
+    cr_assert_arr_eq(there.y, in_place, ROWS * OUT * sizeof *in_place);
+    cr_assert_arr_eq(addend, before, ROWS * OUT * sizeof *before);
+    give(addend), give(before), give(in_place);
+    linear_close(&there);
+    rig_close(&rig);
+}
+
 /* Gated linear units. */
 
 struct glu_shape {
-    uint64_t count;
+    uint64_t rows;
+    uint64_t width;
     enum op_activation activation;
 };
 
@@ -349,29 +458,34 @@ static double plain_activation(double x, enum op_activation activation)
 static void plain_glu(const void *shape, double *const *in, double *out)
 {
     const struct glu_shape *s = shape;
-    for (uint64_t i = 0; i < s->count; i++)
-        out[i] = plain_activation(in[0][i], s->activation) * in[1][i];
+    for (uint64_t r = 0; r < s->rows; r++)
+        for (uint64_t i = 0; i < s->width; i++) {
+            const double *gate = in[0] + r * 2 * s->width;
+            out[r * s->width + i] =
+                plain_activation(gate[i], s->activation) * gate[s->width + i];
+        }
 }
 
 static void check_glu(enum op_activation activation)
 {
     struct rig rig = rig_open(2);
-    uint64_t count = 133;
-    struct glu_shape shape = {count, activation};
-    float *gate = random_floats(count, 41), *up = random_floats(count, 42),
-          *d_out = random_floats(count, 43);
-    for (uint64_t i = 0; i < count; i++)
-        gate[i] *= 10.0f; /* both ends of the curve */
-    float *out = copy_floats(gate, count), *dgate = copy_floats(gate, count),
-          *dup = copy_floats(up, count);
-    struct plain plain = {plain_glu, &shape, {gate, up}, {count, count}, count};
-    strata_op_glu(&rig.ops, &(struct op_glu){out, up, out, count, activation});
-    strata_op_glu_grad(&rig.ops, &(struct op_glu_grad){dgate, dup, d_out, count, activation});
+    enum { ROWS = 7, WIDTH = 19, COUNT = ROWS * WIDTH };
+    struct glu_shape shape = {ROWS, WIDTH, activation};
+    float *both = random_floats(2 * COUNT, 41), *d_out = random_floats(COUNT, 43);
+    for (uint64_t i = 0; i < 2 * COUNT; i++)
+        if (i % (2 * WIDTH) < WIDTH)
+            both[i] *= 10.0f; /* both ends of the curve */
+    float *out = zero_floats(COUNT), *again = copy_floats(d_out, COUNT);
+    float *d_both = copy_floats(both, 2 * COUNT);
+    struct plain plain = {plain_glu, &shape, {both}, {2 * COUNT}, COUNT};
+    strata_op_glu(&rig.ops, &(struct op_glu){both, out, ROWS, WIDTH, activation});
+    strata_op_glu_grad(&rig.ops,
+                       &(struct op_glu_grad){d_both, again, again, ROWS, WIDTH, activation});
     strata_stream_sync(rig.stream);
     expect_forward("glu", &plain, out);
-    expect_gradient("glu dgate", &plain, 0, d_out, dgate);
-    expect_gradient("glu dup", &plain, 1, d_out, dup);
-    give(gate), give(up), give(d_out), give(out), give(dgate), give(dup);
+    expect_gradient("glu's gradient", &plain, 0, d_out, d_both);
+    cr_assert_arr_eq(again, out, COUNT * sizeof *out);
+    give(both), give(d_out), give(out), give(again), give(d_both);
     rig_close(&rig);
 }
 
@@ -386,16 +500,17 @@ static void check_huge_values(enum op_activation activation)
 {
     struct rig rig = rig_open(1);
     static const float huge[4] = {200.0f, -200.0f, 0.0f, -88.0f}, one[4] = {1, 1, 1, 1};
-    float *gate = copy_floats(huge, 4), *up = copy_floats(one, 4), *ones = copy_floats(one, 4);
-    float *out = zero_floats(4);
-    strata_op_glu(&rig.ops, &(struct op_glu){gate, up, out, 4, activation});
-    strata_op_glu_grad(&rig.ops, &(struct op_glu_grad){gate, up, ones, 4, activation});
+    float *both = zero_floats(8), *ones = copy_floats(one, 4), *out = zero_floats(4);
+    memcpy(both, huge, sizeof huge);
+    memcpy(both + 4, one, sizeof one);
+    strata_op_glu(&rig.ops, &(struct op_glu){both, out, 1, 4, activation});
+    strata_op_glu_grad(&rig.ops, &(struct op_glu_grad){both, ones, ones, 1, 4, activation});
     strata_stream_sync(rig.stream);
     cr_assert_float_eq(out[0], 200.0f, 1e-4f);
     cr_assert_float_eq(out[1], 0.0f, 1e-4f);
-    for (int i = 0; i < 4; i++)
-        cr_assert(isfinite(gate[i]) && isfinite(up[i]), "gradient %d", i);
-    give(gate), give(up), give(ones), give(out);
+    for (int i = 0; i < 8; i++)
+        cr_assert(isfinite(both[i]), "gradient %d", i);
+    give(both), give(ones), give(out);
     rig_close(&rig);
 }
 

@@ -19,15 +19,18 @@ static void check_embed(strata_dtype dtype)
     uint32_t *tokens = take(ROWS * sizeof *tokens);
     for (uint32_t i = 0; i < ROWS; i++)
         tokens[i] = i * i % VOCAB;
+    uint32_t *order = take(ROWS * sizeof *order), *starts = take((ROWS + 1) * sizeof *starts);
+    uint32_t *room = take(VOCAB * sizeof *room);
+    uint64_t distinct = strata_op_order_tokens(tokens, ROWS, VOCAB, order, starts, room);
     rig.ops.weight_dtype = dtype;
     for (uint64_t first = 0; first < VOCAB; first += CUT) {
         uint64_t rows = first + CUT < VOCAB ? CUT : VOCAB - first;
         const char *slice = stored + first * WIDTH * strata_dtype_bytes(dtype);
         strata_op_embed(&rig.ops,
                         &(struct op_embed){tokens, slice, out, ROWS, WIDTH, first, rows});
-        strata_op_embed_grad(&rig.ops,
-                             &(struct op_embed_grad){tokens, dy, dweight + first * WIDTH, ROWS,
-                                                     WIDTH, first, rows});
+        strata_op_embed_grad(&rig.ops, &(struct op_embed_grad){tokens, order, starts, dy,
+                                                               dweight + first * WIDTH, ROWS,
+                                                               distinct, WIDTH, first, rows});
     }
     strata_stream_sync(rig.stream);
     for (uint32_t row = 0; row < ROWS; row++) {
@@ -37,8 +40,22 @@ static void check_embed(strata_dtype dtype)
     }
     expect_close("embedding dweight", dweight, want, VOCAB * WIDTH, GRADIENT_TOLERANCE);
     give(weight), give(dy), give(weight16), give(out), give(dweight), give(tokens);
+    give(order), give(starts), give(room);
     free(want);
     rig_close(&rig);
+}
+
+/* Tokens 5 and 9 are beyond a vocabulary of 5. */
+Test(ops, tokens_are_ordered_with_each_ones_rows_in_their_order)
+{
+    static const uint32_t tokens[] = {4, 0, 4, 9, 0, 2, 5, 4};
+    static const uint32_t want_order[] = {1, 4, 5, 0, 2, 7}, want_starts[] = {0, 2, 3, 6};
+    uint32_t order[8], starts[9], room[5];
+    cr_assert_eq(strata_op_order_tokens(tokens, 8, 5, order, starts, room), 3);
+    cr_assert_arr_eq(order, want_order, sizeof want_order);
+    cr_assert_arr_eq(starts, want_starts, sizeof want_starts);
+    cr_assert_eq(strata_op_order_tokens(tokens + 3, 1, 5, order, starts, room), 0);
+    cr_assert_eq(starts[0], 0);
 }
 
 Test(ops, embedding_slices_together_answer_every_token)
@@ -76,7 +93,7 @@ static void copy_columns(const struct op_entropy *to, const float *src,
                          const struct entropy_shape *s)
 {
     for (uint64_t r = 0; r < s->rows; r++)
-        memcpy(to->logits + r * to->stride, src + r * s->vocab + to->first,
+        memcpy((float *)to->logits + r * to->stride, src + r * s->vocab + to->first,
                to->slice_rows * sizeof *src);
 }
 
