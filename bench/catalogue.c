@@ -75,6 +75,22 @@ const struct gpu *strata_gpu_named(const char *name)
     return NULL;
 }
 
+/* The driver's name has the chip's, which a title begins with: "RTX 4090", or one word. */
+const struct gpu *strata_gpu_of_model(const char *model)
+{
+    for (uint32_t i = 0; i < GPUS; i++) {
+        char chip[32];
+        snprintf(chip, sizeof chip, "%s", gpus[i].title);
+        char *blank = strchr(chip, ' ');
+        if (blank != NULL && strncmp(chip, "RTX", 3) != 0)
+            *blank = '\0';
+        bool small = strcmp(gpus[i].name, "a100-40") == 0;
+        if (strstr(model, chip) != NULL && (!small || strstr(model, "40GB") != NULL))
+            return &gpus[i];
+    }
+    return NULL;
+}
+
 const struct gpu *strata_gpu_after(const struct gpu *gpu)
 {
     return gpu + 1 < gpus + GPUS ? gpu + 1 : NULL;

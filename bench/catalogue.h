@@ -33,6 +33,8 @@ struct gpu {
 
 /* NULL: the name is unknown. Static storage. */
 const struct gpu *strata_gpu_named(const char *name);
+/* The one that a driver calls so, as "NVIDIA H200" or "NVIDIA GeForce RTX 4090"; NULL: none. */
+const struct gpu *strata_gpu_of_model(const char *model);
 /* The next larger GPU; NULL: there is none. */
 const struct gpu *strata_gpu_after(const struct gpu *gpu);
 

@@ -247,6 +247,8 @@ static void list_before_activation(struct list *list, const struct widths *w,
     double t = (double)shape.tokens;
     add_stream(list, "norm 1", t * 4 * w->h);
     add_product(list, "qkv", (struct product){t, w->q + 2 * w->kv, w->h, 2, false});
+    if (w->qkv_bias)
+        add_stream(list, "qkv bias", t * 4 * (w->q + 2 * w->kv));
     if (w->qk_norm)
         add_stream(list, "qk norm", t * 4 * (w->q + w->kv));
     add_stream(list, "rope", t * 4 * (w->q + w->kv));

@@ -160,6 +160,23 @@ strata_status strata_decoder_rehearse(struct decoder *decoder, strata_device *de
                                       strata_stream *stream, strata_error *error);
 
 /*
+ * What each operator of a layer and of the ends takes, in memory of the device's own that is
+ * given back: as strata_decoder_rehearse(), which comes first, but with normally distributed
+ * numbers, and each operator by itself: the mean of as many calls in a row as take enough_s, at
+ * most 16. take: once for each, in the order of a step, on the calling thread. An operator that
+ * goes over pieces, or over queries and then keys, is met several times.
+ */
+struct decoder_timing {
+    enum decoder_work work;
+    const char *name; /* static: "qkv", "qkv dx", "norm 1 grad", "logits", ... */
+    double seconds;
+};
+strata_status strata_decoder_time(struct decoder *decoder, strata_device *device,
+                                  strata_stream *stream, double enough_s,
+                                  void (*take)(void *user, const struct decoder_timing *timing),
+                                  void *user, strata_error *error);
+
+/*
  * Queue one step's forward and backward on the stream: the caller has begun the step and ends
  * it, and the stream has been synchronised since the step before. inputs, targets: batch x seq
  * token ids, lent until it is again. The

@@ -96,6 +96,14 @@ static inline void norm_grad(const struct run *run, uint64_t offset, struct op_n
     strata_op_norm_grad(&run->ops, &how);
 }
 
+/* Nothing is held yet. */
+struct run strata_run_on(struct decoder *decoder, strata_stream *stream, void *scratch);
+
+/* A step's inputs, once before its work; some of its work, whose group is held. */
+void strata_decoder_queue_inputs(const struct run *run, const uint32_t *inputs,
+                                 const uint32_t *targets);
+void strata_decoder_queue(const struct run *run, const struct decoder_task *task);
+
 /* A layer, whose group is held: x becomes its output; or dx becomes the gradient of x. */
 void strata_layer_forward(const struct run *run, uint32_t layer);
 void strata_layer_backward(const struct run *run, uint32_t layer);

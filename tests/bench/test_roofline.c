@@ -166,3 +166,22 @@ Test(roofline, a_familys_switches_count)
     cr_expect_eq(after, before + 2);
     cr_expect_leq(after, ROOFLINE_MAX_OPS);
 }
+
+Test(roofline, a_gpu_of_the_catalogue_is_found_by_its_drivers_name)
+{
+    static const char *const names[][2] = {
+        {"NVIDIA H200", "h200"},
+        {"NVIDIA H100 80GB HBM3", "h100"},
+        {"NVIDIA A100-SXM4-80GB", "a100"},
+        {"NVIDIA A100-PCIE-40GB", "a100-40"},
+        {"NVIDIA GeForce RTX 4090", "rtx4090"},
+        {"NVIDIA L40S", "l40s"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const struct gpu *gpu = strata_gpu_of_model(names[i][0]);
+        cr_assert_not_null(gpu, "%s", names[i][0]);
+        cr_assert_str_eq(gpu->name, names[i][1]);
+    }
+    cr_assert_null(strata_gpu_of_model("NVIDIA GeForce GTX 1080"));
+    cr_assert_null(strata_gpu_of_model("AMD EPYC 9254"));
+}

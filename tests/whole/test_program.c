@@ -332,6 +332,8 @@ Test(program, a_plan_says_what_fits_and_what_to_buy)
     bench("ops --dry --gpu rtx2080", 2);
     bench("ops --dry --seq 4096 --tokens 6000", 2);
     bench("ops --gpu h200", 2);
+    bench("ops --dry --device host", 2);
+    bench("ops --device host --model config.json --seq 8 --tokens 32", 0);
     bench("plan --nvme many", 2);
     bench("plan --model llama-1b --sweep batch --nvme 2x7", 0);
     cr_expect_not_null(strstr(result.out, "commits "), "%s", result.out);
