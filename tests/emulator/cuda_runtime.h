@@ -11,7 +11,10 @@
  * depends on the order of blocks, or of threads between barriers, shows it only by chance; what
  * shows surely is a wrong index, a missing tail, a sum in another order.
  *
- * Only what our kernels use is here. Warps are not: __syncwarp() is a barrier of the block.
+ * A barrier waits for all threads of the block, or of the warp, that have not ended. Where some
+ * wait at the one kind and some at the other and nobody can go on, the test ends.
+ *
+ * Only what our kernels use is here.
  *
  * Thread: one at a time.
  */
@@ -19,6 +22,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
@@ -31,10 +35,21 @@
 #define __host__
 #define __shared__      static
 #define __forceinline__ inline
+#define __launch_bounds__(...)
 
 typedef int cudaError_t;
 typedef void *cudaStream_t;
-enum { cudaSuccess = 0 };
+enum { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
+
+/* Four words at a time, of arrays of any type. */
+struct __attribute__((may_alias, aligned(16))) uint4 {
+    uint32_t x, y, z, w;
+};
+
+static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w)
+{
+    return uint4{x, y, z, w};
+}
 
 struct dim3 {
     unsigned x, y, z;
@@ -66,6 +81,10 @@ static dim3 gridDim, blockDim, blockIdx, threadIdx;
 namespace emulator
 {
 constexpr size_t stack_bytes = 64 << 10;
+constexpr unsigned warp_threads = 32;
+
+/* What a thread waits for. */
+enum waits { for_nothing, for_warp, for_block, ended };
 
 /*
  * A thread of a block. It lives on: after its end in one block it waits to begin the next, of
@@ -77,7 +96,8 @@ struct fiber {
     std::vector<char> stack;
     jmp_buf at;
     bool entered;
-    bool ended;
+    waits wait;
+    unsigned exchanges; /* of this block's, so far */
 };
 
 /* A kernel with its arguments. */
@@ -90,10 +110,12 @@ static std::deque<fiber> fibers;
 static fiber *current;
 static jmp_buf scheduler;
 static call now;
+static unsigned launches; /* so far */
 
 /* Back to the scheduler, until it lets this thread go on. */
-inline void barrier()
+inline void leave(waits wait)
 {
+    current->wait = wait;
     if (_setjmp(current->at) == 0)
         _longjmp(scheduler, 1);
 }
@@ -102,8 +124,7 @@ inline void thread_main()
 {
     for (;;) {
         now.run(now.user);
-        current->ended = true;
-        barrier();
+        leave(ended);
     }
 }
 
@@ -132,21 +153,62 @@ inline void take_fibers(unsigned count)
     }
 }
 
+/* Let the threads from first to end - 1 go on where all that have not ended wait for `wait`. */
+inline bool open_barrier(unsigned first, unsigned end, waits wait)
+{
+    bool any = false;
+    for (unsigned i = first; i < end; i++) {
+        if (fibers[i].wait != wait && fibers[i].wait != ended)
+            return false;
+        any |= fibers[i].wait == wait;
+    }
+    for (unsigned i = first; any && i < end; i++)
+        if (fibers[i].wait == wait)
+            fibers[i].wait = for_nothing;
+    return any;
+}
+
+inline bool open_barriers()
+{
+    bool any = open_barrier(0, blockDim.x, for_block);
+    for (unsigned first = 0; first < blockDim.x; first += warp_threads) {
+        unsigned end = first + warp_threads;
+        any |= open_barrier(first, end < blockDim.x ? end : blockDim.x, for_warp);
+    }
+    return any;
+}
+
 /* Each thread in turn up to its next barrier, until all have ended. */
 inline void run_block()
 {
-    for (unsigned i = 0; i < blockDim.x; i++)
-        fibers[i].ended = false;
-    for (bool any = true; any;) {
-        any = false;
-        for (unsigned i = 0; i < blockDim.x; i++) {
-            if (fibers[i].ended)
-                continue;
-            any = true;
-            threadIdx = dim3(i, 0, 0);
-            go_on(&fibers[i]);
-        }
+    for (unsigned i = 0; i < blockDim.x; i++) {
+        fibers[i].wait = for_nothing;
+        fibers[i].exchanges = 0;
     }
+    do {
+        for (unsigned i = 0; i < blockDim.x; i++) {
+            threadIdx = dim3(i, 0, 0);
+            if (fibers[i].wait == for_nothing)
+                go_on(&fibers[i]);
+        }
+    } while (open_barriers());
+    for (unsigned i = 0; i < blockDim.x; i++)
+        if (fibers[i].wait != ended) {
+            fprintf(stderr, "emulator: thread %u waits for ever\n", i);
+            abort();
+        }
+}
+
+/* Threads of a warp exchange values. One barrier is enough: the next exchange has other slots,
+ * and between two that share slots lies the barrier of the one between them. */
+template <typename value_t> inline value_t exchange(value_t value, unsigned partner)
+{
+    static value_t slots[2][1024];
+    value_t *slot = slots[current->exchanges++ % 2];
+    unsigned thread = threadIdx.x;
+    slot[thread] = value;
+    leave(for_warp);
+    return slot[thread / warp_threads * warp_threads + partner];
 }
 
 template <typename call_t> inline void run_grid(dim3 grid, dim3 threads, call_t &call)
@@ -170,18 +232,28 @@ static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config,
                                              void (*kernel)(want_t...), give_t... args)
 {
     auto call = [&] { kernel(static_cast<want_t>(args)...); };
+    emulator::launches++;
     emulator::run_grid(config->gridDim, config->blockDim, call);
     return cudaSuccess;
 }
 
 static inline void __syncthreads()
 {
-    emulator::barrier();
+    emulator::leave(emulator::for_block);
 }
 
 static inline void __syncwarp()
 {
-    emulator::barrier();
+    emulator::leave(emulator::for_warp);
+}
+
+/* A whole warp's only; partners beyond the last thread of a block are not ours to ask for. */
+template <typename value_t>
+static inline value_t __shfl_xor_sync(unsigned mask, value_t value, int with)
+{
+    if (mask != 0xffffffffu)
+        abort();
+    return emulator::exchange(value, threadIdx.x % emulator::warp_threads ^ (unsigned)with);
 }
 
 static inline uint32_t __float_as_uint(float value)
