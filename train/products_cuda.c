@@ -7,7 +7,8 @@
  *
  * A shape's algorithm is chosen once, by the library's heuristic within one workspace size, and
  * kept: the same product is then the same bits in every step. What splits a sum over blocks and
- * adds the parts in the order of their coming is left out.
+ * adds the parts in the order of their coming is left out. A shape that the library refuses is
+ * kept too, and refused again without asking.
  *
  * cuBLASLt thinks in columns. A row-major matrix is, column by column, its transpose, so the
  * product is asked for as c' = b' a': the arguments change places, and what was transposed is
@@ -30,10 +31,13 @@
 #define TEXT(number)    TEXT_OF(number)
 #define LIBRARY         "libcublasLt.so." TEXT(CUBLAS_VER_MAJOR)
 
-/* Attention has some 200, ops_cuda.c sees to it; a model and its slices, some ten more. */
+/* Attention has some 200, attention_cuda.c sees to it; a model and its slices, some ten
+ * more. */
 #define SHAPES_MAX 1024u
 
-/* The most an address is asked to be aligned by: vectors of 16 bytes are the widest loads. */
+/* The most that a matrix is promised to be aligned by: vectors of 16 bytes are the widest
+ * loads. More would make the algorithm, and so the bits, follow from where an array happens
+ * to lie. */
 #define ALIGNMENT_MAX 16u
 
 /* The functions used, by the types that the header gives them. */
@@ -55,13 +59,22 @@ struct library {
     __typeof__(&cublasLtGetStatusName) status_name;
 };
 
+/* In bytes, of all rows of all matrices of a batch. */
+struct alignment {
+    uint32_t a;
+    uint32_t b;
+    uint32_t addend;
+    uint32_t d;
+};
+
 struct shape {
-    struct cuda_product key; /* without addresses, scale and beta */
-    uint32_t alignment;
+    struct cuda_product key; /* without addresses and scale */
+    struct alignment alignment;
+    cublasStatus_t refusal; /* CUBLAS_STATUS_SUCCESS: there is an algorithm */
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t left; /* of b: cuBLASLt's A */
     cublasLtMatrixLayout_t right;
-    cublasLtMatrixLayout_t result;
+    cublasLtMatrixLayout_t result; /* of addend and d: cuBLASLt's C and D */
     cublasLtMatmulAlgo_t algorithm;
 };
 
@@ -93,7 +106,8 @@ static strata_status find(struct library *lt, strata_error *error)
         {"cublasLtMatmulAlgoGetHeuristic", &lt->heuristic},
         {"cublasLtGetStatusName", &lt->status_name},
     };
-    lt->handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    /* It stays mapped: it has threads and exit handlers of its own. */
+    lt->handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (lt->handle == NULL)
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
                            "cuda device: products need " LIBRARY ": %s: install the CUDA "
@@ -143,7 +157,8 @@ static void forget(const struct library *lt, struct shape *shape)
         (void)lt->layout_destroy(shape->left);
     if (shape->desc != NULL)
         (void)lt->desc_destroy(shape->desc);
-    memset(shape, 0, sizeof *shape);
+    shape->desc = NULL;
+    shape->left = shape->right = shape->result = NULL;
 }
 
 void strata_cuda_products_destroy(struct cuda_products *products)
@@ -159,11 +174,32 @@ void strata_cuda_products_destroy(struct cuda_products *products)
     free(products);
 }
 
-/* The largest power of two, ALIGNMENT_MAX at most, that divides all three addresses. */
-static uint32_t alignment_of(const struct cuda_product *p)
+/* The largest power of two, ALIGNMENT_MAX at most, that divides a matrix's address and what
+ * lies between its rows and from one of the batch to the next. */
+static uint32_t alignment_of(const void *address, strata_dtype dtype, uint64_t stride,
+                             uint64_t batch_stride)
 {
-    uintptr_t bits = (uintptr_t)p->a | (uintptr_t)p->b | (uintptr_t)p->c | ALIGNMENT_MAX;
+    uint64_t bytes = strata_dtype_bytes(dtype);
+    uint64_t bits = (uintptr_t)address | stride * bytes | batch_stride * bytes | ALIGNMENT_MAX;
     return (uint32_t)(bits & (~bits + 1));
+}
+
+static struct alignment alignments_of(const struct cuda_product *p, const void *addend)
+{
+    const struct product_shape *s = &p->shape;
+    bool batched = p->batch > 1;
+    uint64_t d_batch = batched ? p->d_batch : 0;
+    return (struct alignment){
+        .a = alignment_of(p->a, p->dtype, s->a_stride, batched ? p->a_batch : 0),
+        .b = alignment_of(p->b, p->dtype, s->b_stride, batched ? p->b_batch : 0),
+        .addend = alignment_of(addend, p->d_dtype, s->c_stride, d_batch),
+        .d = alignment_of(p->d, p->d_dtype, s->c_stride, d_batch),
+    };
+}
+
+static bool same_alignment(const struct alignment *a, const struct alignment *b)
+{
+    return a->a == b->a && a->b == b->b && a->addend == b->addend && a->d == b->d;
 }
 
 static bool same_shape(const struct product_shape *a, const struct product_shape *b)
@@ -176,8 +212,9 @@ static bool same_shape(const struct product_shape *a, const struct product_shape
 
 static bool same_kind(const struct cuda_product *a, const struct cuda_product *b)
 {
-    return a->dtype == b->dtype && same_shape(&a->shape, &b->shape) && a->batch == b->batch &&
-           a->a_batch == b->a_batch && a->b_batch == b->b_batch && a->c_batch == b->c_batch;
+    return a->dtype == b->dtype && a->d_dtype == b->d_dtype &&
+           same_shape(&a->shape, &b->shape) && a->batch == b->batch &&
+           a->a_batch == b->a_batch && a->b_batch == b->b_batch && a->d_batch == b->d_batch;
 }
 
 static cudaDataType_t type_of(strata_dtype dtype)
@@ -226,12 +263,12 @@ static cublasStatus_t make_layouts(const struct library *lt, struct shape *shape
                       s->a_stride,
                       p->batch,
                       p->a_batch};
-    struct lying c = {CUDA_R_32F, s->rows, s->cols, s->c_stride, p->batch, p->c_batch};
+    struct lying d = {type_of(p->d_dtype), s->rows, s->cols, s->c_stride, p->batch, p->d_batch};
     cublasStatus_t cause = make_layout(lt, &shape->left, &b);
     if (cause == CUBLAS_STATUS_SUCCESS)
         cause = make_layout(lt, &shape->right, &a);
     if (cause == CUBLAS_STATUS_SUCCESS)
-        cause = make_layout(lt, &shape->result, &c);
+        cause = make_layout(lt, &shape->result, &d);
     return cause;
 }
 
@@ -250,9 +287,16 @@ static cublasStatus_t make_desc(const struct library *lt, struct shape *shape)
 static cublasStatus_t set_preference(const struct library *lt, const struct shape *shape,
                                      cublasLtMatmulPreference_t preference)
 {
-    static const cublasLtMatmulPreferenceAttributes_t aligned[] = {
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    const struct alignment *is = &shape->alignment;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t attribute;
+        uint32_t bytes;
+    } aligned[] = {
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, is->b}, /* as above: they change places */
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, is->a},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, is->addend},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, is->d},
+    };
     uint64_t workspace = CUDA_WORKSPACE_BYTES;
     /* Parts of a sum go through the workspace and are added there, in one order. */
     uint32_t reductions =
@@ -263,8 +307,8 @@ static cublasStatus_t set_preference(const struct library *lt, const struct shap
         cause = lt->preference_set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                    &reductions, sizeof reductions);
     for (size_t i = 0; i < 4 && cause == CUBLAS_STATUS_SUCCESS; i++)
-        cause = lt->preference_set(preference, aligned[i], &shape->alignment,
-                                   sizeof shape->alignment);
+        cause = lt->preference_set(preference, aligned[i].attribute, &aligned[i].bytes,
+                                   sizeof aligned[i].bytes);
     return cause;
 }
 
@@ -292,43 +336,58 @@ static cublasStatus_t choose_algorithm(struct cuda_products *products, struct sh
     return cause;
 }
 
-/* The product's shape, made when it is seen for the first time. */
-static cublasStatus_t shape_of(struct cuda_products *products, const struct cuda_product *p,
-                               const struct shape **out)
+static cublasStatus_t make_shape(struct cuda_products *products, struct shape *shape)
 {
-    uint32_t alignment = alignment_of(p);
-    for (uint32_t i = 0; i < products->shape_count; i++) {
-        *out = &products->shapes[i];
-        if ((*out)->alignment == alignment && same_kind(&(*out)->key, p))
-            return CUBLAS_STATUS_SUCCESS;
-    }
-    if (products->shape_count == SHAPES_MAX)
-        return CUBLAS_STATUS_ALLOC_FAILED;
-    struct shape *shape = &products->shapes[products->shape_count];
-    *shape = (struct shape){.key = *p, .alignment = alignment};
     cublasStatus_t cause = make_desc(&products->lt, shape);
     if (cause == CUBLAS_STATUS_SUCCESS)
         cause = make_layouts(&products->lt, shape);
     if (cause == CUBLAS_STATUS_SUCCESS)
         cause = choose_algorithm(products, shape);
-    if (cause != CUBLAS_STATUS_SUCCESS) {
+    if (cause != CUBLAS_STATUS_SUCCESS)
         forget(&products->lt, shape);
-        return cause;
-    }
-    products->shape_count++;
-    *out = shape;
-    return CUBLAS_STATUS_SUCCESS;
+    return cause;
 }
 
-const char *strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
-                                const struct cuda_product *p)
+/* The product's shape, made when it is seen for the first time. NULL: there is no room. */
+static const struct shape *shape_of(struct cuda_products *products,
+                                    const struct cuda_product *p,
+                                    const struct alignment *alignment)
 {
-    const struct shape *shape;
-    cublasStatus_t cause = shape_of(products, p, &shape);
-    if (cause == CUBLAS_STATUS_SUCCESS)
-        cause = products->lt.matmul(products->handle, shape->desc, &p->scale, p->b, shape->left,
-                                    p->a, shape->right, &p->beta, p->c, shape->result, p->c,
-                                    shape->result, &shape->algorithm, workspace,
-                                    CUDA_WORKSPACE_BYTES, (cudaStream_t)stream);
-    return cause == CUBLAS_STATUS_SUCCESS ? NULL : products->lt.status_name(cause);
+    for (uint32_t i = 0; i < products->shape_count; i++) {
+        struct shape *shape = &products->shapes[i];
+        if (same_alignment(&shape->alignment, alignment) && same_kind(&shape->key, p))
+            return shape;
+    }
+    if (products->shape_count == SHAPES_MAX)
+        return NULL;
+    struct shape *shape = &products->shapes[products->shape_count++];
+    *shape = (struct shape){.key = *p, .alignment = *alignment};
+    shape->refusal = make_shape(products, shape);
+    return shape;
+}
+
+/* Without an addend cuBLASLt wants a C all the same, which it does not read. */
+static cublasStatus_t multiply(struct cuda_products *products, void *stream, void *workspace,
+                               const struct cuda_product *p)
+{
+    const void *addend = p->addend != NULL ? p->addend : p->d;
+    float beta = p->addend != NULL ? 1.0f : 0.0f;
+    struct alignment alignment = alignments_of(p, addend);
+    const struct shape *shape = shape_of(products, p, &alignment);
+    if (shape == NULL)
+        return CUBLAS_STATUS_ALLOC_FAILED;
+    if (shape->refusal != CUBLAS_STATUS_SUCCESS)
+        return shape->refusal;
+    return products->lt.matmul(products->handle, shape->desc, &p->scale, p->b, shape->left,
+                               p->a, shape->right, &beta, addend, shape->result, p->d,
+                               shape->result, &shape->algorithm, workspace,
+                               CUDA_WORKSPACE_BYTES, (cudaStream_t)stream);
+}
+
+struct cuda_refusal strata_cuda_product(struct cuda_products *products, void *stream,
+                                        void *workspace, const struct cuda_product *product)
+{
+    cublasStatus_t cause = multiply(products, stream, workspace, product);
+    return (struct cuda_refusal){
+        cause, cause == CUBLAS_STATUS_SUCCESS ? NULL : products->lt.status_name(cause)};
 }

@@ -17,7 +17,7 @@ if [ -z "$program" ]; then
     exit 77
 fi
 files=$(find include base io optim offload engine train bench examples tests tools \
-    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cpp' \) 2>/dev/null)
+    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) 2>/dev/null)
 # shellcheck disable=SC2086
 if [ "${2:-}" = fix ]; then
     $program -i $files

@@ -7,7 +7,7 @@
 set -u
 cd "$1" || exit 2
 files=$(find include/strata base io optim offload engine train bench examples \
-    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cpp' \) 2>/dev/null | LC_ALL=C sort)
+    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) 2>/dev/null | LC_ALL=C sort)
 
 # shellcheck disable=SC2086
 awk '
@@ -95,8 +95,8 @@ BEGIN {
         base = name
         sub(".*/", "", base)
         third = base in home || name ~ /^(hwloc|openblas|cublas|cuda|nccl|mpi|cudnn)/
-        # A .cu file is what the runtime and its half types are for.
-        kernel = FILENAME ~ /\.cu$/ && base ~ /^cuda_/
+        # A .cu or .cuh file is what the runtime and its half types are for.
+        kernel = FILENAME ~ /\.cuh?$/ && base ~ /^cuda_/
         if (third && !kernel && home[base] != FILENAME)
             bad("a third-party header outside its file")
         if (module == "include" && !(name in plain))

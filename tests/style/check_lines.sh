@@ -8,7 +8,7 @@ cd "$1" || exit 2
 export LC_ALL=C
 files=$(find CMakeLists.txt Makefile include base io optim offload engine train bench examples \
     tests tools cmake \
-    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cpp' -o -name '*.sh' -o -name '*.py' \
+    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.sh' -o -name '*.py' \
     -o -name CMakeLists.txt -o -name Makefile \) 2>/dev/null)
 # shellcheck disable=SC2086
 awk '
@@ -30,7 +30,7 @@ columns($0) > 96 { bad(FNR, columns($0) " columns") }
 FILENAME == "examples/first_step.c" && FNR == 121 {
     bad(FNR, "an example of more than 120 lines")
 }
-/^\{$/ && FILENAME ~ /\.(c|cu|cpp)$/ { begin = FNR; note = 0 }
+/^\{$/ && FILENAME ~ /\.(c|cu|cuh|cpp)$/ { begin = FNR; note = 0 }
 /switch \(/ { note = 1 }
 /^\}/ && begin {
     # A switch over states may be longer.

@@ -5,9 +5,34 @@
 
 #include "tests/train/ops_emulated.h"
 
+#include "strata/device.h"
+
+#include <stdio.h>
+
+static strata_error failure;
+
+const strata_error *strata_emulated_failure(void)
+{
+    return &failure;
+}
+
+/* In place of the device's, which knows no native errors. */
+static strata_status emulated_stream_failed(strata_stream *stream, int native, const char *what)
+{
+    (void)stream;
+    if (native == 0 || failure.status != STRATA_OK)
+        return STRATA_OK;
+    failure.status = STRATA_E_DEVICE;
+    failure.native = native;
+    snprintf(failure.message, sizeof failure.message, "%s", what);
+    return STRATA_E_DEVICE;
+}
+#define strata_stream_failed emulated_stream_failed
+
 #define BLOCK_ROWS_MAX 16u
 #define KEY_COUNTS     2u
 
+#include "train/attention_cuda.c"
 #include "train/ops_cuda.c"
 
 #include "strata/adam.h"
@@ -37,10 +62,17 @@ static double value_of(const void *array, strata_dtype dtype, uint64_t i)
     return value;
 }
 
+static void put_value(void *array, strata_dtype dtype, uint64_t i, double sum)
+{
+    float value = (float)sum;
+    uint32_t bytes = strata_dtype_bytes(dtype);
+    strata_convert(STRATA_ISA_SCALAR, (uint8_t *)array + i * bytes, dtype, &value, STRATA_FP32,
+                   1);
+}
+
 static void one_product(const struct cuda_product *p, uint32_t index)
 {
     const struct product_shape *s = &p->shape;
-    float *c = p->c + index * p->c_batch;
     for (uint64_t row = 0; row < s->rows; row++)
         for (uint64_t col = 0; col < s->cols; col++) {
             double sum = 0;
@@ -50,8 +82,9 @@ static void one_product(const struct cuda_product *p, uint32_t index)
                 sum += value_of(p->a, p->dtype, index * p->a_batch + a) *
                        value_of(p->b, p->dtype, index * p->b_batch + b);
             }
-            float *out = &c[row * s->c_stride + col];
-            *out = (float)(p->scale * sum + (p->beta != 0 ? p->beta * *out : 0));
+            uint64_t at = index * p->d_batch + row * s->c_stride + col;
+            double before = p->addend != NULL ? value_of(p->addend, p->d_dtype, at) : 0;
+            put_value(p->d, p->d_dtype, at, p->scale * sum + before);
         }
 }
 
@@ -59,10 +92,22 @@ static void one_product(const struct cuda_product *p, uint32_t index)
 #define SHAPES_MAX 64u
 static struct product_shape shapes[SHAPES_MAX];
 static uint32_t shape_count;
+static uint32_t product_count;
+static bool refuses;
 
 uint32_t strata_emulated_shape_count(void)
 {
     return shape_count;
+}
+
+uint32_t strata_emulated_product_count(void)
+{
+    return product_count;
+}
+
+void strata_emulated_refuse(void)
+{
+    refuses = true;
 }
 
 static void remember(const struct product_shape *shape)
@@ -76,14 +121,17 @@ static void remember(const struct product_shape *shape)
     shapes[shape_count++] = *shape;
 }
 
-const char *strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
-                                const struct cuda_product *product)
+struct cuda_refusal strata_cuda_product(struct cuda_products *products, void *stream,
+                                        void *workspace, const struct cuda_product *product)
 {
     (void)products;
     (void)stream;
     (void)workspace;
+    if (refuses)
+        return (struct cuda_refusal){15, "CUBLAS_STATUS_NOT_SUPPORTED"};
     remember(&product->shape);
+    product_count++;
     for (uint32_t i = 0; i < product->batch; i++)
         one_product(product, i);
-    return NULL;
+    return (struct cuda_refusal){0, NULL};
 }

@@ -3,6 +3,12 @@
 
 #include "tests/train/ops_emulated.h"
 
-#define PART_ROWS 16u
-
+#include "train/norm_cuda.cu"
 #include "train/ops_cuda.cu"
+#include "train/softmax_cuda.cu"
+#include "train/vocab_cuda.cu"
+
+extern "C" uint32_t strata_emulated_kernel_count(void)
+{
+    return emulator::launches;
+}

@@ -23,6 +23,10 @@
 #ifndef ON_GPU
 #    define ON_GPU 0
 #endif
+/* Must activations and weights be of one type? So it is on a CUDA device. */
+#ifndef ONE_TYPE
+#    define ONE_TYPE 0
+#endif
 extern const struct ops_table OPS_TABLE;
 
 #include "offload/device/device.h"

@@ -7,3 +7,4 @@
 #define ON_GPU    1
 
 #include "tests/train/test_ops_cuda.c"
+#include "tests/train/test_ops_twins.c"

@@ -1,7 +1,7 @@
 /*
- * In place of ops_cuda.cu and products_cuda.c where there is no CUDA toolkit. Opening the
- * operators fails, so nobody gets to the others; ops_cuda.c itself is there, since a plan for a
- * GPU can be made anywhere.
+ * In place of the kernels and of products_cuda.c where there is no CUDA toolkit. Opening the
+ * operators fails, so nobody gets to the others; ops_cuda.c and attention_cuda.c are there,
+ * since a plan for a GPU can be made anywhere.
  *
  * Thread: none.
  */
@@ -24,25 +24,11 @@ void strata_cuda_products_destroy(struct cuda_products *products)
     (void)products;
 }
 
-uint64_t strata_cuda_norm_grad_scratch(uint64_t rows, uint64_t width)
-{
-    (void)rows;
-    (void)width;
-    abort();
-}
-
-uint64_t strata_cuda_bias_grad_scratch(uint64_t rows, uint64_t width)
-{
-    (void)rows;
-    (void)width;
-    abort();
-}
-
 /* What they would be launched with is of no interest. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
-const char *strata_cuda_product(struct cuda_products *products, void *stream, void *workspace,
-                                const struct cuda_product *product)
+struct cuda_refusal strata_cuda_product(struct cuda_products *products, void *stream,
+                                        void *workspace, const struct cuda_product *product)
 {
     abort();
 }
@@ -53,24 +39,24 @@ const char *strata_cuda_product(struct cuda_products *products, void *stream, vo
         abort();                                                                               \
     }
 
-NEVER(strata_cuda_narrow, void *stream, void *dst, strata_dtype dtype, const float *src,
-      uint64_t count)
-NEVER(strata_cuda_norm, void *stream, const struct op_norm *args, strata_dtype weight_dtype)
-NEVER(strata_cuda_norm_grad, void *stream, const struct op_norm_grad *args,
-      strata_dtype weight_dtype, void *scratch)
-NEVER(strata_cuda_bias, void *stream, const struct op_bias *args, strata_dtype weight_dtype)
-NEVER(strata_cuda_bias_grad, void *stream, const struct op_bias_grad *args, void *scratch)
-NEVER(strata_cuda_rotary, void *stream, const struct op_rotary *args)
-NEVER(strata_cuda_glu, void *stream, const struct op_glu *args)
-NEVER(strata_cuda_glu_grad, void *stream, const struct op_glu_grad *args)
-NEVER(strata_cuda_embed, void *stream, const struct op_embed *args, strata_dtype weight_dtype)
-NEVER(strata_cuda_embed_grad, void *stream, const struct op_embed_grad *args)
+NEVER(strata_cuda_norm, void *stream, const struct op_norm *args, strata_dtype dtype)
+NEVER(strata_cuda_norm_grad, void *stream, const struct op_norm_grad *args, strata_dtype dtype,
+      void *scratch)
+NEVER(strata_cuda_bias, void *stream, const struct op_bias *args, strata_dtype dtype)
+NEVER(strata_cuda_bias_grad, void *stream, const struct op_bias_grad *args, strata_dtype dtype,
+      void *scratch)
+NEVER(strata_cuda_rotary, void *stream, const struct op_rotary *args, strata_dtype dtype)
+NEVER(strata_cuda_glu, void *stream, const struct op_glu *args, strata_dtype dtype)
+NEVER(strata_cuda_glu_grad, void *stream, const struct op_glu_grad *args, strata_dtype dtype)
+NEVER(strata_cuda_embed, void *stream, const struct op_embed *args, strata_dtype dtype)
+NEVER(strata_cuda_embed_grad, void *stream, const struct op_embed_grad *args,
+      strata_dtype dtype)
 NEVER(strata_cuda_entropy_begin, void *stream, struct op_row_stat *stats, uint64_t rows)
-NEVER(strata_cuda_entropy_scan, void *stream, const struct op_entropy *args)
-NEVER(strata_cuda_entropy_grad, void *stream, const struct op_entropy *args)
+NEVER(strata_cuda_entropy_scan, void *stream, const struct op_entropy *args, strata_dtype dtype)
+NEVER(strata_cuda_entropy_grad, void *stream, const struct op_entropy *args, strata_dtype dtype)
 NEVER(strata_cuda_entropy_loss, void *stream, const struct op_row_stat *stats, uint64_t rows,
       double *out)
 NEVER(strata_cuda_softmax, void *stream, const struct cuda_scores *args)
 NEVER(strata_cuda_softmax_grad, void *stream, const struct cuda_scores *args)
-NEVER(strata_cuda_heads_to_rows, void *stream, float *dst, const float *src, uint64_t heads,
-      uint64_t seq, uint64_t head_dim)
+NEVER(strata_cuda_heads_to_rows, void *stream, const struct cuda_heads *args,
+      strata_dtype dtype)
