@@ -101,21 +101,19 @@ static strata_adam_step prepare_adam(const strata_engine *engine,
     return strata_adam_prepare(&engine->adam, grad->t, grad->lr, grad->scale);
 }
 
-/* Master weights come first in a block; those of the padding are zero. */
-static void rebuild_params(const struct offload_plan *plan, strata_stream *stream,
+/* One launch: a launch for each block would hold the pager, which waits where it is some hundred
+ * ahead of the stream. Master weights of the padding are zero. */
+static void rebuild_params(const strata_engine *engine, strata_stream *stream,
                            const struct update_job *job)
 {
-    const struct group_layout *layout = strata_plan_layout(plan, job->tile);
-    for (uint64_t at = 0; at < plan->model.tiles[job->tile].elems; at += STRATA_BLOCK_ELEMS)
-        strata_stream_failed(
-            stream,
-            strata_cuda_convert(
-                strata_stream_native(stream),
-                (uint8_t *)job->param + strata_layout_bytes(layout, STRATA_PARAM, at),
-                layout->param_dtype,
-                (const uint8_t *)job->state + strata_layout_bytes(layout, STRATA_STATE, at),
-                STRATA_FP32, STRATA_BLOCK_ELEMS),
-            "the rounding of master weights");
+    const struct offload_plan *plan = &engine->plan;
+    strata_stream_failed(
+        stream,
+        strata_cuda_rebuild(strata_stream_native(stream), job->param,
+                            strata_plan_layout(plan, job->tile)->param_dtype, job->state,
+                            engine->record_type,
+                            plan->model.tiles[job->tile].elems / STRATA_BLOCK_ELEMS),
+        "the rounding of master weights");
 }
 
 static void device_update(void *user, strata_stream *stream, const struct update_job *job)
@@ -136,7 +134,7 @@ static void device_update(void *user, strata_stream *stream, const struct update
         launch_pass(engine, &pass);
     }
     if (job->work & UPDATE_REBUILD)
-        rebuild_params(plan, stream, job);
+        rebuild_params(engine, stream, job);
     if (job->work & UPDATE_TAKE)
         strata_stream_copy(stream, job->grad_home, job->grad.grad,
                            strata_plan_part_bytes(plan, STRATA_GRAD, job->tile));

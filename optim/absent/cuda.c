@@ -24,6 +24,18 @@ int strata_cuda_adam(void *stream, const strata_adam_step *step,
     return strata_cuda_optim_load();
 }
 
+int strata_cuda_rebuild(void *stream, void *param, strata_dtype dtype, const void *state,
+                        enum record_type record_type, uint64_t block_count)
+{
+    (void)stream;
+    (void)param;
+    (void)dtype;
+    (void)state;
+    (void)record_type;
+    (void)block_count;
+    return strata_cuda_optim_load();
+}
+
 int strata_cuda_norm_blocks(void *stream, double *sums, const void *grad, strata_dtype dtype,
                             uint64_t block_count)
 {

@@ -41,10 +41,19 @@ typedef int cudaError_t;
 typedef void *cudaStream_t;
 enum { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
 
-/* Four words at a time, of arrays of any type. */
+/* Words of arrays of any type, several at a time. */
 struct __attribute__((may_alias, aligned(16))) uint4 {
     uint32_t x, y, z, w;
 };
+
+struct __attribute__((may_alias, aligned(8))) uint2 {
+    uint32_t x, y;
+};
+
+static inline uint2 make_uint2(uint32_t x, uint32_t y)
+{
+    return uint2{x, y};
+}
 
 static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w)
 {

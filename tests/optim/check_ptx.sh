@@ -1,7 +1,8 @@
 #!/bin/sh
 # The optimizer's kernels as compiled: every float operation rounds to nearest, none flushes
 # denormals or approximates, and a fused multiply-add stands only where the definition has one:
-# four times in Adam, and once more for L2 decay.
+# four times in Adam, and once more for L2 decay. A thread has four elements, and the compiler may
+# make them once with that decay and once without.
 #
 #     check_ptx.sh FILE.ptx
 set -u
@@ -31,6 +32,6 @@ function bad(why) {
 /^[ \t]*mad\.[a-z0-9.]*f(32|64)/ { bad("fused where the definition has none") }
 END {
     printf "%d float operations, %d fused, %d faults\n", operations, fused, failures
-    exit failures > 0 || operations == 0 || fused != 5
+    exit failures > 0 || operations == 0 || (fused != 4 * 5 && fused != 4 * 5 + 4 * 4)
 }
 ' "$1"

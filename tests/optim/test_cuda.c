@@ -14,12 +14,17 @@ int emulated_cuda_norm_blocks(void *stream, double *sums, const void *grad, stra
 int emulated_cuda_convert(void *stream, void *dst, strata_dtype dst_dtype, const void *src,
                           strata_dtype src_dtype, uint64_t count);
 
+int emulated_cuda_rebuild(void *stream, void *param, strata_dtype dtype, const void *state,
+                          enum record_type record_type, uint64_t block_count);
+unsigned emulated_cuda_launches(void);
+
 /* Where the kernels run. rig NULL: the emulator, whose memory is the host's. */
 struct place {
     struct cuda_rig *rig;
     int (*adam)(void *, const strata_adam_step *, const struct cuda_update *);
     int (*norm_blocks)(void *, double *, const void *, strata_dtype, uint64_t);
     int (*convert)(void *, void *, strata_dtype, const void *, strata_dtype, uint64_t);
+    int (*rebuild)(void *, void *, strata_dtype, const void *, enum record_type, uint64_t);
 };
 
 static const strata_dtype dtypes[] = {STRATA_FP32, STRATA_BF16, STRATA_FP16};
@@ -62,10 +67,11 @@ struct adam_case {
     strata_dtype dtype;
     enum record_type record_type;
     bool no_param, l2, no_decay, weights_only;
+    bool moved; /* the gradient begins one element later, where nothing is aligned */
 };
 
 struct tile_bytes {
-    uint8_t grad[TILE_ELEMS * 4];
+    uint8_t grad[(TILE_ELEMS + 4) * 4];
     uint8_t state[TILE_ELEMS * 12];
     uint8_t param[TILE_ELEMS * 4];
 };
@@ -90,7 +96,7 @@ static void update_on_host(struct tile_bytes *tile, const struct adam_case *c,
     struct cuda_update u = update_of(c);
     struct record_place place = strata_record_place(c->record_type, first);
     uint64_t w = strata_dtype_bytes(c->dtype);
-    strata_adam_range range = {.grad = tile->grad + first * w,
+    strata_adam_range range = {.grad = tile->grad + (first + c->moved) * w,
                                .master = (float *)(tile->state + place.master),
                                .m = tile->state + place.m,
                                .v = tile->state + place.v,
@@ -109,7 +115,7 @@ static void update_on_host(struct tile_bytes *tile, const struct adam_case *c,
 static void fill_tile(struct tile_bytes *tile, const struct adam_case *c)
 {
     memset(tile, 0x55, sizeof *tile);
-    fill(tile->grad, c->dtype, TILE_ELEMS, 1);
+    fill(tile->grad, c->dtype, TILE_ELEMS + 1, 1);
     for (uint64_t at = 0; at < TILE_ELEMS; at += STRATA_BLOCK_ELEMS) {
         struct record_place place = strata_record_place(c->record_type, at);
         strata_dtype moments = strata_record_moments(c->record_type);
@@ -129,7 +135,7 @@ static void adam_gives_the_hosts_bits(const struct place *p, const struct adam_c
     strata_adam_step step = strata_adam_prepare(&params, 7, 1e-3, 0.7f);
     struct tile_bytes *there = bring(p, &got, sizeof got);
     struct cuda_update update = update_of(c);
-    update.grad = there->grad;
+    update.grad = there->grad + c->moved * strata_dtype_bytes(c->dtype);
     update.state = there->state;
     update.param = c->no_param ? NULL : there->param;
     cr_assert_eq(p->adam(stream_of(p), &step, &update), 0);
@@ -150,13 +156,14 @@ static void adam_gives_the_hosts_bits(const struct place *p, const struct adam_c
 
 static void every_adam_gives_the_hosts_bits(const struct place *p)
 {
-    for (uint32_t bits = 0; bits < 16; bits++)
+    for (uint32_t bits = 0; bits < 32; bits++)
         for (size_t g = 0; g < DTYPES; g++) {
             struct adam_case c = {.dtype = dtypes[g],
                                   .record_type = bits & 1 ? RECORD_BF16 : RECORD_FP32,
                                   .l2 = bits & 2,
                                   .no_decay = bits & 4,
                                   .weights_only = bits & 8,
+                                  .moved = bits & 16,
                                   .no_param = bits == 0};
             adam_gives_the_hosts_bits(p, &c);
         }
@@ -216,9 +223,37 @@ static void conversions_give_the_hosts_bits(const struct place *p, strata_dtype 
                      (int)to);
 }
 
+/* The master weights of every block, as the host rounds them. */
+static void rebuilt_weights_are_the_hosts_bits(const struct place *p, strata_dtype dtype,
+                                               enum record_type record_type)
+{
+    static struct tile_bytes tile, want;
+    struct adam_case c = {.dtype = dtype, .record_type = record_type};
+    fill_tile(&tile, &c);
+    want = tile;
+    for (uint64_t at = 0; at < TILE_ELEMS; at += STRATA_BLOCK_ELEMS)
+        strata_convert(STRATA_ISA_SCALAR, want.param + at * strata_dtype_bytes(dtype), dtype,
+                       want.state + strata_record_place(record_type, at).master, STRATA_FP32,
+                       STRATA_BLOCK_ELEMS);
+    struct tile_bytes *there = bring(p, &tile, sizeof tile);
+    cr_assert_eq(p->rebuild(stream_of(p), there->param, dtype, there->state, record_type,
+                            TILE_ELEMS / STRATA_BLOCK_ELEMS),
+                 0);
+    fetch(p, &tile, there, sizeof tile);
+    for (uint64_t i = 0; i < TILE_ELEMS && dtype == STRATA_FP32; i++)
+        cr_assert(test_same_float(((float *)tile.param)[i], ((float *)want.param)[i]),
+                  "element %llu, record type %d", (unsigned long long)i, (int)record_type);
+    cr_expect(dtype == STRATA_FP32 || memcmp(&tile, &want, sizeof want) == 0,
+              "dtype %d, record type %d", (int)dtype, (int)record_type);
+}
+
 static void all_kernels_give_the_hosts_bits(const struct place *p)
 {
     every_adam_gives_the_hosts_bits(p);
+    for (size_t i = 0; i < DTYPES; i++) {
+        rebuilt_weights_are_the_hosts_bits(p, dtypes[i], RECORD_FP32);
+        rebuilt_weights_are_the_hosts_bits(p, dtypes[i], RECORD_BF16);
+    }
     for (size_t i = 0; i < DTYPES; i++) {
         norms_give_the_hosts_bits(p, dtypes[i], false);
         norms_give_the_hosts_bits(p, dtypes[i], true);
@@ -231,15 +266,27 @@ static void all_kernels_give_the_hosts_bits(const struct place *p)
 
 Test(cuda, emulated_kernels_give_the_hosts_bits)
 {
-    all_kernels_give_the_hosts_bits(&(struct place){
-        NULL, emulated_cuda_adam, emulated_cuda_norm_blocks, emulated_cuda_convert});
+    all_kernels_give_the_hosts_bits(
+        &(struct place){NULL, emulated_cuda_adam, emulated_cuda_norm_blocks,
+                        emulated_cuda_convert, emulated_cuda_rebuild});
 }
 
 Test(cuda, kernels_on_a_gpu_give_the_hosts_bits)
 {
     struct cuda_rig rig = cuda_rig_open();
     cr_assert_eq(strata_cuda_optim_load(), 0);
-    all_kernels_give_the_hosts_bits(
-        &(struct place){&rig, strata_cuda_adam, strata_cuda_norm_blocks, strata_cuda_convert});
+    all_kernels_give_the_hosts_bits(&(struct place){&rig, strata_cuda_adam,
+                                                    strata_cuda_norm_blocks,
+                                                    strata_cuda_convert, strata_cuda_rebuild});
     cuda_rig_close(&rig);
+}
+
+Test(cuda, weights_of_a_tile_are_rebuilt_by_one_launch)
+{
+    static struct tile_bytes tile;
+    unsigned before = emulated_cuda_launches();
+    cr_assert_eq(emulated_cuda_rebuild(NULL, tile.param, STRATA_BF16, tile.state, RECORD_FP32,
+                                       TILE_ELEMS / STRATA_BLOCK_ELEMS),
+                 0);
+    cr_expect_eq(emulated_cuda_launches() - before, 1);
 }
