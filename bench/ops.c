@@ -3,11 +3,11 @@
  * offload-bench ops: every operator of a decoder's layer: its FLOPs, its bytes, what it takes,
  * its share.
  *
- * With --dry on a GPU of the catalogue that may not be there: the datasheet's bound and the time
- * that is expected, which is the roofline's (bench/roofline.h), which plan takes as the cost of
- * computing. Without, on the device that is there: each operator as the trainer calls it,
- * measured by itself (strata_decoder_time), and beside what is expected of a GPU. An operator of
- * the roofline that the trainer has as a part of another has no time of its own.
+ * With --dry on a GPU of the catalogue that may not be there: the datasheet's bound and the
+ * time that is expected, which is the roofline's (bench/roofline.h), which plan takes as the
+ * cost of computing. Without, on the device that is there: each operator as the trainer calls
+ * it, measured by itself (strata_decoder_time), and beside what is expected of a GPU. An
+ * operator of the roofline that the trainer has as a part of another has no time of its own.
  *
  * Thread: the main thread, the device's stream and workers.
  */

@@ -101,8 +101,8 @@ static strata_adam_step prepare_adam(const strata_engine *engine,
     return strata_adam_prepare(&engine->adam, grad->t, grad->lr, grad->scale);
 }
 
-/* One launch: a launch for each block would hold the pager, which waits where it is some hundred
- * ahead of the stream. Master weights of the padding are zero. */
+/* One launch: a launch for each block would hold the pager, which waits where it is some
+ * hundred ahead of the stream. Master weights of the padding are zero. */
 static void rebuild_params(const strata_engine *engine, strata_stream *stream,
                            const struct update_job *job)
 {

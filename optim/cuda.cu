@@ -6,9 +6,9 @@
  * the compiler's flags. This file is still compiled with -fmad=false -ftz=false -prec-div=true
  * -prec-sqrt=true, because the few float operations of half.h need them. A test reads the PTX.
  *
- * Adam and rounding are bound by memory: a thread has a quad, four elements whose first index is
- * a multiple of four. Where it lies in the range and arrays are aligned, each of its parts is
- * one load and one store, of 8 or 16 bytes; else its elements go one by one. half.h's own
+ * Adam and rounding are bound by memory: a thread has a quad, four elements whose first index
+ * is a multiple of four. Where it lies in the range and arrays are aligned, each of its parts
+ * is one load and one store, of 8 or 16 bytes; else its elements go one by one. half.h's own
  * loads and stores take any alignment, and so go by bytes here: they are not used.
  *
  * A norm block is a chain of 1,024 additions in each of its sixteen sums, and only the sums are

@@ -44,7 +44,7 @@ struct cuda_update {
 int strata_cuda_adam(void *stream, const strata_adam_step *step,
                      const struct cuda_update *update);
 
-/* The weights of block_count whole blocks, in dtype, from the master weights in their records. */
+/* The weights of block_count whole blocks, in dtype, from the masters in their records. */
 int strata_cuda_rebuild(void *stream, void *param, strata_dtype dtype, const void *state,
                         enum record_type record_type, uint64_t block_count);
 

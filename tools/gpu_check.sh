@@ -11,7 +11,7 @@
 #     -b  the build folder, of the presets cuda or release (build/cuda, else build/release)
 #     -o  where the results go (bench/results): gpu_CALL.jsonl, and the logs in gpu_CALL.tar.gz
 #     -w  a folder on a drive for stores, some GiB of them (a temporary one)
-#     -t  seconds for the whole call (right 270, fast 300)
+#     -t  seconds (S) for the whole call (right 270, fast 300); with more, each check has more
 #     -m  seconds that no check may take longer than (each has its own)
 #     -r  rehearse: the same checks with the host device and small models, where there is no
 #         GPU; says nothing about one, and what needs a GPU is not run
@@ -28,7 +28,8 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 2
 root=$(dirname "$here")
-usage="usage: gpu_check.sh -c|right|fast [-a ARCHIVE] [-b BUILD] [-o DIR] [-w DIR] [-t SECONDS] [-m SECONDS] [-r]"
+usage="usage: gpu_check.sh -c|right|fast [-a ARCHIVE] [-b BUILD] [-o DIR] [-w DIR]
+    [-t S] [-m S] [-r]"
 archive_most_mib=40
 call=
 build=
@@ -109,10 +110,9 @@ if [ "$call" = carry ]; then
 fi
 
 began=$(date +%s)
-if [ -z "$limit" ]; then
-    limit=270
-    [ "$call" = right ] || limit=300
-fi
+usual=270
+[ "$call" = right ] || usual=300
+limit=${limit:-$usual}
 made=
 [ -n "$work" ] || { work=$(mktemp -d) && made=$work; } || exit 2
 scratch=$work/gpu_check
@@ -200,6 +200,7 @@ check() {
         note "$name" "not run" 0 "the call's $limit s are over"
         return 1
     fi
+    [ "$limit" -le $usual ] || most=$((most * limit / usual))
     [ -z "$check_most" ] || [ "$most" -le "$check_most" ] || most=$check_most
     [ "$most" -le $left ] || most=$left
     LD_LIBRARY_PATH=$libraries timeout -k 5 "$most" "$@" >"$log" 2>"$log.err"
@@ -235,7 +236,7 @@ with_tool() {
     env -u LD_LIBRARY_PATH $tool env LD_LIBRARY_PATH="$libraries" "$@"
 }
 
-# measure NAME SECONDS SUBCOMMAND...: an offload-bench command; its document goes to the results.
+# measure NAME SECONDS SUBCOMMAND...: an offload-bench command, its document to the results.
 measure() {
     name=$1
     most=$2
@@ -270,8 +271,8 @@ if [ $? -eq 3 ]; then
     echo "gpu_check: no GPU: $why"
     exit 3
 fi
-gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null |
-    head -n 1)
+gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader \
+    2>/dev/null | head -n 1)
 ram_gib=$(awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
 printf '{"program":"gpu_check","call":"%s","device":"%s","gpu":"%s","kernel":"%s",' \
     "$call" $device "$gpu" "$(uname -r)" >"$results"
@@ -343,8 +344,8 @@ worst_of() {
              END { print n == '"$3"' ? m + 0 : "nan" }'
 }
 
-# Losses of host and GPU. In fp32 sums of another order are 5e-7 apart at step 10 and, growing as
-# any difference does, some 4e-5 at step 18.
+# Losses of host and GPU. In fp32 sums of another order are 5e-7 apart at step 10; the
+# difference grows, to some 4e-5 at step 18.
 parity() {
     steps=20
     [ $device = cuda ] || steps=10
@@ -368,8 +369,8 @@ hashes() {
     name=place_$1
     shift
     small_steps "$name" 4 --device $device --hash-state "$@"
-    hash=$(sed -n 's/.*"state_hash": *"\([0-9a-f]*\)".*/\1/p' "$scratch/$name.jsonl" 2>/dev/null |
-        tail -n 1)
+    hash=$(sed -n 's/.*"state_hash": *"\([0-9a-f]*\)".*/\1/p' "$scratch/$name.jsonl" \
+        2>/dev/null | tail -n 1)
     same="$same ${hash:-none}"
 }
 rest() {
@@ -421,7 +422,8 @@ share() {
     speed=$(tail -n 1 "$scratch/$1.jsonl" 2>/dev/null | grep -o '"tokens_per_s":[0-9.]*' |
         cut -d: -f2)
     part=$(awk "BEGIN { print 6 * $params * ${speed:-0} / $rate }" 2>/dev/null)
-    verdict "${1}_share" "${speed:-no} tokens/s at the last step, ${part:-no} of the matrix rate" \
+    verdict "${1}_share" \
+        "${speed:-no} tokens/s at the last step, ${part:-no} of the matrix rate" \
         "${part:-0} > 0 && ${part:-0} <= $share_most"
 }
 
@@ -430,7 +432,8 @@ operators() {
     if [ $device = cuda ]; then
         measure ops 60 ops --device cuda --model llama-7b --seq 4096 --tokens 16384
         if "$python" -c 'import torch' 2>/dev/null; then
-            check torch 60 "$python" "$here/gpu_torch.py" && cat "$scratch/logs/torch" >>"$results"
+            check torch 60 "$python" "$here/gpu_torch.py" &&
+                cat "$scratch/logs/torch" >>"$results"
         else
             note torch "not run" 0 "no PyTorch here"
         fi
@@ -461,10 +464,12 @@ right)
     sanitizer
     ;;
 fast)
-    # A share of more says that one of the two was measured wrongly; or that others use the cores.
+    # With a larger share one of the two was measured wrongly, or others use the cores.
     share_most=1.05
     [ $device = cuda ] || share_most=1000
-    measure matrix 30 matrix --device $device
+    size=8192 repetitions=7
+    [ $device = cuda ] || size=256 repetitions=1
+    measure matrix 30 matrix --device $device --size $size --repetitions $repetitions
     rate=$(median "$scratch/matrix.json" bf16_flops_per_s)
     operators
     if [ $device = cuda ]; then

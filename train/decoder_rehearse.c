@@ -45,8 +45,8 @@ static uint64_t largest_group(const struct decoder *decoder)
     return most;
 }
 
-/* Weights lie behind the gradients, which are wider. No plan asks for less than this: each holds
- * scratch and, in backward, the weights and gradients of a group. */
+/* Weights lie behind the gradients, which are wider. No plan asks for less than this: each
+ * holds scratch and, in backward, the weights and gradients of a group. */
 static strata_status open_rehearsal(struct rehearsal *r, struct decoder *decoder,
                                     strata_device *device, strata_stream *stream,
                                     strata_error *error)

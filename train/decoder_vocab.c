@@ -87,7 +87,7 @@ void strata_vocab_head_scan(const struct run *run, const struct decoder_task *ta
     }
 }
 
-/* What the gradient of a piece's logits, in their place, makes of dx and the slice's weights. */
+/* From the gradient of a piece's logits, in their place, to dx and the slice's dweight. */
 static void logits_grad(const struct run *run, const struct decoder_task *task, uint64_t first,
                         const struct op_entropy *entropy)
 {

@@ -13,9 +13,9 @@
  * stride says otherwise, in elements from a row to the next; a row is a token.
  *
  * Activations and their gradients (void *) are in act_dtype, which is fp32 or the weights' own
- * type: an operator computes in fp32 and rounds once, where it writes. On a CUDA device they lie
- * in memory in that type. The host device keeps fp32 elements whatever the type and rounds the
- * values, so that it can show what a GPU's rounding does to a model. Gradients of weights,
+ * type: an operator computes in fp32 and rounds once, where it writes. On a CUDA device they
+ * lie in memory in that type. The host device keeps fp32 elements whatever the type and rounds
+ * the values, so that it can show what a GPU's rounding does to a model. Gradients of weights,
  * statistics and all sums are fp32 or wider. Weights are in weight_dtype, and the host device
  * widens them exactly. Gradients of weights are added to what is there.
  *
@@ -177,8 +177,8 @@ struct op_attention {
     const void *k; /* (sequences x seq) x (kv_heads x head_dim) */
     const void *v;
     void *o;
-    float *lse;     /* sequences x heads x seq: log of the row's sum of exponentials, for the
-                     * gradient; written where the table's attention_apart says so, else unused */
+    float *lse;     /* sequences x heads x seq: log of the row's sum of exponentials,
+                     * for the gradient; unused unless the table says attention_apart */
     float *scratch; /* the table's attention_scratch floats      */
     struct op_heads shape;
 };

@@ -1,5 +1,6 @@
 /*
- * What the host operators are cut into: items; weights widened and activations rounded for them.
+ * What the host operators are cut into: items; weights widened and activations rounded for
+ * them.
  *
  * Thread: the function that is queued on the stream's thread, items on workers.
  */

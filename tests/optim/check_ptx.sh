@@ -1,8 +1,8 @@
 #!/bin/sh
 # The optimizer's kernels as compiled: every float operation rounds to nearest, none flushes
 # denormals or approximates, and a fused multiply-add stands only where the definition has one:
-# four times in Adam, and once more for L2 decay. A thread has four elements, and the compiler may
-# make them once with that decay and once without.
+# four times in Adam, and once more for L2 decay. A thread has four elements, and the compiler
+# may make them once with that decay and once without.
 #
 #     check_ptx.sh FILE.ptx
 set -u

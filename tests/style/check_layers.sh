@@ -7,7 +7,8 @@
 set -u
 cd "$1" || exit 2
 files=$(find include/strata base io optim offload engine train bench examples \
-    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) 2>/dev/null | LC_ALL=C sort)
+    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) 2>/dev/null |
+    LC_ALL=C sort)
 
 # shellcheck disable=SC2086
 awk '

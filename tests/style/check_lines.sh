@@ -8,8 +8,8 @@ cd "$1" || exit 2
 export LC_ALL=C
 files=$(find CMakeLists.txt Makefile include base io optim offload engine train bench examples \
     tests tools cmake \
-    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.sh' -o -name '*.py' \
-    -o -name CMakeLists.txt -o -name Makefile \) 2>/dev/null)
+    \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.sh' \
+    -o -name '*.py' -o -name CMakeLists.txt -o -name Makefile \) 2>/dev/null)
 # shellcheck disable=SC2086
 awk '
 function bad(line, why) {

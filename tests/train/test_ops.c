@@ -84,7 +84,7 @@ Test(ops, norm_gradient_of_more_than_one_piece_covers_every_row)
     check_norm(STRATA_FP32, 256 + 3, 2);
 }
 
-/* Three heads at the start of each row of 10, of two elements each: as many rows of their own. */
+/* Three heads of two elements at the start of each row of 10: as many rows of their own. */
 Test(ops, norm_of_heads_is_that_of_rows_and_leaves_the_rest_of_the_row)
 {
     enum { ROWS = 130, HEADS = 3, WIDTH = 2, STRIDE = 10, LINES = ROWS * HEADS };

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A check of tools/gpu_check.sh that hangs, and one that fails, lose themselves and nothing else:
-# every other check is run, has its verdict, and the results say which were lost.
+# A check of tools/gpu_check.sh that hangs, and one that fails, lose themselves and nothing
+# else: every other check is run, has its verdict, and the results say which were lost.
 #
 #     gpu_check_hangs.sh GPU_CHECK
 #
