@@ -318,7 +318,7 @@ extern "C" int strata_cuda_adam(void *stream, const strata_adam_step *step,
     bool aligned = is_aligned((uintptr_t)update->grad | (uintptr_t)update->state |
                               (uintptr_t)update->param);
     uint64_t elems = update->first % QUAD + update->count;
-    cudaLaunchConfig_t config = over(elems, THREADS * QUAD, THREADS, stream);
+    cudaLaunchConfig_t config = launch_config(elems, THREADS * QUAD, THREADS, stream);
     return cudaLaunchKernelEx(&config, adam_kernel, *step, *update, aligned);
 }
 
@@ -338,7 +338,7 @@ extern "C" int strata_cuda_convert(void *stream, void *dst, strata_dtype dst_dty
     if (count == 0)
         return cudaSuccess;
     bool aligned = is_aligned((uintptr_t)dst | (uintptr_t)src);
-    cudaLaunchConfig_t config = over(count, THREADS * QUAD, THREADS, stream);
+    cudaLaunchConfig_t config = launch_config(count, THREADS * QUAD, THREADS, stream);
     return cudaLaunchKernelEx(&config, convert_kernel, dst, dst_dtype, src, src_dtype, count,
                               aligned);
 }
@@ -351,7 +351,7 @@ extern "C" int strata_cuda_rebuild(void *stream, void *param, strata_dtype dtype
     if (count == 0)
         return cudaSuccess;
     bool aligned = is_aligned((uintptr_t)param | (uintptr_t)state);
-    cudaLaunchConfig_t config = over(count, THREADS * QUAD, THREADS, stream);
+    cudaLaunchConfig_t config = launch_config(count, THREADS * QUAD, THREADS, stream);
     return cudaLaunchKernelEx(&config, rebuild_kernel, param, dtype, state, record_type, count,
                               aligned);
 }

@@ -48,7 +48,7 @@ int strata_cuda_adam(void *stream, const strata_adam_step *step,
 int strata_cuda_rebuild(void *stream, void *param, strata_dtype dtype, const void *state,
                         enum record_type record_type, uint64_t block_count);
 
-/* strata_norm_block() of each of block_count whole blocks. */
+/* Like strata_norm_block(), on each of block_count whole blocks. */
 int strata_cuda_norm_blocks(void *stream, double *sums, const void *grad, strata_dtype dtype,
                             uint64_t block_count);
 
