@@ -159,6 +159,10 @@ void strata_decoder_init_weights(void *user, uint32_t group, uint32_t tensor, ui
 strata_status strata_decoder_rehearse(struct decoder *decoder, strata_device *device,
                                       strata_stream *stream, strata_error *error);
 
+/* What the operators lack that others have, such as fused attention, as one line; NULL:
+ * nothing. After strata_decoder_rehearse(). Lent until destroy. */
+const char *strata_decoder_lack(const struct decoder *decoder);
+
 /*
  * What each operator of a layer and of the ends takes, in memory of the device's own that is
  * given back: as strata_decoder_rehearse(), which comes first, but with normally distributed

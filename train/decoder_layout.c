@@ -83,7 +83,8 @@ static uint64_t place_layer(struct decoder *decoder, uint64_t end)
     at->mid = place(&end, tokens * max_u64(decoder_q_width(c), c->hidden_size) * each);
     at->normed = place(&end, rows * c->hidden_size * each);
     uint64_t attend_end = place_heads_grad(decoder, end);
-    at->attend = place(&attend_end, ops->attention_scratch(&heads) * sizeof(float));
+    at->attend = place(&attend_end,
+                       ops->attention_scratch(&heads, decoder->ops.act_dtype) * sizeof(float));
     at->gate_up = place(&end, rows * 2 * c->ffn_size * each);
     at->act = place(&end, rows * c->ffn_size * each);
     return max_u64(end, attend_end);

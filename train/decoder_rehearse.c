@@ -131,6 +131,11 @@ strata_status strata_decoder_rehearse(struct decoder *decoder, strata_device *de
     return close_rehearsal(&r, error);
 }
 
+const char *strata_decoder_lack(const struct decoder *decoder)
+{
+    return decoder->ops.table->lack(&decoder->ops);
+}
+
 /* Timing. */
 
 #define FILL_COUNT                                                                             \

@@ -33,6 +33,7 @@
 
 struct ops_table;
 struct cuda_products;
+struct fused_attention;
 
 /* Where operators are queued. Borrowed until the stream has been synchronised: stream, workers.
  */
@@ -43,7 +44,8 @@ struct ops {
     strata_dtype weight_dtype;
     strata_dtype act_dtype;         /* fp32 or weight_dtype                              */
     void *scratch;                  /* device; as many bytes as the table's scratch says */
-    struct cuda_products *products; /* the CUDA table's own */
+    struct cuda_products *products; /* the CUDA table's own, as is the next              */
+    struct fused_attention *fused;
 };
 
 /*
@@ -301,10 +303,12 @@ void strata_op_entropy_loss(const struct ops *ops, const struct op_row_stat *sta
 
 /*
  * The operators of one kind of device. open: once, before the first operator; what it takes is
- * in ops until close. What follows from shapes and types alone is asked for before open too:
- * scratch: bytes for struct ops, matrix_elems being those of the largest weight matrix.
- * attention_scratch: floats for attention and its gradient. act_bytes: of an activation's
- * element.
+ * in ops until close. lack: what the open operators lack that others have, as one line; NULL:
+ * nothing is known to be lacking.
+ *
+ * What follows from shapes and types alone is asked for before open too. scratch: bytes for
+ * struct ops, matrix_elems being those of the largest weight matrix. attention_scratch: floats
+ * for attention and its gradient. act_bytes: of an activation's element.
  */
 struct ops_table {
     const char *name;
@@ -314,7 +318,8 @@ struct ops_table {
     strata_status (*open)(struct ops *ops, strata_error *error);
     void (*close)(struct ops *ops);
     uint64_t (*scratch)(uint64_t matrix_elems, strata_dtype weight_dtype);
-    uint64_t (*attention_scratch)(const struct op_heads *shape);
+    const char *(*lack)(const struct ops *ops);
+    uint64_t (*attention_scratch)(const struct op_heads *shape, strata_dtype act_dtype);
     uint64_t (*act_bytes)(strata_dtype act_dtype);
     void (*norm)(const struct ops *ops, const struct op_norm *args);
     void (*norm_grad)(const struct ops *ops, const struct op_norm_grad *args);

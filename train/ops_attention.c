@@ -37,8 +37,9 @@ static uint64_t lane_floats(const struct op_heads *s)
     return 2 * block * s->seq + 2 * (uint64_t)s->seq * s->head_dim;
 }
 
-uint64_t strata_host_attention_scratch(const struct op_heads *shape)
+uint64_t strata_host_attention_scratch(const struct op_heads *shape, strata_dtype act_dtype)
 {
+    (void)act_dtype;
     return lane_count((uint64_t)shape->sequences * shape->heads) * lane_floats(shape);
 }
 

@@ -12,9 +12,12 @@
 
 #include "train/ops_cuda.h"
 
+#include "train/attention_fused.h"
+
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/round.h"
 
 /* Logits at a time: of 152,000 tokens and in bf16, 600 MB. */
 #define HEAD_ROWS 2048u
@@ -188,6 +191,29 @@ static void entropy_loss(const struct ops *ops, const struct op_row_stat *stats,
     check(ops, strata_cuda_entropy_loss(stream_of(ops), stats, rows, out), "the loss");
 }
 
+/* Attention: fused, or made of products. */
+
+static void attention(const struct ops *ops, const struct op_attention *args)
+{
+    if (!strata_fused_attention(ops, args))
+        strata_cuda_attention(ops, args);
+}
+
+static void attention_grad(const struct ops *ops, const struct op_attention_grad *args)
+{
+    if (!strata_fused_attention_grad(ops, args))
+        strata_cuda_attention_grad(ops, args);
+}
+
+/* Room for either: a plan is made where nobody knows yet which it will be. */
+static uint64_t attention_scratch(const struct op_heads *shape, strata_dtype act_dtype)
+{
+    uint64_t fused =
+        strata_units_of(strata_fused_attention_bytes(shape, act_dtype), sizeof(float));
+    uint64_t products = strata_cuda_attention_scratch(shape);
+    return fused > products ? fused : products;
+}
+
 /* Opening. */
 
 static strata_status open_ops(struct ops *ops, strata_error *error)
@@ -198,13 +224,22 @@ static strata_status open_ops(struct ops *ops, strata_error *error)
                            "of one type",
                            strata_dtype_name(ops->act_dtype),
                            strata_dtype_name(ops->weight_dtype));
-    return strata_cuda_products_create(&ops->products, error);
+    STRATA_TRY(strata_cuda_products_create(&ops->products, error));
+    ops->fused = strata_fused_attention_open(ops->act_dtype);
+    return STRATA_OK;
 }
 
 static void close_ops(struct ops *ops)
 {
+    strata_fused_attention_close(ops->fused);
     strata_cuda_products_destroy(ops->products);
+    ops->fused = NULL;
     ops->products = NULL;
+}
+
+static const char *lack(const struct ops *ops)
+{
+    return strata_fused_attention_lack(ops->fused);
 }
 
 const struct ops_table strata_ops_cuda = {
@@ -215,7 +250,8 @@ const struct ops_table strata_ops_cuda = {
     .open = open_ops,
     .close = close_ops,
     .scratch = op_scratch,
-    .attention_scratch = strata_cuda_attention_scratch,
+    .lack = lack,
+    .attention_scratch = attention_scratch,
     .act_bytes = act_bytes,
     .norm = norm,
     .norm_grad = norm_grad,
@@ -225,8 +261,8 @@ const struct ops_table strata_ops_cuda = {
     .bias = bias,
     .bias_grad = bias_grad,
     .rotary = rotary,
-    .attention = strata_cuda_attention,
-    .attention_grad = strata_cuda_attention_grad,
+    .attention = attention,
+    .attention_grad = attention_grad,
     .glu = glu,
     .glu_grad = glu_grad,
     .embed = embed,

@@ -323,6 +323,12 @@ static uint64_t scratch_bytes(uint64_t matrix_elems, strata_dtype dtype)
     return dtype == STRATA_FP32 ? 0 : matrix_elems * sizeof(float);
 }
 
+static const char *lack(const struct ops *ops)
+{
+    (void)ops;
+    return NULL;
+}
+
 static uint64_t act_bytes(strata_dtype dtype)
 {
     (void)dtype;
@@ -336,6 +342,7 @@ const struct ops_table strata_ops_host = {
     .open = open_ops,
     .close = close_ops,
     .scratch = scratch_bytes,
+    .lack = lack,
     .act_bytes = act_bytes,
     .norm = strata_host_norm,
     .norm_grad = strata_host_norm_grad,

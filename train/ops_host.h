@@ -65,6 +65,6 @@ void strata_host_entropy_scan(const struct ops *ops, const struct op_entropy *ar
 void strata_host_entropy_grad(const struct ops *ops, const struct op_entropy *args);
 void strata_host_entropy_loss(const struct ops *ops, const struct op_row_stat *stats,
                               uint64_t rows, double *out);
-uint64_t strata_host_attention_scratch(const struct op_heads *shape);
+uint64_t strata_host_attention_scratch(const struct op_heads *shape, strata_dtype act_dtype);
 
 #endif

@@ -289,6 +289,9 @@ strata_status strata_trainer_start(struct trainer *trainer, strata_log_fn log, v
     STRATA_TRY(strata_stream_create(&trainer->stream, trainer->device, "compute", error));
     STRATA_TRY(
         strata_decoder_rehearse(trainer->decoder, trainer->device, trainer->stream, error));
+    const char *lack = strata_decoder_lack(trainer->decoder);
+    if (lack != NULL && log != NULL)
+        log(log_user, lack);
     STRATA_TRY(strata_engine_create(&trainer->engine, &trainer->desc, error));
     trainer->plan = *strata_engine_plan_of(trainer->engine);
     trainer->steps_done = strata_engine_step(trainer->engine);

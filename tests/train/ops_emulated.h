@@ -29,6 +29,7 @@
 #define strata_cuda_attention         emulated_cuda_attention
 #define strata_cuda_attention_grad    emulated_cuda_attention_grad
 #define strata_cuda_attention_scratch emulated_cuda_attention_scratch
+#define strata_fused_attention_open   emulated_fused_attention_open
 #define strata_ops_cuda               strata_ops_emulated
 
 #include "strata/status.h"

@@ -191,7 +191,7 @@ static struct attention_case attention_open(struct op_heads s, const float *q, c
     c.d_qkv = OPS_TABLE.attention_apart ? zero_floats(rows * s.stride) : c.qkv;
     c.o = zero_floats(rows * c.q_width);
     c.lse = zero_floats(rows * s.heads);
-    c.scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *c.scratch);
+    c.scratch = take(OPS_TABLE.attention_scratch(&s, STRATA_BF16) * sizeof *c.scratch);
     return c;
 }
 
@@ -333,7 +333,7 @@ static float *run_all(uint32_t threads, uint64_t *out_count)
     float *weight = random_floats(out * width, 72);
     struct attention_case c = {s, width, width / 2, qkv, d_qkv, o, NULL, NULL};
     c.lse = zero_floats(rows * s.heads);
-    c.scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *c.scratch);
+    c.scratch = take(OPS_TABLE.attention_scratch(&s, STRATA_BF16) * sizeof *c.scratch);
     struct rotary_shape shape = {rows, s.seq, s.heads, s.head_dim, s.head_dim};
     float *table = rotary_table(&shape);
     uint32_t *tokens = take(rows * sizeof *tokens), *order = take(rows * sizeof *order);

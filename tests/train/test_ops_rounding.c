@@ -129,7 +129,7 @@ static void queue_rotary(struct rig *rig, struct arrays *a)
 static void queue_attention(struct rig *rig, struct arrays *a)
 {
     struct op_heads s = {2, ROWS / 2, 4, 2, 6, 20, 2 * WIDTH};
-    float *scratch = take(OPS_TABLE.attention_scratch(&s) * sizeof *scratch);
+    float *scratch = take(OPS_TABLE.attention_scratch(&s, STRATA_BF16) * sizeof *scratch);
     float *qkv = a->act[0], *d = a->act[1];
     strata_op_attention(&rig->ops, &(struct op_attention){qkv, qkv + WIDTH, qkv + WIDTH * 3 / 2,
                                                           a->act[2], NULL, scratch, s});

@@ -539,7 +539,8 @@ static void queue_attention(const struct side *s)
 {
     struct op_heads shape = heads_of(s->dims);
     uint64_t k = 4 * s->dims->width, v = 6 * s->dims->width;
-    float *scratch = take(s->ops.table->attention_scratch(&shape) * sizeof *scratch);
+    float *scratch =
+        take(s->ops.table->attention_scratch(&shape, STRATA_BF16) * sizeof *scratch);
     strata_op_attention(&s->ops, &(struct op_attention){.q = s->act[0],
                                                         .k = act_at(s, s->act[0], k),
                                                         .v = act_at(s, s->act[0], v),
