@@ -134,7 +134,8 @@ static struct twins twins_open(const struct rigs *rigs, const struct dims *d,
                                strata_dtype dtype)
 {
     struct twins t = {.host.ops = rigs->host.ops, .cuda.ops = rigs->cuda.ops};
-    pool_used = 0; /* of the case before */
+    memset(pool, 0, pool_used); /* of the case before */
+    pool_used = 0;
     t.act_count = d->rows * 2 * row_elems(d);
     t.weight_count = VOCAB * d->width;
     t.host.ops.weight_dtype = t.cuda.ops.weight_dtype = dtype;
