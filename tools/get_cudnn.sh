@@ -30,7 +30,7 @@ shift $((OPTIND - 1))
 dir=${1:-$root/build/cudnn}
 library=$dir/nvidia/cudnn/lib
 
-# The library's own dependencies, cuBLAS and the compiler, are of no use to attention.
+# The library's own dependencies, cuBLAS and the run-time compiler, are in the CUDA toolkit.
 set -- -m pip install --no-deps --target "$dir"
 say_next() {
     echo "next: cmake --preset cuda -DSTRATA_CUDNN_FRONTEND=$dir/include" \

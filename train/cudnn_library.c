@@ -30,11 +30,15 @@
 #define REMEDY "get cuDNN by tools/get_cudnn.sh"
 
 /* The parts that plan and run a fused graph, in the order of need. */
-static const char *const parts[CUDNN_PARTS] = {
-    "libcudnn_graph.so.9",
-    "libcudnn_heuristic.so.9",
-    "libcudnn_engines_precompiled.so.9",
-    "libcudnn_engines_runtime_compiled.so.9",
+static const struct {
+    const char *name;
+    uint32_t since; /* the version that first has it */
+} parts[CUDNN_PARTS] = {
+    {"libcudnn_graph.so.9", 0},
+    {"libcudnn_heuristic.so.9", 0},
+    {"libcudnn_engines_precompiled.so.9", 0},
+    {"libcudnn_engines_runtime_compiled.so.9", 0},
+    {"libcudnn_engines_tensor_ir.so.9", 92400},
 };
 
 /* The architecture of this program, from its own ELF header. */
@@ -162,27 +166,35 @@ static strata_status check_version(struct cudnn_library *out, strata_error *erro
     return STRATA_OK;
 }
 
-/* The parts must be beside the library: in another folder they belong to another
- * installation. */
-static strata_status open_cudnn_parts(struct cudnn_library *library, strata_error *error)
+/* Opens one of the parts. They must be beside the library: in another folder they belong to
+ * another installation. Some link the GPU's driver. Without a driver those cannot be opened,
+ * which is no fault of cuDNN's. */
+static strata_status open_part(struct cudnn_library *library, size_t index, strata_error *error)
 {
+    char path[PATH_MAX];
     const char *slash = strrchr(library->path, '/');
     int dir_length = slash != NULL ? (int)(slash - library->path) : 0;
-    for (size_t i = 0; i < CUDNN_PARTS; i++) {
-        char path[PATH_MAX];
-        snprintf(path, sizeof path, "%.*s/%s", dir_length, library->path, parts[i]);
-        if (access(path, F_OK) != 0)
-            return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                               "cudnn: %.100s is half there: no %s beside it: " REMEDY,
-                               library->path, parts[i]);
-        if (!right_machine(path, error))
-            return STRATA_E_UNSUPPORTED;
-        library->parts[i] = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
-        if (library->parts[i] == NULL)
-            return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
-                               "cudnn: part of %.60s: %.120s: " REMEDY, library->path,
-                               dlerror());
-    }
+    snprintf(path, sizeof path, "%.*s/%s", dir_length, library->path, parts[index].name);
+    if (access(path, F_OK) != 0)
+        return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
+                           "cudnn: %.100s is half there: no %s beside it: " REMEDY,
+                           library->path, parts[index].name);
+    if (!right_machine(path, error))
+        return STRATA_E_UNSUPPORTED;
+    library->parts[index] = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+    if (library->parts[index] != NULL)
+        return STRATA_OK;
+    const char *why = dlerror();
+    if (strstr(why, "libcuda.so.1") != NULL)
+        return STRATA_OK;
+    return strata_fail(error, STRATA_E_UNSUPPORTED, 0, "cudnn: %.180s: " REMEDY, why);
+}
+
+static strata_status open_cudnn_parts(struct cudnn_library *library, strata_error *error)
+{
+    for (size_t i = 0; i < CUDNN_PARTS; i++)
+        if (library->version >= parts[i].since)
+            STRATA_TRY(open_part(library, i, error));
     return STRATA_OK;
 }
 

@@ -21,7 +21,7 @@ extern "C" {
 /* The oldest version that plans were built with, in the form of cudnnGetVersion(). */
 #define CUDNN_OLDEST 91900u
 
-#define CUDNN_PARTS 4
+#define CUDNN_PARTS 5
 
 struct cudnn_library {
     void *handle;

@@ -11,6 +11,7 @@
 #include "tests/support/suite_dir.h"
 
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
@@ -21,9 +22,10 @@
 
 TestSuite(cudnn_library, .init = make_dir, .fini = remove_dir);
 
-static const char *const parts[] = {"libcudnn_graph.so.9", "libcudnn_heuristic.so.9",
-                                    "libcudnn_engines_precompiled.so.9",
-                                    "libcudnn_engines_runtime_compiled.so.9"};
+/* The last one is of later versions only. */
+static const char *const parts[] = {
+    "libcudnn_graph.so.9", "libcudnn_heuristic.so.9", "libcudnn_engines_precompiled.so.9",
+    "libcudnn_engines_runtime_compiled.so.9", "libcudnn_engines_tensor_ir.so.9"};
 enum { PATH_BYTES = sizeof dir.path + 64 };
 enum { PARTS = sizeof parts / sizeof parts[0] };
 
@@ -46,7 +48,7 @@ static void copy(const char *from, const char *name)
 
 static void lay_parts(void)
 {
-    for (int i = 0; i < PARTS; i++)
+    for (int i = 0; i < PARTS - 1; i++)
         copy(FAKE_CUDNN_NEW, parts[i]);
 }
 
@@ -90,6 +92,23 @@ Test(cudnn_library, whole_and_new_is_opened)
     cr_expect_null(library.handle);
 }
 
+/* A part that links the driver, where there is none. */
+Test(cudnn_library, a_part_may_want_the_driver)
+{
+    struct cudnn_library library;
+    strata_error error = {0};
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY);
+    copy(FAKE_CUDNN_LATER, CUDNN_LIBRARY);
+    lay_parts();
+    copy(FAKE_CUDNN_DRIVER, parts[PARTS - 1]);
+    cr_assert_eq(strata_cudnn_open(&library, dir.path, &error), STRATA_OK, "%s", error.message);
+    cr_expect_str_eq(library.version_text, "9.24.0");
+    cr_expect_eq(library.parts[PARTS - 1] != NULL, driver != NULL);
+    strata_cudnn_close(&library);
+    if (driver != NULL)
+        dlclose(driver);
+}
+
 Test(cudnn_library, missing_is_said)
 {
     expect_refused(CUDNN_LIBRARY, "no ");
@@ -106,8 +125,9 @@ Test(cudnn_library, half_there_is_said_for_each_part)
 {
     for (int missing = 0; missing < PARTS; missing++) {
         char path[PATH_BYTES];
-        copy(FAKE_CUDNN_NEW, CUDNN_LIBRARY);
+        copy(FAKE_CUDNN_LATER, CUDNN_LIBRARY);
         lay_parts();
+        copy(FAKE_CUDNN_NEW, parts[PARTS - 1]);
         path_of(path, sizeof path, parts[missing]);
         cr_assert_eq(unlink(path), 0);
         expect_refused(parts[missing], "is half there");
@@ -125,8 +145,8 @@ Test(cudnn_library, another_machine_is_said)
 {
     copy(FAKE_CUDNN_NEW, CUDNN_LIBRARY);
     lay_parts();
-    change_machine(parts[PARTS - 1]);
-    expect_refused(parts[PARTS - 1], "is made for ");
+    change_machine(parts[1]);
+    expect_refused(parts[1], "is made for ");
     change_machine(CUDNN_LIBRARY);
     expect_refused(CUDNN_LIBRARY, "is made for ");
 }
