@@ -48,7 +48,7 @@ struct fused_attention *strata_fused_attention_open(strata_dtype act_dtype)
 {
     struct fused_attention *fused = calloc(1, sizeof *fused);
     const struct attention_target here = {0};
-    strata_error error;
+    strata_error error = {0};
     if (fused == NULL || act_dtype == STRATA_FP32)
         return fused;
     if (strata_attention_cudnn_open(&fused->cudnn, &here, &error) != STRATA_OK)
@@ -80,7 +80,7 @@ static bool has_plans(struct fused_attention *fused, const struct op_heads *head
         if (memcmp(&fused->refused[i], heads, sizeof *heads) == 0)
             return false;
     struct attention_shape shape = shape_of(heads, dtype);
-    strata_error error;
+    strata_error error = {0};
     if (strata_attention_cudnn_prepare(fused->cudnn, &shape, &error) == STRATA_OK)
         return true;
     keep_lack(fused, &error);
