@@ -41,7 +41,7 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(output, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(output, .init = set_up, .fini = tear_down);
 
 static void put(const char *name, const char *text)
 {

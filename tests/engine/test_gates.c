@@ -156,7 +156,7 @@ static strata_status walk(void)
     return status;
 }
 
-Test(gates, a_failure_never_passes_for_bytes, .timeout = 300)
+Test(gates, a_failure_never_passes_for_bytes)
 {
     strata_temp_dir_make(&dir);
     uint64_t failed = 0;

@@ -212,14 +212,14 @@ static void damage_all(bool killed)
     end_run(&test);
 }
 
-Test(damage, a_damaged_block_is_refused_by_its_place_or_costs_nothing, .timeout = 3600)
+Test(damage, a_damaged_block_is_refused_by_its_place_or_costs_nothing)
 {
     damage_all(false);
     damage_all(true);
 }
 
 /* All that is neither tile nor header, whatever the form. */
-Test(damage, each_record_table_and_receipt_may_be_damaged_at_no_cost, .timeout = 600)
+Test(damage, each_record_table_and_receipt_may_be_damaged_at_no_cost)
 {
     struct damage_test test = {.went_on = 0};
     struct commit_places places;

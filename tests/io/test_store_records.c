@@ -293,7 +293,7 @@ static void expect_no_loss(struct commit_rig *rig, uint64_t offset, const char *
     unreadable_count = 0;
 }
 
-Test(store_records, an_unreadable_sector_of_any_record_or_table_loses_nothing, .timeout = 120)
+Test(store_records, an_unreadable_sector_of_any_record_or_table_loses_nothing)
 {
     struct commit_rig rig;
     struct commit_places places;

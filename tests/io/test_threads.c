@@ -89,7 +89,7 @@ static struct io_req *reap(struct threads_rig *rig)
     return req;
 }
 
-Test(threads, close_says_that_a_stuck_thread_may_still_write_to_a_buffer, .timeout = 60)
+Test(threads, close_says_that_a_stuck_thread_may_still_write_to_a_buffer)
 {
     struct threads_rig rig;
     sem_init(&entered, 0, 0);

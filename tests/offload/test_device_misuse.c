@@ -30,7 +30,7 @@ static void tear_down(void)
     strata_device_close(device);
 }
 
-TestSuite(device_misuse, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(device_misuse, .init = set_up, .fini = tear_down);
 
 static void count_call(void *args)
 {

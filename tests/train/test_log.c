@@ -52,7 +52,7 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(log_flush, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(log_flush, .init = set_up, .fini = tear_down);
 
 static void start_log(const char *name)
 {

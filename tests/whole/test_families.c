@@ -39,7 +39,7 @@ static void teardown(void)
         strata_temp_dir_remove(&dir);
 }
 
-TestSuite(families, .init = setup, .fini = teardown, .timeout = 600);
+TestSuite(families, .init = setup, .fini = teardown);
 
 static void write_config(const char *family, const char *more)
 {

@@ -39,7 +39,7 @@ static void tear_down(void)
     strata_temp_dir_remove(&dir);
 }
 
-TestSuite(outputs, .init = set_up, .fini = tear_down, .timeout = 300);
+TestSuite(outputs, .init = set_up, .fini = tear_down);
 
 /* 64-bit FNV-1a. */
 static void add_bytes(const void *bytes, size_t count)

@@ -120,7 +120,7 @@ static int ask_both(const struct budget *budget)
     return fits;
 }
 
-Test(plan, both_programs_name_the_same_bytes, .timeout = 600)
+Test(plan, both_programs_name_the_same_bytes)
 {
     const int count = sizeof budgets / sizeof budgets[0];
     int fit = 0;
