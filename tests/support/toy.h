@@ -89,8 +89,9 @@ struct toy_result {
                              initial ones */
     uint64_t frozen_wrong;
     uint64_t evaluations;
-    uint64_t eval_hash;  /* of the parameters that they saw */
-    uint64_t eval_wrong; /* uses that saw other than the rounded master weights */
+    uint64_t eval_hash; /* of the parameters that they saw */
+    /* Uses that saw other than the rounded master weights. The stream's thread counts too. */
+    _Atomic uint64_t eval_wrong;
     uint64_t
         moving_hash; /* of the master weights of groups that are neither frozen nor still */
 };
