@@ -161,8 +161,7 @@ static void fill_arrays(struct matrix_rig *rig)
 {
     uint64_t square = rig->size * rig->size;
     for (int i = 0; i < DTYPES; i++) {
-        strata_dtype act = act_bytes(rig, dtypes[i]) == sizeof(float) ? STRATA_FP32 : dtypes[i];
-        fill_array(rig, rig->src[i], act, square);
+        fill_array(rig, rig->src[i], act_dtype(rig, dtypes[i]), square);
         fill_array(rig, rig->weight[i], dtypes[i], WIDTHS * square);
     }
 }

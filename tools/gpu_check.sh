@@ -279,26 +279,24 @@ printf '{"program":"gpu_check","call":"%s","device":"%s","gpu":"%s","kernel":"%s
 printf '"cores":%d,"ram_gib":%d,"date":"%s"}\n' "$(nproc)" "$ram_gib" \
     "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$results"
 
-# A text in which there is something to learn, and two small models.
+# A text in which there is something to learn; a small model, a deeper one, and 7B's first eight
+# layers.
 text=$scratch/text
 awk 'BEGIN { for (i = 0; i < 4000; i++)
     print "line " i " of " i * i % 97 " lines, and " i % 13 " more" }' >"$text" || exit 2
-cat >"$scratch/small.json" <<'CONFIG'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 256,
- "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
- "num_key_value_heads": 2, "intermediate_size": 688, "rms_norm_eps": 1e-5,
- "max_position_embeddings": 2048, "hidden_act": "silu", "tie_word_embeddings": false,
+# config NAME VOCABULARY HIDDEN LAYERS HEADS KEY_HEADS FFN POSITIONS
+config() {
+    cat >"$scratch/$1.json" <<CONFIG
+{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": $2,
+ "hidden_size": $3, "num_hidden_layers": $4, "num_attention_heads": $5,
+ "num_key_value_heads": $6, "intermediate_size": $7, "max_position_embeddings": $8,
+ "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": false,
  "initializer_range": 0.02, "rope_theta": 10000.0}
 CONFIG
-sed 's/"num_hidden_layers": 4/"num_hidden_layers": 24/' "$scratch/small.json" \
-    >"$scratch/deep.json"
-cat >"$scratch/eight.json" <<'CONFIG'
-{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
- "hidden_size": 4096, "num_hidden_layers": 8, "num_attention_heads": 32,
- "num_key_value_heads": 32, "intermediate_size": 11008, "rms_norm_eps": 1e-5,
- "max_position_embeddings": 4096, "hidden_act": "silu", "tie_word_embeddings": false,
- "initializer_range": 0.02, "rope_theta": 10000.0}
-CONFIG
+}
+config small 256 256 4 4 2 688 2048
+config deep 256 256 24 4 2 688 2048
+config eight 32000 4096 8 32 32 11008 4096
 
 # Where io_uring is forbidden, stores go without.
 allow=

@@ -2,11 +2,10 @@
  * Groups of heads for a backward of fused attention, and its workspace.
  *
  * The workspace was measured with cuDNN 9.19 and 9.28, on descriptions of an A100, an RTX 4090
- * and an H200. An ordered backward needs the scores of the call, two bytes each, with rows
- * rounded up to 64 and keys to 128; four bytes for each row and head; and, where heads share
- * keys, dK and dV of each query head before they are added. An unordered one needs dQ in fp32
- * instead of the scores, and such dK and dV on an Ampere or Ada GPU. When a plan is built, its
- * workspace is checked against this formula.
+ * and an H200. A backward whose sums have one order needs the scores of the call, two bytes
+ * each, with rows rounded up to 64 and keys to 128; four bytes for each row and head; and,
+ * where heads share keys, dK and dV of each query head before they are added. When a plan is
+ * built, its workspace is checked against this formula.
  *
  * A group has whole key heads, since cuDNN adds the gradients of heads that share one within a
  * call. If not even the heads of one key head fit, a group is a part of them, and a kernel of
@@ -20,15 +19,11 @@
 #include <stdbool.h>
 
 #include "base/error.h"
+#include "base/round.h"
 
 /* Bytes that a plan may need for itself. No plan needed any; a later cuDNN may align its
  * arrays. */
 #define SMALL_BYTES (UINT64_C(1) << 20)
-
-static uint64_t rounded_up(uint64_t value, uint64_t to)
-{
-    return (value + to - 1) / to * to;
-}
 
 struct attention_shape strata_attention_resolved(const struct attention_shape *shape)
 {
@@ -44,16 +39,13 @@ struct attention_shape strata_attention_resolved(const struct attention_shape *s
  * sequences x heads. */
 static uint64_t scores_bytes(const struct attention_shape *shape)
 {
-    if (shape->unordered)
-        return 4 * (uint64_t)shape->seq * shape->head_dim;
-    return 2 * rounded_up(shape->seq, 64) * rounded_up(shape->seq, 128);
+    return 2 * strata_round_up(shape->seq, 64) * strata_round_up(shape->seq, 128);
 }
 
 static uint64_t beside_bytes(const struct attention_shape *shape, bool shared)
 {
     uint64_t sums = 4 * (uint64_t)shape->seq;
-    uint64_t elem_bytes = shape->unordered ? 4 : 2;
-    uint64_t dk_dv = 2 * elem_bytes * (uint64_t)shape->seq * shape->head_dim;
+    uint64_t dk_dv = 2 * 2 * (uint64_t)shape->seq * shape->head_dim;
     return sums + (shared ? dk_dv : 0);
 }
 
@@ -146,6 +138,6 @@ strata_status strata_attention_calls(struct attention_calls *out,
     out->call_bytes = (uint64_t)out->sequences * out->heads * (each + beside) + SMALL_BYTES;
     if (out->parts > 1)
         out->parts_bytes = 2 * 2 * (uint64_t)out->parts * full.seq * full.head_dim;
-    out->workspace_bytes = rounded_up(out->call_bytes, 256) + out->parts_bytes;
+    out->workspace_bytes = strata_round_up(out->call_bytes, 256) + out->parts_bytes;
     return STRATA_OK;
 }

@@ -16,7 +16,6 @@
  * Thread: any.
  */
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "strata/status.h"
@@ -51,8 +50,6 @@ struct attention_shape {
     strata_dtype dtype;  /* STRATA_BF16 or STRATA_FP16: of q, k, v, o and their gradients    */
     uint64_t qkv_stride; /* elements; 0: (heads + 2 kv_heads) x head_dim, q, k and v packed  */
     uint64_t o_stride;   /* elements; 0: heads x head_dim                                    */
-    bool unordered;      /* sums of the backward in the order of chance: less workspace, and */
-                         /* gradients that differ in their last bits from run to run         */
 };
 
 struct attention_calls {

@@ -133,8 +133,7 @@ bool same_shape(const attention_shape &a, const attention_shape &b)
 {
     return a.sequences == b.sequences && a.seq == b.seq && a.heads == b.heads &&
            a.kv_heads == b.kv_heads && a.head_dim == b.head_dim && a.window == b.window &&
-           a.dtype == b.dtype && a.qkv_stride == b.qkv_stride && a.o_stride == b.o_stride &&
-           a.unordered == b.unordered;
+           a.dtype == b.dtype && a.qkv_stride == b.qkv_stride && a.o_stride == b.o_stride;
 }
 
 /* One array of a call: sequences x heads x seq x head_dim, with rows `row` elements apart. */
@@ -226,7 +225,7 @@ graph_pointer backward_graph(const attention_cudnn &attention, const attention_s
     auto lse = graph->tensor(*sums_of(shape, n, calls.heads));
     auto options = fe::graph::SDPA_backward_attributes();
     options.set_name("backward").set_attn_scale(scale_of(shape)).set_causal_mask(true);
-    options.set_deterministic_algorithm(!shape.unordered);
+    options.set_deterministic_algorithm(true);
     if (has_window(shape))
         options.set_diagonal_band_left_bound(static_cast<int>(shape.window));
     auto [d_q, d_k, d_v] = graph->sdpa_backward(q, k, v, o, d_o, lse, options);

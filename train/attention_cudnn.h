@@ -15,9 +15,8 @@
  * The forward keeps o and, for each row and head, the logarithm of its softmax's sum (lse);
  * the backward recomputes the scores from these. Sums inside are fp32.
  *
- * The backward runs by groups of heads (train/attention_calls.h). Unless the shape says
- * unordered, every run on one kind of GPU with one version of cuDNN gives the same bits of
- * every gradient.
+ * The backward runs by groups of heads (train/attention_calls.h). Every run on one kind of GPU
+ * with one version of cuDNN gives the same bits of every gradient.
  *
  * A shape's plans are built when it is prepared, half a second each, and kept until close.
  * After that we allocate nothing and nothing waits for the GPU.

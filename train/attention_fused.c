@@ -10,6 +10,7 @@
 #include "train/attention_fused.h"
 
 #include "train/attention_cudnn.h"
+#include "train/ops_cuda.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,10 +90,12 @@ static bool has_plans(struct fused_attention *fused, const struct op_heads *head
     return false;
 }
 
+/* A refusal of a shape whose plans were there becomes the stream's failure. */
 static void keep_failure(const struct ops *ops, strata_status status, const strata_error *error)
 {
     if (status != STRATA_OK)
-        strata_stream_failed(ops->stream, error->native, error->message);
+        strata_stream_failed(ops->stream, CUDA_CUDNN_NATIVE + (int)error->native,
+                             error->message);
 }
 
 bool strata_fused_attention(const struct ops *ops, const struct op_attention *args)

@@ -142,15 +142,10 @@ static strata_status open_library(struct cudnn_library *out, const char *dir,
     return STRATA_OK;
 }
 
-static void *find_function(const struct cudnn_library *library, const char *name)
-{
-    return dlsym(library->handle, name);
-}
-
 static strata_status check_version(struct cudnn_library *out, strata_error *error)
 {
     size_t (*get_version)(void);
-    void *found = find_function(out, "cudnnGetVersion");
+    void *found = dlsym(out->handle, "cudnnGetVersion");
     if (found == NULL)
         return strata_fail(error, STRATA_E_UNSUPPORTED, 0,
                            "cudnn: %.120s has no cudnnGetVersion: " REMEDY, out->path);
@@ -202,7 +197,7 @@ static strata_status open_cudnn_parts(struct cudnn_library *library, strata_erro
 static strata_status check_parts(const struct cudnn_library *library, strata_error *error)
 {
     int (*check)(void);
-    void *found = find_function(library, "cudnnGraphVersionCheck");
+    void *found = dlsym(library->handle, "cudnnGraphVersionCheck");
     if (found == NULL)
         return STRATA_OK;
     memcpy(&check, &found, sizeof check);

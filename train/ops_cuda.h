@@ -55,9 +55,11 @@ struct cuda_refusal {
 struct cuda_refusal strata_cuda_product(struct cuda_products *products, void *stream,
                                         void *workspace, const struct cuda_product *product);
 
-/* A cublasStatus_t as a native error. They begin where cudaError_t has ended, so that neither
- * is taken for the other. */
+/* What a library said, as a native error: a cublasStatus_t; what cuDNN or its frontend said, 0
+ * where a failure has no number. They begin where cudaError_t has ended, so that none is taken
+ * for another, and none is 0, which would be no failure. */
 #define CUDA_CUBLAS_NATIVE 100000
+#define CUDA_CUDNN_NATIVE  200000
 
 /* Queue it for the operators; a refusal becomes the stream's failure. */
 void strata_cuda_queue_product(const struct ops *ops, const struct cuda_product *product);

@@ -3,7 +3,8 @@
  * cross entropy.
  *
  * The look-up's gradient adds rows of the same token to one row. Items are columns, and each
- * goes over all rows in their order: no atomics, and one order of every sum.
+ * goes over the tokens, and over a token's rows in their order: no atomics, and one order of
+ * every sum.
  *
  * Cross entropy goes over the slices twice. The first pass keeps three numbers a row: the
  * largest logit so far, the sum of exponentials relative to it, and the target's logit. The sum
@@ -48,14 +49,16 @@ static void embed_grad_columns(const struct ops *ops, const void *args, uint32_t
     const struct op_embed_grad *a = args;
     uint64_t col = (uint64_t)index * COLUMNS_PER_ITEM;
     uint64_t cols = strata_host_min(COLUMNS_PER_ITEM, a->width - col);
-    for (uint64_t row = 0; row < a->rows; row++) {
-        uint64_t token = a->tokens[row];
+    for (uint64_t t = 0; t < a->distinct; t++) {
+        uint64_t token = a->tokens[a->order[a->starts[t]]];
         if (token < a->first || token - a->first >= a->slice_rows)
             continue;
         float *dweight = a->dweight + (token - a->first) * a->width + col;
-        const float *dy = (const float *)a->dy + row * a->width + col;
-        for (uint64_t i = 0; i < cols; i++)
-            dweight[i] += dy[i];
+        for (uint32_t at = a->starts[t]; at < a->starts[t + 1]; at++) {
+            const float *dy = (const float *)a->dy + a->order[at] * a->width + col;
+            for (uint64_t i = 0; i < cols; i++)
+                dweight[i] += dy[i];
+        }
     }
 }
 

@@ -4,9 +4,9 @@
 /*
  * Pinning a range of host memory in pieces, because a driver refuses some large ones.
  *
- * Pieces begin at multiples of their size in the address space. One that is refused is tried
- * again at half the size, and so are all after it; what is pinned already stays. So the sizes
- * fall along the range, and whoever cuts copies at multiples of the smallest cuts none in vain.
+ * A piece begins at a multiple of its size in the address space. A piece that is refused is
+ * tried again at half the size, and that is the size from there on; what is pinned already
+ * stays. A copy that does not cross a multiple of the smallest size lies in one piece.
  *
  * Thread: any; a range is its owner's.
  */

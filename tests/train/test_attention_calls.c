@@ -152,23 +152,6 @@ Test(attention_calls, bounds_hold_for_every_shape)
             }
 }
 
-Test(attention_calls, unordered_sums_need_no_scores)
-{
-    struct attention_shape shape = shape_of(4, 32768, 64, 64);
-    shape.unordered = true;
-    struct attention_calls calls = calls_of(&shape);
-    cr_expect_eq(calls.heads, 64);
-    cr_expect_eq(calls.parts, 1);
-    /* dQ in fp32 is what the limit counts: 16 MiB a head. */
-    cr_expect_eq(calls.sequences, 1);
-    shape.seq = 65536;
-    cr_expect_eq(calls_of(&shape).heads, 32);
-    /* Where heads share keys, their dK and dV may be fp32: 32 MiB more a head. */
-    shape = shape_of(4, 32768, 64, 8);
-    shape.unordered = true;
-    cr_expect_eq(calls_of(&shape).heads, 16);
-}
-
 Test(attention_calls, strides_are_those_of_packed_rows_unless_given)
 {
     struct attention_shape shape = shape_of(1, 128, 32, 8);

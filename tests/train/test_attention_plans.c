@@ -104,7 +104,7 @@ static struct attention_cudnn *open_for(const char *gpu, uint32_t sm)
 }
 
 static void expect_plans(struct attention_cudnn *attention, const char *gpu,
-                         const struct heads *heads, uint32_t seq, bool unordered)
+                         const struct heads *heads, uint32_t seq)
 {
     struct attention_shape shape = {.sequences = seq < TOKENS ? TOKENS / seq : 1,
                                     .seq = seq,
@@ -112,8 +112,7 @@ static void expect_plans(struct attention_cudnn *attention, const char *gpu,
                                     .kv_heads = heads->kv_heads,
                                     .head_dim = heads->head_dim,
                                     .window = heads->window,
-                                    .dtype = STRATA_BF16,
-                                    .unordered = unordered};
+                                    .dtype = STRATA_BF16};
     struct attention_calls calls;
     struct attention_needs needs;
     strata_error error = {0};
@@ -138,7 +137,7 @@ static void expect_all(const char *gpu, uint32_t sm)
     uint32_t step = getenv("STRATA_TEST_LONG") != NULL ? 1 : 25;
     uint32_t pairs = all_heads(heads) * SEQS;
     for (uint32_t i = sm % step; i < pairs; i += step)
-        expect_plans(attention, gpu, &heads[i / SEQS], seqs[i % SEQS], false);
+        expect_plans(attention, gpu, &heads[i / SEQS], seqs[i % SEQS]);
     strata_attention_cudnn_close(attention);
 }
 
@@ -160,14 +159,6 @@ Test(attention_plans, h100_has_all)
 Test(attention_plans, h200_has_all)
 {
     expect_all("h200", 90);
-}
-
-Test(attention_plans, unordered_ones_keep_to_their_workspace_too)
-{
-    static const struct heads shared = {"shared keys", 64, 8, 128, 0};
-    struct attention_cudnn *attention = open_for("rtx4090", 89);
-    expect_plans(attention, "rtx4090", &shared, 4096, true);
-    strata_attention_cudnn_close(attention);
 }
 
 /* Fewer keys than a tile, an odd number of tokens, fp16, rows with gaps. */

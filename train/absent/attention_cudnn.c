@@ -21,23 +21,23 @@ const char *strata_attention_cudnn_absent(void)
     return STRATA_CUDNN_ABSENT;
 }
 
+/* What they would be called with is of no interest. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 strata_status strata_attention_cudnn_open(struct attention_cudnn **out,
                                           const struct attention_target *target,
                                           strata_error *error)
 {
-    (void)target;
     *out = NULL;
     return strata_fail(error, STRATA_E_UNSUPPORTED, 0, "cudnn: " STRATA_CUDNN_ABSENT);
 }
 
 void strata_attention_cudnn_close(struct attention_cudnn *attention)
 {
-    (void)attention;
 }
 
 const char *strata_attention_cudnn_version(const struct attention_cudnn *attention)
 {
-    (void)attention;
     abort();
 }
 
@@ -45,9 +45,6 @@ strata_status strata_attention_cudnn_prepare(struct attention_cudnn *attention,
                                              const struct attention_shape *shape,
                                              strata_error *error)
 {
-    (void)attention;
-    (void)shape;
-    (void)error;
     abort();
 }
 
@@ -55,10 +52,6 @@ strata_status strata_attention_cudnn_needs(struct attention_cudnn *attention,
                                            const struct attention_shape *shape,
                                            struct attention_needs *out, strata_error *error)
 {
-    (void)attention;
-    (void)shape;
-    (void)out;
-    (void)error;
     abort();
 }
 
@@ -66,10 +59,6 @@ strata_status strata_attention_cudnn_forward(struct attention_cudnn *attention, 
                                              const struct attention_forward *args,
                                              strata_error *error)
 {
-    (void)attention;
-    (void)stream;
-    (void)args;
-    (void)error;
     abort();
 }
 
@@ -77,9 +66,5 @@ strata_status strata_attention_cudnn_backward(struct attention_cudnn *attention,
                                               const struct attention_backward *args,
                                               strata_error *error)
 {
-    (void)attention;
-    (void)stream;
-    (void)args;
-    (void)error;
     abort();
 }
